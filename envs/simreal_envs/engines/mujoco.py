@@ -1,0 +1,157 @@
+"""MuJoCo worlds on `mujoco.batch.Batch`: per-world model fields, a thread pool, no Python loop over worlds in a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch, SimulationError
+
+from simreal_envs.engines.base import Robot
+
+# mj_setConst recomputes what depends on masses (invweight0 scales contacts); the other fields are read as they are.
+_NEEDS_SET_CONST = {"mass"}
+
+
+class MujocoEngine:
+    """See `Engine`. Results do not depend on `num_threads` (0: all cores)."""
+
+    name: ClassVar[str] = "mujoco"
+
+    def __init__(self, robot: Robot, preset: str, num_worlds: int, num_threads: int = 1):
+        self.robot, self.num_worlds = robot, num_worlds
+        self.model = robot.model(preset)
+        self._batch = Batch(self.model, num_worlds, num_threads)
+        self.qpos, self.qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
+        self._control, self._time = self._batch.bind("ctrl"), self._batch.bind("time")
+        self._failed = np.zeros(num_worlds, dtype=bool)
+        self._parameters = {p.name: p for p in robot.parameters}
+        bodies = {p.name: [self.model.body(b).id for b in p.elements] for p in robot.parameters if p.quantity in ("mass", "friction")}
+        joints = {p.name: p.elements for p in robot.parameters if p.quantity in ("damping", "frictionloss")}
+        self._bodies = {name: np.array(ids) for name, ids in bodies.items()}
+        self._dofs = {name: np.array([self.model.jnt_dofadr[self.model.joint(j).id] for j in js]) for name, js in joints.items()}
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        ids = np.asarray(ids)
+        for name, value in values.items():
+            quantity = self._parameters[name].quantity
+            getattr(self, f"_apply_{quantity}")(ids, np.asarray(value, dtype=np.float64)[:, None], name)
+        if any(self._parameters[name].quantity in _NEEDS_SET_CONST for name in values):
+            self._batch.set_const(ids)
+
+    def _apply_mass(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
+        bodies, rows = self._bodies[name], ids[:, None]
+        self._batch.expand("body_mass")[rows, bodies] = value
+        scale = value / self.model.body_mass[bodies]
+        self._batch.expand("body_inertia")[rows, bodies] = self.model.body_inertia[bodies] * scale[:, :, None]
+
+    def _apply_friction(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
+        self._batch.expand("geom_friction")[ids[:, None], self._geoms(name), 0] = value
+
+    def _apply_damping(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
+        self._batch.expand("dof_damping")[ids[:, None], self._dofs[name]] = value
+
+    def _apply_frictionloss(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
+        self._batch.expand("dof_frictionloss")[ids[:, None], self._dofs[name]] = value
+
+    def _apply_gravity(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
+        self._batch.expand("opt.gravity")[ids, 2] = -value[:, 0]
+
+    # The torque of a drive is gear * clip(kp * control - kp * q - kd * qdot, +-limit). The signed strength is the gear,
+    # which also scales the length and velocity that the drive sees, so the bias is divided by it.
+
+    def _apply_strength(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
+        self._set_gear(ids, np.copysign(value, self._gear(ids)))
+
+    def _apply_sign(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
+        self._set_gear(ids, np.copysign(self._gear(ids), value))
+
+    def _set_gear(self, ids: np.ndarray, new: np.ndarray) -> None:
+        self._batch.expand("actuator_biasprm")[ids, :, 1:3] *= (self._gear(ids) / new)[:, :, None]
+        self._batch.expand("actuator_gear")[ids, :, 0] = new
+
+    def _apply_kp(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
+        self._batch.expand("actuator_gainprm")[ids, :, 0] = value
+        self._batch.expand("actuator_biasprm")[ids, :, 1] = -value / self._gear(ids)
+
+    def _apply_kd(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
+        self._batch.expand("actuator_biasprm")[ids, :, 2] = -value / self._gear(ids)
+
+    def _apply_torque_limit(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
+        self._batch.expand("actuator_forcerange")[ids] = np.stack([-value, value], axis=-1)
+
+    def _gear(self, ids: np.ndarray) -> np.ndarray:
+        return self._batch.expand("actuator_gear")[ids, :, 0]
+
+    def _geoms(self, name: str) -> np.ndarray:
+        return np.flatnonzero(np.isin(self.model.geom_bodyid, self._bodies[name]))
+
+    def read(self, parameter: str) -> np.ndarray:
+        quantity = self._parameters[parameter].quantity
+        if quantity == "mass":
+            return self._field("body_mass")[:, self._bodies[parameter][0]].copy()
+        if quantity == "friction":
+            return self._field("geom_friction")[:, self._geoms(parameter)[0], 0].copy()
+        if quantity in ("damping", "frictionloss"):
+            return self._field(f"dof_{quantity}")[:, self._dofs[parameter][0]].copy()
+        if quantity == "gravity":
+            return -self._batch.expand("opt.gravity")[:, 2]
+        gear = self._field("actuator_gear")[:, 0, 0]
+        if quantity == "torque_limit":
+            return self._field("actuator_forcerange")[:, 0, 1].copy()
+        if quantity == "kp":
+            return self._field("actuator_gainprm")[:, 0, 0].copy()
+        return {"strength": np.abs(gear), "sign": np.sign(gear), "kd": -self._field("actuator_biasprm")[:, 0, 2] * gear}[quantity]
+
+    def _field(self, name: str) -> np.ndarray:
+        expanded = self._batch.expanded(name)
+        return expanded if expanded is not None else np.broadcast_to(getattr(self.model, name), (self.num_worlds, *getattr(self.model, name).shape))
+
+    # -- motion -------------------------------------------------------------------------------------------------------
+
+    def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self.qpos[ids], self.qvel[ids] = qpos, qvel
+        self._batch.warning[ids] = 0
+        self._failed[ids] = False
+
+    def step(self, control: np.ndarray, substeps: int) -> None:
+        self._control[:] = control
+        try:
+            self._batch.step(nstep=substeps)
+        except SimulationError as error:  # those worlds kept their state; the others ran to completion
+            self._failed[error.ids] = True
+
+    def diverged(self) -> np.ndarray:
+        finite = np.isfinite(self.qpos).all(axis=1) & np.isfinite(self.qvel).all(axis=1)
+        return ~finite | self._failed | (self._batch.warning[:, _DIVERGENCE_WARNINGS, 1] > 0).any(axis=1)
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        fields = {name: values.copy() for name, values in self._batch._expanded.items()}
+        return {"state": self._batch.state.copy(), "failed": self._failed.copy(), **fields}
+
+    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
+        for name, values in snapshot.items():
+            if name not in ("state", "failed"):
+                self._batch.expand(name)[:] = values
+        if any(name not in ("state", "failed") for name in snapshot):
+            self._batch.set_const()
+        self._batch.state[:] = snapshot["state"]
+        self._failed[:] = snapshot["failed"]
+
+    def render(self, world: int, width: int, height: int) -> np.ndarray:
+        from simreal_envs.rendering import render_mujoco
+
+        return render_mujoco(self.robot, self._batch.get_model(world), self.qpos[world], width, height)
+
+    def close(self) -> None:
+        self._batch = None
+
+
+_DIVERGENCE_WARNINGS = [
+    int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+]

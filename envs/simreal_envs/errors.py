@@ -1,0 +1,38 @@
+"""The one exception a user's mistake raises, and the words it uses.
+
+UserError            one sentence: what was given, what was expected, the nearest valid name, where
+└── Unsupported      the request is well-formed, but this engine or installation cannot do it
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in the user's input. The command line prints the sentence and exits with status 2."""
+
+
+class Unsupported(UserError):
+    """A valid request that the chosen engine, task or installation cannot carry out."""
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """Return ``"did you mean 'x'? "`` plus the valid names, to end an error sentence with."""
+    options = sorted(options)
+    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}valid: {', '.join(options) or 'none'}"
+
+
+def require_known(name: str, options: Iterable[str], what: str, where: str = "") -> str:
+    """Return `name` if it is one of `options`, else raise a UserError that names the nearest one.
+
+    Args:
+        what: the kind of thing, as a noun phrase ("strategy", "parameter of cartpole_swingup").
+        where: file, key or call the name came from; may be empty.
+    """
+    options = list(options)
+    if name in options:
+        return name
+    place = f"{where}: " if where else ""
+    raise UserError(f"{place}unknown {what} {name!r}; {nearest(name, options)}")

@@ -1,0 +1,90 @@
+"""Our worlds behind Gymnasium's ids: one world as an `Env`, many as a `VectorEnv`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from simreal_envs.errors import require_known
+from simreal_envs.variation import Domain, Variation
+from simreal_envs.worlds import Worlds
+
+RENDER_MODES = ["rgb_array"]
+
+
+class World(gymnasium.Env):
+    """One world. ``reset(seed=...)`` makes everything that follows a function of the seed.
+
+    Args:
+        task, engine, variation, preset: as in `Domain`.
+        render_mode: None or ``"rgb_array"``.
+    """
+
+    metadata = {"render_modes": RENDER_MODES, "render_fps": 50}
+
+    def __init__(
+        self,
+        task: str,
+        engine: str = "mujoco",
+        variation: Variation | Mapping[str, Any] | None = None,
+        preset: str = "matched",
+        render_mode: str | None = None,
+    ):
+        self.render_mode = _checked(render_mode)
+        domain = Domain(task, engine, variation or {}, preset)
+        self.worlds = Worlds(domain, 1, autoreset=AutoresetMode.DISABLED, render_mode=render_mode)
+        self.observation_space, self.action_space = self.worlds.single_observation_space, self.worlds.single_action_space
+        self._seeded = False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is None and not self._seeded:
+            seed = int(self.np_random.integers(2**31))
+        self._seeded = True
+        observation, _ = self.worlds.reset(seed=seed)
+        return observation[0], {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
+        info = {name: value[0] for name, value in infos.get("episode", {}).items()}
+        return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {"episode": info} if info else {}
+
+    def render(self) -> np.ndarray | None:
+        pictures = self.worlds.render()
+        return None if pictures is None else pictures[0]
+
+    def close(self) -> None:
+        self.worlds.close()
+
+
+def vector_worlds(
+    num_envs: int = 1,
+    *,
+    task: str,
+    engine: str = "mujoco",
+    variation: Variation | Mapping[str, Any] | None = None,
+    preset: str = "matched",
+    seed: int = 0,
+    autoreset: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    num_threads: int = 0,
+    num_workers: int = 0,
+    render_mode: str | None = None,
+) -> Worlds:
+    """`gymnasium.make_vec`'s entry point; autoreset as Gymnasium's own vector environments do by default."""
+    return Worlds(
+        Domain(task, engine, variation or {}, preset),
+        num_envs,
+        seed,
+        autoreset=autoreset,
+        num_threads=num_threads,
+        num_workers=num_workers,
+        render_mode=_checked(render_mode),
+    )
+
+
+def _checked(render_mode: str | None) -> str | None:
+    return render_mode if render_mode is None else require_known(render_mode, RENDER_MODES, "render_mode")

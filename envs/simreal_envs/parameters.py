@@ -1,0 +1,122 @@
+"""The vocabulary of a world: named physical quantities, and draws that depend on nothing but their key.
+
+A draw is a pure function of ``(seed, world, episode, name)``: it does not change with the number of worlds, with their
+order, with the engine or with what else is randomized.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import ndtri
+
+from simreal_envs.errors import UserError, require_known
+
+EXACT, APPROXIMATE, UNSUPPORTED = "exact", "approximate", "unsupported"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One physical quantity of a world, meaning the same in every engine.
+
+    Attributes:
+        name: ``"pole/mass"``, ``"friction"``, ``"latency"``.
+        unit: SI unit, ``"1"`` for a dimensionless quantity.
+        nominal: value of the unvaried world, in `unit`.
+        low, high: bounds of what is physically meaningful, in `unit`.
+        says: one sentence for lists and reports.
+        quantity: what the engine changes: ``mass``, ``friction``, ``damping``, ``frictionloss``, ``gravity``,
+            ``strength``, ``sign``, ``kp``, ``kd``, ``torque_limit``; or, applied outside of the engine, ``latency``, ``noise``.
+        elements: the bodies or joints of the robot that it changes, all of them alike; empty where it has none.
+        support: engine name -> ``exact``, ``approximate`` or ``unsupported``; engines not named are exact.
+        choices: the only allowed values, where the quantity is not continuous.
+        resolution: values are rounded to multiples of this; 0 for a continuous quantity.
+    """
+
+    name: str
+    unit: str
+    nominal: float
+    low: float
+    high: float
+    says: str
+    quantity: str
+    elements: tuple[str, ...] = ()
+    support: Mapping[str, str] = field(default_factory=dict, hash=False)
+    choices: tuple[float, ...] = ()
+    resolution: float = 0.0
+
+    def supported(self, engine: str) -> str:
+        """``exact``, ``approximate`` or ``unsupported`` on the named engine."""
+        return self.support.get(engine, EXACT)
+
+    def require_valid(self, low: float, high: float, where: str = "") -> None:
+        """Raise a UserError unless every value of [low, high] is meaningful."""
+        if not (np.isfinite(low) and np.isfinite(high)) or low < self.low or high > self.high:
+            got = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            raise UserError(
+                f"{_place(where)}{self.name} = {got} [{self.unit}] is outside of its bounds {self.low:g} to {self.high:g}"
+            )
+        if 0 < high < self.resolution / 2:
+            raise UserError(
+                f"{_place(where)}{self.name} = {high:g} [{self.unit}] would do nothing: it is rounded to multiples of {self.resolution:g}"
+            )
+        if self.choices and not {low, high} <= set(self.choices):
+            raise UserError(f"{_place(where)}{self.name} must be one of {list(self.choices)}, not {low:g}")
+
+
+def expand(pattern: str, parameters: Sequence[Parameter], task: str, where: str = "") -> list[Parameter]:
+    """The parameters that a name or a pattern (``*/mass``) stands for; a UserError if there is none."""
+    names = [p.name for p in parameters]
+    matched = [p for p in parameters if fnmatch.fnmatchcase(p.name, pattern)]
+    if not matched:
+        require_known(pattern, names, f"parameter of {task}", where)
+    return matched
+
+
+class Draws:
+    """Keyed random numbers for some episodes of some worlds.
+
+    Args:
+        seed: the experiment's seed, a non-negative int.
+        worlds, episodes: int arrays of shape ``(n,)``: which episode of which world each row belongs to.
+    """
+
+    def __init__(self, seed: int, worlds: np.ndarray, episodes: np.ndarray):
+        key = _mix(np.full(len(worlds), seed, dtype=np.uint64) + _GOLDEN)
+        key = _mix(key ^ _mix(np.asarray(worlds, dtype=np.uint64) + _WORLD))
+        self._keys = _mix(key ^ _mix(np.asarray(episodes, dtype=np.uint64) + _EPISODE))
+
+    def uniform(self, name: str, size: int = 1, step: np.ndarray | int = 0) -> np.ndarray:
+        """Float64 numbers in the open interval (0, 1), shape ``(n, size)``, for this name and (per world) step."""
+        key = _mix(self._keys ^ _name_key(name))
+        key = _mix(key + np.asarray(step, dtype=np.uint64) * _GOLDEN)
+        bits = _mix(key[:, None] + (np.arange(size, dtype=np.uint64) + np.uint64(1)) * _GOLDEN)
+        return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+    def normal(self, name: str, size: int = 1, step: np.ndarray | int = 0) -> np.ndarray:
+        """Standard normal float64 numbers, shape ``(n, size)``."""
+        return ndtri(self.uniform(name, size, step))
+
+
+_GOLDEN, _WORLD, _EPISODE = (np.uint64(k) for k in (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7))
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """SplitMix64's finalizer (Steele, Lea & Flood 2014): a bijection of uint64 that passes statistical test batteries."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@lru_cache(maxsize=None)
+def _name_key(name: str) -> np.uint64:
+    return np.uint64(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
+
+
+def _place(where: str) -> str:
+    return f"{where}: " if where else ""

@@ -1,0 +1,85 @@
+"""Unitree A1, a 12 kg quadruped, read from the URDF that the installed `pybullet_data` ships.
+
+Figures that are not in the URDF: 33.5 N m is the peak joint torque of Unitree's A1 data sheet. The position gains are
+those commonly used for learned A1 locomotion at 50 Hz (kp 20-80, kd 0.5-2), measured here to stand without vibration.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mujoco
+
+from simreal_envs.engines.base import Robot
+from simreal_envs.errors import Unsupported
+from simreal_envs.parameters import Parameter
+from simreal_envs.robots.common import actuator_parameters, gravity, joint_parameters, mass
+
+LEGS = ("FR", "FL", "RR", "RL")
+JOINTS = tuple(f"{leg}_{joint}_joint" for leg in LEGS for joint in ("hip", "upper", "lower"))
+STANCE = (0.0, 0.8, -1.6) * 4  # rad: standing with the feet below the hips
+STANCE_HEIGHT = 0.29  # m, of the trunk's origin
+TORQUE_LIMIT, KP, KD = 33.5, 60.0, 1.5  # N m, N m/rad, N m s/rad
+PAYLOAD_POSITION = (0.0, 0.0, 0.09)  # m above the trunk's origin: on the back
+PAYLOAD_MASS = 0.001  # kg; the nominal robot carries next to nothing
+
+
+def _spec() -> mujoco.MjSpec:
+    spec = mujoco.MjSpec.from_file(str(_urdf()))
+    spec.compiler.fusestatic = True
+    spec.worldbody.first_body().add_freejoint()
+    spec.compile()
+    # The fused model as MJCF: a second compilation must not fuse the payload into the trunk.
+    spec = mujoco.MjSpec.from_string(spec.to_xml())
+    for joint in spec.joints:
+        joint.actfrclimited = 0  # the drives' torque limit is a parameter, not a property of the joint
+        if joint.type != mujoco.mjtJoint.mjJNT_FREE:
+            joint.damping = [DAMPING, 0, 0]
+    for geom in spec.geoms:
+        geom.contype, geom.conaffinity = 0, 1  # legs touch the floor, not each other, as Bullet's default
+        geom.friction = [FRICTION, 0, 0]
+        geom.condim = 3
+    trunk = spec.body("trunk")
+    payload = trunk.add_body(name="payload", pos=PAYLOAD_POSITION)
+    payload.mass, payload.ipos, payload.explicitinertial = PAYLOAD_MASS, [0, 0, 0], 1
+    payload.inertia = [0.4 * PAYLOAD_MASS * 0.08**2] * 3  # a ball of 8 cm radius
+    return spec
+
+
+def _urdf() -> Path:
+    try:
+        import pybullet_data
+    except ImportError as error:
+        raise Unsupported(
+            "the A1 model comes with pybullet, which is not installed (it has wheels for Python 3.10 and 3.11): pip install pybullet"
+        ) from error
+    return Path(pybullet_data.getDataPath()) / "a1" / "a1.urdf"
+
+
+FRICTION, DAMPING = 1.0, 0.1  # -, N m s/rad
+_HIPS, _UPPERS, _LOWERS = (tuple(f"{leg}_{part}" for leg in LEGS) for part in ("hip", "upper", "lower"))
+_BODIES = ("trunk", *_HIPS, *_UPPERS, *_LOWERS)
+
+A1 = Robot(
+    name="a1",
+    spec=_spec,
+    joints=JOINTS,
+    control="position",
+    torque_limit=TORQUE_LIMIT,
+    kp=KP,
+    kd=KD,
+    floor=True,
+    timestep=0.004,
+    parameters=(
+        mass("trunk", 4.714, 2.0, 15.0, ("trunk",)),
+        mass("hip", 0.697, 0.2, 2.0, _HIPS),
+        mass("upper", 1.013, 0.3, 3.0, _UPPERS),
+        mass("lower", 0.226, 0.07, 0.7, _LOWERS),
+        Parameter("payload", "kg", PAYLOAD_MASS, 0.0, 8.0, "load on the back, 9 cm above the trunk's origin", "mass", ("payload",)),
+        Parameter("friction", "1", FRICTION, 0.05, 3.0, "sliding friction coefficient between the robot and the floor", "friction", _BODIES),
+        *joint_parameters("joint", "N m s/rad", "N m", DAMPING, 3.0, 3.0, JOINTS),
+        gravity(),
+        *actuator_parameters("N m", TORQUE_LIMIT, KP, KD),
+    ),
+    camera=(1.6, 120.0, -15.0, 0.25),
+)

@@ -1,0 +1,53 @@
+"""Cart-pole: a cart on a rail with a free pole, both of the size of a laboratory bench set-up."""
+
+from __future__ import annotations
+
+import mujoco
+
+from simreal_envs.engines.base import Robot
+from simreal_envs.robots.common import actuator_parameters, gravity, joint_parameters, mass
+
+CART_MASS, POLE_MASS, POLE_LENGTH = 1.0, 1.0, 1.0  # kg, kg, m
+SLIDER_DAMPING, HINGE_DAMPING = 0.1, 0.02  # N s/m, N m s/rad
+FORCE_LIMIT = 20.0  # N
+
+_MJCF = f"""
+<mujoco model="cartpole">
+  <worldbody>
+    <light name="lamp" pos="0 -2 4" dir="0 0.4 -1"/>
+    <geom name="rail" type="capsule" fromto="-2.4 0 1.5 2.4 0 1.5" size="0.02" contype="0" conaffinity="0" rgba=".55 .58 .62 1"/>
+    <body name="cart" pos="0 0 1.5">
+      <joint name="slider" type="slide" axis="1 0 0" damping="{SLIDER_DAMPING}"/>
+      <geom name="cart" type="box" size="0.15 0.1 0.07" mass="{CART_MASS}" contype="0" conaffinity="0" rgba=".13 .35 .60 1"/>
+      <body name="pole">
+        <joint name="hinge" type="hinge" axis="0 1 0" damping="{HINGE_DAMPING}"/>
+        <geom name="pole" type="capsule" fromto="0 0 0 0 0 {POLE_LENGTH}" size="0.03" mass="{POLE_MASS}"
+              contype="0" conaffinity="0" rgba=".90 .45 .10 1"/>
+      </body>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def _spec() -> mujoco.MjSpec:
+    return mujoco.MjSpec.from_string(_MJCF)
+
+
+CARTPOLE = Robot(
+    name="cartpole",
+    spec=_spec,
+    joints=("slider",),
+    control="force",
+    torque_limit=FORCE_LIMIT,
+    timestep=0.005,
+    parameters=(
+        mass("cart", CART_MASS, 0.1, 10.0, ("cart",)),
+        mass("pole", POLE_MASS, 0.05, 5.0, ("pole",)),
+        *joint_parameters("slider", "N s/m", "N", SLIDER_DAMPING, 10.0, 10.0, ("slider",)),
+        *joint_parameters("hinge", "N m s/rad", "N m", HINGE_DAMPING, 2.0, 2.0, ("hinge",)),
+        gravity(),
+        *actuator_parameters("N", FORCE_LIMIT),
+    ),
+    camera=(6.0, 90.0, -8.0, 1.5),
+)

@@ -1,0 +1,65 @@
+"""Cart-pole swing-up: bring a hanging pole upright and keep it there, without running off the rail."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simreal_envs.parameters import Draws
+from simreal_envs.robots.cartpole import CARTPOLE, FORCE_LIMIT
+from simreal_envs.schema import Field, Schema
+from simreal_envs.tasks.base import Episode, State, Task
+
+RAIL = 2.4  # m to either side
+
+
+class CartpoleSwingup(Task):
+    name = "cartpole_swingup"
+    says = "swing a hanging pole up and balance it on a cart"
+    goal = "the pole within 15 degrees of upright during the whole last second"
+    robot = CARTPOLE
+    substeps = 4
+    episode_steps = 250
+    schema = Schema(
+        observation=(
+            Field("cart_position", "m", ("x",), -5.0, 5.0, noise=0.01),
+            Field("pole_direction", "1", ("cos", "sin"), -1.5, 1.5, noise=0.01),
+            Field("cart_velocity", "m/s", ("x",), -20.0, 20.0, noise=0.05),
+            Field("pole_velocity", "rad/s", ("hinge",), -40.0, 40.0, noise=0.1),
+        ),
+        action=(Field("force", "1", ("slider",), -1.0, 1.0),),
+        control_period=0.02,
+    )
+    random_return = 0.0
+    reference_return = 200.0
+
+    def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
+        u = draws.uniform("task/initial_state", 4) - 0.5
+        qpos = np.stack([0.4 * u[:, 0], np.pi + 0.4 * u[:, 1]], axis=1)
+        return qpos, 0.2 * u[:, 2:]
+
+    def control(self, action: np.ndarray) -> np.ndarray:
+        return FORCE_LIMIT * action
+
+    def observe(self, state: State) -> np.ndarray:
+        (x, angle), (speed, spin) = state.qpos.T, state.qvel.T
+        return np.stack([x, np.cos(angle), np.sin(angle), speed, spin], axis=1)
+
+    def reward(self, state: State) -> dict[str, np.ndarray]:
+        x, angle = state.qpos.T
+        upright = 0.5 * (1 + np.cos(angle))
+        return {
+            "upright": upright**2,
+            "centre": -0.1 * np.minimum(x**2, RAIL**2),
+            "effort": -0.02 * state.action[:, 0] ** 2,
+            "spin": -0.002 * upright * np.minimum(state.qvel[:, 1] ** 2, 100.0),
+            "rail": -20.0 * (np.abs(x) > RAIL),
+        }
+
+    def terminated(self, state: State) -> np.ndarray:
+        return np.abs(state.qpos[:, 0]) > RAIL
+
+    def on_goal(self, state: State) -> np.ndarray:
+        return np.cos(state.qpos[:, 1]) > np.cos(np.deg2rad(15))
+
+    def success(self, episode: Episode) -> np.ndarray:
+        return ~episode.terminated & (episode.goal_streak >= 50)

@@ -1,0 +1,104 @@
+"""Quadruped: walk forward at a commanded velocity on flat ground, without falling."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simreal_envs.parameters import Draws
+from simreal_envs.robots.a1 import A1, JOINTS, STANCE, STANCE_HEIGHT
+from simreal_envs.schema import Field, Schema
+from simreal_envs.tasks.base import Episode, State, Task
+
+ACTION_SCALE = np.array([0.2, 0.4, 0.4] * 4)  # rad of joint target around the stance, per unit of action
+COMMAND = (0.4, 0.8)  # m/s
+
+
+class Quadruped(Task):
+    name = "quadruped"
+    says = "Unitree A1 walks forward at a commanded velocity of 0.4 to 0.8 m/s"
+    goal = "no fall, and within 0.2 m/s of the commanded velocity during at least 70 % of the episode"
+    robot = A1
+    substeps = 5
+    episode_steps = 500
+    schema = Schema(
+        # Noise: the levels that legged_gym (Rudin et al. 2022) adds for the real robot.
+        observation=(
+            Field("linear_velocity", "m/s", ("x", "y", "z"), -10.0, 10.0, noise=0.1),
+            Field("angular_velocity", "rad/s", ("x", "y", "z"), -40.0, 40.0, noise=0.2),
+            Field("gravity_direction", "1", ("x", "y", "z"), -1.5, 1.5, noise=0.05),
+            Field("velocity_command", "m/s", ("x",), -2.0, 2.0),
+            Field("joint_position", "rad", JOINTS, -6.0, 6.0, noise=0.01),
+            Field("joint_velocity", "rad/s", JOINTS, -100.0, 100.0, noise=1.5),
+            Field("previous_action", "1", JOINTS, -1.0, 1.0),
+        ),
+        action=(Field("joint_target", "1", JOINTS, -1.0, 1.0),),
+        control_period=0.02,
+    )
+    random_return = 0.0
+    reference_return = 600.0
+
+    def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
+        u = draws.uniform("task/initial_state", 12) - 0.5
+        qpos = np.zeros((n, 19))
+        qpos[:, 2], qpos[:, 3] = STANCE_HEIGHT + 0.02, 1.0
+        qpos[:, 7:] = STANCE + 0.2 * u
+        return qpos, np.zeros((n, 18))
+
+    def command(self, draws: Draws, n: int) -> np.ndarray:
+        low, high = COMMAND
+        return low + (high - low) * draws.uniform("task/velocity_command")
+
+    def control(self, action: np.ndarray) -> np.ndarray:
+        return STANCE + ACTION_SCALE * action
+
+    def observe(self, state: State) -> np.ndarray:
+        return np.concatenate(
+            [
+                to_body(state.qpos[:, 3:7], state.qvel[:, :3]),
+                state.qvel[:, 3:6],
+                gravity_direction(state.qpos[:, 3:7]),
+                state.command,
+                state.qpos[:, 7:] - STANCE,
+                state.qvel[:, 6:],
+                state.action,
+            ],
+            axis=1,
+        )
+
+    def reward(self, state: State) -> dict[str, np.ndarray]:
+        velocity = to_body(state.qpos[:, 3:7], state.qvel[:, :3])
+        gravity = gravity_direction(state.qpos[:, 3:7])
+        miss = (velocity[:, 0] - state.command[:, 0]) ** 2 + velocity[:, 1] ** 2
+        return {
+            "velocity": 1.2 * np.exp(-miss / 0.1),
+            "heading": 0.3 * np.exp(-(state.qvel[:, 5] ** 2) / 0.25),
+            "alive": np.full(len(miss), 0.2),
+            "bounce": -1.0 * np.minimum(velocity[:, 2] ** 2, 1.0),
+            "roll_pitch_rate": -0.02 * np.minimum((state.qvel[:, 3:5] ** 2).sum(axis=1), 10.0),
+            "tilt": -1.0 * (gravity[:, :2] ** 2).sum(axis=1),
+            "posture": -0.03 * ((state.qpos[:, 7:] - STANCE) ** 2).sum(axis=1),
+            "action_rate": -0.03 * ((state.action - state.previous_action) ** 2).sum(axis=1),
+            "fall": -10.0 * self.terminated(state),
+        }
+
+    def terminated(self, state: State) -> np.ndarray:
+        return (state.qpos[:, 2] < 0.16) | (gravity_direction(state.qpos[:, 3:7])[:, 2] > -0.5)
+
+    def on_goal(self, state: State) -> np.ndarray:
+        return np.abs(to_body(state.qpos[:, 3:7], state.qvel[:, :3])[:, 0] - state.command[:, 0]) < 0.2
+
+    def success(self, episode: Episode) -> np.ndarray:
+        return ~episode.terminated & (episode.goal_share >= 0.7)
+
+
+def to_body(quat: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """World vectors ``(n, 3)`` in the frame of unit quaternions ``(n, 4)``, (w, x, y, z)."""
+    w, axis = quat[:, :1], quat[:, 1:]
+    twice = 2 * np.cross(vector, axis)
+    return vector + w * twice + np.cross(twice, axis)
+
+
+def gravity_direction(quat: np.ndarray) -> np.ndarray:
+    """The unit vector that points down, in the body frame, shape ``(n, 3)``; (0, 0, -1) when level."""
+    w, x, y, z = quat.T
+    return np.stack([-2 * (x * z - w * y), -2 * (y * z + w * x), -1 + 2 * (x * x + y * y)], axis=1)

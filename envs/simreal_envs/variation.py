@@ -1,0 +1,352 @@
+"""How a world differs from nominal, as a value: it prints, compares, hashes and goes into a config.
+
+Distribution   Constant, Uniform, LogUniform, Normal, Choice; Scale(any of them) counts in multiples of nominal
+Variation      Shift (fixed), Randomization (new draws at every reset), Curriculum (a Randomization that widens)
+Domain         task + engine + variation: a source or a target
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from scipy.special import ndtri
+
+from simreal_envs.errors import UserError, require_known
+from simreal_envs.parameters import Draws, Parameter
+
+# ---- distributions ---------------------------------------------------------------------------------------------------
+
+
+class Distribution(Protocol):
+    """One parameter's values. Numbers are absolute, in the parameter's SI unit, unless wrapped in `Scale`."""
+
+    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
+        """The values at the quantiles `u` in (0, 1), any shape."""
+
+    def bounds(self, nominal: float) -> tuple[float, float]:
+        """The smallest and the largest value that can be drawn."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Always `value`."""
+
+    value: float
+
+    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
+        return np.full(np.shape(u), self.value, dtype=np.float64)
+
+    def bounds(self, nominal: float) -> tuple[float, float]:
+        return self.value, self.value
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform between `low` and `high`."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _require_ordered(self, self.low, self.high)
+
+    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
+        return self.low + (self.high - self.low) * u
+
+    def bounds(self, nominal: float) -> tuple[float, float]:
+        return self.low, self.high
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """Uniform in the logarithm, between `low` and `high`, both positive."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _require_ordered(self, self.low, self.high)
+        if self.low <= 0:
+            raise UserError(f"{self} needs low > 0")
+
+    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
+        return np.clip(self.low * (self.high / self.low) ** u, self.low, self.high)
+
+    def bounds(self, nominal: float) -> tuple[float, float]:
+        return self.low, self.high
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal with `mean` and `std`, cut off at 3 standard deviations so that its bounds are known."""
+
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        if not self.std >= 0:
+            raise UserError(f"{self} needs std >= 0")
+
+    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
+        return self.mean + self.std * np.clip(ndtri(u), -3.0, 3.0)
+
+    def bounds(self, nominal: float) -> tuple[float, float]:
+        return self.mean - 3 * self.std, self.mean + 3 * self.std
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of `options`, all equally likely."""
+
+    options: tuple[float, ...]
+
+    def __init__(self, options: tuple[float, ...] | list[float]):
+        if not options:
+            raise UserError("Choice needs at least one option")
+        object.__setattr__(self, "options", tuple(float(option) for option in options))
+
+    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
+        index = np.minimum((np.asarray(u) * len(self.options)).astype(int), len(self.options) - 1)
+        return np.array(self.options)[index]
+
+    def bounds(self, nominal: float) -> tuple[float, float]:
+        return min(self.options), max(self.options)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Multiples of the nominal value: ``Scale(1.2)``, ``Scale(Uniform(0.8, 1.2))``."""
+
+    of: Distribution
+
+    def __init__(self, of: Distribution | float):
+        object.__setattr__(self, "of", _distribution(of, "Scale"))
+
+    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
+        return nominal * self.of.values(u, 1.0)
+
+    def bounds(self, nominal: float) -> tuple[float, float]:
+        low, high = (nominal * bound for bound in self.of.bounds(1.0))
+        return min(low, high), max(low, high)
+
+
+# ---- variations ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Parameter names or patterns -> distributions, kept in a form that hashes."""
+
+    items: tuple[tuple[str, Distribution], ...]
+
+    def __init__(self, values: Mapping[str, Any] | None = None):
+        pairs = {name: _distribution(value, name) for name, value in (values or {}).items()}
+        object.__setattr__(self, "items", tuple(pairs.items()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self.items)})"
+
+    def width(self, progress: float) -> float:
+        """Share of the full deviation from nominal that is in force at this share of the training."""
+        return 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as in a config's ``variation:``."""
+        return {name: _to_plain(value) for name, value in self.items}
+
+
+class Shift(_Values):
+    """Fixed values: ``Shift({"pole/mass": 2.0, "actuator/strength": Scale(0.8)})``."""
+
+    def __init__(self, values: Mapping[str, Any] | None = None):
+        super().__init__(values)
+        for name, value in self.items:
+            if not isinstance(value.of if isinstance(value, Scale) else value, Constant):
+                raise UserError(f"Shift: {name} must be a number, not {value}; use Randomization to draw values")
+
+
+class Randomization(_Values):
+    """Values drawn anew at every reset: ``Randomization({"friction": Uniform(0.4, 1.2)})``."""
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """A randomization that widens linearly from nominal while the source is trained.
+
+    Attributes:
+        randomization: the full one.
+        start: share of its deviation from nominal at the beginning, 0 to 1.
+        until: share of the training after which it is full, above 0 and up to 1.
+    """
+
+    randomization: Randomization
+    start: float = 0.0
+    until: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= 1 or not 0 < self.until <= 1:
+            raise UserError(f"Curriculum: start must be in [0, 1] and until in (0, 1], not {self.start} and {self.until}")
+
+    @property
+    def items(self) -> tuple[tuple[str, Distribution], ...]:
+        return self.randomization.items
+
+    def width(self, progress: float) -> float:
+        return self.start + (1 - self.start) * min(max(progress, 0.0) / self.until, 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.randomization.to_dict()
+
+
+Variation = Shift | Randomization | Curriculum
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A parameter of a domain together with the distribution of its values."""
+
+    parameter: Parameter
+    distribution: Distribution
+
+    def draw(self, draws: Draws, width: float) -> np.ndarray:
+        """Values of this episode, shape ``(n,)``, with the deviation from nominal scaled by `width` in [0, 1]."""
+        nominal, name = self.parameter.nominal, self.parameter.name
+        values = self.distribution.values(draws.uniform(name)[:, 0], nominal)
+        if width >= 1:
+            return values
+        if self.parameter.choices:  # there is nothing between two choices: take the drawn one more and more often
+            return np.where(draws.uniform(f"{name}#width")[:, 0] < width, values, nominal)
+        return nominal + width * (values - nominal)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A task on an engine under a variation: what an agent is trained or tested in.
+
+    Attributes:
+        task: name of a task (`simreal list tasks`).
+        engine: ``"mujoco"`` or ``"bullet"``.
+        variation: how its worlds differ from nominal; a plain mapping becomes a Shift or a Randomization.
+        preset: ``"matched"`` (engines agree as closely as they can) or ``"engine_default"`` (each engine's own habits).
+    """
+
+    task: str
+    engine: str = "mujoco"
+    variation: Variation = Shift()
+    preset: str = "matched"
+
+    ENGINES: ClassVar[tuple[str, ...]] = ("mujoco", "bullet")
+
+    def __post_init__(self) -> None:
+        from simreal_envs.engines.base import PRESETS
+        from simreal_envs.tasks import TASKS
+
+        require_known(self.task, TASKS, "task")
+        require_known(self.engine, self.ENGINES, "engine")
+        require_known(self.preset, PRESETS, "preset")
+        if not isinstance(self.variation, Variation):
+            object.__setattr__(self, "variation", variation_from_dict(self.variation or {}))
+        self.resolve()
+
+    def resolve(self, where: str = "") -> tuple[Varied, ...]:
+        """The concrete parameters that vary, patterns expanded and every value checked. Later entries win."""
+        from simreal_envs.parameters import UNSUPPORTED, expand
+        from simreal_envs.tasks import TASKS
+
+        task = TASKS[self.task]
+        varied: dict[str, Varied] = {}
+        for pattern, distribution in self.variation.items:
+            for parameter in expand(pattern, task.parameters, self.task, where):
+                if parameter.supported(self.engine) == UNSUPPORTED:
+                    raise UserError(f"{where or self.task}: {parameter.name} is not supported by the engine {self.engine!r}")
+                parameter.require_valid(*distribution.bounds(parameter.nominal), where)
+                if parameter.choices:
+                    for value in _options(distribution, parameter.nominal):
+                        parameter.require_valid(value, value, where)
+                varied.pop(parameter.name, None)
+                varied[parameter.name] = Varied(parameter, distribution)
+        return tuple(varied.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; ``Domain.from_dict`` reads it back."""
+        data = {"task": self.task, "engine": self.engine, "preset": self.preset, "variation": self.variation.to_dict()}
+        if isinstance(self.variation, Curriculum):
+            data["curriculum"] = {"start": self.variation.start, "until": self.variation.until}
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "") -> Domain:
+        variation = variation_from_dict(data.get("variation") or {}, where)
+        if curriculum := data.get("curriculum"):
+            variation = Curriculum(Randomization(dict(variation.items)), **curriculum)
+        return cls(data["task"], data.get("engine", "mujoco"), variation, data.get("preset", "matched"))
+
+
+# ---- plain data ------------------------------------------------------------------------------------------------------
+
+_KINDS = {"constant": Constant, "uniform": Uniform, "log_uniform": LogUniform, "normal": Normal, "choice": Choice, "scale": Scale}
+
+
+def variation_from_dict(data: Mapping[str, Any], where: str = "variation") -> Shift | Randomization:
+    """Read a config's ``variation:``: a Shift if every value is fixed, else a Randomization.
+
+    A value is a number, a distribution, or ``{uniform: [a, b]}``, ``{log_uniform: [a, b]}``, ``{normal: [mean, std]}``,
+    ``{choice: [..]}``, ``{constant: x}``, ``{scale: <number or one of these>}``.
+    """
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: expected parameter: value pairs, not {data!r}")
+    values = {name: _distribution(value, f"{where}.{name}" if where else name) for name, value in data.items()}
+    fixed = all(isinstance(v.of if isinstance(v, Scale) else v, Constant) for v in values.values())
+    return (Shift if fixed else Randomization)(values)
+
+
+def _distribution(value: Any, where: str) -> Distribution:
+    if isinstance(value, tuple(_KINDS.values())):
+        return value
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise UserError(f"{where}: expected a finite number, not {value}")
+        return Constant(float(value))
+    if isinstance(value, Mapping) and len(value) == 1:
+        kind, argument = next(iter(value.items()))
+        cls = _KINDS[require_known(str(kind), _KINDS, "distribution", where)]
+        if cls in (Constant, Scale):
+            return cls(_distribution(argument, where)) if cls is Scale else _distribution(argument, where)
+        numbers = list(argument) if isinstance(argument, (list, tuple)) else [argument]
+        if not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
+            raise UserError(f"{where}: {kind} takes numbers, not {argument!r}")
+        if cls is Choice:
+            return Choice(numbers)
+        if len(numbers) != 2:
+            raise UserError(f"{where}: {kind} takes two numbers, not {argument!r}")
+        return cls(*map(float, numbers))
+    raise UserError(f"{where}: expected a number or one of {{{', '.join(_KINDS)}}}, not {value!r}")
+
+
+def _to_plain(distribution: Distribution) -> Any:
+    if isinstance(distribution, Constant):
+        return distribution.value
+    if isinstance(distribution, Scale):
+        return {"scale": _to_plain(distribution.of)}
+    kind = next(kind for kind, cls in _KINDS.items() if type(distribution) is cls)
+    values = [getattr(distribution, f.name) for f in fields(distribution)]
+    return {kind: list(values[0]) if kind == "choice" else values}
+
+
+def _options(distribution: Distribution, nominal: float) -> list[float]:
+    inner = distribution.of if isinstance(distribution, Scale) else distribution
+    factor = nominal if isinstance(distribution, Scale) else 1.0
+    if isinstance(inner, Choice):
+        return [factor * option for option in inner.options]
+    low, high = distribution.bounds(nominal)
+    # A continuous draw between two choices is no choice at all: its middle is refused with the same sentence.
+    return [low, high] if low == high else [(low + high) / 2]
+
+
+def _require_ordered(distribution: Any, low: float, high: float) -> None:
+    if not low <= high:
+        raise UserError(f"{distribution} needs low <= high")
