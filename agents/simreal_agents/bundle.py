@@ -1,0 +1,296 @@
+"""Agents in memory and on disk: everything that transfers, without pickle.
+
+A bundle is a folder: ``weights.safetensors`` (every tensor of the policy, normalizer and reward scaler included) and
+``card.json`` (format, schema, network, algorithm, where it was trained, returns, versions, checksums).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from simreal_agents.kernels import Kernel
+from simreal_agents.networks import MODULES, Policy, matching_groups
+from simreal_agents.ppo import PPO
+from simreal_agents.vecenv import SB3Worlds
+from simreal_envs.errors import UserError, require_known
+from simreal_envs.schema import Schema
+
+FORMAT = 1
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+PACKAGES = ("gymnasium", "numpy", "safetensors", "stable-baselines3", "torch")
+HYPERPARAMETERS = (
+    "n_steps",
+    "batch_size",
+    "n_epochs",
+    "gamma",
+    "gae_lambda",
+    "ent_coef",
+    "vf_coef",
+    "max_grad_norm",
+    "target_kl",
+    "scale_rewards",
+)
+OWN_KEYS = ("format", "schema", "network", "normalizer", "versions", "torch_threads", "sha256", "card_sha256")
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A policy with the schema it speaks and the card that says where it comes from.
+
+    Attributes:
+        policy: the network, normalizer and reward scaler included.
+        schema: named observation and action fields, control period.
+        card: everything else, as JSON data.
+    """
+
+    policy: Policy
+    schema: Schema
+    card: Mapping[str, Any] = field(default_factory=dict)
+    _kernel: Kernel = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_kernel", Kernel(self.policy))
+
+    @classmethod
+    def new(cls, schema: Schema, network: Mapping[str, Any] | None = None, seed: int = 0) -> Agent:
+        """A fresh agent; `network` has the keyword arguments of ``Policy`` (hidden, activation, ..).
+
+        Raises:
+            UserError: for an unknown network setting, or one out of bounds.
+        """
+        network = dict(network or {})
+        for name in network:
+            known = ("hidden", "activation", "log_std_init", "normalize_observations")
+            require_known(name, known, "network setting")
+        policy = Policy(schema.observation_space, schema.action_space, lambda _: 0.0, seed=seed, **network)
+        policy.set_training_mode(False)
+        return cls(policy, schema)
+
+    @classmethod
+    def of(cls, ppo: PPO, schema: Schema | None = None) -> Agent:
+        """A copy of what `ppo` has learned so far; the schema is that of its worlds unless given.
+
+        Raises:
+            UserError: when neither the worlds nor the caller know the schema.
+        """
+        schema = schema or _schema_of(ppo)
+        if schema is None:
+            raise UserError("these worlds have no schema, so an agent cannot be made of them: pass schema=")
+        rates = {"learning_rate": ppo.lr_schedule(1), "clip_range": ppo.clip_range(1), "num_worlds": ppo.n_envs}
+        settings = {name: getattr(ppo, name) for name in HYPERPARAMETERS}
+        card = {"algorithm": "ppo", "hyperparameters": {**rates, **settings}, "env_steps": ppo.num_timesteps}
+        return cls(_copy_of(ppo.policy, schema), schema, card)
+
+    def copy(self) -> Agent:
+        """An agent with tensors of its own."""
+        return Agent(_copy_of(self.policy, self.schema), self.schema, json.loads(json.dumps(dict(self.card))))
+
+    def act(
+        self, observations: np.ndarray, deterministic: bool = True, generator: torch.Generator | None = None
+    ) -> np.ndarray:
+        """Actions ``(N, a)`` float32, clipped to the action space, for observations ``(N, d)``.
+
+        Raises:
+            UserError: when a stochastic action is asked for without a generator.
+        """
+        mean, std = self.distribution(observations)
+        if not deterministic:
+            if generator is None:
+                raise UserError("act(deterministic=False) needs a torch.Generator to draw from")
+            mean += std * torch.randn(mean.shape, generator=generator).numpy()
+        space = self.policy.action_space
+        return np.minimum(np.maximum(mean, space.low), space.high)
+
+    def distribution(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean ``(N, a)`` and standard deviation ``(a,)`` of the Gaussian policy before clipping, float32."""
+        return self._kernel.mean(self._kernel.ruler()(observations)).copy(), self._kernel.std
+
+    def value(self, observations: np.ndarray) -> np.ndarray:
+        """State values ``(N,)`` float32, in scaled reward units: multiply rewards by ``reward_scale`` to compare."""
+        return self._kernel.value(self._kernel.ruler()(observations)).copy()
+
+    @property
+    def reward_scale(self) -> float:
+        """What this agent's critic multiplies rewards with."""
+        return self.policy.reward_scaler.scale
+
+    def save(self, folder: str | Path, card: Mapping[str, Any] | None = None) -> Path:
+        """``save(self, folder, card)``."""
+        return save(self, folder, card)
+
+
+def save(agent: Agent | PPO, folder: str | Path, card: Mapping[str, Any] | None = None) -> Path:
+    """Write a bundle; it appears complete or not at all. Equal agents and cards give equal bytes.
+
+    Args:
+        folder: replaced when it exists.
+        card: further JSON data, e.g. ``source`` (a domain), ``returns``, ``seeds``.
+
+    Raises:
+        UserError: when `card` sets a key that the bundle writes itself, or holds something that is not JSON.
+    """
+    agent = Agent.of(agent) if isinstance(agent, PPO) else agent
+    if taken := sorted(set(card or {}) & set(OWN_KEYS)):
+        raise UserError(f"the card key {taken[0]!r} is written by the bundle itself; use another name")
+    tensors = {name: tensor.contiguous() for name, tensor in sorted(agent.policy.state_dict().items())}
+    weights = safetensors.torch.save(tensors)
+    full = {
+        **{key: value for key, value in agent.card.items() if key not in OWN_KEYS},
+        **(card or {}),
+        "format": FORMAT,
+        "schema": agent.schema.to_dict(),
+        "network": agent.policy.network,
+        "normalizer": "running" if agent.policy.encoder.normalizer.enabled else "none",
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
+        "torch_threads": torch.get_num_threads(),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    try:
+        full = json.loads(json.dumps(full, allow_nan=False))  # what a reader will see: lists, string keys
+        full["card_sha256"] = _card_checksum(full)
+        text = json.dumps(full, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the card of a bundle must be JSON data with finite numbers: {error}") from error
+    _publish(Path(folder), {WEIGHTS: weights, CARD: text.encode()})
+    return Path(folder)
+
+
+def load(folder: str | Path) -> Agent:
+    """Read a bundle and verify it against its checksums. Nothing in it is executed.
+
+    Raises:
+        UserError: when it is missing, incomplete, damaged, or of a format this version does not read.
+    """
+    folder = Path(folder)
+    card = _read_card(folder)
+    data = _read(folder, WEIGHTS)
+    if hashlib.sha256(data).hexdigest() != card["sha256"]:
+        raise UserError(f"bundle {folder}: {WEIGHTS} does not match its sha256, it was changed or cut off after saving")
+    try:
+        tensors = safetensors.torch.load(data)
+        agent = Agent.new(Schema.from_dict(card["schema"]), card["network"])
+        agent.policy.load_state_dict(tensors)
+    except UserError as error:
+        raise UserError(f"bundle {folder}: {error}") from error
+    except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"bundle {folder}: weights, network and schema do not fit each other: {error}") from error
+    return Agent(agent.policy, agent.schema, card)
+
+
+@torch.no_grad()
+def load_into(
+    ppo: PPO,
+    agent: Agent,
+    modules: Sequence[str] = MODULES,
+    *,
+    normalizer: Literal["copy", "fresh"] = "copy",
+    reward_scaler: Literal["copy", "fresh"] = "copy",
+) -> None:
+    """Start a training run from an agent: copy parts of it, keep `ppo`'s own initialization for the rest.
+
+    Args:
+        modules: what is copied, e.g. ``["encoder", "trunk", "heads.actor"]``; may be empty.
+        normalizer: ``"copy"`` takes the observation statistics along, ``"fresh"`` leaves `ppo`'s own.
+        reward_scaler: likewise for the unit that the critic's values are in.
+
+    Raises:
+        UserError: for an unknown module, or when schema or layer shapes differ; `ppo` is unchanged then.
+    """
+    for what, choice in (("normalizer", normalizer), ("reward_scaler", reward_scaler)):
+        require_known(choice, ("copy", "fresh"), f"{what} setting", "load_into")
+    groups = matching_groups(modules, "load_into")
+    if (schema := _schema_of(ppo)) is not None:
+        agent.schema.require_same(schema)
+    prefixes = [*groups]
+    prefixes += ["encoder.normalizer"] * (normalizer == "copy") + ["reward_scaler"] * (reward_scaler == "copy")
+    source, target = agent.policy.state_dict(), ppo.policy.state_dict()
+    chosen = [n for n in {**target, **source} if any(n == p or n.startswith(f"{p}.") for p in prefixes)]
+    for name in chosen:
+        shapes = [list(state[name].shape) if name in state else "missing" for state in (source, target)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"{name} of the agent has shape {shapes[0]} but the new network has {shapes[1]}: use its hidden"
+            )
+    if groups and agent.policy.network["activation"] != ppo.policy.network["activation"]:
+        both = agent.policy.network["activation"], ppo.policy.network["activation"]
+        raise UserError(f"the agent was trained with activation {both[0]!r} but the new network uses {both[1]!r}")
+    for name in chosen:
+        target[name].copy_(source[name])
+    for name in set(groups) & set(ppo.optimizer.names):
+        ppo.optimizer.reset_moments(name)
+
+
+def _schema_of(ppo: PPO) -> Schema | None:
+    return getattr(ppo.env.worlds, "schema", None) if isinstance(ppo.env, SB3Worlds) else None
+
+
+def _copy_of(policy: Policy, schema: Schema) -> Policy:
+    copy = Agent.new(schema, policy.network).policy
+    copy.load_state_dict(policy.state_dict())
+    return copy
+
+
+def _read(folder: Path, name: str) -> bytes:
+    if not folder.is_dir():
+        raise UserError(f"there is no bundle at {folder}; expected a folder with {CARD} and {WEIGHTS}")
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise UserError(f"bundle {folder}: {name} is missing or cannot be read ({error.strerror})") from error
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(_read(folder, CARD))
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"bundle {folder}: {CARD} is not valid JSON, it was changed or cut off after saving") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        found = card.get("format") if isinstance(card, dict) else None
+        raise UserError(f"bundle {folder} has format {found!r} but this version of simreal reads format {FORMAT}")
+    if card.get("card_sha256") != _card_checksum(card):
+        raise UserError(f"bundle {folder}: {CARD} does not match its own checksum, it was changed after saving")
+    return card
+
+
+def _card_checksum(card: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in card.items() if key != "card_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _publish(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write `files` beside `folder` and rename; a folder that is there already is moved aside first."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        new, old = work / "new", work / "old"
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        if folder.exists():
+            os.replace(folder, old)
+        try:
+            os.replace(new, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

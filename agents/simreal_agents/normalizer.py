@@ -1,0 +1,100 @@
+"""Running statistics that belong to the agent: observation normalization and reward scaling.
+
+Both are torch modules with float64 buffers, so they are part of the policy's state dict, of the bundle and of
+a transfer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class RunningMoments(nn.Module):
+    """Mean, variance and count of every row seen so far, merged batch by batch.
+
+    The merge is the parallel form of Chan, Golub & LeVeque (1979), in float64. Before the first row the moments read
+    mean 0 and variance 1, so that a fresh agent sees its observations unchanged.
+
+    Buffers: ``mean`` and ``var`` of shape ``(size,)``, ``count`` a scalar, all float64.
+    """
+
+    mean: torch.Tensor
+    var: torch.Tensor
+    count: torch.Tensor
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("var", torch.ones(size, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, rows: torch.Tensor) -> None:
+        """Merge `rows` of shape ``(n, size)``, any float dtype, in place. Zero rows change nothing."""
+        rows = rows.to(torch.float64)
+        n = rows.shape[0]
+        if n == 0:
+            return
+        row_mean = rows.mean(0)
+        row_squares = (rows - row_mean).square().sum(0)
+        total = self.count + n
+        delta = row_mean - self.mean
+        squares = self.var * self.count + row_squares + delta.square() * (self.count * n / total)
+        self.mean += delta * (n / total)
+        self.var.copy_(squares / total)
+        self.count.copy_(total)
+
+
+class Normalizer(RunningMoments):
+    """Shift and scale observations to zero mean and unit variance, clipped to ``+-clip`` standard deviations.
+
+    Attributes:
+        frozen: when True, ``update`` changes nothing.
+        enabled: when False the module passes observations through and never updates.
+    """
+
+    EPSILON = 1e-8
+
+    def __init__(self, size: int, clip: float = 10.0, enabled: bool = True):
+        super().__init__(size)
+        self.clip = clip
+        self.enabled = enabled
+        self.frozen = False
+
+    @torch.no_grad()
+    def update(self, rows: torch.Tensor) -> None:
+        """Merge `rows` of shape ``(n, size)`` unless frozen or disabled."""
+        if self.enabled and not self.frozen:
+            super().update(rows)
+
+    def shift_and_scale(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and reciprocal standard deviation, both ``(size,)`` float32: what ``forward`` subtracts, multiplies."""
+        return self.mean.float(), (self.var + self.EPSILON).rsqrt().float()
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Normalized observations, ``(n, size)`` float32."""
+        if not self.enabled:
+            return observations
+        shift, scale = self.shift_and_scale()
+        return ((observations - shift) * scale).clamp(-self.clip, self.clip)
+
+
+class RewardScaler(RunningMoments):
+    """Divide rewards by the running standard deviation of the discounted return (as SB3's VecNormalize does).
+
+    Unlike VecNormalize the statistics are merged once per rollout, before its rewards are scaled, so that one
+    rollout is measured with one ruler. The values of a critic are in these scaled units, which is why the scaler
+    travels with the agent.
+    """
+
+    EPSILON = 1e-8
+
+    def __init__(self, clip: float = 10.0):
+        super().__init__(1)
+        self.clip = clip
+
+    @property
+    def scale(self) -> float:
+        """What rewards are multiplied with; 1 before the first update."""
+        return 1.0 if self.count == 0 else float((self.var + self.EPSILON).rsqrt())

@@ -1,0 +1,121 @@
+"""One way to step any batch of worlds: Gymnasium's VectorEnv or SB3's VecEnv, as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+from simreal_envs.errors import UserError
+
+
+class Step(NamedTuple):
+    """What one step of N worlds gives.
+
+    Attributes:
+        observations: ``(N, d)``; of the next episode where a world finished.
+        rewards: ``(N,)`` float.
+        terminated, truncated: ``(N,)`` bool; both may be set, termination wins.
+        final_observations: ``(N, d)``, rows valid where terminated or truncated; None when no world finished.
+        success: ``(N,)`` bool, valid where finished; None when the worlds do not report it.
+    """
+
+    observations: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    final_observations: np.ndarray | None
+    success: np.ndarray | None
+
+
+class SB3Worlds(VecEnv):
+    """A Gymnasium VectorEnv with same-step autoreset as an SB3 VecEnv.
+
+    Worlds that were made with a seed (attribute ``seed`` that is not None) keep it; others are seeded at the next
+    reset with the seed that SB3 passes to ``seed``.
+
+    Raises:
+        UserError: when the worlds use another autoreset mode: the final observation would be lost.
+    """
+
+    def __init__(self, worlds: VectorEnv):
+        mode = worlds.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.SAME_STEP:
+            raise UserError(f"training needs worlds made with autoreset=AutoresetMode.SAME_STEP, got {mode}")
+        self.worlds = worlds
+        super().__init__(worlds.num_envs, worlds.single_observation_space, worlds.single_action_space)
+
+    def reset(self) -> np.ndarray:
+        """First observations ``(N, d)``."""
+        own_seed = getattr(self.worlds, "seed", None)
+        seed = None if own_seed is not None and not callable(own_seed) else self._seeds[0]
+        observations, _ = self.worlds.reset(seed=seed)
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_arrays(self, actions: np.ndarray) -> Step:
+        """Step with actions ``(N, a)`` inside the action space; no per-world dictionaries are made."""
+        observations, rewards, terminated, truncated, infos = self.worlds.step(actions)
+        final = success = None
+        if terminated.any() or truncated.any():
+            final = getattr(self.worlds, "final_observation", None)
+            if final is None:
+                final = np.zeros_like(observations)
+                for i in np.flatnonzero(infos["_final_obs"]):
+                    final[i] = infos["final_obs"][i]
+            success = infos["episode"].get("s") if "episode" in infos else None
+        return Step(observations, rewards, terminated, truncated, final, success)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """SB3's form of a step: dones and one info per world."""
+        step = self.step_arrays(self._actions)
+        dones = step.terminated | step.truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for i in np.flatnonzero(dones):
+            infos[i]["terminal_observation"] = step.final_observations[i].copy()
+            infos[i]["TimeLimit.truncated"] = bool(step.truncated[i] and not step.terminated[i])
+            if step.success is not None:
+                infos[i]["is_success"] = bool(step.success[i])
+        return step.observations, step.rewards.astype(np.float32), dones, infos
+
+    def close(self) -> None:
+        self.worlds.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        return [getattr(self.worlds, attr_name)] * len(self._indices(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        setattr(self.worlds, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        return [getattr(self.worlds, method_name)(*args, **kwargs)] * len(self._indices(indices))
+
+    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
+        return [False] * len(self._indices(indices))
+
+    def _indices(self, indices: VecEnvIndices) -> Sequence[int]:
+        return list(self._get_indices(indices))
+
+
+def step_arrays(env: VecEnv, actions: np.ndarray) -> Step:
+    """Step any SB3 VecEnv and gather what SB3 spreads over one info per world."""
+    if isinstance(env, SB3Worlds):
+        return env.step_arrays(actions)
+    observations, rewards, dones, infos = env.step(actions)
+    truncated = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos]) & dones
+    final = success = None
+    if dones.any():
+        final = np.array(observations, copy=True)
+        for i in np.flatnonzero(dones):
+            final[i] = infos[i]["terminal_observation"]
+        if any("is_success" in info for info in infos):
+            success = np.array([bool(info.get("is_success", False)) for info in infos])
+    return Step(observations, rewards, dones & ~truncated, truncated, final, success)

@@ -1,0 +1,270 @@
+"""Does transfer help against training from scratch? The decision, with the intervals it rests on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from simreal_envs.errors import UserError
+
+from simreal.diagnostics import curves as per_seed
+from simreal.diagnostics.curves import ROUNDING, Curves, is_flat
+from simreal.diagnostics.reasons import Reason, explain
+from simreal.diagnostics.statistics import (
+    FloatArray,
+    Interval,
+    Statistic,
+    bootstrap_interval,
+    mean,
+    mean_difference,
+    probability_of_improvement,
+)
+
+METRICS = (
+    "jumpstart",
+    "asymptotic",
+    "area",
+    "time_to_threshold",
+    "transfer_ratio",
+    "forgetting",
+    "final_return",
+    "final_return_raw",
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one arm did against its control arm. Returns are normalized (random 0, reference 1) unless said otherwise.
+
+    Attributes:
+        label: ``positive``, ``neutral``, ``negative`` or ``inconclusive``.
+        jumpstart: transfer minus scratch before any update on the target.
+        asymptotic: transfer minus scratch over the last 10 % of the budget.
+        area: transfer minus scratch, mean over the budget; the label is decided on it.
+        time_to_threshold: scratch minus transfer, environment steps (positive: transfer is faster), restricted means.
+        transfer_ratio: (A_T - A_S) / A_S; None where A_S is not clearly above 0.
+        forgetting: loss on the source in units of its return scale; None where the source was not evaluated again.
+        final_return: the transfer arm over the last 10 % of the budget; `final_return_raw` in the task's own units.
+        probability_of_improvement: P(a transfer seed's area > a scratch seed's area).
+        area_transfer, area_scratch: the two areas; `slope_transfer`, `slope_scratch`: per budget, over the last 30 %.
+        censored_transfer, censored_scratch: seeds that never reached `threshold`.
+        budget: environment steps of target experience; `scale`: reference minus random return, in the task's units.
+        reasons: ranked, the most telling first; never empty.
+    """
+
+    label: str
+    jumpstart: Interval
+    asymptotic: Interval
+    area: Interval
+    time_to_threshold: Interval
+    transfer_ratio: Interval | None
+    forgetting: Interval | None
+    final_return: Interval
+    final_return_raw: Interval
+    probability_of_improvement: float
+    area_transfer: Interval
+    area_scratch: Interval
+    slope_transfer: Interval
+    slope_scratch: Interval
+    censored_transfer: int
+    censored_scratch: int
+    seeds_transfer: int
+    seeds_scratch: int
+    budget: float
+    scale: float
+    threshold: float
+    margin: float
+    min_seeds: int
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def converged(self) -> bool:
+        """Whether both arms end flat: the intervals of their final slopes contain 0."""
+        return is_flat(self.slope_transfer) and is_flat(self.slope_scratch)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the keys of an arm in report.json that this module computes, as plain JSON values."""
+        intervals = {name: getattr(self, name) for name in METRICS}
+        return {
+            "verdict": self.label,
+            **{name: None if interval is None else interval.to_dict() for name, interval in intervals.items()},
+            "probability_of_improvement": self.probability_of_improvement,
+            "reasons": [reason.to_dict() for reason in self.reasons],
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"{self.label:<12} area {self.area}  jumpstart {self.jumpstart}  end {self.asymptotic}  "
+            f"P(better) {self.probability_of_improvement:.2f}"
+        )
+
+
+def diagnose(
+    transfer: Curves,
+    scratch: Curves,
+    *,
+    random_return: float,
+    reference_return: float,
+    rng: np.random.Generator,
+    source_before: ArrayLike | None = None,
+    source_after: ArrayLike | None = None,
+    source_random: float | None = None,
+    source_reference: float | None = None,
+    evidence: Sequence[Mapping[str, Any]] = (),
+    threshold: float = 0.8,
+    margin: float = 0.05,
+    confidence: float = 0.95,
+    min_seeds: int = 5,
+    resamples: int = 2000,
+) -> Verdict:
+    """Compare an arm with its control arm and say whether transfer helped, with intervals and reasons.
+
+    Args:
+        transfer, scratch: raw returns on the same evaluation grid; the arms are resampled independently.
+        random_return, reference_return: the target's raw returns that become 0 and 1.
+        rng: the only source of randomness; the same state gives the same verdict.
+        source_before, source_after: raw source returns ``(seeds,)`` of the transferred agents; both or neither.
+        source_random, source_reference: the source's raw returns that become 0 and 1; needed with `source_before`.
+        evidence: one mapping per seed with what was measured at the handover (docs/verdict.md lists the keys).
+        threshold: normalized return that counts as solved.
+        margin: normalized area that is too small to care about.
+        confidence: nominal coverage of every interval.
+        min_seeds: with fewer seeds in either arm the verdict is inconclusive.
+        resamples: bootstrap draws per interval.
+
+    Raises:
+        UserError: different grids, a scale without size, settings out of range, source returns without their scale.
+    """
+    _check(transfer, scratch, margin, min_seeds)
+
+    def interval(statistic: Statistic, *groups: FloatArray) -> Interval:
+        return bootstrap_interval(statistic, groups, rng, confidence=confidence, resamples=resamples)
+
+    numbers = _compare(interval, transfer, scratch, random_return, reference_return, threshold)
+    enough = min(len(transfer.seeds), len(scratch.seeds)) >= min_seeds
+    verdict = Verdict(
+        label=decide(numbers["area"], margin) if enough else "inconclusive",
+        **numbers,
+        # After the others, so that leaving it out does not change their draws.
+        forgetting=_forgetting(interval, source_before, source_after, source_random, source_reference),
+        threshold=threshold,
+        margin=margin,
+        min_seeds=min_seeds,
+    )
+    return replace(verdict, reasons=explain(verdict, evidence))
+
+
+def decide(area: Interval, margin: float) -> str:
+    """Return the label that an interval of the normalized area difference earns, given what is too small to care."""
+    if area.low > margin + ROUNDING:
+        return "positive"
+    if area.high < -margin - ROUNDING:
+        return "negative"
+    if area.low >= -margin - ROUNDING and area.high <= margin + ROUNDING:
+        return "neutral"
+    return "inconclusive"
+
+
+def summarize(
+    arm: Curves,
+    *,
+    random_return: float,
+    reference_return: float,
+    rng: np.random.Generator,
+    threshold: float = 0.8,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> dict[str, Any]:
+    """Return one arm by itself (report.json's entry of a control arm), as plain JSON values.
+
+    Keys: ``final_return``, ``final_return_raw``, ``area``, ``time_to_threshold`` (restricted mean, environment steps)
+    as ``{value, low, high}``, and ``censored``, the number of seeds that never reached `threshold`.
+
+    Raises:
+        UserError: the reference return is not above the random return.
+    """
+    scaled = arm.normalized(random_return, reference_return)
+    times, censored = per_seed.time_to_threshold(scaled, threshold)
+    samples = {
+        "final_return": per_seed.final(scaled),
+        "final_return_raw": per_seed.final(arm),
+        "area": per_seed.area(scaled),
+        "time_to_threshold": times,
+    }
+    settings = {"confidence": confidence, "resamples": resamples}
+    intervals = {name: bootstrap_interval(mean, (x,), rng, **settings) for name, x in samples.items()}
+    return {**{name: i.to_dict() for name, i in intervals.items()}, "censored": int(censored.sum())}
+
+
+def _check(transfer: Curves, scratch: Curves, margin: float, min_seeds: int) -> None:
+    if not np.array_equal(transfer.env_steps, scratch.env_steps):
+        raise UserError(
+            f"verdict: the transfer arm was evaluated at steps {_grid(transfer)} and the control arm at "
+            f"{_grid(scratch)}, expected the same evaluation grid"
+        )
+    if not margin >= 0.0:
+        raise UserError(f"verdict: margin is {margin}, expected a normalized return of 0 or more")
+    if min_seeds < 1:
+        raise UserError(f"verdict: min_seeds is {min_seeds}, expected at least 1")
+
+
+def _compare(
+    interval: Callable[..., Interval],
+    transfer: Curves,
+    scratch: Curves,
+    random_return: float,
+    reference_return: float,
+    threshold: float,
+) -> dict[str, Any]:
+    """Return the fields of a Verdict that two arms of raw returns decide, in the order they are drawn."""
+    t, s = (arm.normalized(random_return, reference_return) for arm in (transfer, scratch))
+    areas = per_seed.area(t), per_seed.area(s)
+    times_t, censored_t = per_seed.time_to_threshold(t, threshold)
+    times_s, censored_s = per_seed.time_to_threshold(s, threshold)
+    area_scratch = interval(mean, areas[1])
+    return {
+        "area": interval(mean_difference, *areas),
+        "area_transfer": interval(mean, areas[0]),
+        "area_scratch": area_scratch,
+        "jumpstart": interval(mean_difference, per_seed.start(t), per_seed.start(s)),
+        "asymptotic": interval(mean_difference, per_seed.final(t), per_seed.final(s)),
+        "time_to_threshold": interval(mean_difference, times_s, times_t),
+        "transfer_ratio": interval(_ratio, *areas) if area_scratch.low > 0.0 else None,
+        "final_return": interval(mean, per_seed.final(t)),
+        "final_return_raw": interval(mean, per_seed.final(transfer)),
+        "probability_of_improvement": float(probability_of_improvement(*areas)),
+        "slope_transfer": interval(mean, per_seed.end_slope(t)),
+        "slope_scratch": interval(mean, per_seed.end_slope(s)),
+        "censored_transfer": int(censored_t.sum()),
+        "censored_scratch": int(censored_s.sum()),
+        "seeds_transfer": len(t.seeds),
+        "seeds_scratch": len(s.seeds),
+        "budget": t.budget,
+        "scale": float(reference_return - random_return),
+    }
+
+
+def _grid(arm: Curves) -> str:
+    steps = [f"{step:.0f}" for step in arm.env_steps]
+    return ", ".join(steps if len(steps) <= 5 else [*steps[:2], "...", *steps[-2:]]) + f" ({len(steps)} in all)"
+
+
+def _ratio(transfer: FloatArray, scratch: FloatArray) -> FloatArray:
+    return mean_difference(transfer, scratch) / mean(scratch)
+
+
+def _forgetting(
+    interval: Callable[..., Interval],
+    before: ArrayLike | None,
+    after: ArrayLike | None,
+    random: float | None,
+    reference: float | None,
+) -> Interval | None:
+    if before is None and after is None:
+        return None
+    if before is None or after is None or random is None or reference is None:
+        raise UserError(
+            "verdict: forgetting needs source_before, source_after, source_random and source_reference together"
+        )
+    return interval(mean, per_seed.forgetting(before, after, random, reference))

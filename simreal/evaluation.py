@@ -1,0 +1,121 @@
+"""How good an agent is in a domain: whole episodes under conditions that every arm shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from simreal_agents.bundle import Agent
+from simreal_envs.variation import Domain
+from simreal_envs.worlds import Worlds, make
+
+EVALUATION_SEED = 1_000_003  # apart from training seeds, and the same for all arms
+Act = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Finished episodes: ``returns``, ``success`` (bool) and ``lengths`` (control steps), each ``(episodes,)``."""
+
+    returns: np.ndarray
+    success: np.ndarray
+    lengths: np.ndarray
+    diverged: int = 0
+
+    def to_dict(self) -> dict[str, float]:
+        """Mean and spread as plain numbers."""
+        return {
+            "return_mean": float(self.returns.mean()),
+            "return_std": float(self.returns.std(ddof=1)) if len(self.returns) > 1 else 0.0,
+            "success_rate": float(self.success.mean()),
+            "episodes": len(self.returns),
+        }
+
+
+@dataclass(frozen=True)
+class Trace:
+    """First episodes step by step: ``observations (T, E, d)``, ``rewards``, ``alive`` and ``terminated`` ``(T, E)``,
+    ``last_observations (E, d)`` where each episode ended."""
+
+    observations: np.ndarray
+    rewards: np.ndarray
+    alive: np.ndarray
+    terminated: np.ndarray
+    last_observations: np.ndarray
+
+
+class Evaluator:
+    """Evaluates agents in the same episodes of a domain again and again.
+
+    Args:
+        episodes: how many; each runs in a world of its own, with its own draw of the domain's variation.
+        seed: of the episodes and of stochastic actions.
+    """
+
+    def __init__(self, domain: Domain, episodes: int, seed: int = EVALUATION_SEED):
+        self.domain, self.episodes, self.seed = domain, episodes, seed
+        self._worlds: Worlds = make(domain, episodes, seed)
+        self._worlds.progress = 1.0  # a curriculum is judged at its full width
+
+    def __call__(self, agent: Agent, deterministic: bool = True) -> Evaluation:
+        """Returns of the agent's mean action, or of actions drawn from its policy."""
+        return self._run(self._act(agent, deterministic))
+
+    def trace(self, agent: Agent) -> tuple[Evaluation, Trace]:
+        """The same for the stochastic policy, with every step."""
+        steps: list[tuple[np.ndarray, ...]] = []
+        evaluation = self._run(self._act(agent, deterministic=False), steps.append)
+        observations, rewards, alive, terminated, final = (np.array(column) for column in zip(*steps, strict=True))
+        last = np.zeros_like(final[0])
+        for t in range(len(final)):
+            ends = alive[t] & (~alive[t + 1] if t + 1 < len(alive) else True)
+            last[ends] = final[t][ends]
+        return evaluation, Trace(observations, rewards, alive, terminated, last)
+
+    def random(self) -> Evaluation:
+        """Returns of uniformly random actions."""
+        rng, shape = np.random.default_rng(self.seed), (self.episodes, self._worlds.schema.action_size)
+        return self._run(lambda observations: rng.uniform(-1, 1, shape))
+
+    def close(self) -> None:
+        """Free the worlds."""
+        self._worlds.close()
+
+    def _act(self, agent: Agent, deterministic: bool) -> Act:
+        agent.schema.require_same(self._worlds.schema, "the agent", f"the domain {self.domain.task!r}")
+        generator = torch.Generator().manual_seed(self.seed)
+        return lambda observations: agent.act(observations, deterministic, generator)
+
+    def _run(self, act: Act, record: Callable[[tuple[np.ndarray, ...]], Any] | None = None) -> Evaluation:
+        worlds, n = self._worlds, self.episodes
+        before = worlds.diverged
+        observations, _ = worlds.reset(seed=self.seed)
+        alive = np.ones(n, dtype=bool)
+        returns, lengths, success = np.zeros(n), np.zeros(n, dtype=int), np.zeros(n, dtype=bool)
+        while alive.any():
+            seen, was_alive = observations, alive.copy()
+            observations, rewards, terminated, truncated, infos = worlds.step(act(observations))
+            done = alive & (terminated | truncated)
+            if done.any():
+                episode = infos["episode"]
+                returns[done], lengths[done], success[done] = (episode[k][done] for k in ("r", "l", "s"))
+                alive &= ~done
+            if record:
+                final = np.where((terminated | truncated)[:, None], worlds.final_observation, observations)
+                record((seen, rewards, was_alive, terminated, final))
+        return Evaluation(returns, success, lengths, worlds.diverged - before)
+
+
+def evaluate(
+    agent: Agent, domain: Domain, *, episodes: int = 20, seed: int = EVALUATION_SEED, deterministic: bool = True
+) -> Evaluation:
+    """Evaluate an agent in a domain: `episodes` whole episodes, the same ones for every agent and the same seed."""
+    evaluator = Evaluator(domain, episodes, seed)
+    try:
+        return evaluator(agent, deterministic)
+    finally:
+        evaluator.close()

@@ -1,0 +1,253 @@
+"""An experiment as stages: pretrain every source, run every arm, then answer. Resumes where it stopped.
+
+    OUT/agents/SOURCE/seed-K/                    bundles
+    OUT/references/{sources,targets}/NAME/       what a random policy earns there
+    OUT/arms/SOURCE/STRATEGY/TARGET/seed-K/      one arm; the control arm has the source "none"
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simreal import config as configs
+from simreal.config import CONTROL_ARM, Experiment
+from simreal.progress import Progress, progress_to
+from simreal.stages import Stage, output_lock, run_stages, stage_key, versions
+from simreal_envs.errors import UserError
+from simreal_envs.variation import Domain
+
+NO_SOURCE = "none"
+CONFIG, MANIFEST = "config.yaml", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One (source, strategy, target, seed). The control arm's source is ``"none"``."""
+
+    source: str
+    strategy: str
+    target: str
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """Where it lies in the experiment's folder."""
+        return Path("arms") / self.source / self.strategy / self.target / f"seed-{self.seed}"
+
+
+def arms(experiment: Experiment) -> Iterator[Arm]:
+    """Every arm of an experiment; one control arm per target and seed, whatever the number of sources."""
+    for target in experiment.targets:
+        for name, strategy in experiment.strategies.items():
+            sources = [NO_SOURCE] if strategy.type == CONTROL_ARM else list(experiment.sources)
+            for source in sources:
+                for seed in experiment.seeds:
+                    yield Arm(source, name, target, seed)
+
+
+def check(experiment: Experiment, where: configs.Where | None = None) -> dict[tuple[str, str], Domain]:
+    """Build everything that a config names, so that every mistake shows before anything is computed or written.
+
+    Raises:
+        UserError: an unknown task, engine, parameter or strategy, a value out of bounds, or source and target schemas
+            that differ.
+    """
+    from simreal.strategies import make_strategy
+    from simreal_envs.tasks import TASKS
+
+    domains = configs.domains(experiment, where)
+    for name, strategy in experiment.strategies.items():
+        make_strategy(strategy.type, strategy.settings, where("strategies", name) if where else f"strategies.{name}")
+    for target in experiment.targets:
+        for source in experiment.sources:
+            theirs, ours = domains["targets", target], domains["sources", source]
+            place = where("targets", target) if where else f"targets.{target}"
+            try:
+                TASKS[ours.task].schema.require_same(TASKS[theirs.task].schema, f"source {source!r}", f"target {target!r}")
+            except UserError as error:
+                raise UserError(f"{place}: {error}") from None
+    return domains
+
+
+def run(
+    experiment: Experiment,
+    out: Path,
+    *,
+    command: str = "",
+    where: configs.Where | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run what is not done yet, and return the report, which is also written to `out` as JSON and HTML.
+
+    Raises:
+        UserError: a mistake in the config, or `out` belongs to another run.
+        StageError: some stages failed.
+    """
+    from simreal.results import write_report
+
+    domains = check(experiment, where)
+    with output_lock(out):
+        write_text(out / CONFIG, configs.dump(experiment))
+        start_manifest(out, command)
+        run_stages(
+            plan(experiment, domains, out), out=out, workers=experiment.workers, progress=progress or progress_to(), locked=True
+        )
+        report = write_report(out)
+        mirror(experiment, out, report)
+    return report
+
+
+def mirror(experiment: Experiment, out: Path, report: dict[str, Any]) -> None:
+    """Copy the ledgers and the verdicts to Weights & Biases, as the config says."""
+    from simreal.tracking.wandb_tracker import mirror_experiment
+
+    mirror_experiment(out, report, project=experiment.tracking.project, mode=experiment.tracking.wandb)
+
+
+# ---- the stages ------------------------------------------------------------------------------------------------------
+
+
+def plan(experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Path) -> list[Stage]:
+    """All stages of an experiment. A stage's key covers everything that its result depends on."""
+    built = versions()
+    learning = experiment.agent.model_dump(mode="json")
+    evaluation = experiment.evaluation.model_dump(mode="json")
+    stages: dict[str, Stage] = {}
+
+    def add(kind: str, path: Path, payload: dict[str, Any], inputs: dict[str, str], needs: tuple[str, ...], **rest: Any) -> None:
+        key = stage_key(kind, payload, inputs, built)
+        stages[str(path)] = Stage(str(path), out / path, key, f"simreal.experiment:stage_{kind}", needs=needs, **rest)
+
+    for (kind, name), domain in domains.items():
+        data = {"domain": domain.to_dict(), "episodes": experiment.evaluation.episodes}
+        weight = _cost(domain, 0, 1, experiment.evaluation.episodes)
+        add("reference", Path("references") / kind / name, data, {}, (), kwargs=data, weight=weight, title=f"random policy in {name}")
+    for name, source in experiment.sources.items():
+        for seed in experiment.seeds:
+            domain = domains["sources", name]
+            data = {
+                "domain": domain.to_dict(), "learning": learning, "steps": source.steps, "evaluation": evaluation, "seed": seed,
+            }  # fmt: skip
+            weight = _cost(domain, source.steps, **evaluation)
+            path = Path("agents") / name / f"seed-{seed}"
+            add("pretrain", path, data, {}, (), kwargs=data, weight=weight, title=f"pretrain {name} seed {seed}")
+    for arm in arms(experiment):
+        domain, steps = domains["targets", arm.target], experiment.targets[arm.target].steps
+        strategy = experiment.strategies[arm.strategy]
+        data = {
+            "domain": domain.to_dict(), "learning": learning, "steps": steps, "evaluation": evaluation, "seed": arm.seed,
+            "strategy": strategy.type, "settings": strategy.settings,
+        }  # fmt: skip
+        kwargs, needs, inputs = dict(data), (), {}
+        if arm.source != NO_SOURCE:
+            agent = Path("agents") / arm.source / f"seed-{arm.seed}"
+            needs, inputs = (str(agent),), {"agent": stages[str(agent)].key}
+            kwargs |= {"agent": str(out / agent), "source": domains["sources", arm.source].to_dict()}
+        weight = _cost(domain, 0 if strategy.type == "zero_shot" else steps, **evaluation)
+        title = f"{arm.strategy} {'' if arm.source == NO_SOURCE else f'from {arm.source} '}-> {arm.target} seed {arm.seed}"
+        add("arm", arm.path, data, inputs, needs, kwargs=kwargs, weight=weight, title=title)
+    return list(stages.values())
+
+
+def _cost(domain: Domain, steps: int, points: int, episodes: int) -> float:
+    """Roughly proportional to seconds; only the order of stages and the first remaining time depend on it."""
+    from simreal_envs.tasks import TASKS
+
+    task = TASKS[domain.task]
+    physics = task.substeps * len(task.robot.joints) * (4 if domain.engine == "bullet" else 1)
+    return (steps + points * episodes * task.episode_steps) * (20 + physics) * 1e-6
+
+
+Report = Callable[[float, str], None]
+
+
+def stage_reference(*, folder: Path, report: Report, domain: dict[str, Any], episodes: int) -> str:
+    """Measure what uniformly random actions earn in a domain."""
+    from simreal.evaluation import Evaluator
+
+    evaluation = Evaluator(Domain.from_dict(domain), episodes).random().to_dict()
+    write_text(folder / "random.json", json.dumps(evaluation, indent=1) + "\n")
+    return f"return {evaluation['return_mean']:.1f}"
+
+
+def stage_pretrain(
+    *, folder: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int, evaluation: dict[str, int],
+    seed: int,
+) -> str:  # fmt: skip
+    """Pretrain one source agent; the folder becomes its bundle, with its curve and ledger beside the weights."""
+    return _train(folder, report, None, domain, learning, CONTROL_ARM, {}, steps, evaluation, seed, None, bundle=".")
+
+
+def stage_arm(
+    *, folder: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int, evaluation: dict[str, int],
+    seed: int, strategy: str, settings: dict[str, Any], agent: str | None = None, source: dict[str, Any] | None = None,
+) -> str:  # fmt: skip
+    """Run one arm."""
+    return _train(folder, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle="agent")
+
+
+def _train(folder, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle) -> str:
+    from simreal.learner import Learning, Target
+    from simreal.strategies import make_strategy
+    from simreal.tracking.ledger import Ledger
+    from simreal.training import Schedule, train, write_curve
+    from simreal_agents.bundle import load, save
+
+    learned = Learning(
+        tuple(learning["hidden"]), learning["activation"], learning["num_worlds"], learning["hyperparameters"]
+    )
+    ledger = Ledger(folder / "metrics.jsonl")
+    result = train(
+        load(agent) if agent else None,
+        Target(Domain.from_dict(domain), learned, seed),
+        make_strategy(strategy, settings),
+        Schedule(steps, **evaluation),
+        source=Domain.from_dict(source) if source else None,
+        tracker=ledger,
+        report=report,
+    )
+    ledger.close()
+    write_curve(result.curve, folder / "curve.csv")
+    write_text(folder / "evidence.json", json.dumps(result.evidence, indent=1, sort_keys=True) + "\n")
+    saved = save(result.agent, folder / "agent")
+    if bundle == ".":
+        for file in saved.iterdir():
+            os.replace(file, folder / file.name)
+        saved.rmdir()
+    trouble = f", {result.diverged} episodes diverged" if result.diverged else ""
+    return f"return {result.curve[-1].return_mean:.1f}{trouble}"
+
+
+# ---- what is written beside them ---------------------------------------------------------------------------------------
+
+
+def start_manifest(out: Path, command: str) -> None:
+    """Record versions, machine, git state and command of the first start; later runs add their own start."""
+    from simreal.manifest import manifest
+
+    path = out / MANIFEST
+    try:
+        starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+    except (OSError, ValueError, KeyError):
+        starts = []
+    data = manifest(command)
+    write_text(path, json.dumps({**data, "starts": [*starts, data["started"]]}, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that it appears complete or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def load_experiment(out: Path) -> Experiment:
+    """The config that an experiment's folder was made with. Raises a UserError if there is none."""
+    if not (out / CONFIG).is_file():
+        raise UserError(f"{out} is not the folder of an experiment: it has no {CONFIG}; give the --out of `simreal run`")
+    return configs.load(out / CONFIG)

@@ -1,0 +1,68 @@
+"""What an agent brings to a target, measured before and after it learns there: the evidence behind a verdict's reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from simreal.evaluation import Trace
+from simreal_agents.bundle import Agent
+
+SATURATION = 0.98  # share of the action range beyond which an action counts as saturated
+MAX_STATES = 2000
+
+
+def at_handover(agent: Agent, trace: Trace, gamma: float) -> dict[str, Any]:
+    """Critic, policy and normalizer of an agent on its first target episodes, before any update.
+
+    Returns ``critic_explained_variance`` and ``critic_bias`` (mean of value minus discounted return-to-go, in units of
+    the task's reward), ``action_saturation`` (share of mean actions at their bounds), ``policy_std``,
+    and ``normalizer_shift`` (per field, how far the target's mean lies from the source's, in source standard deviations).
+    """
+    states = trace.observations[trace.alive]
+    returns = returns_to_go(agent, trace, gamma)[trace.alive]
+    values = agent.value(states)
+    spread = max(float(returns.std()), 1e-8)
+    mean, std = agent.distribution(states)
+    return {
+        "critic_explained_variance": float(1 - np.var(returns - values) / spread**2),
+        "critic_bias": float((values - returns).mean() / agent.reward_scale),
+        "action_saturation": float((np.abs(mean) >= SATURATION).mean()),
+        "policy_std": float(np.mean(std)),
+        "normalizer_shift": normalizer_shift(agent, states),
+    }
+
+
+def returns_to_go(agent: Agent, trace: Trace, gamma: float) -> np.ndarray:
+    """Discounted returns ``(T, E)`` in the critic's unit; truncated episodes are completed by the critic itself."""
+    rewards = trace.rewards * agent.reward_scale
+    ahead = agent.value(trace.last_observations).astype(np.float64)
+    out = np.zeros_like(rewards)
+    ended = np.zeros(rewards.shape[1], dtype=bool)
+    for t in range(len(rewards) - 1, -1, -1):
+        now = trace.alive[t]
+        ending = now & ~ended
+        ahead = np.where(ending & trace.terminated[t], 0.0, ahead)
+        ended |= now
+        ahead = np.where(now, rewards[t] + gamma * ahead, ahead)
+        out[t] = ahead
+    return out
+
+
+def normalizer_shift(agent: Agent, states: np.ndarray) -> dict[str, float]:
+    """Mean absolute shift of each observation field's mean, in standard deviations of the agent's own statistics."""
+    normalizer = agent.policy.encoder.normalizer
+    mean, std = normalizer.mean.numpy(), np.sqrt(normalizer.var.numpy() + 1e-8)
+    shift = np.abs(states.mean(axis=0) - mean) / std
+    edges = np.cumsum([0, *(field.size for field in agent.schema.observation)])
+    fields = zip(agent.schema.observation, edges[:-1], edges[1:], strict=True)
+    return {field.name: float(shift[a:b].mean()) for field, a, b in fields}
+
+
+def policy_kl(agent: Agent, other: Agent, states: np.ndarray) -> float:
+    """Mean KL divergence (nats) from `other`'s Gaussian policy to `agent`'s over states ``(n, d)``."""
+    states = states[:: max(1, len(states) // MAX_STATES)]
+    (m1, s1), (m2, s2) = agent.distribution(states), other.distribution(states)
+    kl = np.log(s2 / s1) + (s1**2 + (m1 - m2) ** 2) / (2 * s2**2) - 0.5
+    return float(kl.sum(axis=1).mean())

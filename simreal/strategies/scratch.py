@@ -1,0 +1,22 @@
+"""`scratch`: the control arm. Nothing is transferred."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy
+from simreal_agents.bundle import Agent
+from simreal_agents.ppo import PPO
+
+
+@dataclass(frozen=True)
+class Scratch(Strategy):
+    """Train on the target from random weights, with the same seeds, budget and evaluations as every other arm."""
+
+    name = "scratch"
+    says = "trains on the target from random weights: the control arm"
+    needs_source = False
+
+    def begin(self, agent: Agent | None, target: Target) -> PPO:
+        return target.learner()

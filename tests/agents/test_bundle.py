@@ -1,0 +1,168 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from simreal_agents.bundle import CARD, WEIGHTS, Agent, load, load_into, save
+from simreal_envs.errors import UserError
+from simreal_envs.schema import Schema
+
+NETWORK = {"hidden": [16, 16]}
+
+
+@pytest.fixture
+def trained(make_ppo):
+    return make_ppo().learn(600)
+
+
+@pytest.fixture
+def bundle(trained, tmp_path):
+    return save(trained, tmp_path / "bundle", {"source": {"task": "point"}, "seeds": {"train": 0}, "returns": {1: 2.5}})
+
+
+def observations(n=7):
+    return np.random.default_rng(0).standard_normal((n, 3)).astype(np.float32)
+
+
+def test_a_reloaded_agent_acts_and_values_to_the_bit_with_its_statistics(trained, bundle):
+    agent, loaded = Agent.of(trained), load(bundle)
+    assert loaded.policy.encoder.normalizer.count == 768 and loaded.policy.reward_scaler.count == 768
+    for name, tensor in trained.policy.state_dict().items():
+        assert torch.equal(tensor, loaded.policy.state_dict()[name]), name
+    np.testing.assert_array_equal(agent.act(observations()), loaded.act(observations()))
+    np.testing.assert_array_equal(agent.value(observations()), loaded.value(observations()))
+    predicted, _ = trained.predict(observations(), deterministic=True)
+    np.testing.assert_allclose(loaded.act(observations()), predicted, atol=1e-6)
+    assert loaded.schema == agent.schema and loaded.reward_scale == agent.reward_scale != 1.0
+
+
+def test_the_card_says_where_the_agent_comes_from(bundle):
+    card = load(bundle).card
+    assert card["format"] == 1 and card["algorithm"] == "ppo" and card["env_steps"] == 768
+    assert card["network"]["hidden"] == [16, 16] and card["normalizer"] == "running"
+    assert card["hyperparameters"]["learning_rate"] == 1e-3 and card["hyperparameters"]["num_worlds"] == 16
+    assert card["source"] == {"task": "point"} and card["torch_threads"] == 1 and "torch" in card["versions"]
+
+
+def test_equal_agents_give_equal_bytes_and_saving_replaces_the_folder(bundle, tmp_path):
+    (bundle / "leftover").write_text("x")
+    before = {name: (bundle / name).read_bytes() for name in (CARD, WEIGHTS)}
+    save(load(bundle), bundle)
+    assert {name.name for name in bundle.iterdir()} == {CARD, WEIGHTS}
+    assert {name: (bundle / name).read_bytes() for name in (CARD, WEIGHTS)} == before
+    assert os.listdir(tmp_path) == ["bundle"]
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda b: flip(b / WEIGHTS), "does not match its sha256"),
+        (lambda b: (b / WEIGHTS).write_bytes((b / WEIGHTS).read_bytes()[:-5]), "does not match its sha256"),
+        (lambda b: (b / WEIGHTS).unlink(), "weights.safetensors is missing"),
+        (lambda b: (b / CARD).unlink(), "card.json is missing"),
+        (lambda b: (b / CARD).write_text((b / CARD).read_text()[:-9]), "not valid JSON"),
+        (lambda b: (b / CARD).write_text("[]"), "format None"),
+        (lambda b: (b / CARD).write_bytes(b"\xff\xfe\x00"), "not valid JSON"),
+        (lambda b: edit(b / CARD, format=2), "has format 2 but this version of simreal reads format 1"),
+        (lambda b: edit(b / CARD, env_steps=10**9), "changed after saving"),
+        (lambda b: edit(b / CARD, network={"hidden": [8]}), "changed after saving"),
+    ],
+)
+def test_a_damaged_bundle_is_refused_in_one_sentence(bundle, damage, says):
+    damage(bundle)
+    with pytest.raises(UserError, match=says):
+        load(bundle)
+
+
+def test_a_missing_bundle_is_refused_in_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="there is no bundle at"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_card_must_be_json_and_cannot_forge_what_the_bundle_writes(trained, tmp_path):
+    for card, says in (
+        ({"format": 7}, "'format' is written by the bundle"),
+        ({"x": object()}, "JSON"),
+        ({"x": float("nan")}, "JSON"),
+    ):
+        with pytest.raises(UserError, match=says):
+            save(trained, tmp_path / "bundle", card)
+    assert not list(tmp_path.iterdir())
+
+
+def test_acting_is_clipped_seeded_and_needs_a_generator_for_noise(schema):
+    agent = Agent.new(schema, {**NETWORK, "log_std_init": 1.0}, seed=3)
+    draws = [agent.act(observations(), False, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+    assert np.abs(draws[0]).max() == 1.0 and draws[0].dtype == np.float32 and draws[0].shape == (7, 1)
+    mean, std = agent.distribution(observations())
+    assert mean.shape == (7, 1) and std == pytest.approx([np.e])
+    with pytest.raises(UserError, match=r"needs a torch\.Generator"):
+        agent.act(observations(), deterministic=False)
+
+
+def test_new_agents_follow_their_seed_like_ppo_and_copies_are_independent(schema, make_ppo):
+    agent = Agent.new(schema, NETWORK, seed=3)
+    copy, ppo = agent.copy(), make_ppo(seed=3)
+    for name, tensor in agent.policy.state_dict().items():
+        assert torch.equal(tensor, ppo.policy.state_dict()[name]), name
+    copy.policy.heads.actor.bias.data.add_(0.1)
+    assert not np.array_equal(agent.act(observations()), copy.act(observations()))
+    with pytest.raises(UserError, match="did you mean 'hidden'"):
+        Agent.new(schema, {"hiden": [8]})
+
+
+@pytest.mark.parametrize(
+    ("modules", "normalizer", "reward_scaler"),
+    [
+        (("encoder", "trunk", "heads"), "copy", "copy"),
+        (("encoder", "heads.actor"), "copy", "fresh"),
+        ((), "fresh", "fresh"),
+    ],
+)
+def test_loading_into_a_learner_copies_the_chosen_modules_only(trained, make_ppo, modules, normalizer, reward_scaler):
+    agent, ppo, fresh = Agent.of(trained), make_ppo(seed=9), make_ppo(seed=9)
+    load_into(ppo, agent, modules, normalizer=normalizer, reward_scaler=reward_scaler)
+    for name, tensor in ppo.policy.state_dict().items():
+        if name.startswith("encoder.normalizer"):
+            copied = normalizer == "copy"
+        elif name.startswith("reward_scaler"):
+            copied = reward_scaler == "copy"
+        else:
+            copied = name.startswith(modules)
+        assert torch.equal(tensor, (agent if copied else fresh).policy.state_dict()[name]), name
+    ppo.learn(256)
+
+
+def test_loading_into_another_network_or_schema_is_refused_and_changes_nothing(trained, make_ppo, point_mass):
+    agent = Agent.of(trained)
+    for ppo, says in (
+        (make_ppo(hidden=(16, 8)), "has shape"),
+        (make_ppo(hidden=(16,)), "missing"),
+        (make_ppo(network={"activation": "elu"}), "activation 'tanh'"),
+    ):
+        before = {name: tensor.clone() for name, tensor in ppo.policy.state_dict().items()}
+        with pytest.raises(UserError, match=says):
+            load_into(ppo, agent)
+        assert all(torch.equal(before[name], tensor) for name, tensor in ppo.policy.state_dict().items())
+    with pytest.raises(UserError, match="did you mean 'heads'"):
+        load_into(make_ppo(), agent, ["head"])
+
+    class Slower(point_mass):
+        schema = Schema(point_mass.schema.observation, point_mass.schema.action, 0.2)
+
+    with pytest.raises(UserError, match="control periods differ"):
+        load_into(make_ppo(env=Slower()), agent)

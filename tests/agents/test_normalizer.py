@@ -1,0 +1,34 @@
+import numpy as np
+import torch
+
+from simreal_agents.normalizer import Normalizer, RewardScaler, RunningMoments
+
+
+def test_moments_merged_in_batches_equal_those_of_all_rows():
+    rows = torch.from_numpy(np.random.default_rng(0).normal(1000.0, [0.1, 5.0], (500, 2)))
+    moments = RunningMoments(2)
+    for batch in rows.split([1, 99, 0, 400]):
+        moments.update(batch)
+    torch.testing.assert_close(moments.mean, rows.mean(0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(moments.var, rows.var(0, unbiased=False), rtol=1e-9, atol=0)
+    assert moments.count == 500
+
+
+def test_a_fresh_normalizer_changes_nothing_but_far_outliers():
+    observations = torch.tensor([[0.5, -2.0], [3.0, 40.0]])
+    torch.testing.assert_close(Normalizer(2)(observations), torch.tensor([[0.5, -2.0], [3.0, 10.0]]))
+
+
+def test_a_frozen_or_disabled_normalizer_keeps_its_statistics():
+    for normalizer in (Normalizer(2, enabled=False), Normalizer(2)):
+        normalizer.frozen = normalizer.enabled
+        before = {name: tensor.clone() for name, tensor in normalizer.state_dict().items()}
+        normalizer.update(torch.randn(10, 2, generator=torch.Generator().manual_seed(0)))
+        assert all(torch.equal(before[name], tensor) for name, tensor in normalizer.state_dict().items())
+
+
+def test_rewards_are_scaled_by_the_standard_deviation_of_the_return():
+    scaler = RewardScaler()
+    assert scaler.scale == 1.0
+    scaler.update(torch.tensor([[0.0], [8.0]]))
+    np.testing.assert_allclose(scaler.scale, 1 / 4)

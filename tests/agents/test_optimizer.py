@@ -1,0 +1,78 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from simreal_agents.networks import Policy
+from simreal_agents.optimizer import FlatAdam
+
+SPACES = spaces.Box(-1, 1, (3,), np.float32), spaces.Box(-1, 1, (2,), np.float32)
+
+
+def make():
+    return Policy(*SPACES, lambda _: 3e-4, hidden=[8, 8])
+
+
+def train(policy, optimizer, steps, seed=0, step=None):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        for parameter in policy.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.grad = noise if parameter.grad is None else parameter.grad.copy_(noise)
+        (step or optimizer.step)()
+
+
+def test_steps_equal_torch_adam_with_norm_clipping():
+    ours, theirs = make(), make()
+    flat, adam = FlatAdam(ours, lr=1e-2), torch.optim.Adam(theirs.parameters(), lr=1e-2, eps=1e-5)
+
+    def reference():
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+        adam.step()
+
+    train(ours, flat, 20, step=lambda: flat.clipped_step(0.5))
+    train(theirs, adam, 20, step=reference)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_frozen_group_does_not_move_by_a_bit_and_does_not_count_for_the_norm():
+    policy = make()
+    optimizer = FlatAdam(policy, lr=1e-2)
+    before = copy.deepcopy(policy.state_dict())
+    optimizer.group("trunk.actor")["frozen"] = True
+    train(policy, optimizer, 1)
+    for name, tensor in policy.state_dict().items():
+        frozen = name.startswith("trunk.actor") or name.split(".")[0] == "reward_scaler" or "normalizer" in name
+        assert torch.equal(before[name], tensor) == frozen, name
+    optimizer.gradients.fill_(1.0)
+    moving = sum(p.numel() for g in optimizer.param_groups if not g["frozen"] for p in g["params"])
+    assert optimizer.clipped_step(1.0) == pytest.approx(moving**0.5)
+
+
+def test_state_survives_a_round_trip():
+    policy = make()
+    optimizer = FlatAdam(policy, lr=1e-2)
+    optimizer.group("heads.actor").update(lr_scale=0.25, lr=2.5e-3)
+    train(policy, optimizer, 3)
+    twin = make()
+    twin.load_state_dict(policy.state_dict())
+    twin_optimizer = FlatAdam(twin, lr=5.0)
+    twin_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert twin_optimizer.group("heads.actor")["lr_scale"] == 0.25
+    train(policy, optimizer, 3, seed=1)
+    train(twin, twin_optimizer, 3, seed=1)
+    assert torch.equal(optimizer.parameters, twin_optimizer.parameters)
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_parameters_alone():
+    policy = make()
+    optimizer = FlatAdam(policy, lr=1e-2)
+    before = optimizer.parameters.clone()
+    optimizer.gradients[3] = float("nan")
+    with pytest.raises(FloatingPointError, match="gradient norm is nan"):
+        optimizer.clipped_step(0.5)
+    assert torch.equal(before, optimizer.parameters)

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from simreal_envs.errors import UserError
+
+from simreal.diagnostics import Curves, Interval
+from simreal.diagnostics.curves import area, end_slope, final, forgetting, is_flat, normalize, start, time_to_threshold
+
+STEPS = [0, 10, 20, 40]
+
+
+def curves(*rows, steps=STEPS):
+    return Curves(steps, rows, range(len(rows)))
+
+
+def test_area_is_the_trapezoid_over_an_uneven_grid_divided_by_the_budget():
+    # 0..10: 5, 10..20: 15, 20..40: 60; together 80 over 40 steps.
+    np.testing.assert_allclose(area(curves([0, 1, 2, 4])), [2.0])
+
+
+def test_start_and_final_take_the_first_and_the_last_tenth():
+    arm = curves(range(21), [1.0] * 21, steps=range(0, 210, 10))
+    np.testing.assert_allclose(start(arm), [0, 1])
+    np.testing.assert_allclose(final(arm), [19, 1])
+
+
+def test_final_uses_at_least_the_last_evaluation():
+    np.testing.assert_allclose(final(curves([0, 1, 2, 4])), [4])
+
+
+def test_time_to_threshold_interpolates_the_first_crossing_and_censors_at_the_budget():
+    arm = curves([0, 1, 0, 1], [0.6, 0, 0, 0], [0, 0, 0, 0.4], [0, 0, 0.5, 0])
+    times, censored = time_to_threshold(arm, 0.5)
+    np.testing.assert_allclose(times, [5, 0, 40, 20])
+    assert censored.tolist() == [False, False, True, False]
+
+
+def test_end_slope_is_per_budget_and_exactly_zero_for_a_constant():
+    steps = np.linspace(0, 100, 11)
+    np.testing.assert_allclose(end_slope(curves(steps * 0.02, steps=steps)), [2.0])
+    assert end_slope(curves([0.1] * 11, steps=steps))[0] == 0.0
+
+
+def test_a_slope_is_flat_when_its_interval_contains_zero():
+    assert is_flat(Interval(0.1, -0.1, 0.3))
+    assert not is_flat(Interval(0.1, 0.05, 0.3))
+    assert not is_flat(Interval(0.0, np.nan, np.nan))
+
+
+def test_normalization_puts_random_at_0_and_the_reference_at_1_also_for_negative_returns():
+    np.testing.assert_allclose(normalize([-1200, -675, -150], -1200, -150), [0, 0.5, 1])
+
+
+def test_forgetting_is_the_loss_in_units_of_the_sources_scale():
+    np.testing.assert_allclose(forgetting([100, 80], [50, 90], 0, 200), [0.25, -0.05])
+
+
+@pytest.mark.parametrize(
+    ("steps", "rows", "words"),
+    [
+        ([0, 10], [[1, 2, 3]], "shape"),
+        ([0, 10], np.zeros((0, 2)), "at least one seed"),
+        ([0], [[1]], "at least two"),
+        ([5, 10], [[1, 2]], "increasing from 0"),
+        ([0, 10, 10], [[1, 2, 3]], "increasing from 0"),
+        ([0, 10], [[1, np.nan]], "seed 0 at step 10"),
+    ],
+)
+def test_malformed_curves_are_refused(steps, rows, words):
+    with pytest.raises(UserError, match=words):
+        Curves(steps, rows, range(len(rows)))
+
+
+def test_repeated_seeds_are_refused():
+    with pytest.raises(UserError, match="each seed once"):
+        Curves([0, 1], [[1, 2], [1, 2]], (3, 3))
+
+
+def test_a_reference_that_is_not_above_random_is_refused():
+    with pytest.raises(UserError, match="expected more than the random"):
+        curves([0, 1, 2, 4]).normalized(5.0, 5.0)
+
+
+def test_forgetting_refuses_arrays_of_different_seeds():
+    with pytest.raises(UserError, match="one of each per seed"):
+        forgetting([1, 2], [1], 0, 1)
+
+
+def test_curves_cannot_be_changed_and_do_not_alias_the_callers_array():
+    returns = np.zeros((1, 4))
+    arm = Curves(STEPS, returns, (0,))
+    returns[:] = 1
+    assert arm.returns.max() == 0
+    with pytest.raises(ValueError, match="read-only"):
+        arm.returns[:] = 1

@@ -1,0 +1,200 @@
+import json
+
+import numpy as np
+import pytest
+from simreal_envs.errors import UserError
+
+from simreal.diagnostics import Curves, diagnose, summarize
+
+STEPS = np.linspace(0, 60_000, 9)
+SPREAD = np.array([-2, -1, 0, 1, 2]) / np.sqrt(2.5)  # mean 0, sample standard deviation 1
+
+
+def arm(returns, seeds=None):
+    returns = np.atleast_2d(np.asarray(returns, dtype=float))
+    return Curves(STEPS, returns, tuple(range(len(returns)) if seeds is None else seeds))
+
+
+def constant(levels):
+    return arm(np.repeat(np.asarray(levels, dtype=float)[:, None], len(STEPS), axis=1))
+
+
+def learning(rng, seeds=5, shift=0.0):
+    onset = rng.lognormal(np.log(20_000), 0.35, (seeds, 1))
+    plateau = rng.normal(0.95, 0.06, (seeds, 1))
+    return arm(plateau / (1 + np.exp((onset - STEPS) / 4_000)) + shift)
+
+
+def verdict(transfer, scratch, seed=0, **settings):
+    settings = {"random_return": 0.0, "reference_return": 1.0, **settings}
+    return diagnose(transfer, scratch, rng=np.random.default_rng(seed), **settings)
+
+
+def test_identical_curves_differ_by_nothing():
+    same = learning(np.random.default_rng(0))
+    result = verdict(same, same)
+    for metric in (result.jumpstart, result.asymptotic, result.area, result.time_to_threshold, result.transfer_ratio):
+        assert metric.value == 0.0
+        assert 0.0 in metric
+    # A_T / A_S is 1.
+    assert 1.0 + result.transfer_ratio.value == 1.0
+    assert result.probability_of_improvement == 0.5
+    assert result.label in ("neutral", "inconclusive")
+
+
+@pytest.mark.parametrize("shift", [0.3, -0.3])
+def test_a_shifted_curve_has_the_shift_as_jumpstart_area_and_asymptote(shift):
+    rng = np.random.default_rng(0)
+    base = learning(rng)
+    result = verdict(arm(base.returns + shift), base)
+    for metric in (result.jumpstart, result.asymptotic, result.area):
+        assert metric.value == pytest.approx(shift)
+
+
+def test_normalized_returns_get_the_sign_right_where_the_raw_ratio_does_not():
+    """Pendulum-like returns: transfer at -200 is better than scratch at -600, the raw ratio says -0.67."""
+    transfer, scratch = constant(-200 + 20 * SPREAD), constant(-600 + 20 * SPREAD)
+    raw = (transfer.returns.mean() - scratch.returns.mean()) / scratch.returns.mean()
+    result = verdict(transfer, scratch, random_return=-1200, reference_return=-150)
+    assert raw < 0 < result.transfer_ratio.low
+    assert result.label == "positive"
+    assert result.final_return_raw.value == pytest.approx(-200)
+
+
+@pytest.mark.parametrize(
+    ("fine_tune", "from_scratch", "ratio", "label"),
+    [
+        # Farebrother et al. 2018, Hero: mean and standard deviation of 5 seeds; Welch p = .31 and .015.
+        ((496.7, 362.8), (1425.2, 1755.1), 0.35, "inconclusive"),
+        ((92.5, 26.2), (326.1, 130.4), 0.28, "negative"),
+    ],
+)
+def test_a_bad_ratio_alone_is_not_negative_transfer(fine_tune, from_scratch, ratio, label):
+    transfer, scratch = (constant(mean + sd * SPREAD) for mean, sd in (fine_tune, from_scratch))
+    assert transfer.returns.mean() / scratch.returns.mean() == pytest.approx(ratio, abs=0.01)
+    assert verdict(transfer, scratch, reference_return=from_scratch[0]).label == label
+
+
+def test_censored_seeds_count_with_the_whole_budget_and_are_reported():
+    returns = np.tile(STEPS / 60_000, (5, 1))
+    late = returns.copy()
+    late[0] = 0.1
+    result = verdict(arm(late), arm(returns))
+    # Four seeds cross 0.8 at 48,000 steps, one never does: mean 50,400.
+    assert result.time_to_threshold.value == pytest.approx(-2_400)
+    assert (result.censored_transfer, result.censored_scratch) == (1, 0)
+    assert "censored" in [reason.name for reason in result.reasons]
+
+
+def test_zero_shot_arms_without_any_variance_get_point_intervals():
+    result = verdict(constant([0.9] * 5), constant([0.2] * 5))
+    assert (result.area.low, result.area.high) == pytest.approx((0.7, 0.7))
+    assert result.label == "positive"
+    assert result.converged
+    assert verdict(constant([0.2] * 5), constant([0.2] * 5), margin=0.0).label == "neutral"
+
+
+@pytest.mark.parametrize(("level", "label"), [(0.8, "positive"), (0.5, "neutral"), (0.2, "negative")])
+def test_the_label_follows_the_interval_of_the_area(level, label):
+    assert verdict(constant(level + 0.01 * SPREAD), constant(0.5 + 0.01 * SPREAD)).label == label
+
+
+def test_few_seeds_are_inconclusive_unless_the_bar_is_lowered():
+    transfer, scratch = constant([0.90, 0.91, 0.92]), constant([0.20, 0.21, 0.22])
+    result = verdict(transfer, scratch)
+    assert result.label == "inconclusive"
+    assert result.reasons[0].name == "too_few_seeds"
+    assert "fewer than the 5" in result.reasons[0].says
+    assert verdict(transfer, scratch, min_seeds=3).label == "positive"
+
+
+def test_a_single_seed_is_inconclusive_even_with_the_lowest_bar():
+    result = verdict(constant([0.9]), constant([0.2]), min_seeds=1)
+    assert result.label == "inconclusive"
+    assert result.to_dict()["area"] == {"value": pytest.approx(0.7), "low": None, "high": None}
+
+
+def test_the_transfer_ratio_is_undefined_when_scratch_learns_nothing():
+    result = verdict(constant(0.5 + 0.01 * SPREAD), constant(0.1 * SPREAD))
+    assert result.transfer_ratio is None
+    assert "ratio_undefined" in [reason.name for reason in result.reasons]
+
+
+def test_forgetting_is_normalized_by_the_sources_scale():
+    same = constant(0.5 + 0.01 * SPREAD)
+    source = {"source_before": [200] * 5, "source_after": [100, 110, 90, 105, 95]}
+    result = verdict(same, same, **source, source_random=0, source_reference=200)
+    assert result.forgetting.value == pytest.approx(0.5)
+    assert result.forgetting.low > 0.4
+    with pytest.raises(UserError, match="source_reference together"):
+        verdict(same, same, **source)
+
+
+def test_leaving_forgetting_out_does_not_change_the_other_numbers():
+    rng = np.random.default_rng(0)
+    transfer, scratch = learning(rng), learning(rng)
+    source = {"source_before": [2] * 5, "source_after": [1] * 5, "source_random": 0, "source_reference": 2}
+    with_it, without = verdict(transfer, scratch, **source), verdict(transfer, scratch)
+    assert with_it.area == without.area
+    assert with_it.slope_scratch == without.slope_scratch
+
+
+def test_the_same_seed_gives_the_same_verdict_bit_for_bit():
+    rng = np.random.default_rng(0)
+    transfer, scratch = learning(rng), learning(rng)
+    first, second, other = (verdict(transfer, scratch, seed=seed).to_dict() for seed in (1, 1, 2))
+    assert first == second != other
+
+
+def test_to_dict_has_the_keys_of_the_report_and_is_strict_json():
+    rng = np.random.default_rng(0)
+    result = verdict(learning(rng), learning(rng)).to_dict()
+    intervals = "jumpstart asymptotic area time_to_threshold transfer_ratio forgetting final_return final_return_raw"
+    assert set(result) == {*intervals.split(), "probability_of_improvement", "verdict", "reasons"}
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert result["forgetting"] is None
+
+
+def test_the_verdict_prints_as_one_line():
+    text = str(verdict(constant([0.9] * 5), constant([0.2] * 5)))
+    assert text.startswith("positive") and "\n" not in text and "+0.70" in text
+
+
+def test_different_grids_and_bad_settings_are_refused():
+    other = Curves(STEPS[:-1], np.zeros((5, 8)), range(5))
+    with pytest.raises(UserError, match="same evaluation grid"):
+        verdict(constant([0.0] * 5), other)
+    with pytest.raises(UserError, match="margin"):
+        verdict(constant([0.0] * 5), constant([0.0] * 5), margin=-0.1)
+    with pytest.raises(UserError, match="min_seeds"):
+        verdict(constant([0.0] * 5), constant([0.0] * 5), min_seeds=0)
+    with pytest.raises(UserError, match="confidence"):
+        verdict(constant([0.0] * 5), constant([0.0] * 5), confidence=95)
+
+
+def test_a_summary_of_the_control_arm_is_strict_json():
+    scratch = learning(np.random.default_rng(0))
+    result = summarize(scratch, random_return=0, reference_return=1, rng=np.random.default_rng(0))
+    assert set(result) == {"final_return", "final_return_raw", "area", "time_to_threshold", "censored"}
+    json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize(("margin", "most", "least"), [(0.0, 0.075, 0.02), (0.05, 0.03, 0.0)])
+def test_identical_arms_get_a_wrong_label_at_no_more_than_the_nominal_rate(margin, most, least):
+    """Nominal is 5 %; with margin 0 the rate must also be near it, or the interval would be needlessly wide."""
+    rng, trials = np.random.default_rng(7), 500
+    labels = [
+        diagnose(
+            learning(rng), learning(rng), random_return=0, reference_return=1, margin=margin, resamples=300, rng=rng
+        ).label
+        for _ in range(trials)
+    ]
+    wrong = sum(label in ("positive", "negative") for label in labels) / trials
+    assert least <= wrong <= most
+
+
+def test_a_clear_effect_is_found_with_five_seeds():
+    rng, trials = np.random.default_rng(8), 100
+    for shift, label in ((0.4, "positive"), (-0.4, "negative")):
+        found = [verdict(learning(rng, shift=shift), learning(rng), resamples=300).label for _ in range(trials)]
+        assert found.count(label) >= 0.9 * trials

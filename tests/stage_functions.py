@@ -1,0 +1,57 @@
+"""Tiny stage functions for test_stages.py; imported by worker processes."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from simreal_envs.errors import UserError
+
+
+def write(folder: Path, report, text: str = "x", inputs=(), journal: str = "", sleep: float = 0.0) -> str:
+    """Write `text` and what the inputs hold; note the start in a journal."""
+    if journal:
+        with open(journal, "a") as file:
+            file.write(f"{Path(folder).name.split('.')[1]}\n")
+    report(0.5, "half way")
+    time.sleep(sleep)
+    found = [Path(path, "out.txt").read_text() for path in inputs]
+    Path(folder, "out.txt").write_text("+".join([text, *found]))
+    return f"wrote {text}"
+
+
+def fail(folder: Path, report) -> None:
+    print("some words before the end")
+    Path(folder, "half.txt").write_text("half")
+    raise ZeroDivisionError("nothing to divide by")
+
+
+def wrong_input(folder: Path, report) -> None:
+    raise UserError("unknown parameter 'mas'; did you mean 'mass'? valid: mass")
+
+
+def crash(folder: Path, report) -> None:
+    ctypes.string_at(0)
+
+
+def crash_once(folder: Path, report, marker: str) -> None:
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path(folder, "out.txt").write_text("second try")
+
+
+def environment(folder: Path, report) -> None:
+    names = ("OMP_NUM_THREADS", "PYTHONHASHSEED")
+    Path(folder, "out.txt").write_text(" ".join(f"{name}={os.environ.get(name)}" for name in names))
+
+
+def hang(folder: Path, report, pids: str) -> None:
+    """Start a child, note both process ids, and never return."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    Path(f"{pids}.part").write_text(f"{os.getpid()} {child.pid}")
+    os.replace(f"{pids}.part", pids)
+    time.sleep(1000)

@@ -1,0 +1,224 @@
+"""The experiment's YAML: what it means, how it is overridden, and what is said about mistakes."""
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from simreal.config import Experiment, domain_of, domains, dump, find, load, model_at, parse
+from simreal_envs.errors import UserError
+
+TEXT = """\
+name: quickstart
+task: cartpole_swingup
+seeds: 5
+agent: {hidden: [64, 32], num_worlds: 64, hyperparameters: {learning_rate: 1e-3, n_steps: 32}}
+sources:
+  randomized:
+    engine: mujoco
+    steps: 200_000
+    variation: {pole/mass: {uniform: [0.05, 0.15]}, "*/mass": {scale: {uniform: [0.8, 1.2]}}}
+    curriculum: {start: 0.2, until: 0.5}
+targets:
+  heavy: {engine: bullet, steps: 1000, variation: {pole/mass: 0.15}}
+  v1.2:
+strategies:
+  zero_shot:
+  gentle: {type: fine_tune, lr_scale: 0.1}
+workers: 2
+"""
+
+
+def mistake(*overrides: str, text: str = TEXT) -> str:
+    with pytest.raises(UserError) as caught:
+        parse(text, "q.yaml", overrides)
+    return str(caught.value)
+
+
+def test_a_config_is_resolved_with_all_defaults():
+    experiment, _ = parse(TEXT)
+    assert experiment.seeds == (0, 1, 2, 3, 4)
+    assert experiment.agent.hidden == (64, 32)
+    assert experiment.agent.hyperparameters.learning_rate == 1e-3
+    assert experiment.agent.hyperparameters.gamma == 0.99
+    source, heavy = experiment.sources["randomized"], experiment.targets["heavy"]
+    assert (source.task, source.steps, source.curriculum.until) == ("cartpole_swingup", 200_000, 0.5)
+    assert (heavy.task, heavy.engine, heavy.preset) == ("cartpole_swingup", "bullet", "matched")
+    assert experiment.targets["v1.2"].steps == 60_000
+    assert (experiment.evaluation.points, experiment.verdict.min_seeds, experiment.tracking.wandb) == (9, 5, "auto")
+
+
+def test_the_control_arm_is_always_there_and_strategies_may_have_names_of_their_own():
+    strategies = parse(TEXT)[0].strategies
+    assert {name: (s.type, s.settings) for name, s in strategies.items()} == {
+        "scratch": ("scratch", {}),
+        "zero_shot": ("zero_shot", {}),
+        "gentle": ("fine_tune", {"lr_scale": 0.1}),
+    }
+
+
+def test_what_is_dumped_loads_to_an_equal_experiment(tmp_path):
+    experiment, _ = parse(TEXT, overrides=["seeds=[3, 1]", "name='010'"])
+    (tmp_path / "config.yaml").write_text(dump(experiment))
+    again = load(tmp_path / "config.yaml")
+    assert again == experiment
+    assert dump(again) == dump(experiment)
+
+
+def test_experiments_are_frozen():
+    with pytest.raises(ValidationError):
+        parse(TEXT)[0].agent.num_worlds = 3
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "value"),
+    [
+        ("targets.heavy.steps=2_000", lambda e: e.targets["heavy"].steps, 2000),
+        ("targets.heavy.steps=2e3", lambda e: e.targets["heavy"].steps, 2000),
+        ("targets.v1.2.steps=7", lambda e: e.targets["v1.2"].steps, 7),
+        ("targets.new={engine: bullet}", lambda e: e.targets["new"].task, "cartpole_swingup"),
+        ("seeds=[0, 7]", lambda e: e.seeds, (0, 7)),
+        ("seeds=2", lambda e: e.seeds, (0, 1)),
+        ("evaluation.points=3", lambda e: e.evaluation.points, 3),
+        ("task=quadruped", lambda e: e.sources["randomized"].task, "quadruped"),
+        ("strategies.gentle.lr_scale=0.3", lambda e: e.strategies["gentle"].settings["lr_scale"], 0.3),
+        ("strategies.zero_shot.x=1", lambda e: e.strategies["zero_shot"].settings, {"x": 1}),
+        ("strategies={fine_tune: }", lambda e: list(e.strategies), ["scratch", "fine_tune"]),
+        ("tracking.project=no", lambda e: e.tracking.project, "no"),
+        ("sources.randomized.variation.pole/mass=1.2", lambda e: e.sources["randomized"].variation["pole/mass"], 1.2),
+        (
+            "sources.randomized.variation.*/mass.scale=1.1",
+            lambda e: e.sources["randomized"].variation["*/mass"],
+            {"scale": 1.1},
+        ),
+        (
+            "targets.v1.2.variation.latency.uniform=[0, 0.02]",
+            lambda e: e.targets["v1.2"].variation,
+            {"latency": {"uniform": [0, 0.02]}},
+        ),
+    ],
+)
+def test_overrides_reach_every_key(override, read, value):
+    assert read(parse(TEXT, overrides=[override])[0]) == value
+
+
+def test_later_overrides_win_and_the_config_text_stays_as_it_was():
+    assert parse(TEXT, overrides=["workers=3", "workers=4"])[0].workers == 4
+    assert parse(TEXT)[0].workers == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("targets.heavvy.steps=1", "unknown target 'heavvy'; did you mean 'heavy'?"),
+        ("strategies.gentel.lr_scale=1", "unknown strategy 'gentel'; did you mean 'gentle'?"),
+        ("agnet.hidden=[1]", "override 'agnet.hidden=[1]': agnet: unknown key 'agnet'; did you mean 'agent'?"),
+        ("targets.heavy.stepps=4", "targets.heavy.stepps: unknown key 'stepps'; did you mean 'steps'?"),
+        ("agent.hyperparameters.lerning_rate=1", "unknown key 'lerning_rate'; did you mean 'learning_rate'?"),
+        ("targets.heavy.curriculum={}", "a curriculum belongs to a source"),
+        ("sources.randomized.variation={}", "a curriculum needs a variation to widen"),
+        ("targets.heavy.steps=-4", "targets.heavy.steps: must be greater than or equal to 1, not -4"),
+        ("targets.heavy.steps=1.5", "targets.heavy.steps: must be a whole number, not 1.5"),
+        ("targets.heavy.steps=yes", "targets.heavy.steps: must be a number, not 'yes'"),
+        ("workers=true", "workers: must be a number, not True"),
+        ("tracking.wandb=off", "unknown value 'off'; did you mean 'offline'?"),
+        ("targets.heavy.preset=match", "unknown value 'match'; did you mean 'matched'?"),
+        ("agent.hyperparameters.gamma=.nan", "agent.hyperparameters.gamma: must be a finite number"),
+        ("agent.hyperparameters.normalize_advantage=1", "normalize_advantage: must be a valid boolean, not 1"),
+        ("agent.hyperparameters.batch_size=4096", "is more than the 2048 transitions between two updates"),
+        ("agent.hidden=[]", "agent.hidden: must not be empty"),
+        ("seeds=0", "seeds: must be 1 to 10000 seeds, not 0"),
+        ("seeds=[1, 1]", "seeds: seed 1 is given twice"),
+        ("seeds=[-1]", "seeds.0: must be greater than or equal to 0"),
+        ("seeds=", "seeds: must be a number of seeds or a list of seeds, not None"),
+        ("seeds.a=1", "seeds is 5, which has no keys; set it as a whole: seeds=..."),
+        ("seeds", "expected key=value"),
+        ("=1", "expected key=value"),
+        ("seeds=[", "override 'seeds=[': not valid YAML"),
+        ("sources={}", "sources: must not be empty"),
+        ("sources.none={}", "a source cannot be called 'none'"),
+        ("targets.HEAVY={}", "differ only in upper and lower case"),
+        ("targets={../up: {}}", "the name '../up' must start with a letter or digit"),
+        ("name=a/b", "the name 'a/b' must start with a letter or digit"),
+        ("strategies.scratch={type: fine_tune}", "is the control arm; it cannot be a 'fine_tune'"),
+        ("strategies.gentle=3", "strategies.gentle: must be a mapping of keys to values, not 3"),
+        ("evaluation.points=1", "evaluation.points: must be greater than or equal to 2, not 1"),
+    ],
+)
+def test_mistakes_are_answered_with_one_sentence(override, sentence):
+    said = mistake(override)
+    assert sentence in said
+    assert "\n" not in said
+
+
+def test_mistakes_in_the_file_carry_the_line():
+    said = mistake(text=TEXT.replace("steps: 1000", "stps: 1000"))
+    assert said.startswith("q.yaml:12: targets.heavy.stps: unknown key 'stps'; did you mean 'steps'?")
+
+
+def test_all_mistakes_are_told_at_once_typos_first_missing_keys_last():
+    text = TEXT.replace("targets:", "target:").replace("workers: 2", "workers: -2")
+    assert [line.split(";")[0] for line in mistake(text=text).splitlines()] == [
+        "q.yaml:11: target: unknown key 'target'",
+        "q.yaml:17: workers: must be greater than or equal to 0, not -2",
+        "q.yaml: targets: is missing: The domains to transfer to, by name.",
+    ]
+
+
+def test_a_domain_without_a_task_is_told_so():
+    assert "q.yaml:6: sources.randomized.task: is missing" in mistake(
+        text=TEXT.replace("task: cartpole_swingup\n", "\n")
+    )
+
+
+@pytest.mark.parametrize("text", ["", "5", "[1]"])
+def test_a_file_that_is_no_mapping_is_refused(text):
+    assert mistake(text=text).startswith("q.yaml: expected a mapping with the keys name, task,")
+
+
+def test_configs_are_found_by_path_and_by_bare_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/quickstart.yaml").write_text(TEXT)
+    assert load("quickstart") == load("configs/quickstart.yaml") == load(tmp_path / "configs/quickstart.yaml")
+    with pytest.raises(
+        UserError, match=r"no config 'configs/quikstart.yaml'; did you mean 'configs/quickstart.yaml'\?"
+    ):
+        find("configs/quikstart.yaml")
+    with pytest.raises(UserError, match="is a folder"):
+        find("configs")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"binary.yaml: cannot be read: not UTF-8 text"):
+        load("binary.yaml")
+
+
+def test_domains_are_built_with_their_curriculum():
+    experiment, where = parse(TEXT, "q.yaml")
+    found = domains(experiment, where)
+    assert list(found) == [("sources", "randomized"), ("targets", "heavy"), ("targets", "v1.2")]
+    assert found["sources", "randomized"].to_dict()["curriculum"] == {"start": 0.2, "until": 0.5}
+    assert found["targets", "heavy"].engine == "bullet"
+    assert domain_of(experiment.targets["heavy"]) == found["targets", "heavy"]
+
+
+def test_domains_that_do_not_exist_are_told_all_at_once_with_their_lines():
+    overrides = ["sources.randomized.variation.pole/mas=1", "targets.v1.2.engine=bulet"]
+    experiment, where = parse(TEXT, "q.yaml", overrides)
+    with pytest.raises(UserError) as caught:
+        domains(experiment, where)
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("q.yaml:6: sources.randomized: ")
+    assert "pole/mass" in first
+    assert second.startswith("q.yaml:13: targets.v1.2: unknown engine 'bulet'")
+
+
+def test_every_field_has_a_sentence():
+    def walk(model: type[BaseModel], path: tuple[str, ...] = ()):
+        for name, field in model.model_fields.items():
+            yield ".".join((*path, name)), field.description
+            inner = model_at((*path, name)) or model_at((*path, name, "any"))
+            if inner:
+                yield from walk(inner, (*path, name) if model_at((*path, name)) else (*path, name, "any"))
+
+    described = dict(walk(Experiment))
+    assert "agent.hyperparameters.gamma" in described
+    assert "sources.any.curriculum.until" in described
+    assert [name for name, text in described.items() if not (text and text.endswith("."))] == []

@@ -1,0 +1,63 @@
+"""The doctor on this machine, and on sick ones."""
+
+import pytest
+
+from simreal import doctor
+from simreal_envs.errors import UserError
+
+
+def test_this_machine_can_run_simreal(tmp_path):
+    found = {check.name: check for check in doctor.checks(tmp_path / "not" / "yet")}
+    assert list(found) == [
+        *("python", "packages", "torch", "mujoco", "bullet", "rendering", "wandb", "disk", "cores", "memory")
+    ]
+    assert all(check.says for check in found.values())
+    for name in ("python", "packages", "torch", "mujoco", "bullet", "wandb"):
+        assert found[name].ok, found[name]
+
+
+def test_a_login_is_noticed_and_its_key_never_said(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert "not logged in" in doctor._wandb()[1]
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password very-secret\n")
+    assert doctor._wandb() == (True, "logged in; runs go online")
+    (tmp_path / "netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "very-secret")
+    assert doctor._wandb() == (True, "logged in; runs go online")
+
+
+def test_a_missing_package_and_a_full_disk_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no-such-package"))
+    assert doctor._packages() == (False, "missing: no-such-package; run: pip install simreal")
+    monkeypatch.setattr(doctor, "MIN_FREE_DISK_GB", 1e9)
+    ok, says = doctor._disk(tmp_path)
+    assert not ok
+    assert "choose another disk with --out" in says
+
+
+def test_a_probe_that_fails_or_crashes_gives_its_last_word_and_the_advice():
+    with pytest.raises(UserError, match="^ModuleNotFoundError: No module named 'nowhere'; pip install nowhere$"):
+        doctor._probe("import nowhere", advice="pip install nowhere")
+    with pytest.raises(UserError, match="exit status -6"):
+        doctor._probe("import os; os.abort()")
+
+
+def test_a_check_that_breaks_is_a_finding_and_not_a_crash():
+    assert doctor._safely(lambda: 1 / 0) == (False, "could not be examined: ZeroDivisionError: division by zero")
+
+
+def test_a_rendering_backend_that_does_not_work_is_replaced_by_advice(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+
+    def probe(code, environment):
+        if environment["MUJOCO_GL"] == "egl":
+            raise UserError("no EGL")
+        return "255"
+
+    monkeypatch.setattr(doctor, "_probe", probe)
+    assert doctor._rendering() == (
+        False,
+        "MUJOCO_GL=egl does not work, but osmesa does: export MUJOCO_GL=osmesa",
+    )
