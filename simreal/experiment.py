@@ -1,8 +1,8 @@
 """An experiment as stages: pretrain every source, run every arm, then answer. Resumes where it stopped.
 
-    OUT/agents/SOURCE/seed-K/                    bundles
-    OUT/references/{sources,targets}/NAME/       what a random policy earns there
-    OUT/arms/SOURCE/STRATEGY/TARGET/seed-K/      one arm; the control arm has the source "none"
+OUT/agents/SOURCE/seed-K/                    bundles
+OUT/references/{sources,targets}/NAME/       what a random policy earns there
+OUT/arms/SOURCE/STRATEGY/TARGET/seed-K/      one arm; the control arm has the source "none"
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def check(experiment: Experiment, where: configs.Where | None = None) -> dict[tu
             theirs, ours = domains["targets", target], domains["sources", source]
             place = where("targets", target) if where else f"targets.{target}"
             try:
-                TASKS[ours.task].schema.require_same(TASKS[theirs.task].schema, f"source {source!r}", f"target {target!r}")
+                TASKS[ours.task].schema.require_same(
+                    TASKS[theirs.task].schema, f"source {source!r}", f"target {target!r}"
+                )
             except UserError as error:
                 raise UserError(f"{place}: {error}") from None
     return domains
@@ -95,7 +97,11 @@ def run(
         write_text(out / CONFIG, configs.dump(experiment))
         start_manifest(out, command)
         run_stages(
-            plan(experiment, domains, out), out=out, workers=experiment.workers, progress=progress or progress_to(), locked=True
+            plan(experiment, domains, out),
+            out=out,
+            workers=experiment.workers,
+            progress=progress or progress_to(),
+            locked=True,
         )
         report = write_report(out)
         mirror(experiment, out, report)
@@ -119,14 +125,25 @@ def plan(experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Pa
     evaluation = experiment.evaluation.model_dump(mode="json")
     stages: dict[str, Stage] = {}
 
-    def add(kind: str, path: Path, payload: dict[str, Any], inputs: dict[str, str], needs: tuple[str, ...], **rest: Any) -> None:
+    def add(
+        kind: str, path: Path, payload: dict[str, Any], inputs: dict[str, str], needs: tuple[str, ...], **rest: Any
+    ) -> None:
         key = stage_key(kind, payload, inputs, built)
         stages[str(path)] = Stage(str(path), out / path, key, f"simreal.experiment:stage_{kind}", needs=needs, **rest)
 
     for (kind, name), domain in domains.items():
         data = {"domain": domain.to_dict(), "episodes": experiment.evaluation.episodes}
         weight = _cost(domain, 0, 1, experiment.evaluation.episodes)
-        add("reference", Path("references") / kind / name, data, {}, (), kwargs=data, weight=weight, title=f"random policy in {name}")
+        add(
+            "reference",
+            Path("references") / kind / name,
+            data,
+            {},
+            (),
+            kwargs=data,
+            weight=weight,
+            title=f"random policy in {name}",
+        )
     for name, source in experiment.sources.items():
         for seed in experiment.seeds:
             domain = domains["sources", name]
@@ -149,7 +166,9 @@ def plan(experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Pa
             needs, inputs = (str(agent),), {"agent": stages[str(agent)].key}
             kwargs |= {"agent": str(out / agent), "source": domains["sources", arm.source].to_dict()}
         weight = _cost(domain, 0 if strategy.type == "zero_shot" else steps, **evaluation)
-        title = f"{arm.strategy} {'' if arm.source == NO_SOURCE else f'from {arm.source} '}-> {arm.target} seed {arm.seed}"
+        title = (
+            f"{arm.strategy} {'' if arm.source == NO_SOURCE else f'from {arm.source} '}-> {arm.target} seed {arm.seed}"
+        )
         add("arm", arm.path, data, inputs, needs, kwargs=kwargs, weight=weight, title=title)
     return list(stages.values())
 
@@ -188,7 +207,9 @@ def stage_arm(
     seed: int, strategy: str, settings: dict[str, Any], agent: str | None = None, source: dict[str, Any] | None = None,
 ) -> str:  # fmt: skip
     """Run one arm."""
-    return _train(folder, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle="agent")
+    return _train(
+        folder, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle="agent"
+    )
 
 
 def _train(folder, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle) -> str:
@@ -249,5 +270,7 @@ def write_text(path: Path, text: str) -> None:
 def load_experiment(out: Path) -> Experiment:
     """The config that an experiment's folder was made with. Raises a UserError if there is none."""
     if not (out / CONFIG).is_file():
-        raise UserError(f"{out} is not the folder of an experiment: it has no {CONFIG}; give the --out of `simreal run`")
+        raise UserError(
+            f"{out} is not the folder of an experiment: it has no {CONFIG}; give the --out of `simreal run`"
+        )
     return configs.load(out / CONFIG)

@@ -37,7 +37,12 @@ def _git() -> dict[str, Any]:
     def git(*words: str) -> str:
         here = Path(__file__).parent
         done = subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, timeout=10, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+            ["git", *words],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
         )
         return done.stdout.strip() if done.returncode == 0 else ""
 

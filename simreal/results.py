@@ -18,7 +18,9 @@ from simreal.training import Row, read_curve
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Distribution, Domain, Scale
 
-Finished = dict[tuple[str, str, str], dict[int, tuple[tuple[Row, ...], dict[str, Any]]]]  # (source, strategy, target) -> seed
+Finished = dict[
+    tuple[str, str, str], dict[int, tuple[tuple[Row, ...], dict[str, Any]]]
+]  # (source, strategy, target) -> seed
 
 
 def write_report(out: Path) -> dict[str, Any]:
@@ -128,7 +130,9 @@ def _judge(
 ) -> dict[str, Any]:
     source, strategy, target = key
     if target not in scales:
-        raise UserError(f"the target {target!r} has no finished control arm to compare with; finish it with `simreal run`")
+        raise UserError(
+            f"the target {target!r} has no finished control arm to compare with; finish it with `simreal run`"
+        )
     scale, seeds = scales[target], finished[key]
     evidence = [one for _, one in seeds.values()]
     extra: dict[str, Any] = {}

@@ -221,7 +221,9 @@ class _Arm:
             steps = -(-(i * self.schedule.steps) // ((self.schedule.points - 1) * rollout)) * rollout
             row = Row(**{**asdict(self.rows[0]), "env_steps": steps})
             self.rows.append(row)
-            self.tracker.log(steps, {f"eval/{k}": v for k, v in asdict(row).items() if k not in ("env_steps", "wall_s")})
+            self.tracker.log(
+                steps, {f"eval/{k}": v for k, v in asdict(row).items() if k not in ("env_steps", "wall_s")}
+            )
 
     def _measure_change(self, agent: Agent, source: Domain | None) -> None:
         self.evidence["policy_kl_end"] = policy_kl(agent, self.source_agent, self.states)

@@ -37,10 +37,15 @@ class World(gymnasium.Env):
         self.render_mode = _checked(render_mode)
         domain = Domain(task, engine, variation or {}, preset)
         self.worlds = Worlds(domain, 1, autoreset=AutoresetMode.DISABLED, render_mode=render_mode)
-        self.observation_space, self.action_space = self.worlds.single_observation_space, self.worlds.single_action_space
+        self.observation_space, self.action_space = (
+            self.worlds.single_observation_space,
+            self.worlds.single_action_space,
+        )
         self._seeded = False
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is None and not self._seeded:
             seed = int(self.np_random.integers(2**31))
@@ -51,7 +56,13 @@ class World(gymnasium.Env):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
         info = {name: value[0] for name, value in infos.get("episode", {}).items()}
-        return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {"episode": info} if info else {}
+        return (
+            observation[0],
+            float(reward[0]),
+            bool(terminated[0]),
+            bool(truncated[0]),
+            {"episode": info} if info else {},
+        )
 
     def render(self) -> np.ndarray | None:
         pictures = self.worlds.render()

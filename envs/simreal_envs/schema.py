@@ -82,7 +82,9 @@ class Schema:
         def fields(rows: list[dict[str, Any]]) -> tuple[Field, ...]:
             bounds = [("low", -np.inf), ("high", np.inf)]
             return tuple(
-                Field(**{**row, "labels": tuple(row["labels"]), **{k: v if row[k] is None else row[k] for k, v in bounds}})
+                Field(
+                    **{**row, "labels": tuple(row["labels"]), **{k: v if row[k] is None else row[k] for k, v in bounds}}
+                )
                 for row in rows
             )
 

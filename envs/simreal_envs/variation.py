@@ -189,7 +189,9 @@ class Curriculum:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1 or not 0 < self.until <= 1:
-            raise UserError(f"Curriculum: start must be in [0, 1] and until in (0, 1], not {self.start} and {self.until}")
+            raise UserError(
+                f"Curriculum: start must be in [0, 1] and until in (0, 1], not {self.start} and {self.until}"
+            )
 
     @property
     def items(self) -> tuple[tuple[str, Distribution], ...]:
@@ -262,7 +264,9 @@ class Domain:
         for pattern, distribution in self.variation.items:
             for parameter in expand(pattern, task.parameters, self.task, where):
                 if parameter.supported(self.engine) == UNSUPPORTED:
-                    raise UserError(f"{where or self.task}: {parameter.name} is not supported by the engine {self.engine!r}")
+                    raise UserError(
+                        f"{where or self.task}: {parameter.name} is not supported by the engine {self.engine!r}"
+                    )
                 parameter.require_valid(*distribution.bounds(parameter.nominal), where)
                 if parameter.choices:
                     for value in _options(distribution, parameter.nominal):
@@ -288,7 +292,14 @@ class Domain:
 
 # ---- plain data ------------------------------------------------------------------------------------------------------
 
-_KINDS = {"constant": Constant, "uniform": Uniform, "log_uniform": LogUniform, "normal": Normal, "choice": Choice, "scale": Scale}
+_KINDS = {
+    "constant": Constant,
+    "uniform": Uniform,
+    "log_uniform": LogUniform,
+    "normal": Normal,
+    "choice": Choice,
+    "scale": Scale,
+}
 
 
 def variation_from_dict(data: Mapping[str, Any], where: str = "variation") -> Shift | Randomization:

@@ -76,7 +76,10 @@ class Worlds(gymnasium.vector.VectorEnv):
         self.num_envs, self.render_mode = num_worlds, render_mode
         self.autoreset_mode = AutoresetMode(autoreset)
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": ["rgb_array"], "render_fps": self._fps}
-        self.single_observation_space, self.single_action_space = self.schema.observation_space, self.schema.action_space
+        self.single_observation_space, self.single_action_space = (
+            self.schema.observation_space,
+            self.schema.action_space,
+        )
         self.observation_space = batch_space(self.single_observation_space, num_worlds)
         self.action_space = batch_space(self.single_action_space, num_worlds)
 
@@ -102,7 +105,9 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     # -- episodes -----------------------------------------------------------------------------------------------------
 
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start new episodes: of all worlds, or of those in ``options["reset_mask"]``, a bool array ``(N,)``.
 
         With a seed, all worlds begin again at their first episode under that seed.
@@ -249,7 +254,10 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to continue to the same bits, as arrays and numbers."""
-        own = {name: np.copy(value) if isinstance(value := getattr(self, name), np.ndarray) else value for name in self._OWN_STATE}
+        own = {
+            name: np.copy(value) if isinstance(value := getattr(self, name), np.ndarray) else value
+            for name in self._OWN_STATE
+        }
         terms = {name: total.copy() for name, total in self._terms.items()}
         return {"worlds": own, "terms": terms, "delay": self._delay.snapshot(), "engine": self.engine.snapshot()}
 

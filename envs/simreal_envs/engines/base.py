@@ -94,7 +94,10 @@ class Engine(Protocol):
         """Bool array ``(N,)``: worlds whose state is no longer finite or whose solver gave up since their reset."""
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Everything needed to continue to the same bits."""
+        """Everything needed to continue to the same bits, as arrays.
+
+        Taking one may drop cached contacts (Bullet); the live worlds and those restored from it then go on alike.
+        """
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
         """Continue from a snapshot of the same robot, preset and number of worlds."""
@@ -136,6 +139,8 @@ def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
         model.geom_solref[:] = stiff
         model.jnt_solref[:] = stiff
         model.dof_solref[:] = stiff
+        # Joint friction as hard as Bullet's motor constraint: differences fall from 5-12 % of the effect to below 1 %.
+        model.dof_solimp[:, :2] = 0.999
     return model
 
 

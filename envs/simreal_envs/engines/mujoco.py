@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import ClassVar
 
 import mujoco
@@ -21,6 +23,7 @@ class MujocoEngine:
     name: ClassVar[str] = "mujoco"
 
     def __init__(self, robot: Robot, preset: str, num_worlds: int, num_threads: int = 1):
+        _keep_warnings_out_of_files()
         self.robot, self.num_worlds = robot, num_worlds
         self.model = robot.model(preset)
         self._batch = Batch(self.model, num_worlds, num_threads)
@@ -28,10 +31,16 @@ class MujocoEngine:
         self._control, self._time = self._batch.bind("ctrl"), self._batch.bind("time")
         self._failed = np.zeros(num_worlds, dtype=bool)
         self._parameters = {p.name: p for p in robot.parameters}
-        bodies = {p.name: [self.model.body(b).id for b in p.elements] for p in robot.parameters if p.quantity in ("mass", "friction")}
+        bodies = {
+            p.name: [self.model.body(b).id for b in p.elements]
+            for p in robot.parameters
+            if p.quantity in ("mass", "friction")
+        }
         joints = {p.name: p.elements for p in robot.parameters if p.quantity in ("damping", "frictionloss")}
         self._bodies = {name: np.array(ids) for name, ids in bodies.items()}
-        self._dofs = {name: np.array([self.model.jnt_dofadr[self.model.joint(j).id] for j in js]) for name, js in joints.items()}
+        self._dofs = {
+            name: np.array([self.model.jnt_dofadr[self.model.joint(j).id] for j in js]) for name, js in joints.items()
+        }
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -105,11 +114,19 @@ class MujocoEngine:
             return self._field("actuator_forcerange")[:, 0, 1].copy()
         if quantity == "kp":
             return self._field("actuator_gainprm")[:, 0, 0].copy()
-        return {"strength": np.abs(gear), "sign": np.sign(gear), "kd": -self._field("actuator_biasprm")[:, 0, 2] * gear}[quantity]
+        return {
+            "strength": np.abs(gear),
+            "sign": np.sign(gear),
+            "kd": -self._field("actuator_biasprm")[:, 0, 2] * gear,
+        }[quantity]
 
     def _field(self, name: str) -> np.ndarray:
         expanded = self._batch.expanded(name)
-        return expanded if expanded is not None else np.broadcast_to(getattr(self.model, name), (self.num_worlds, *getattr(self.model, name).shape))
+        return (
+            expanded
+            if expanded is not None
+            else np.broadcast_to(getattr(self.model, name), (self.num_worlds, *getattr(self.model, name).shape))
+        )
 
     # -- motion -------------------------------------------------------------------------------------------------------
 
@@ -153,5 +170,12 @@ class MujocoEngine:
 
 
 _DIVERGENCE_WARNINGS = [
-    int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+    int(w)
+    for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 ]
+
+
+@lru_cache(maxsize=1)
+def _keep_warnings_out_of_files() -> None:
+    """Without a handler MuJoCo appends its warnings to MUJOCO_LOG.TXT in the user's folder; divergence is counted anyway."""
+    mujoco.set_mju_user_warning(logging.getLogger(__name__).debug)

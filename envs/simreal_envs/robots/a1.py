@@ -18,7 +18,7 @@ from simreal_envs.robots.common import actuator_parameters, gravity, joint_param
 LEGS = ("FR", "FL", "RR", "RL")
 JOINTS = tuple(f"{leg}_{joint}_joint" for leg in LEGS for joint in ("hip", "upper", "lower"))
 STANCE = (0.0, 0.8, -1.6) * 4  # rad: standing with the feet below the hips
-STANCE_HEIGHT = 0.29  # m, of the trunk's origin
+STANCE_HEIGHT = 0.30  # m, of the trunk's origin: the feet just touch the floor
 TORQUE_LIMIT, KP, KD = 33.5, 60.0, 1.5  # N m, N m/rad, N m s/rad
 PAYLOAD_POSITION = (0.0, 0.0, 0.09)  # m above the trunk's origin: on the back
 PAYLOAD_MASS = 0.001  # kg; the nominal robot carries next to nothing
@@ -75,8 +75,26 @@ A1 = Robot(
         mass("hip", 0.697, 0.2, 2.0, _HIPS),
         mass("upper", 1.013, 0.3, 3.0, _UPPERS),
         mass("lower", 0.226, 0.07, 0.7, _LOWERS),
-        Parameter("payload", "kg", PAYLOAD_MASS, 0.0, 8.0, "load on the back, 9 cm above the trunk's origin", "mass", ("payload",)),
-        Parameter("friction", "1", FRICTION, 0.05, 3.0, "sliding friction coefficient between the robot and the floor", "friction", _BODIES),
+        Parameter(
+            "payload",
+            "kg",
+            PAYLOAD_MASS,
+            0.0,
+            8.0,
+            "load on the back, 9 cm above the trunk's origin",
+            "mass",
+            ("payload",),
+        ),
+        Parameter(
+            "friction",
+            "1",
+            FRICTION,
+            0.05,
+            3.0,
+            "sliding friction coefficient between the robot and the floor",
+            "friction",
+            _BODIES,
+        ),
         *joint_parameters("joint", "N m s/rad", "N m", DAMPING, 3.0, 3.0, JOINTS),
         gravity(),
         *actuator_parameters("N m", TORQUE_LIMIT, KP, KD),

@@ -8,14 +8,29 @@ from simreal_envs.parameters import APPROXIMATE, Parameter
 def mass(name: str, nominal: float, low: float, high: float, bodies: tuple[str, ...]) -> Parameter:
     """Mass of one body, or of each of several equal bodies, in kg; the inertia scales with it."""
     each = f" (each of {len(bodies)})" if len(bodies) > 1 else ""
-    return Parameter(f"{name}/mass", "kg", nominal, low, high, f"mass of the {name}{each}; its inertia scales with it", "mass", bodies)
+    return Parameter(
+        f"{name}/mass",
+        "kg",
+        nominal,
+        low,
+        high,
+        f"mass of the {name}{each}; its inertia scales with it",
+        "mass",
+        bodies,
+    )
 
 
 def joint_parameters(
-    name: str, damping_unit: str, force_unit: str, damping: float, damping_high: float, friction_high: float, joints: tuple[str, ...]
+    name: str,
+    damping_unit: str,
+    force_unit: str,
+    damping: float,
+    damping_high: float,
+    friction_high: float,
+    joints: tuple[str, ...],
 ) -> tuple[Parameter, Parameter]:
     """Viscous damping and dry friction of one joint or of each of several equal ones."""
-    # Bullet has no joint friction; a velocity motor held at zero with this force differs by 3-6 % of the effect.
+    # Bullet has no joint friction; a velocity motor held at zero with this force differs by up to 1 % of the effect.
     return (
         Parameter(f"{name}/damping", damping_unit, damping, 0.0, damping_high, f"viscous damping of the {name}", "damping", joints),
         Parameter(
@@ -41,6 +56,6 @@ def actuator_parameters(unit: str, limit: float, kp: float = 0.0, kd: float = 0.
         return drives
     return (
         *drives,
-        Parameter("actuator/kp", "N m/rad", kp, 0.0, 5 * kp, "proportional gain of the drives", "kp"),
+        Parameter("actuator/kp", "N m/rad", kp, 0.05 * kp, 5 * kp, "proportional gain of the drives", "kp"),
         Parameter("actuator/kd", "N m s/rad", kd, 0.0, 5 * kd, "derivative gain of the drives", "kd"),
     )

@@ -21,7 +21,13 @@ LATENCY = Parameter(
     "latency", "s", 0.0, 0.0, 0.2, "delay between a command and its effect, in whole physics steps", "latency"
 )
 NOISE = Parameter(
-    "observation/noise", "1", 0.0, 0.0, 20.0, "sensor noise; 1 is the typical sensor that the schema states per field", "noise"
+    "observation/noise",
+    "1",
+    0.0,
+    0.0,
+    20.0,
+    "sensor noise; 1 is the typical sensor that the schema states per field",
+    "noise",
 )
 
 
@@ -134,7 +140,9 @@ def check_task(task: Task) -> None:
         _require_shape(f"reward[{name!r}]", term, (n,))
     for name in ("terminated", "on_goal"):
         _require_shape(name, getattr(task, name)(state), (n,))
-    flipped = replace(state, **{f: getattr(state, f)[::-1] for f in ("qpos", "qvel", "action", "previous_action", "command")})
+    flipped = replace(
+        state, **{f: getattr(state, f)[::-1] for f in ("qpos", "qvel", "action", "previous_action", "command")}
+    )
     if not np.array_equal(task.observe(flipped), task.observe(state)[::-1]):
         raise UserError(f"task {task.name!r}: observe() mixes worlds: reordering the worlds changes their observations")
     names = [p.name for p in task.parameters]

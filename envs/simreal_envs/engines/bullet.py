@@ -1,0 +1,267 @@
+"""PyBullet worlds: one client per world, in this process or spread over worker processes with shared state arrays."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, ClassVar
+
+import mujoco
+import numpy as np
+
+from simreal_envs.engines.base import Robot
+from simreal_envs.engines.bullet_worker import Blueprint, BulletClients, import_pybullet, serve, views
+from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.robots.urdf import is_floating, to_urdf
+
+_LINK_DAMPING = {"matched": 0.0, "engine_default": 0.04}  # 1/s; Bullet damps every link unless told otherwise
+_CLOSE_SECONDS = 5.0
+
+
+class BulletEngine:
+    """See `Engine`. Results do not depend on `num_workers`, to the bit.
+
+    Args:
+        num_workers: 0 simulates in this process; n >= 1 starts n worker processes (at most one per world). PyBullet
+            never releases the interpreter lock, so threads would not help. Processes are spawned: a script that asks
+            for workers needs the usual ``if __name__ == "__main__":``.
+
+    Raises:
+        Unsupported: pybullet is not installed, or the robot has something that Bullet cannot simulate.
+    """
+
+    name: ClassVar[str] = "bullet"
+
+    def __init__(self, robot: Robot, preset: str, num_worlds: int, num_workers: int = 0):
+        if num_workers < 0:
+            raise UserError(f"num_workers must be 0 (in this process) or more, not {num_workers}")
+        import_pybullet()
+        self.robot, self.num_worlds = robot, num_worlds
+        model = robot.model(preset)
+        plan = blueprint(robot, preset)
+        shapes = {
+            "qpos": ((num_worlds, model.nq), "float64"),
+            "qvel": ((num_worlds, model.nv), "float64"),
+            "control": ((num_worlds, len(robot.joints)), "float64"),
+            "failed": ((num_worlds,), "uint8"),
+        }
+        team = _Workers(plan, shapes, min(num_workers, num_worlds)) if num_workers else _Here(plan, shapes)
+        self._team = team
+        self.qpos, self.qvel = team.arrays["qpos"], team.arrays["qvel"]
+
+    def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        columns = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
+        self._team.call_some("apply", np.asarray(ids), columns)
+
+    def read(self, parameter: str) -> np.ndarray:
+        """See `Engine`. The drives' parameters are those that `step` uses; the others are Bullet's.
+
+        Damping and dry friction of joints are measured by an experiment (NaN in a world that has diverged). It puts the
+        state back to the bit, except that a robot that touches the floor goes on without cached contacts (and loses a
+        rounding error): it moves on within the accuracy of the solver.
+        """
+        return np.concatenate(self._team.call_all("read", parameter))
+
+    def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        states = {"qpos": np.asarray(qpos, dtype=np.float64), "qvel": np.asarray(qvel, dtype=np.float64)}
+        self._team.call_some("reset", np.asarray(ids), states, spread=True)
+
+    def step(self, control: np.ndarray, substeps: int) -> None:
+        self._team.arrays["control"][:] = control
+        self._team.call_all("step", substeps)
+
+    def diverged(self) -> np.ndarray:
+        return self._team.arrays["failed"].astype(bool)
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """See `Engine`. Valid in any process; one row per world in every array.
+
+        Taking a snapshot makes the worlds continue without cached contacts (Bullet cannot save them faithfully), as
+        `restore` does: what follows has the same bits in both. Where nothing touches, only rounding errors change.
+        """
+        parts = self._team.call_all("snapshot")
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
+        calls = [
+            (member, "restore", ({name: column[rows] for name, column in snapshot.items()},))
+            for member, rows in enumerate(self._team.rows)
+        ]
+        self._team.call(calls)
+
+    def render(self, world: int, width: int, height: int) -> np.ndarray:
+        member = next(i for i, rows in enumerate(self._team.rows) if rows.start <= world < rows.stop)
+        return self._team.call_one(member, "render", world - self._team.rows[member].start, width, height)
+
+    def close(self) -> None:
+        self._team.close()
+
+
+def blueprint(robot: Robot, preset: str) -> Blueprint:
+    """What Bullet needs to know of a robot, all of it read from the compiled model."""
+    model = robot.model(preset)
+    floating = is_floating(model)
+    moving = list(range(1 if floating else 0, model.njnt))
+    joints = tuple(model.joint(j).name for j in moving)
+    dofs, references = model.jnt_dofadr[moving], model.qpos0[model.jnt_qposadr[moving]]
+    middles = np.where(model.jnt_limited[moving], model.jnt_range[moving].mean(axis=1), references) - references
+    bodies = range(1, model.nbody)
+    return Blueprint(
+        urdf=to_urdf(model, robot.name),
+        masses={model.body(b).name: float(model.body_mass[b]) for b in bodies},
+        inertias={model.body(b).name: tuple(model.body_inertia[b].tolist()) for b in bodies},
+        frictions={model.body(b).name: _friction(model, b) for b in bodies},
+        joints=joints,
+        references=tuple(references.tolist()),
+        dampings=tuple(model.dof_damping[dofs].tolist()),
+        frictionlosses=tuple(model.dof_frictionloss[dofs].tolist()),
+        midpoints=tuple(middles.tolist()),
+        actuated=tuple(joints.index(name) for name in robot.joints),
+        position_control=robot.control == "position",
+        floating=floating,
+        base_position=tuple(model.body_ipos[1].tolist()),
+        base_quaternion=tuple(model.body_iquat[1].tolist()),
+        floor=robot.floor,
+        timestep=robot.timestep,
+        gravity=float(-model.opt.gravity[2]),
+        link_damping=_LINK_DAMPING[preset],
+        drives={"strength": 1.0, "sign": 1.0, "kp": robot.kp, "kd": robot.kd, "torque_limit": robot.torque_limit},
+        parameters={p.name: (p.quantity, p.elements) for p in robot.parameters},
+        camera=robot.camera,
+    )
+
+
+def _friction(model: mujoco.MjModel, body: int) -> float:
+    """Sliding friction of a body's colliding geoms, 0 if it has none. Bullet knows one coefficient per link."""
+    geoms = np.flatnonzero((model.geom_bodyid == body) & ((model.geom_contype | model.geom_conaffinity) != 0))
+    values = np.unique(model.geom_friction[geoms, 0])
+    if len(values) > 1:
+        raise Unsupported(
+            f"the bullet engine has one friction coefficient per body, "
+            f"but body {model.body(body).name!r} has {values.tolist()}"
+        )
+    return float(values[0]) if len(values) else 0.0
+
+
+class _Team:
+    """Members that hold consecutive worlds each; calls reach one, some or all of them."""
+
+    rows: list[slice]
+    arrays: dict[str, np.ndarray]
+
+    def call_one(self, member: int, method: str, *arguments: Any) -> Any:
+        return self.call([(member, method, arguments)])[0]
+
+    def call_all(self, method: str, *arguments: Any) -> list[Any]:
+        return self.call([(member, method, arguments) for member in range(len(self.rows))])
+
+    def call_some(self, method: str, ids: np.ndarray, columns: Mapping[str, np.ndarray], spread: bool = False) -> None:
+        """Call the members that hold any of the worlds `ids` with their own ids and their rows of every column."""
+        calls = []
+        for member, rows in enumerate(self.rows):
+            mine = np.flatnonzero((ids >= rows.start) & (ids < rows.stop))
+            if len(mine):
+                own = {name: column[mine] for name, column in columns.items()}
+                calls.append((member, method, (ids[mine] - rows.start, *(own.values() if spread else (own,)))))
+        self.call(calls)
+
+    def call(self, calls: Sequence[tuple[int, str, tuple[Any, ...]]]) -> list[Any]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class _Here(_Team):
+    """All clients in this process."""
+
+    def __init__(self, plan: Blueprint, shapes: Mapping[str, tuple[tuple[int, ...], str]]):
+        self.arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in shapes.items()}
+        self.rows = [slice(0, shapes["failed"][0][0])]
+        self._clients = BulletClients(plan, **self.arrays)
+        self._finalizer = weakref.finalize(self, self._clients.close)
+
+    def call(self, calls: Sequence[tuple[int, str, tuple[Any, ...]]]) -> list[Any]:
+        return [getattr(self._clients, method)(*arguments) for _, method, arguments in calls]
+
+    def close(self) -> None:
+        self._finalizer()
+
+
+class _Workers(_Team):
+    """Worker processes. The arrays are anonymous shared memory: no name that a killed process could leave behind.
+
+    A worker waits on its pipe, whose other end only this process holds: when this process dies, however it dies, the
+    pipe closes and the worker leaves.
+    """
+
+    def __init__(self, plan: Blueprint, shapes: Mapping[str, tuple[tuple[int, ...], str]], count: int):
+        context = multiprocessing.get_context("spawn")
+        sizes = {name: int(np.prod(shape)) * np.dtype(dtype).itemsize for name, (shape, dtype) in shapes.items()}
+        buffers = {name: context.RawArray("b", max(size, 1)) for name, size in sizes.items()}
+        self.arrays = views(buffers, shapes)
+        bounds = np.linspace(0, shapes["failed"][0][0], count + 1).astype(int).tolist()
+        self.rows = [slice(low, high) for low, high in itertools.pairwise(bounds)]
+        self._pipes: list[Connection] = []
+        self._processes: list[Any] = []
+        self._finalizer = weakref.finalize(self, _stop, os.getpid(), self._pipes, self._processes)
+        try:
+            for rows in self.rows:
+                ours, theirs = context.Pipe()
+                process = context.Process(target=serve, args=(theirs, plan, buffers, shapes, rows), daemon=True)
+                process.start()
+                theirs.close()
+                self._pipes.append(ours)
+                self._processes.append(process)
+            self._receive(range(count))
+        except BaseException:
+            self.close()
+            raise
+
+    def call(self, calls: Sequence[tuple[int, str, tuple[Any, ...]]]) -> list[Any]:
+        for member, method, arguments in calls:
+            try:
+                self._pipes[member].send((method, arguments))
+            except (BrokenPipeError, ConnectionResetError):
+                self._mourn(member)
+        return self._receive([member for member, _, _ in calls])
+
+    def _receive(self, members: Sequence[int]) -> list[Any]:
+        """The answers of all members; only then the first error, so that no answer is left in a pipe."""
+        answers = []
+        for member in members:
+            try:
+                answers.append(self._pipes[member].recv())
+            except (EOFError, ConnectionResetError):
+                self._mourn(member)
+        for good, answer in answers:
+            if not good:
+                raise answer
+        return [answer for _, answer in answers]
+
+    def _mourn(self, member: int) -> None:
+        process, rows = self._processes[member], self.rows[member]
+        process.join(_CLOSE_SECONDS)
+        raise RuntimeError(
+            f"the Bullet worker of worlds {rows.start} to {rows.stop - 1} died with exit code {process.exitcode}"
+        ) from None
+
+    def close(self) -> None:
+        self._finalizer()
+
+
+def _stop(owner: int, pipes: list[Connection], processes: list[Any]) -> None:
+    if os.getpid() != owner:
+        return  # a forked copy of the owner has no say over its workers
+    for pipe in pipes:
+        pipe.close()  # a worker that finds its pipe closed leaves
+    for process in processes:
+        process.join(_CLOSE_SECONDS)
+        if process.is_alive():
+            process.terminate()
+            process.join()
+        process.close()

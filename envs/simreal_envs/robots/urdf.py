@@ -1,0 +1,201 @@
+"""A compiled MuJoCo model written as URDF text, so that Bullet simulates the very same machine.
+
+The compiled model is the only source: masses, inertias, joint axes, limits, damping and shapes are copied from it, and
+nothing is added. Each link's frame sits at the anchor of its joint, where URDF wants it; MuJoCo's body frame need not.
+Several joints on one body become a chain of massless links, which Bullet's multibody treats exactly.
+"""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from simreal_envs.errors import Unsupported
+
+WORLD_LINK = "world"  # the massless root of a robot that is bolted down
+
+_SHAPES = {
+    mujoco.mjtGeom.mjGEOM_SPHERE: lambda size: f'<sphere radius="{_text(size[0])}"/>',
+    mujoco.mjtGeom.mjGEOM_CAPSULE: lambda size: f'<capsule radius="{_text(size[0])}" length="{_text(2 * size[1])}"/>',
+    mujoco.mjtGeom.mjGEOM_CYLINDER: lambda size: f'<cylinder radius="{_text(size[0])}" length="{_text(2 * size[1])}"/>',
+    mujoco.mjtGeom.mjGEOM_BOX: lambda size: f'<box size="{_text(2 * size)}"/>',
+}
+_MASSLESS = '<inertial><mass value="0"/><inertia ixx="0" iyy="0" izz="0" ixy="0" ixz="0" iyz="0"/></inertial>'
+_JOINTS = {mujoco.mjtJoint.mjJNT_HINGE: "revolute", mujoco.mjtJoint.mjJNT_SLIDE: "prismatic"}
+
+
+def to_urdf(model: mujoco.MjModel, name: str = "robot") -> str:
+    """Return the URDF of all bodies of a compiled model; links and joints keep the names of bodies and joints.
+
+    The coordinate of a joint is MuJoCo's less its reference ``qpos0``. Planes are left out: a floor is not a link.
+
+    Raises:
+        Unsupported: the model has something that URDF or Bullet cannot express (ball joints, a free joint on anything
+            but the only tree, obstacles beside a floating robot, colliding meshes, armature, joint springs).
+    """
+    _require_expressible(model)
+    floating = is_floating(model)
+    lines = [f'<robot name="{name}">']
+    if not floating:
+        lines.append(_link(WORLD_LINK, _MASSLESS + _geometry(model, 0, np.zeros(3))))
+    frames = {0: (WORLD_LINK, np.zeros(3))}  # body -> its link and the link frame's origin in the body's frame
+    for body in range(1, model.nbody):
+        frames[body] = _write_body(lines, model, body, frames[model.body_parentid[body]])
+    lines.append("</robot>")
+    return "\n".join(lines)
+
+
+def is_floating(model: mujoco.MjModel) -> bool:
+    """Whether the first joint of the model is a free one."""
+    return model.njnt > 0 and model.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE
+
+
+def _write_body(
+    lines: list[str], model: mujoco.MjModel, body: int, parent: tuple[str, np.ndarray]
+) -> tuple[str, np.ndarray]:
+    """Append the links and joints of one body; return its link's name and the link's origin in the body's frame."""
+    name = model.body(body).name
+    joints = range(model.body_jntadr[body], model.body_jntadr[body] + model.body_jntnum[body])
+    if any(model.jnt_type[j] == mujoco.mjtJoint.mjJNT_FREE for j in joints):
+        lines.append(_body_link(model, body, np.zeros(3)))
+        return name, np.zeros(3)
+
+    parent_link, parent_origin = parent
+    position, angles = (model.body_pos[body] - parent_origin, _roll_pitch_yaw(model.body_quat[body]))
+    if not joints:
+        lines.append(_body_link(model, body, np.zeros(3)))
+        lines.append(_joint(f"{name}_mount", "fixed", parent_link, name, position, angles))
+        return name, np.zeros(3)
+
+    origin = np.zeros(3)
+    for joint in joints:
+        anchor = model.jnt_pos[joint]
+        if joint == joints[0]:
+            place = position + _rotate(model.body_quat[body], anchor)
+        else:
+            place, angles = anchor - origin, np.zeros(3)
+        last = joint == joints[-1]
+        link = name if last else f"{name}_before_{model.joint(joint + 1).name}"
+        lines.append(_body_link(model, body, anchor) if last else _link(link, _MASSLESS))
+        lines.append(_moving_joint(model, joint, parent_link, link, place, angles))
+        parent_link, origin = link, anchor
+    return name, origin
+
+
+def _moving_joint(
+    model: mujoco.MjModel, joint: int, parent: str, child: str, position: np.ndarray, angles: np.ndarray
+) -> str:
+    kind = _JOINTS[mujoco.mjtJoint(model.jnt_type[joint])]
+    if model.jnt_limited[joint]:
+        low, high = model.jnt_range[joint] - model.qpos0[model.jnt_qposadr[joint]]
+    else:
+        low, high = 1.0, -1.0  # Bullet's sign for "no limit"
+        kind = "continuous" if kind == "revolute" else kind
+    inside = (
+        f'<axis xyz="{_text(model.jnt_axis[joint])}"/>'
+        f'<limit lower="{_text(low)}" upper="{_text(high)}" effort="0" velocity="0"/>'
+        f'<dynamics damping="{_text(model.dof_damping[model.jnt_dofadr[joint]])}" friction="0"/>'
+    )
+    return _joint(model.joint(joint).name, kind, parent, child, position, angles, inside)
+
+
+def _joint(
+    name: str, kind: str, parent: str, child: str, position: np.ndarray, angles: np.ndarray, inside: str = ""
+) -> str:
+    return (
+        f'<joint name="{name}" type="{kind}"><parent link="{parent}"/><child link="{child}"/>'
+        f"{_origin(position, angles)}{inside}</joint>"
+    )
+
+
+def _body_link(model: mujoco.MjModel, body: int, origin: np.ndarray) -> str:
+    inertial = _inertial(
+        model.body_ipos[body] - origin, model.body_iquat[body], model.body_mass[body], model.body_inertia[body]
+    )
+    return _link(model.body(body).name, inertial + _geometry(model, body, origin))
+
+
+def _link(name: str, inside: str) -> str:
+    return f'<link name="{name}">{inside}</link>'
+
+
+def _inertial(position: np.ndarray, quaternion: np.ndarray, mass: float, inertia: np.ndarray) -> str:
+    xx, yy, zz = (_text(moment) for moment in inertia)
+    tensor = f'<inertia ixx="{xx}" iyy="{yy}" izz="{zz}" ixy="0" ixz="0" iyz="0"/>'
+    origin = _origin(position, _roll_pitch_yaw(quaternion))
+    return f'<inertial>{origin}<mass value="{_text(mass)}"/>{tensor}</inertial>'
+
+
+def _geometry(model: mujoco.MjModel, body: int, origin: np.ndarray) -> str:
+    """Visual and, where the geom collides with anything, collision elements of one body."""
+    parts = []
+    for geom in range(model.body_geomadr[body], model.body_geomadr[body] + model.body_geomnum[body]):
+        shape = _SHAPES.get(mujoco.mjtGeom(model.geom_type[geom]))
+        if shape is None:
+            continue  # a plane, or a shape that is only looked at
+        place = _origin(model.geom_pos[geom] - origin, _roll_pitch_yaw(model.geom_quat[geom]))
+        inside = f"{place}<geometry>{shape(model.geom_size[geom])}</geometry>"
+        color = f'<material name="geom_{geom}"><color rgba="{_text(model.geom_rgba[geom])}"/></material>'
+        parts.append(f"<visual>{inside}{color}</visual>")
+        if _collides(model, geom):
+            parts.append(f"<collision>{inside}</collision>")
+    return "".join(parts)
+
+
+def _collides(model: mujoco.MjModel, geom: int) -> bool:
+    return bool(model.geom_contype[geom] or model.geom_conaffinity[geom])
+
+
+def _require_expressible(model: mujoco.MjModel) -> None:
+    def refuse(what: str) -> None:
+        raise Unsupported(f"the bullet engine cannot simulate {what}; use engine mujoco or change the robot")
+
+    for joint in range(model.njnt):
+        kind, name = mujoco.mjtJoint(model.jnt_type[joint]), model.joint(joint).name
+        if kind == mujoco.mjtJoint.mjJNT_FREE:
+            if joint != 0 or (model.body_parentid[1:] == 0).sum() != 1:
+                refuse(f"the free joint {name!r}: only a robot that is one free tree can float")
+        elif kind not in _JOINTS:
+            refuse(f"the ball joint {name!r}")
+    if model.dof_armature.any():
+        refuse(f"armature (joint {model.joint(model.dof_jntid[np.flatnonzero(model.dof_armature)[0]]).name!r})")
+    if model.jnt_stiffness.any():
+        refuse(f"a joint spring (joint {model.joint(int(np.flatnonzero(model.jnt_stiffness)[0])).name!r})")
+    for geom in range(model.ngeom):
+        kind = mujoco.mjtGeom(model.geom_type[geom])
+        obstacle = model.geom_bodyid[geom] == 0 and kind != mujoco.mjtGeom.mjGEOM_PLANE
+        if _collides(model, geom) and obstacle and is_floating(model):
+            refuse(f"the obstacle {model.geom(geom).name or geom!r} beside a floating robot")
+        if _collides(model, geom) and kind not in _SHAPES and kind != mujoco.mjtGeom.mjGEOM_PLANE:
+            refuse(
+                f"the colliding shape {model.geom(geom).name or geom!r} ({kind.name.removeprefix('mjGEOM_').lower()})"
+            )
+
+
+def _origin(position: np.ndarray, angles: np.ndarray) -> str:
+    return f'<origin xyz="{_text(position)}" rpy="{_text(angles)}"/>'
+
+
+def _rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    result = np.zeros(3)
+    mujoco.mju_rotVecQuat(result, vector, quaternion)
+    return result
+
+
+def _roll_pitch_yaw(quaternion: np.ndarray) -> np.ndarray:
+    """URDF's fixed-axis angles of a (w, x, y, z) quaternion, to rounding error also at a pitch of 90 degrees.
+
+    Yaw comes first, and roll from the matrix with that yaw undone: where both are one rotation, they still add up.
+    """
+    flat = np.zeros(9)
+    mujoco.mju_quat2Mat(flat, quaternion / np.linalg.norm(quaternion))
+    m = flat.reshape(3, 3)
+    yaw = np.arctan2(m[1, 0], m[0, 0])
+    pitch = np.arctan2(-m[2, 0], np.hypot(m[0, 0], m[1, 0]))
+    sin, cos = np.sin(yaw), np.cos(yaw)
+    roll = np.arctan2(sin * m[0, 2] - cos * m[1, 2], cos * m[1, 1] - sin * m[0, 1])
+    return np.array([roll, pitch, yaw])
+
+
+def _text(numbers: np.ndarray | float) -> str:
+    return " ".join(f"{x:.17g}" for x in np.atleast_1d(numbers))

@@ -1,0 +1,64 @@
+"""simreal: does the transferred agent help, does it hurt, and why?
+
+    import simreal as sr
+
+    source = sr.Domain("cartpole_swingup", variation=sr.Randomization({"pole/mass": sr.Uniform(0.5, 1.5)}))
+    target = sr.Domain("cartpole_swingup", engine="bullet", variation=sr.Shift({"pole/mass": 2.0}))
+    agent = sr.pretrain(source, steps=200_000, seed=0)
+    run = sr.transfer(agent, target, sr.FineTune(), steps=50_000, seed=0)
+
+Names are imported when they are first used, so `import simreal` is cheap. It registers the Gymnasium ids ``simreal/...``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import simreal_envs  # noqa: F401 - registers the Gymnasium ids
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "simreal_envs.variation": (
+        "Choice", "Constant", "Curriculum", "Domain", "LogUniform", "Normal", "Randomization", "Scale", "Shift", "Uniform",
+    ),
+    "simreal_envs.worlds": ("Worlds", "make"),
+    "simreal_envs.errors": ("Unsupported", "UserError"),
+    "simreal_agents.bundle": ("Agent", "load", "save"),
+    "simreal.learner": ("Learning",),
+    "simreal.training": ("Run", "pretrain", "transfer"),
+    "simreal.evaluation": ("Evaluation", "evaluate"),
+    "simreal.strategies": ("FineTune", "FrozenEncoder", "Scratch", "Strategy", "ZeroShot"),
+    "simreal.compare": ("diagnose",),
+    "simreal.diagnostics": ("Curves", "Verdict"),
+}  # fmt: skip
+_HOME = {name: module for module, names in _WHERE.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'simreal' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from simreal.compare import diagnose
+    from simreal.diagnostics import Curves, Verdict
+    from simreal.evaluation import Evaluation, evaluate
+    from simreal.learner import Learning
+    from simreal.strategies import FineTune, FrozenEncoder, Scratch, Strategy, ZeroShot
+    from simreal.training import Run, pretrain, transfer
+    from simreal_agents.bundle import Agent, load, save
+    from simreal_envs.errors import Unsupported, UserError
+    from simreal_envs.variation import (
+        Choice, Constant, Curriculum, Domain, LogUniform, Normal, Randomization, Scale, Shift, Uniform,
+    )  # fmt: skip
+    from simreal_envs.worlds import Worlds, make

@@ -1,0 +1,96 @@
+"""What there is to choose from, as plain data: `simreal list KIND`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from simreal_envs.errors import UserError, require_known
+
+
+def tasks() -> list[dict[str, Any]]:
+    """Tasks with their engines, schema and goal."""
+    from simreal_envs.tasks import TASKS
+    from simreal_envs.variation import Domain
+
+    return [
+        {
+            "name": task.name,
+            "says": task.says,
+            "engines": list(Domain.ENGINES),
+            "goal": task.goal,
+            "robot": task.robot.name,
+            "control_period": task.schema.control_period,
+            "episode_steps": task.episode_steps,
+            "observation": [f"{f.name} ({f.size}) [{f.unit}]" for f in task.schema.observation],
+            "action": [f"{f.name} ({f.size}) [{f.unit}]" for f in task.schema.action],
+            "random_return": task.random_return,
+            "reference_return": task.reference_return,
+        }
+        for task in TASKS.values()
+    ]
+
+
+def parameters() -> list[dict[str, Any]]:
+    """Every parameter of every task, with unit, nominal value, bounds and support per engine."""
+    from simreal_envs.tasks import TASKS
+    from simreal_envs.variation import Domain
+
+    rows: dict[tuple[str, str, float], dict[str, Any]] = {}
+    for task in TASKS.values():
+        for p in task.parameters:
+            row = rows.setdefault(
+                (p.name, p.unit, p.nominal),
+                {
+                    "name": p.name, "says": p.says, "unit": p.unit, "nominal": p.nominal, "bounds": [p.low, p.high],
+                    "support": {engine: p.supported(engine) for engine in Domain.ENGINES}, "tasks": [],
+                },
+            )  # fmt: skip
+            row["tasks"].append(task.name)
+    return sorted(rows.values(), key=lambda row: row["name"])
+
+
+def strategies() -> list[dict[str, Any]]:
+    """Strategies with their settings and defaults."""
+    from dataclasses import fields
+
+    from simreal.strategies import STRATEGIES
+
+    return [
+        {"name": name, "says": cls.says, "settings": {f.name: f.default for f in fields(cls)}, "trains": cls.trains}
+        for name, cls in STRATEGIES.items()
+    ]
+
+
+def configs() -> list[dict[str, Any]]:
+    """Experiments in ``configs/`` below the current folder; the first comment line says what each is."""
+    rows = []
+    for path in sorted(Path("configs").rglob("*.yaml")):
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        rows.append({"name": str(path), "says": first.removeprefix("#").strip()})
+    return rows
+
+
+def agents() -> list[dict[str, Any]]:
+    """Bundles in ``runs/`` and ``agents/`` below the current folder."""
+    from simreal_agents.bundle import load
+
+    rows = []
+    for card in sorted(path for root in ("runs", "agents") for path in Path(root).rglob("card.json")):
+        try:
+            agent = load(card.parent)
+        except UserError as error:
+            rows.append({"name": str(card.parent), "says": f"damaged: {error}"})
+            continue
+        domain, returns = agent.card.get("domain", {}), agent.card.get("returns") or [{}]
+        says = f"{domain.get('task', '?')} on {domain.get('engine', '?')}, {agent.card.get('steps', '?')} steps"
+        rows.append({"name": str(card.parent), "says": says, "return": returns[-1].get("return_mean")})
+    return rows
+
+
+KINDS = {"tasks": tasks, "parameters": parameters, "strategies": strategies, "configs": configs, "agents": agents}
+
+
+def listing(kind: str) -> list[dict[str, Any]]:
+    """The rows of one kind. Raises a UserError for an unknown one."""
+    return KINDS[require_known(kind, KINDS, "kind", "simreal list")]()

@@ -1,0 +1,314 @@
+"""The command line: one subcommand per verb.
+
+Results go to stdout (with ``--json`` as one JSON object or list), progress to stderr. Exit status: 0 done, 1 failed,
+2 the input is wrong (one sentence, no traceback), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from simreal_envs.errors import UserError
+
+Config = Annotated[
+    Positional[str], arg(metavar="CONFIG", help="YAML file of an experiment, or the name of one in configs/")
+]
+Overrides = Annotated[
+    Positional[tuple[str, ...]], arg(metavar="[key=value ...]", help="settings that replace the file's")
+]
+Bundle = Annotated[Positional[Path], arg(metavar="BUNDLE", help="folder of a saved agent")]
+Folder = Annotated[Positional[Path], arg(metavar="DIR", help="folder of an experiment")]
+Json = Annotated[bool, arg(name="json", help="print the result as JSON on stdout", help_behavior_hint="")]
+
+
+def run(config: Config, overrides: Overrides = (), /, out: Path | None = None, json: Json = False) -> None:
+    """Run a whole experiment: pretrain, transfer, diagnose, report. Resumes where it stopped.
+
+    Args:
+        out: where everything is written (default: runs/NAME).
+    """
+    from simreal import experiment as experiments
+    from simreal.config import resolve
+    from simreal.report.terminal import print_verdicts
+
+    experiment, where = resolve(config, overrides)
+    out = out or Path("runs") / experiment.name
+    report = experiments.run(experiment, out, command=_command(), where=where)
+    if json:
+        return _print(report)
+    print_verdicts(report)
+    print(f"\nreport: {out / 'report.html'}")
+
+
+def pretrain(
+    config: Config, overrides: Overrides = (), /, *, out: Path, source: str = "", seed: int = 0, json: Json = False
+) -> None:
+    """Pretrain one source agent and save it as a bundle.
+
+    Args:
+        out: folder of the bundle.
+        source: name of the source in the config (default: the first).
+        seed: of weights, exploration and worlds.
+    """
+    from simreal.config import resolve
+    from simreal.experiment import check
+    from simreal.strategies import Scratch
+
+    experiment, where = resolve(config, overrides)
+    domains = check(experiment, where)
+    name = _chosen(source, experiment.sources, "source")
+    result = _train(experiment, None, domains["sources", name], Scratch(), experiment.sources[name].steps, seed)
+    result.agent.save(out)
+    _tell({"bundle": str(out), "source": name, "seed": seed, **_last(result)}, json)
+
+
+def transfer(
+    bundle: Bundle, config: Config, overrides: Overrides = (), /, *, strategy: str, out: Path, target: str = "", seed: int = 0,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Run one arm: move a saved agent to a target of a config.
+
+    Args:
+        strategy: a strategy of the config, or any strategy by its name.
+        out: folder of the arm: curve.csv, evidence.json and the agent.
+        target: name of the target in the config (default: the first).
+        seed: of this arm.
+    """
+    from simreal.config import resolve
+    from simreal.experiment import check, write_text
+    from simreal.strategies import STRATEGIES, make_strategy
+    from simreal.training import write_curve
+    from simreal_agents.bundle import load
+    from simreal_envs.errors import require_known
+
+    experiment, where = resolve(config, overrides)
+    domains = check(experiment, where)
+    name = _chosen(target, experiment.targets, "target")
+    require_known(strategy, {*experiment.strategies, *STRATEGIES}, "strategy", "--strategy")
+    given = experiment.strategies.get(strategy)
+    chosen = make_strategy(given.type, given.settings) if given else make_strategy(strategy)
+    result = _train(experiment, load(bundle), domains["targets", name], chosen, experiment.targets[name].steps, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    write_curve(result.curve, out / "curve.csv")
+    write_text(out / "evidence.json", jsonlib.dumps(result.evidence, indent=1, sort_keys=True) + "\n")
+    result.agent.save(out / "agent")
+    _tell({"arm": str(out), "strategy": strategy, "target": name, "seed": seed, **_last(result)}, json)
+
+
+def evaluate(
+    bundle: Bundle, config: Config, overrides: Overrides = (), /, *, episodes: int = 50, target: str = "", stochastic: bool = False,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Evaluate a saved agent: return and success with 95 % intervals.
+
+    Args:
+        episodes: how many whole episodes.
+        target: a target or source of the config (default: the first target).
+        stochastic: draw actions from the policy instead of taking its mean.
+    """
+    import numpy as np
+
+    from simreal.config import resolve
+    from simreal.diagnostics.statistics import bootstrap_interval, mean
+    from simreal.evaluation import evaluate as run_episodes
+    from simreal.experiment import check
+    from simreal_agents.bundle import load
+
+    if episodes < 1:
+        raise UserError(f"--episodes must be at least 1, not {episodes}")
+    experiment, where = resolve(config, overrides)
+    domains = check(experiment, where)
+    name = _chosen(target, {**experiment.targets, **experiment.sources}, "target or source")
+    domain = domains.get(("targets", name)) or domains["sources", name]
+    result = run_episodes(load(bundle), domain, episodes=episodes, deterministic=not stochastic)
+    rng = np.random.default_rng(0)
+    scores = {
+        "return": result.returns,
+        "success_rate": result.success.astype(float),
+        "length": result.lengths.astype(float),
+    }
+    rows = {key: bootstrap_interval(mean, (values,), rng).to_dict() for key, values in scores.items()}
+    _tell(
+        {"domain": name, "episodes": episodes, "policy": "stochastic" if stochastic else "deterministic", **rows}, json
+    )
+
+
+def diagnose(folder: Folder, /, *, json: Json = False) -> None:
+    """Compute metrics and verdicts from the finished arms of an experiment."""
+    from simreal.report.terminal import print_verdicts
+    from simreal.results import build_report
+
+    report = build_report(folder)
+    _print(report) if json else print_verdicts(report)
+
+
+def report(folder: Folder, /, *, json: Json = False) -> None:
+    """Write report.html and report.json from the finished arms of an experiment."""
+    from simreal.results import write_report
+
+    result = write_report(folder)
+    _print(result) if json else print(f"{folder / 'report.html'}\n{folder / 'report.json'}")
+
+
+def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, parameters, strategies, configs or agents")], /, *,
+          json: Json = False) -> None:  # fmt: skip
+    """List what there is to choose from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from simreal.catalogue import listing
+
+    rows = listing(kind)
+    if json:
+        return _print(rows)
+    if not rows:
+        print(f"no {kind} here")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    columns = [
+        c for c in ("name", "unit", "nominal", "bounds", "support", "settings", "engines", "says") if c in rows[0]
+    ]
+    for column in columns:
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row[column]) for column in columns))
+    Console().print(table)
+
+
+def doctor(*, json: Json = False) -> None:
+    """Check what is installed and what works on this machine; exits with 1 if something needed does not."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from simreal.doctor import checks
+
+    found = checks()
+    if json:
+        _print([asdict(check) for check in found])
+    else:
+        console = Console(highlight=False)
+        for check in found:
+            console.print(
+                f"[green]ok[/]  {check.name}: {check.says}" if check.ok else f"[red]no[/]  {check.name}: {check.says}"
+            )
+    if not all(check.ok for check in found if check.name in ("python", "packages", "torch", "mujoco")):
+        raise SystemExit(1)
+
+
+COMMANDS = {
+    "run": run, "pretrain": pretrain, "transfer": transfer, "evaluate": evaluate, "diagnose": diagnose, "report": report,
+    "list": list_, "doctor": doctor,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Entry point of the command `simreal`."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="simreal",
+            description="Does the transferred agent help, does it hurt, and why?",
+            sort_subcommands=False,
+        )
+    except UserError as error:
+        _exit(2, str(error))
+    except KeyboardInterrupt:
+        _exit(130, "interrupted; the same command continues where it stopped")
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(1) from None
+    except Exception as error:
+        from simreal.stages import StageError
+        from simreal.tracking.base import TrackingError
+
+        if not isinstance(error, (StageError, TrackingError)):
+            raise
+        _exit(1, str(error))
+
+
+def _exit(status: int, sentence: str) -> None:
+    print(f"simreal: {sentence}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _train(experiment: Any, agent: Any, domain: Any, strategy: Any, steps: int, seed: int) -> Any:
+    """Train in this process, with the remaining time on stderr."""
+    from simreal.learner import Learning, Target
+    from simreal.progress import Item, progress_to
+    from simreal.training import Schedule, train
+
+    settings = experiment.agent
+    learning = Learning(
+        settings.hidden, settings.activation, settings.num_worlds, settings.hyperparameters.model_dump()
+    )
+    progress, name = progress_to(), f"{strategy.name} on {domain.task} ({domain.engine}) seed {seed}"
+    progress.begin([Item(name, name, 1.0, 1.0, False)], 1)
+    progress.start(name)
+
+    def report(fraction: float, text: str) -> None:
+        progress.report(name, fraction, text)
+        progress.tick()
+
+    try:
+        schedule = Schedule(steps, **experiment.evaluation.model_dump())
+        result = train(agent, Target(domain, learning, seed), strategy, schedule, report=report)
+        progress.finish(name, f"return {result.curve[-1].return_mean:.1f}")
+        return result
+    finally:
+        progress.close()
+
+
+def _last(result: Any) -> dict[str, Any]:
+    last = result.curve[-1]
+    return {"env_steps": last.env_steps, "return": last.return_mean, "success_rate": last.success_rate}
+
+
+def _chosen(name: str, options: Any, what: str) -> str:
+    from simreal_envs.errors import require_known
+
+    return require_known(name, options, what) if name else next(iter(options))
+
+
+def _tell(result: dict[str, Any], json: bool) -> None:
+    if json:
+        return _print(result)
+    for key, value in result.items():
+        if isinstance(value, dict):
+            value = (
+                f"{value['value']:.4g}  [{value['low']:.4g}, {value['high']:.4g}]"
+                if value["low"] is not None
+                else value["value"]
+            )
+        print(f"{key:<14} {value:.4g}" if isinstance(value, float) else f"{key:<14} {value}")
+
+
+def _print(data: Any) -> None:
+    print(jsonlib.dumps(data, indent=1, allow_nan=False))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return (
+            " to ".join(f"{v:g}" for v in value)
+            if all(isinstance(v, (int, float)) for v in value)
+            else ", ".join(map(str, value))
+        )
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _command() -> str:
+    return shlex.join(["simreal", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Runs against their control arm: the verdict for those who write scripts rather than configs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from simreal.diagnostics import Curves, Verdict
+from simreal.diagnostics import diagnose as diagnose_curves
+from simreal.evaluation import Evaluator
+from simreal.training import Run
+from simreal_envs.errors import UserError
+
+
+def diagnose(
+    runs: Sequence[Run], *, scratch: Sequence[Run], random_return: float | None = None, seed: int = 0, **settings: Any
+) -> Verdict:
+    """Say whether `runs` did better than training from scratch on the same target.
+
+    Args:
+        runs: one per seed, of one strategy on one target.
+        scratch: the control arm: same target, steps and evaluation points.
+        random_return: what a random policy earns on the target; measured if not given.
+        seed: of the bootstrap.
+        settings: of `simreal.diagnostics.diagnose`: margin, confidence, min_seeds, threshold.
+
+    Raises:
+        UserError: no runs, or runs in different domains.
+    """
+    everything = [*runs, *scratch]
+    if not runs or not scratch:
+        raise UserError(
+            "diagnose needs at least one run and one scratch run; a transfer without a control arm proves nothing"
+        )
+    if len({run.domain for run in everything}) > 1:
+        raise UserError("diagnose compares runs in one target domain, but these were run in different ones")
+    if random_return is None:
+        evaluator = Evaluator(runs[0].domain, runs[0].curve[0].episodes)
+        random_return = float(evaluator.random().returns.mean())
+        evaluator.close()
+    arms = [_curves(runs), _curves(scratch)]
+    best = max(float(arm.returns.mean(axis=0).max()) for arm in arms)
+    return diagnose_curves(
+        *arms,
+        random_return=random_return,
+        reference_return=max(best, random_return + 1.0),
+        rng=np.random.default_rng(seed),
+        evidence=[run.evidence for run in runs],
+        **settings,
+    )
+
+
+def _curves(runs: Sequence[Run]) -> Curves:
+    returns = np.array([[row.return_mean for row in run.curve] for run in runs])
+    return Curves(
+        np.array([row.env_steps for row in runs[0].curve], dtype=float), returns, tuple(run.seed for run in runs)
+    )

@@ -1,0 +1,304 @@
+"""The Bullet engine: workers change nothing, worlds do not disturb each other, nothing is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+pytest.importorskip("pybullet")
+
+from simreal_envs.engines.bullet import BulletEngine
+from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.robots.a1 import A1, STANCE, STANCE_HEIGHT
+from simreal_envs.robots.cartpole import CARTPOLE
+
+START = np.array([0, 0, STANCE_HEIGHT, 1, 0, 0, 0, *STANCE])
+
+
+@pytest.fixture
+def make():
+    engines = []
+
+    def build(robot=A1, num_worlds=3, num_workers=0, preset="matched"):
+        engines.append(BulletEngine(robot, preset, num_worlds, num_workers))
+        return engines[-1]
+
+    yield build
+    for engine in engines:
+        engine.close()
+
+
+def place(engine, ids=None):
+    ids = np.arange(engine.num_worlds) if ids is None else np.asarray(ids)
+    start = START if engine.robot is A1 else np.array([0.0, 3.0])
+    engine.reset(ids, np.tile(start, (len(ids), 1)), np.zeros((len(ids), engine.qvel.shape[1])))
+
+
+def controls(engine, steps, seed=0):
+    rng = np.random.default_rng(seed)
+    noise = rng.uniform(-0.3, 0.3, (steps, engine.num_worlds, len(engine.robot.joints)))
+    return noise + np.array(STANCE) if engine.robot is A1 else 20 * noise
+
+
+def run(engine, steps, seed=0):
+    """States after every control step, shape (steps, worlds, nq + nv)."""
+    states = []
+    for control in controls(engine, steps, seed):
+        engine.step(control, 5)
+        states.append(np.concatenate([engine.qpos, engine.qvel], axis=1))
+    return np.array(states)
+
+
+# -- workers ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_number_of_workers_changes_no_bit(make):
+    results = []
+    for num_workers in (0, 1, 2):
+        engine = make(num_worlds=5, num_workers=num_workers)
+        ids = np.array([1, 4])
+        engine.apply(ids, {"trunk/mass": np.array([6.0, 7.0]), "actuator/strength": np.array([0.8, 1.2])})
+        place(engine)
+        first = run(engine, 6)
+        place(engine, [0, 3, 4])
+        reads = np.stack(
+            [engine.read(name) for name in ("trunk/mass", "friction", "joint/damping", "actuator/strength")]
+        )
+        results.append((first, run(engine, 6, seed=1), reads, engine.render(4, 16, 12), engine.snapshot()["qpos"]))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+def test_more_workers_than_worlds_are_not_started(make):
+    engine = make(CARTPOLE, num_worlds=1, num_workers=3)
+    place(engine)
+    assert np.isfinite(run(engine, 3)).all()
+
+
+def test_an_error_in_a_worker_reaches_the_caller_and_the_worker_survives(make):
+    engine = make(CARTPOLE, num_worlds=2, num_workers=1)
+    with pytest.raises(KeyError, match="no/such"):
+        engine.read("no/such")
+    place(engine)
+    assert np.isfinite(run(engine, 2)).all()
+
+
+def test_a_dead_worker_is_reported(make):
+    engine = make(CARTPOLE, num_worlds=2, num_workers=1)
+    engine._team._processes[0].kill()
+    with pytest.raises(RuntimeError, match="worker of worlds 0 to 1 died with exit code -9"):
+        engine.step(np.zeros((2, 1)), 1)
+
+
+def test_a_negative_number_of_workers_is_a_user_error():
+    with pytest.raises(UserError, match=r"num_workers .* not -1"):
+        BulletEngine(CARTPOLE, "matched", 1, num_workers=-1)
+
+
+SCRIPT = """
+import os, sys, time
+from simreal_envs.engines.bullet import BulletEngine
+from simreal_envs.robots.cartpole import CARTPOLE
+engine = BulletEngine(CARTPOLE, "matched", 2, int(sys.argv[1]))
+if sys.argv[2] == "hang":
+    print(*[p.pid for p in engine._team._processes], flush=True)
+    time.sleep(60)
+if sys.argv[2] == "close":
+    engine.close()
+"""
+
+
+def test_workers_die_with_a_parent_that_is_killed():
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, "2", "hang"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(workers) == 2 and all(psutil.pid_exists(pid) for pid in workers)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.communicate()
+    deadline = time.monotonic() + 10
+    while (left := [pid for pid in workers if _alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize(("workers", "end"), [("0", "close"), ("2", "close"), ("2", "forget")])
+def test_a_program_prints_nothing_that_it_did_not_print_itself(workers, end):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, workers, end], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_without_pybullet_the_engine_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pybullet", None)
+    with pytest.raises(Unsupported, match="pip install pybullet"):
+        BulletEngine(CARTPOLE, "matched", 1)
+
+
+# -- worlds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_diverged_world_is_flagged_recovers_at_its_reset_and_disturbs_no_other(make, num_workers):
+    healthy, engine = make(), make(num_workers=num_workers)
+    payload = {"payload": np.full(3, 2.0), "joint/frictionloss": np.full(3, 0.4), "gravity": np.full(3, 9.0)}
+    for e in (healthy, engine):
+        e.apply(np.arange(3), payload)
+        place(e)
+    expected = run(healthy, 8)
+    broken = START.copy()
+    broken[9] = np.nan
+    engine.reset(np.array([1]), broken[None], np.zeros((1, 18)))
+    assert engine.diverged().tolist() == [False, True, False]
+    states = run(engine, 8)
+    np.testing.assert_array_equal(states[:, [0, 2]], expected[:, [0, 2]])
+    place(engine)
+    assert not engine.diverged().any()
+    np.testing.assert_array_equal(run(engine, 8), expected)
+
+
+def test_a_control_that_is_not_finite_breaks_its_own_world_only(make):
+    healthy, engine = make(), make()
+    place(healthy)
+    place(engine)
+    wrong = controls(engine, 1)[0]
+    right = wrong.copy()
+    wrong[2] = np.nan
+    engine.step(wrong, 5)
+    healthy.step(right, 5)
+    assert engine.diverged().tolist() == [False, False, True]
+    np.testing.assert_array_equal(run(engine, 5)[:, :2], run(healthy, 5)[:, :2])
+    place(engine)
+    place(healthy)
+    np.testing.assert_array_equal(run(engine, 5), run(healthy, 5))
+    assert not engine.diverged().any()
+
+
+def test_a_reset_forgets_everything_but_the_parameters(make):
+    engine, fresh = make(), make()
+    for e in (engine, fresh):
+        e.apply(np.arange(3), {"joint/frictionloss": np.full(3, 0.5), "friction": np.full(3, 0.6)})
+    place(engine)
+    run(engine, 12, seed=3)
+    place(engine)
+    place(fresh)
+    np.testing.assert_array_equal(run(engine, 8), run(fresh, 8))
+
+
+def test_a_reset_to_where_a_robot_stands_forgets_its_contacts(make):
+    engine, fresh = make(), make()
+    place(engine)
+    run(engine, 12)
+    qpos, qvel = engine.qpos.copy(), engine.qvel.copy()
+    for e in (engine, fresh):
+        e.reset(np.arange(3), qpos, qvel)
+    np.testing.assert_array_equal(run(engine, 6), run(fresh, 6))
+
+
+def test_only_the_engine_default_damps_a_robot_that_flies(make):
+    speeds = []
+    for preset in ("matched", "engine_default"):
+        engine = make(num_worlds=1, preset=preset)
+        start, qvel = START.copy(), np.zeros(18)
+        start[2], qvel[0] = 20, 3.0
+        engine.reset(np.array([0]), start[None], qvel[None])
+        engine.step(np.array([STANCE]), 250)
+        speeds.append(engine.qvel[0, 0])
+    assert speeds[0] == pytest.approx(3.0, abs=1e-9)
+    assert 2.0 < speeds[1] < 2.97
+
+
+def test_reset_shows_the_state_it_was_given_and_steps_from_it(make):
+    engine = make()
+    rng = np.random.default_rng(0)
+    qpos = np.tile(START, (3, 1))
+    qpos[:, 2] = 5
+    qpos[:, 3:7] = rng.normal(size=(3, 4))
+    qpos[:, 3:7] /= np.linalg.norm(qpos[:, 3:7], axis=1, keepdims=True)
+    qvel = rng.normal(size=(3, 18))
+    engine.reset(np.arange(3), qpos, qvel)
+    np.testing.assert_allclose(engine.qpos, qpos, rtol=0, atol=1e-15)
+    engine.step(np.tile(STANCE, (3, 1)), 0)  # no physics: what Bullet itself holds
+    np.testing.assert_allclose(engine.qpos, qpos, atol=1e-14)
+    np.testing.assert_allclose(engine.qvel, qvel, atol=1e-14)
+
+
+@pytest.mark.parametrize("preset", ["matched", "engine_default"])
+@pytest.mark.parametrize(
+    ("height", "tolerance"), [(20.0, 0.0), (STANCE_HEIGHT, 2e-3)], ids=["in the air", "on the floor"]
+)
+def test_reading_does_not_disturb_the_motion(make, preset, height, tolerance):
+    untouched, engine = make(preset=preset), make(preset=preset)
+    start = START.copy()
+    start[2] = height
+    for e in (untouched, engine):
+        e.apply(np.arange(3), {"joint/frictionloss": np.full(3, 0.3)})
+        e.reset(np.arange(3), np.tile(start, (3, 1)), np.zeros((3, 18)))
+        run(e, 4)
+    shown = engine.qpos.copy()
+    for parameter in A1.parameters:
+        engine.read(parameter.name)
+    np.testing.assert_array_equal(engine.qpos, shown)
+    np.testing.assert_allclose(
+        run(engine, 6, seed=1)[:, :, :19], run(untouched, 6, seed=1)[:, :, :19], rtol=0, atol=tolerance
+    )
+
+
+# -- snapshots, pictures ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_snapshot_continues_to_the_same_bits_also_in_another_engine(make, num_workers):
+    engine, other = make(num_workers=num_workers), make()
+    engine.apply(np.arange(3), {"trunk/mass": np.array([3.0, 5.0, 6.0]), "joint/frictionloss": np.full(3, 0.3)})
+    place(engine)
+    run(engine, 6)
+    snapshot = engine.snapshot()
+    assert all(isinstance(value, np.ndarray) for value in snapshot.values())
+    expected = run(engine, 6, seed=1)
+    engine.apply(np.arange(3), {"trunk/mass": np.full(3, 4.0), "friction": np.full(3, 0.2)})
+    place(other)
+    for e in (engine, other):
+        e.restore(snapshot)
+        np.testing.assert_array_equal(e.read("trunk/mass"), [3.0, 5.0, 6.0])
+        np.testing.assert_array_equal(e.read("friction"), np.ones(3))
+        np.testing.assert_array_equal(run(e, 6, seed=1), expected)
+
+
+def test_a_snapshot_keeps_a_diverged_world_diverged_and_heals_one_that_diverged_later(make):
+    engine = make()
+    place(engine)
+    broken = np.full((1, 19), np.nan)
+    engine.reset(np.array([0]), broken, np.zeros((1, 18)))
+    snapshot = engine.snapshot()
+    assert engine.diverged().tolist() == [True, False, False]
+    expected = run(engine, 3)
+    engine.reset(np.array([1]), broken, np.zeros((1, 18)))
+    engine.restore(snapshot)
+    assert engine.diverged().tolist() == [True, False, False]
+    np.testing.assert_array_equal(run(engine, 3), expected)
+
+
+@pytest.mark.parametrize("robot", [CARTPOLE, A1], ids=lambda robot: robot.name)
+def test_a_picture_shows_the_robot(make, robot):
+    engine = make(robot, num_worlds=2)
+    place(engine)
+    picture = engine.render(1, 64, 48)
+    assert picture.shape == (48, 64, 3) and picture.dtype == np.uint8
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 5
+    run(engine, 10)
+    assert (engine.render(1, 64, 48) != picture).any()

@@ -1,0 +1,38 @@
+"""The words of a user error."""
+
+import pytest
+
+from simreal_envs.errors import Unsupported, UserError, nearest, require_known
+
+
+def test_a_known_name_is_returned():
+    assert require_known("b", ["a", "b"], "letter") == "b"
+
+
+def test_options_may_be_an_iterator_that_is_read_once():
+    with pytest.raises(UserError, match="valid: a, b"):
+        require_known("x", iter(["b", "a"]), "letter")
+
+
+def test_an_unknown_name_is_one_sentence_with_place_kind_name_nearest_and_all_valid_names():
+    with pytest.raises(UserError) as error:
+        require_known("fine_tun", ["scratch", "fine_tune"], "strategy", "quick.yaml:3")
+    expected = "quick.yaml:3: unknown strategy 'fine_tun'; did you mean 'fine_tune'? valid: fine_tune, scratch"
+    assert str(error.value) == expected
+
+
+def test_nothing_near_means_no_guess():
+    assert nearest("zzz", ["scratch"]) == "valid: scratch"
+
+
+def test_no_options_at_all_is_said():
+    assert nearest("a", []) == "valid: none"
+
+
+def test_a_name_that_is_not_text_is_reported_too():
+    with pytest.raises(UserError, match="unknown task 3; valid: a"):
+        require_known(3, ["a"], "task")
+
+
+def test_unsupported_is_a_user_error_and_a_value_error():
+    assert issubclass(Unsupported, UserError) and issubclass(UserError, ValueError)

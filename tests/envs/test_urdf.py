@@ -1,0 +1,104 @@
+"""The generated URDF is the compiled model: same inertias, limits and motion; what cannot be said is refused."""
+
+import mujoco
+import numpy as np
+import pytest
+
+pytest.importorskip("pybullet")
+
+import pybullet as pb
+
+from simreal_envs.engines.base import Robot
+from simreal_envs.engines.bullet import BulletEngine
+from simreal_envs.engines.mujoco import MujocoEngine
+from simreal_envs.errors import Unsupported
+from simreal_envs.robots.a1 import A1
+from simreal_envs.robots.cartpole import CARTPOLE
+from simreal_envs.robots.urdf import to_urdf
+
+# Everything that is easy to get wrong: turned bodies (one at a pitch of 90 degrees), joints away from the body's
+# origin, two joints on one body, a reference position, a limit, a body without a joint, turned inertias.
+AWKWARD = """
+<mujoco><compiler angle="radian"/><worldbody>
+  <body name="base" pos="0 0 2" euler="0.3 1.5707963267948966 0.2">
+    <joint name="slide" type="slide" axis="1 0.5 0" damping="0.4"/>
+    <joint name="swing" type="hinge" axis="0 1 0" pos="0.1 0.2 -0.1" damping="0.05"/>
+    <geom type="box" size="0.1 0.2 0.05" pos="0.05 0 0.1" euler="0.2 0.1 0.5" mass="1.5"/>
+    <body name="arm" pos="0.3 0 0" euler="1 -0.4 2">
+      <joint name="elbow" type="hinge" axis="0.6 0 0.8" pos="-0.05 0 0" ref="0.7" range="-6 8" damping="0.02"/>
+      <geom type="capsule" fromto="0 0 0 0.3 0.2 0.1" size="0.03" mass="0.8"/>
+      <body name="tool" pos="0.2 0 0.1" euler="0 0.5 0">
+        <geom type="cylinder" size="0.04 0.1" mass="0.3" contype="0" conaffinity="0"/>
+      </body>
+    </body>
+  </body>
+</worldbody></mujoco>
+"""
+AWKWARD_ROBOT = Robot(
+    name="awkward", spec=lambda: mujoco.MjSpec.from_string(AWKWARD), joints=("elbow", "slide"), control="force",
+    torque_limit=5.0, timestep=0.002, parameters=(),
+)  # fmt: skip
+
+
+def loaded(model: mujoco.MjModel, tmp_path) -> tuple[int, int]:
+    path = tmp_path / "robot.urdf"
+    path.write_text(to_urdf(model))
+    client = pb.connect(pb.DIRECT)
+    return client, pb.loadURDF(str(path), flags=pb.URDF_USE_INERTIA_FROM_FILE, physicsClientId=client)
+
+
+@pytest.mark.parametrize("robot", [CARTPOLE, A1, AWKWARD_ROBOT], ids=lambda robot: robot.name)
+def test_masses_and_inertias_equal_those_of_the_compiled_model(robot, tmp_path):
+    model = robot.model("matched")
+    client, body = loaded(model, tmp_path)
+    links = {pb.getBodyInfo(body, client)[0].decode(): -1}
+    links |= {pb.getJointInfo(body, i, client)[12].decode(): i for i in range(pb.getNumJoints(body, client))}
+    for b in range(1, model.nbody):
+        info = pb.getDynamicsInfo(body, links[model.body(b).name], client)
+        assert info[0] == model.body_mass[b]
+        np.testing.assert_allclose(info[2], model.body_inertia[b], rtol=1e-14)
+        x, y, z, w = info[4]
+        assert abs(np.dot([w, x, y, z], model.body_iquat[b])) == pytest.approx(1, abs=1e-14)
+    pb.disconnect(client)
+
+
+def test_limits_are_relative_to_the_reference_and_damping_is_kept(tmp_path):
+    client, body = loaded(AWKWARD_ROBOT.model("matched"), tmp_path)
+    joints = {
+        i[1].decode(): i for i in (pb.getJointInfo(body, j, client) for j in range(pb.getNumJoints(body, client)))
+    }
+    assert joints["elbow"][8:10] == pytest.approx((-6.7, 7.3))
+    assert joints["slide"][8] > joints["slide"][9]  # no limit
+    assert [joints[name][6] for name in ("slide", "swing", "elbow")] == [0.4, 0.05, 0.02]
+    pb.disconnect(client)
+
+
+def test_an_awkward_robot_moves_alike_in_both_engines():
+    engines = [kind(AWKWARD_ROBOT, "matched", 1) for kind in (MujocoEngine, BulletEngine)]
+    for engine in engines:
+        rng = np.random.default_rng(0)
+        engine.reset(np.array([0]), np.array([[0.1, 0.4, 0.9]]), np.array([[0.5, -1.0, 2.0]]))
+        for _ in range(50):
+            engine.step(rng.uniform(-1, 1, (1, 2)), 5)
+    np.testing.assert_allclose(engines[0].qpos, engines[1].qpos, atol=1e-10)
+    np.testing.assert_allclose(engines[0].qvel, engines[1].qvel, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("inside", "named"),
+    [
+        ('<body name="b"><joint name="j" type="ball"/><geom size="0.1"/></body>', "ball joint 'j'"),
+        ('<body name="b"><joint name="j" armature="0.1"/><geom size="0.1"/></body>', "armature .*'j'"),
+        ('<body name="b"><joint name="j" stiffness="2"/><geom size="0.1"/></body>', "spring .*'j'"),
+        (
+            '<body name="b"><joint name="j"/><geom name="g" type="ellipsoid" size="0.1 0.2 0.3"/></body>',
+            "shape 'g' .ellipsoid.",
+        ),
+        ('<geom name="wall" type="box" size="1 1 1"/><body><freejoint/><geom size="0.1"/></body>', "obstacle 'wall'"),
+        ('<body><freejoint name="a"/><geom size="0.1"/></body><body><geom size="0.1"/></body>', "free joint 'a'"),
+    ],
+)
+def test_what_bullet_cannot_simulate_is_refused_by_name(inside, named):
+    model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{inside}</worldbody></mujoco>")
+    with pytest.raises(Unsupported, match=named):
+        to_urdf(model)

@@ -1,0 +1,279 @@
+"""Distributions, variations and domains as values."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simreal_envs.errors import UserError
+from simreal_envs.parameters import UNSUPPORTED, Draws
+from simreal_envs.tasks import TASKS, CartpoleSwingup
+from simreal_envs.variation import (
+    Choice,
+    Constant,
+    Curriculum,
+    Domain,
+    LogUniform,
+    Normal,
+    Randomization,
+    Scale,
+    Shift,
+    Uniform,
+    Varied,
+    variation_from_dict,
+)
+
+QUARTILES = np.array([0.25, 0.5, 0.75])
+PARAMETERS = {p.name: p for p in TASKS["cartpole_swingup"].parameters}
+# Parameters whose nominal value is not zero, so that multiples of it mean something.
+SCALABLE = ["cart/mass", "pole/mass", "slider/damping", "gravity", "actuator/strength"]
+
+finite = st.floats(-1e6, 1e6)
+positive = st.floats(1e-3, 1e3)
+plain_distributions = st.one_of(
+    st.builds(Constant, finite),
+    st.tuples(finite, finite).map(lambda pair: Uniform(*sorted(pair))),
+    st.tuples(positive, positive).map(lambda pair: LogUniform(*sorted(pair))),
+    st.builds(Normal, finite, st.floats(0, 1e3)),
+    st.lists(finite, min_size=1, max_size=5).map(Choice),
+)
+distributions = st.one_of(plain_distributions, plain_distributions.map(Scale))
+mild = st.one_of(  # multiples of nominal that every parameter in SCALABLE allows
+    st.floats(0.5, 2.0).map(lambda x: Scale(Constant(x))),
+    st.tuples(st.floats(0.5, 2.0), st.floats(0.5, 2.0)).map(lambda pair: Scale(Uniform(*sorted(pair)))),
+    st.tuples(st.floats(0.5, 2.0), st.floats(0.5, 2.0)).map(lambda pair: Scale(LogUniform(*sorted(pair)))),
+    st.lists(st.floats(0.5, 2.0), min_size=1, max_size=4).map(lambda options: Scale(Choice(options))),
+    st.floats(0.0, 0.1).map(lambda std: Scale(Normal(1.0, std))),
+)
+
+
+# -- distributions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("distribution", "quartiles"),
+    [
+        (Constant(3.0), [3.0, 3.0, 3.0]),
+        (Uniform(2.0, 6.0), [3.0, 4.0, 5.0]),
+        (LogUniform(1.0, 16.0), [2.0, 4.0, 8.0]),
+        (Normal(10.0, 2.0), [10 - 2 * 0.6744897502, 10.0, 10 + 2 * 0.6744897502]),
+        (Choice([5.0, 1.0]), [5.0, 1.0, 1.0]),
+        (Scale(1.5), [3.0, 3.0, 3.0]),
+        (Scale(Uniform(0.5, 1.5)), [1.5, 2.0, 2.5]),
+        (Scale(Choice([-1.0, 1.0])), [-2.0, 2.0, 2.0]),
+    ],
+    ids=str,
+)
+def test_quartiles_are_where_the_distribution_says_for_a_nominal_value_of_two(distribution, quartiles):
+    assert np.allclose(distribution.values(QUARTILES, 2.0), quartiles, atol=1e-9)
+
+
+@given(distributions, st.lists(st.floats(1e-16, 1 - 1e-16), min_size=1, max_size=20), st.floats(-10, 10))
+def test_values_keep_to_the_declared_bounds(distribution, quantiles, nominal):
+    values = distribution.values(np.array(quantiles), nominal)
+    low, high = distribution.bounds(nominal)
+    slack = 1e-9 * max(1.0, abs(low), abs(high))
+    assert values.shape == (len(quantiles),) and values.dtype == np.float64
+    assert low - slack <= values.min() and values.max() <= high + slack
+
+
+def test_the_bounds_are_reached_at_the_extreme_quantiles():
+    for distribution in (Uniform(2.0, 6.0), LogUniform(1.0, 16.0), Normal(0.0, 2.0), Choice([1.0, 3.0])):
+        extremes = distribution.values(np.array([1e-15, 1 - 1e-15]), 1.0)
+        assert np.allclose(extremes, distribution.bounds(1.0), rtol=1e-9)
+
+
+def test_every_option_of_a_choice_is_equally_likely():
+    values = Choice([1.0, 2.0, 4.0]).values((np.arange(3000) + 0.5) / 3000, 1.0)
+    assert [np.count_nonzero(values == option) for option in (1.0, 2.0, 4.0)] == [1000, 1000, 1000]
+
+
+def test_a_scale_of_a_negative_nominal_value_keeps_its_bounds_in_order():
+    assert Scale(Uniform(0.5, 2.0)).bounds(-1.0) == (-2.0, -0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Uniform(2.0, 1.0), "needs low <= high"),
+        (lambda: Uniform(float("nan"), 1.0), "needs low <= high"),
+        (lambda: LogUniform(0.0, 1.0), "needs low > 0"),
+        (lambda: LogUniform(2.0, 1.0), "needs low <= high"),
+        (lambda: Normal(0.0, -1.0), "needs std >= 0"),
+        (lambda: Choice([]), "at least one option"),
+        (lambda: Shift({"gravity": Uniform(9.0, 10.0)}), "Shift: gravity must be a number.*use Randomization"),
+        (lambda: Shift({"gravity": Scale(Uniform(0.9, 1.0))}), "Shift: gravity must be a number.*use Randomization"),
+        (lambda: Shift({"gravity": "strong"}), "gravity: expected a number or one of {constant, uniform"),
+        (lambda: Shift({"gravity": True}), "gravity: expected a number"),
+        (lambda: Shift({"gravity": float("inf")}), "gravity: expected a finite number, not inf"),
+        (lambda: Curriculum(Randomization(), start=1.5), r"start must be in \[0, 1\]"),
+        (lambda: Curriculum(Randomization(), until=0.0), r"until in \(0, 1\]"),
+    ],
+)
+def test_a_distribution_that_makes_no_sense_is_refused(make, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make()
+
+
+def test_a_choice_with_an_option_that_is_no_number_is_refused():
+    with pytest.raises(UserError):
+        Domain("cartpole_swingup", variation=Randomization({"pole/mass": Choice([1.0, float("nan")])}))
+
+
+# -- as values ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b/c", "*/mass"]), distributions, max_size=3))
+def test_a_variation_survives_its_plain_form(values):
+    fixed = all(isinstance(v.of if isinstance(v, Scale) else v, Constant) for v in values.values())
+    variation = (Shift if fixed else Randomization)(values)
+    again = variation_from_dict(json.loads(json.dumps(variation.to_dict())))
+    assert again == variation and hash(again) == hash(variation) and type(again) is type(variation)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(SCALABLE), mild, max_size=4),
+    st.sampled_from(["mujoco", "bullet"]),
+    st.sampled_from(["matched", "engine_default"]),
+    st.none() | st.tuples(st.floats(0, 1), st.floats(0.01, 1)),
+)
+def test_a_domain_survives_its_plain_form(values, engine, preset, curriculum):
+    if curriculum:
+        variation = Curriculum(Randomization(values), *curriculum)
+    else:
+        variation = variation_from_dict(Randomization(values).to_dict())
+    domain = Domain("cartpole_swingup", engine, variation, preset)
+    again = Domain.from_dict(json.loads(json.dumps(domain.to_dict())))
+    assert again == domain and hash(again) == hash(domain)
+
+
+def test_a_plain_mapping_becomes_a_shift_or_a_randomization():
+    assert Domain("cartpole_swingup", variation={"pole/mass": 2}).variation == Shift({"pole/mass": 2.0})
+    drawn = Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [1, 2]}, "gravity": 9}).variation
+    assert drawn == Randomization({"pole/mass": Uniform(1.0, 2.0), "gravity": 9.0})
+    assert Domain("cartpole_swingup").variation == Domain("cartpole_swingup", variation=None).variation == Shift()
+
+
+def test_domains_with_other_values_tasks_engines_or_presets_are_not_equal():
+    domains = {
+        Domain("cartpole_swingup"),
+        Domain("quadruped"),
+        Domain("cartpole_swingup", "bullet"),
+        Domain("cartpole_swingup", preset="engine_default"),
+        Domain("cartpole_swingup", variation={"pole/mass": 2.0}),
+        Domain("cartpole_swingup", variation={"pole/mass": {"scale": 2.0}}),
+        Domain("cartpole_swingup", variation=Randomization({"pole/mass": 2.0})),
+    }
+    assert len(domains) == 7
+
+
+def test_a_variation_prints_as_what_one_would_type():
+    variation = Randomization({"friction": Uniform(0.5, 1.0), "trunk/mass": Scale(1.2)})
+    assert eval(repr(variation)) == variation
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"gravity": {"unifrom": [1, 2]}}, r"target\.gravity: unknown distribution 'unifrom'; did you mean 'uniform'\?"),
+        ({"gravity": {"uniform": [1]}}, r"target\.gravity: uniform takes two numbers, not \[1\]"),
+        ({"gravity": {"uniform": ["a", 2]}}, r"target\.gravity: uniform takes numbers, not \['a', 2\]"),
+        ({"gravity": {"uniform": [1, 2], "normal": [1, 2]}}, "expected a number or one of"),
+        ({"gravity": [1, 2]}, r"target\.gravity: expected a number or one of {constant, uniform.*}, not \[1, 2\]"),
+        ({"gravity": {"scale": {"choice": []}}}, "at least one option"),
+        ([1], "target: expected parameter: value pairs"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_refused_with_its_place(data, sentence):
+    with pytest.raises(UserError, match=sentence):
+        variation_from_dict(data, "target")
+
+
+# -- domains -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"task": "cartpole"}, r"unknown task 'cartpole'; did you mean 'cartpole_swingup'\?"),
+        ({"engine": "mujuco"}, r"unknown engine 'mujuco'; did you mean 'mujoco'\? valid: bullet, mujoco"),
+        ({"preset": "match"}, r"unknown preset 'match'; did you mean 'matched'\?"),
+        ({"variation": {"pole/mas": 1}}, r"unknown parameter of cartpole_swingup 'pole/mas'; did you mean 'pole/mass'\?"),
+        ({"variation": {"pole/mass": 50}}, r"pole/mass = 50 \[kg\] is outside of its bounds 0.05 to 5"),
+        ({"variation": {"pole/mass": {"normal": [1, 1]}}}, r"pole/mass = -2 to 4 \[kg\] is outside"),
+        ({"variation": {"pole/mass": {"scale": {"uniform": [1, 9]}}}}, r"pole/mass = 1 to 9 \[kg\] is outside"),
+        ({"variation": {"*/mass": 0.07}}, r"cart/mass = 0.07 \[kg\] is outside"),
+        ({"variation": {"latency": 0.001}}, "latency = 0.001.*rounded to multiples of 0.005"),
+        ({"variation": {"actuator/sign": 0}}, r"actuator/sign must be one of \[-1.0, 1.0\], not 0"),
+        ({"variation": {"actuator/sign": {"uniform": [-1, 1]}}}, r"actuator/sign must be one of \[-1.0, 1.0\], not 0"),
+        ({"variation": {"actuator/sign": {"choice": [-1, 0, 1]}}}, r"actuator/sign must be one of \[-1.0, 1.0\], not 0"),
+    ],
+)
+def test_a_domain_is_checked_when_it_is_made(arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Domain(**{"task": "cartpole_swingup", **arguments})
+
+
+def test_a_parameter_that_the_engine_does_not_have_is_refused_there_and_only_there(monkeypatch):
+    class Frictionless(CartpoleSwingup):
+        robot = replace(
+            CartpoleSwingup.robot,
+            parameters=tuple(
+                replace(p, support={"bullet": UNSUPPORTED}) if p.name == "gravity" else p
+                for p in CartpoleSwingup.robot.parameters
+            ),
+        )
+
+    monkeypatch.setitem(TASKS, "cartpole_swingup", Frictionless())
+    Domain("cartpole_swingup", "mujoco", {"gravity": 9.0})
+    with pytest.raises(UserError, match="gravity is not supported by the engine 'bullet'"):
+        Domain("cartpole_swingup", "bullet", {"gravity": 9.0})
+
+
+def test_patterns_expand_and_later_entries_win():
+    varied = Domain("cartpole_swingup", variation={"*/mass": {"scale": 2}, "pole/mass": 3.0}).resolve()
+    assert {v.parameter.name: v.distribution for v in varied} == {"cart/mass": Scale(2.0), "pole/mass": Constant(3.0)}
+
+
+# -- curricula ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_curriculum_widens_linearly_and_then_stays():
+    curriculum = Curriculum(Randomization(), start=0.2, until=0.5)
+    assert np.allclose([curriculum.width(p) for p in (-1, 0, 0.25, 0.5, 0.9, 2)], [0.2, 0.2, 0.6, 1, 1, 1])
+    assert Randomization().width(0.0) == Shift().width(0.0) == 1.0
+
+
+@pytest.mark.parametrize("name", ["pole/mass", "hinge/frictionloss"])
+def test_a_narrow_draw_is_the_full_draw_pulled_towards_nominal(name):
+    draws = Draws(0, np.arange(50), np.zeros(50, int))
+    varied = Varied(PARAMETERS[name], Uniform(0.5, 2.0))
+    full, half, none = (varied.draw(draws, width) for width in (1.0, 0.5, 0.0))
+    nominal = PARAMETERS[name].nominal
+    assert np.array_equal(none, np.full(50, nominal))
+    assert np.allclose(half - nominal, 0.5 * (full - nominal), rtol=1e-12)
+
+
+def test_a_choice_parameter_takes_its_drawn_value_more_and_more_often():
+    n = 2000
+    draws = Draws(0, np.arange(n), np.zeros(n, int))
+    varied = Varied(PARAMETERS["actuator/sign"], Choice([-1.0, 1.0]))
+    flipped = {width: varied.draw(draws, width) < 0 for width in (0.0, 0.3, 0.6, 1.0)}
+    assert not flipped[0.0].any()
+    # Half of the worlds would be flipped at full width; 4 standard deviations of a binomial share (6e-5).
+    for width, flips in flipped.items():
+        assert abs(flips.mean() - 0.5 * width) <= 4 * np.sqrt(0.25 / n)
+    assert (flipped[0.3] <= flipped[0.6]).all() and (flipped[0.6] <= flipped[1.0]).all()  # nobody goes back
+
+
+def test_what_else_is_randomized_does_not_change_a_parameters_draw():
+    draws = Draws(1, np.arange(5), np.zeros(5, int))
+    alone = Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [1, 2]}}).resolve()
+    crowd = Domain("cartpole_swingup", variation={"gravity": {"uniform": [9, 10]}, "*/mass": {"uniform": [1, 2]}}).resolve()
+    drawn = {v.parameter.name: v.draw(draws, 1.0) for v in crowd}
+    assert np.array_equal(drawn["pole/mass"], alone[0].draw(draws, 1.0))
+    assert not np.array_equal(drawn["pole/mass"], drawn["cart/mass"])
