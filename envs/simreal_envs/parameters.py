@@ -61,7 +61,7 @@ class Parameter:
             raise UserError(
                 f"{_place(where)}{self.name} = {got} [{self.unit}] is outside of its bounds {self.low:g} to {self.high:g}"
             )
-        if 0 < high < self.resolution / 2:
+        if 0 < high <= self.resolution / 2:  # exactly half rounds to zero, too
             raise UserError(
                 f"{_place(where)}{self.name} = {high:g} [{self.unit}] would do nothing: it is rounded to multiples of {self.resolution:g}"
             )
@@ -93,10 +93,13 @@ class Draws:
 
     def uniform(self, name: str, size: int = 1, step: np.ndarray | int = 0) -> np.ndarray:
         """Float64 numbers in the open interval (0, 1), shape ``(n, size)``, for this name and (per world) step."""
-        key = _mix(self._keys ^ _name_key(name))
-        key = _mix(key + np.asarray(step, dtype=np.uint64) * _GOLDEN)
-        bits = _mix(key[:, None] + (np.arange(size, dtype=np.uint64) + np.uint64(1)) * _GOLDEN)
-        return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        key = _mix(_mix(self._keys ^ _name_key(name)) + np.asarray(step, dtype=np.uint64) * _GOLDEN)
+        return _unit(_mix(key[:, None] + _counter(size)))
+
+    def uniforms(self, names: tuple[str, ...]) -> np.ndarray:
+        """The first number of each name, ``(n, len(names))``: equal to ``uniform(name)[:, 0]``, name by name."""
+        key = _mix(_mix(self._keys[:, None] ^ _name_keys(names)))
+        return _unit(_mix(key + _GOLDEN))
 
     def normal(self, name: str, size: int = 1, step: np.ndarray | int = 0) -> np.ndarray:
         """Standard normal float64 numbers, shape ``(n, size)``."""
@@ -111,6 +114,21 @@ def _mix(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def _unit(bits: np.ndarray) -> np.ndarray:
+    """The upper 53 bits as the middle of one of 2^53 equal parts of (0, 1)."""
+    return ((bits >> np.uint64(11)) + 0.5) * 2.0**-53
+
+
+@lru_cache(maxsize=256)
+def _counter(size: int) -> np.ndarray:
+    return (np.arange(size, dtype=np.uint64) + np.uint64(1)) * _GOLDEN
+
+
+@lru_cache(maxsize=256)
+def _name_keys(names: tuple[str, ...]) -> np.ndarray:
+    return np.array([_name_key(name) for name in names], dtype=np.uint64)
 
 
 @lru_cache(maxsize=None)

@@ -105,8 +105,8 @@ class Choice:
     options: tuple[float, ...]
 
     def __init__(self, options: tuple[float, ...] | list[float]):
-        if not options:
-            raise UserError("Choice needs at least one option")
+        if not options or not all(math.isfinite(option) for option in options):
+            raise UserError(f"Choice needs at least one option, and finite numbers only, not {list(options)}")
         object.__setattr__(self, "options", tuple(float(option) for option in options))
 
     def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
@@ -214,15 +214,21 @@ class Varied:
     parameter: Parameter
     distribution: Distribution
 
-    def draw(self, draws: Draws, width: float) -> np.ndarray:
-        """Values of this episode, shape ``(n,)``, with the deviation from nominal scaled by `width` in [0, 1]."""
+    def values(self, u: np.ndarray, draws: Draws, width: float) -> np.ndarray:
+        """Values of this episode at the quantiles `u` ``(n,)``, with the deviation from nominal scaled by `width` in [0, 1]."""
         nominal, name = self.parameter.nominal, self.parameter.name
-        values = self.distribution.values(draws.uniform(name)[:, 0], nominal)
+        values = self.distribution.values(u, nominal)
         if width >= 1:
             return values
         if self.parameter.choices:  # there is nothing between two choices: take the drawn one more and more often
             return np.where(draws.uniform(f"{name}#width")[:, 0] < width, values, nominal)
         return nominal + width * (values - nominal)
+
+
+def draw_all(varied: tuple[Varied, ...], draws: Draws, width: float = 1.0) -> list[np.ndarray]:
+    """Draw every varied parameter, each ``(n,)``, each from its own key: none depends on what else is varied."""
+    quantiles = draws.uniforms(tuple(v.parameter.name for v in varied)) if varied else ()
+    return [v.values(u, draws, width) for v, u in zip(varied, np.transpose(quantiles), strict=True)]
 
 
 @dataclass(frozen=True)

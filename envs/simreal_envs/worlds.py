@@ -16,9 +16,7 @@ from simreal_envs.imperfections import ActionDelay, sensor_noise
 from simreal_envs.parameters import Draws
 from simreal_envs.tasks import TASKS
 from simreal_envs.tasks.base import Episode, State
-from simreal_envs.variation import Domain
-
-OUTSIDE_ENGINE = ("latency", "noise")
+from simreal_envs.variation import Domain, draw_all
 
 
 def make(
@@ -91,9 +89,11 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._steps = np.zeros(num_worlds, dtype=np.int64)
         self._delay = ActionDelay(num_worlds, self.schema.action_size, self.task.substeps, self.task.robot.timestep)
         self._noise_level = np.zeros(num_worlds)
+        self._noisy = any(v.parameter.quantity == "noise" for v in self.varied)
         self._command: np.ndarray | None = None
         self._returns = np.zeros(num_worlds)
-        self._terms: dict[str, np.ndarray] = {}
+        self._names: tuple[str, ...] = ()
+        self._terms: np.ndarray | None = None  # (terms, N): sum of each reward term over the episode
         self._goals, self._streak = np.zeros(num_worlds, dtype=np.int64), np.zeros(num_worlds, dtype=np.int64)
         self._ended = np.zeros(num_worlds, dtype=bool)
         self.final_observation = np.zeros((num_worlds, self.schema.observation_size), dtype=np.float32)
@@ -126,24 +126,27 @@ class Worlds(gymnasium.vector.VectorEnv):
         """Draw and apply parameters, put the worlds into their initial state."""
         self._episodes[ids] += 1
         draws = Draws(self.seed, ids, self._episodes[ids])
-        width = self.domain.variation.width(self.progress)
-        values = {v.parameter: v.draw(draws, width) for v in self.varied}
-        physics = {p.name: value for p, value in values.items() if p.quantity not in OUTSIDE_ENGINE}
+        values = draw_all(self.varied, draws, self.domain.variation.width(self.progress))
+        physics = {}
+        for varied, value in zip(self.varied, values, strict=True):
+            if varied.parameter.quantity == "latency":
+                self._delay.set(ids, value)
+            elif varied.parameter.quantity == "noise":
+                self._noise_level[ids] = value
+            else:
+                physics[varied.parameter.name] = value
         if physics:
             self.engine.apply(ids, physics)
-        for parameter, value in values.items():
-            if parameter.quantity == "latency":
-                self._delay.set(ids, value)
-            elif parameter.quantity == "noise":
-                self._noise_level[ids] = value
         self.engine.reset(ids, *self.task.initial_state(draws, len(ids)))
         self._delay.clear(ids)
         command = self.task.command(draws, len(ids))
         if self._command is None:
             self._command = np.zeros((self.num_envs, command.shape[1]))
         self._command[ids] = command
-        for counter in (self._steps, self._returns, self._goals, self._streak, *self._terms.values()):
+        for counter in (self._steps, self._returns, self._goals, self._streak):
             counter[ids] = 0
+        if self._terms is not None:
+            self._terms[:, ids] = 0.0
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance every world by one control period.
@@ -156,76 +159,95 @@ class Worlds(gymnasium.vector.VectorEnv):
         """
         if self._command is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        resumed = np.flatnonzero(self._ended) if self.autoreset_mode == AutoresetMode.NEXT_STEP else self._everyone[:0]
-        self._delay.push(np.clip(np.asarray(actions, dtype=np.float64).reshape(self.num_envs, -1), -1.0, 1.0))
+        self._delay.push(np.asarray(actions, dtype=np.float64).reshape(self.num_envs, -1).clip(-1.0, 1.0))
         for action, substeps in self._delay.in_effect():
             self.engine.step(self.task.control(action), substeps)
         self._steps += 1
 
-        state = self._state()
         broken = self.engine.diverged()
-        terms = self.task.reward(state)
-        terminated = self.task.terminated(state) & ~broken
-        on_goal = self.task.on_goal(state) & ~broken
-        reward = np.zeros(self.num_envs)
-        for name, term in terms.items():
-            term = np.where(broken, 0.0, term) if broken.any() else term
-            reward += term
-            self._terms.setdefault(name, np.zeros(self.num_envs))[:] += term
-        self._returns += reward
-        self._goals += on_goal
-        self._streak = np.where(on_goal, self._streak + 1, 0)
+        trouble = bool(broken.any())
+        state = self._state(broken if trouble else None)
+        reward, terminated = self._score(state, broken if trouble else None)
         # A world whose physics broke down is cut off, not failed: its last sane observation stands for the value that is lost.
         truncated = ((self._steps >= self.task.episode_steps) & ~terminated) | broken
         done = terminated | truncated
-        self.diverged += int(broken.sum())
-
         observation = self._observe(self._everyone, state)
-        if broken.any():
+        if trouble:
+            self.diverged += int(broken.sum())
             observation[broken] = self._observation[broken]
-        infos = self._episode_infos(done, terminated) if done.any() else {}
-        if len(resumed):  # NEXT_STEP: this step was the reset; its action counted for nothing
-            self._begin(resumed)
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP and self._ended.any():
+            for array in (
+                reward,
+                terminated,
+                truncated,
+                done,
+            ):  # this step was the reset; its action counted for nothing
+                array[self._ended] = 0
+            self._begin(resumed := np.flatnonzero(self._ended))
             observation[resumed] = self._observe(resumed)
-            reward[resumed], terminated[resumed], truncated[resumed], done[resumed] = 0.0, False, False, False
-            if "_episode" in infos:
-                infos["_episode"] = infos["_episode"] & done
-        if done.any() and self.autoreset_mode == AutoresetMode.SAME_STEP:
-            self._finish_in_place(done, observation, infos)
-        self._ended = done
-        self._observation = observation
+        infos = self._finish(done, terminated, observation) if done.any() else {}
+        self._ended, self._observation = done, observation
         return observation.copy(), reward, terminated, truncated, infos
 
-    def _finish_in_place(self, done: np.ndarray, observation: np.ndarray, infos: dict[str, Any]) -> None:
-        ids = np.flatnonzero(done)
-        self.final_observation[ids] = observation[ids]
-        final = np.full(self.num_envs, None, dtype=object)
-        for i in ids:
-            final[i] = self.final_observation[i].copy()
-        infos["final_obs"], infos["_final_obs"] = final, done.copy()
-        infos["final_info"], infos["_final_info"] = {k: infos[k] for k in ("episode", "_episode")}, done.copy()
-        self._begin(ids)
-        observation[ids] = self._observe(ids)
+    def _score(self, state: State, broken: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Reward and termination of the step that led to `state`; also counts towards the episode's sums."""
+        terms = self.task.reward(state)
+        rows = np.array(list(terms.values()))
+        terminated, on_goal = self.task.terminated(state), self.task.on_goal(state)
+        if broken is not None:
+            rows[:, broken], terminated, on_goal = 0.0, terminated & ~broken, on_goal & ~broken
+        if self._terms is None:
+            self._names, self._terms = tuple(terms), np.zeros_like(rows)
+        self._terms += rows
+        reward = rows.sum(axis=0)
+        self._returns += reward
+        self._goals += on_goal
+        self._streak += 1
+        self._streak *= on_goal
+        return reward, terminated
+
+    def _finish(self, done: np.ndarray, terminated: np.ndarray, observation: np.ndarray) -> dict[str, Any]:
+        """Report the episodes that are over and, in mode SAME_STEP, begin the next ones in place."""
+        infos = self._episode_infos(done, terminated)
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            ids = np.flatnonzero(done)
+            self.final_observation[ids] = observation[ids]
+            final = np.full(self.num_envs, None, dtype=object)
+            for i in ids:
+                final[i] = observation[i].copy()
+            infos |= {
+                "final_obs": final,
+                "_final_obs": done.copy(),
+                "final_info": dict(infos),
+                "_final_info": done.copy(),
+            }
+            self._begin(ids)
+            observation[ids] = self._observe(ids)
+        return infos
 
     def _episode_infos(self, done: np.ndarray, terminated: np.ndarray) -> dict[str, Any]:
         episode = Episode(self._steps, self._goals / np.maximum(self._steps, 1), self._streak, terminated)
         rows = {"r": self._returns, "l": self._steps, "s": self.task.success(episode)}
-        rows |= {f"reward/{name}": total for name, total in self._terms.items()}
+        rows |= {f"reward/{name}": total for name, total in zip(self._names, self._terms, strict=True)}
         return {"episode": {name: np.where(done, row, 0) for name, row in rows.items()}, "_episode": done.copy()}
 
     # -- what is seen -------------------------------------------------------------------------------------------------
 
-    def _state(self) -> State:
-        assert self._command is not None
-        return State(self.engine.qpos, self.engine.qvel, self._delay.latest, self._delay.previous, self._command)
+    def _state(self, broken: np.ndarray | None = None) -> State:
+        """The state of all worlds; those that are broken show the robot's default instead of numbers that are none."""
+        qpos, qvel = self.engine.qpos, self.engine.qvel
+        if broken is not None:
+            default = self.task.robot.model("matched").qpos0
+            qpos, qvel = np.where(broken[:, None], default, qpos), np.where(broken[:, None], 0.0, qvel)
+        return State(qpos, qvel, self._delay.latest, self._delay.previous, self._command)
 
     def _observe(self, ids: np.ndarray, state: State | None = None) -> np.ndarray:
         observation = self.task.observe(state if state is not None else self._state().take(ids))
-        level = self._noise_level[ids]
-        if level.any():
+        if self._noisy:
+            level = self._noise_level[ids]
             draws = Draws(self.seed, ids, self._episodes[ids])
             observation = observation + sensor_noise(draws, level, self.schema.noise, self._steps[ids])
-        return np.clip(observation, self._low, self._high).astype(np.float32)
+        return observation.astype(np.float32).clip(self._low, self._high)
 
     def read(self, parameter: str) -> np.ndarray:
         """The value of a parameter in force in each world, SI, shape ``(N,)``, as the engine reports it."""
@@ -249,8 +271,10 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     # -- to stop and to go on -----------------------------------------------------------------------------------------
 
-    _OWN_STATE = ("seed", "progress", "diverged", "_episodes", "_steps", "_noise_level", "_command", "_returns", "_goals", "_streak",
-                  "_ended", "_observation", "final_observation")  # fmt: skip
+    _OWN_STATE = (
+        "seed", "progress", "diverged", "_episodes", "_steps", "_noise_level", "_command", "_returns", "_names", "_terms", "_goals",
+        "_streak", "_ended", "_observation", "final_observation",
+    )  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to continue to the same bits, as arrays and numbers."""
@@ -258,14 +282,12 @@ class Worlds(gymnasium.vector.VectorEnv):
             name: np.copy(value) if isinstance(value := getattr(self, name), np.ndarray) else value
             for name in self._OWN_STATE
         }
-        terms = {name: total.copy() for name, total in self._terms.items()}
-        return {"worlds": own, "terms": terms, "delay": self._delay.snapshot(), "engine": self.engine.snapshot()}
+        return {"worlds": own, "delay": self._delay.snapshot(), "engine": self.engine.snapshot()}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from a snapshot of the same domain and number of worlds."""
         for name, value in snapshot["worlds"].items():
             setattr(self, name, np.copy(value) if isinstance(value, np.ndarray) else value)
-        self._terms = {name: total.copy() for name, total in snapshot["terms"].items()}
         self._delay.restore(snapshot["delay"])
         self.engine.restore(snapshot["engine"])
 

@@ -73,7 +73,7 @@ def test_draws_are_uniform_along_every_part_of_the_key(over):
         "steps": lambda: Draws(5, np.zeros(n, int), np.zeros(n, int)).uniform("x", 1, many),
         "size": lambda: Draws(5, one, one).uniform("x", n),
     }[over]().ravel()
-    assert 0 < values.min() and values.max() < 1
+    assert values.min() > 0 and values.max() < 1
     assert stats.kstest(values, "uniform").pvalue > ERROR_RATE
     # Neighbours along the key are uncorrelated: r of n independent pairs is normal with deviation 1 / sqrt(n).
     r = np.corrcoef(values[:-1], values[1:])[0, 1]
@@ -143,7 +143,7 @@ def test_a_parameter_that_does_not_hash_by_its_support_table_still_hashes():
     [
         (MASS, 6.0, 6.0, "here: pole/mass = 6 [kg] is outside of its bounds 0.05 to 5"),
         (MASS, 0.5, 6.0, "here: pole/mass = 0.5 to 6 [kg] is outside of its bounds 0.05 to 5"),
-        (MASS, np.nan, np.nan, "here: pole/mass = nan [kg] is outside of its bounds 0.05 to 5"),
+        (MASS, np.nan, np.nan, "here: pole/mass = nan to nan [kg] is outside of its bounds 0.05 to 5"),
         (MASS, 1.0, np.inf, "here: pole/mass = 1 to inf [kg] is outside of its bounds 0.05 to 5"),
         (SIGN, 0.5, 0.5, "here: actuator/sign must be one of [-1.0, 1.0], not 0.5"),
         (LATENCY, 0.002, 0.002, "here: latency = 0.002 [s] would do nothing: it is rounded to multiples of 0.005"),
@@ -178,5 +178,7 @@ def test_patterns_expand_in_the_order_of_the_robots_table():
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one():
-    with pytest.raises(UserError, match=r"a\.yaml: unknown parameter of quadruped 'trunk/mas'; did you mean 'trunk/mass'\? valid: "):
+    with pytest.raises(
+        UserError, match=r"a\.yaml: unknown parameter of quadruped 'trunk/mas'; did you mean 'trunk/mass'\? valid: "
+    ):
         expand("trunk/mas", TASKS["quadruped"].parameters, "quadruped", "a.yaml")

@@ -61,7 +61,10 @@ def test_an_agent_may_act_where_only_bounds_and_noise_differ():
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [
-        (Schema((SPEED, POSITION), (FORCE,), 0.02), r"observation fields of agent and target differ: \['position', 'speed'\] against"),
+        (
+            Schema((SPEED, POSITION), (FORCE,), 0.02),
+            r"observation fields of agent and target differ: \['position', 'speed'\] against",
+        ),
         (Schema((POSITION, SPEED), (SPEED,), 0.02), "action fields of agent and target differ"),
         (
             Schema((Field("position", "mm", ("x", "y")), SPEED), (FORCE,), 0.02),

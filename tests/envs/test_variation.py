@@ -179,7 +179,10 @@ def test_a_variation_prints_as_what_one_would_type():
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ({"gravity": {"unifrom": [1, 2]}}, r"target\.gravity: unknown distribution 'unifrom'; did you mean 'uniform'\?"),
+        (
+            {"gravity": {"unifrom": [1, 2]}},
+            r"target\.gravity: unknown distribution 'unifrom'; did you mean 'uniform'\?",
+        ),
         ({"gravity": {"uniform": [1]}}, r"target\.gravity: uniform takes two numbers, not \[1\]"),
         ({"gravity": {"uniform": ["a", 2]}}, r"target\.gravity: uniform takes numbers, not \['a', 2\]"),
         ({"gravity": {"uniform": [1, 2], "normal": [1, 2]}}, "expected a number or one of"),
@@ -202,7 +205,10 @@ def test_a_config_that_cannot_be_read_is_refused_with_its_place(data, sentence):
         ({"task": "cartpole"}, r"unknown task 'cartpole'; did you mean 'cartpole_swingup'\?"),
         ({"engine": "mujuco"}, r"unknown engine 'mujuco'; did you mean 'mujoco'\? valid: bullet, mujoco"),
         ({"preset": "match"}, r"unknown preset 'match'; did you mean 'matched'\?"),
-        ({"variation": {"pole/mas": 1}}, r"unknown parameter of cartpole_swingup 'pole/mas'; did you mean 'pole/mass'\?"),
+        (
+            {"variation": {"pole/mas": 1}},
+            r"unknown parameter of cartpole_swingup 'pole/mas'; did you mean 'pole/mass'\?",
+        ),
         ({"variation": {"pole/mass": 50}}, r"pole/mass = 50 \[kg\] is outside of its bounds 0.05 to 5"),
         ({"variation": {"pole/mass": {"normal": [1, 1]}}}, r"pole/mass = -2 to 4 \[kg\] is outside"),
         ({"variation": {"pole/mass": {"scale": {"uniform": [1, 9]}}}}, r"pole/mass = 1 to 9 \[kg\] is outside"),
@@ -210,7 +216,10 @@ def test_a_config_that_cannot_be_read_is_refused_with_its_place(data, sentence):
         ({"variation": {"latency": 0.001}}, "latency = 0.001.*rounded to multiples of 0.005"),
         ({"variation": {"actuator/sign": 0}}, r"actuator/sign must be one of \[-1.0, 1.0\], not 0"),
         ({"variation": {"actuator/sign": {"uniform": [-1, 1]}}}, r"actuator/sign must be one of \[-1.0, 1.0\], not 0"),
-        ({"variation": {"actuator/sign": {"choice": [-1, 0, 1]}}}, r"actuator/sign must be one of \[-1.0, 1.0\], not 0"),
+        (
+            {"variation": {"actuator/sign": {"choice": [-1, 0, 1]}}},
+            r"actuator/sign must be one of \[-1.0, 1.0\], not 0",
+        ),
     ],
 )
 def test_a_domain_is_checked_when_it_is_made(arguments, sentence):
@@ -273,7 +282,9 @@ def test_a_choice_parameter_takes_its_drawn_value_more_and_more_often():
 def test_what_else_is_randomized_does_not_change_a_parameters_draw():
     draws = Draws(1, np.arange(5), np.zeros(5, int))
     alone = Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [1, 2]}}).resolve()
-    crowd = Domain("cartpole_swingup", variation={"gravity": {"uniform": [9, 10]}, "*/mass": {"uniform": [1, 2]}}).resolve()
+    crowd = Domain(
+        "cartpole_swingup", variation={"gravity": {"uniform": [9, 10]}, "*/mass": {"uniform": [1, 2]}}
+    ).resolve()
     drawn = {v.parameter.name: v.draw(draws, 1.0) for v in crowd}
     assert np.array_equal(drawn["pole/mass"], alone[0].draw(draws, 1.0))
     assert not np.array_equal(drawn["pole/mass"], drawn["cart/mass"])

@@ -41,8 +41,11 @@ class CartpoleSwingup(Task):
         return FORCE_LIMIT * action
 
     def observe(self, state: State) -> np.ndarray:
-        (x, angle), (speed, spin) = state.qpos.T, state.qvel.T
-        return np.stack([x, np.cos(angle), np.sin(angle), speed, spin], axis=1)
+        out = np.empty((len(state.qpos), 5))
+        out[:, 0], angle = state.qpos.T
+        out[:, 1], out[:, 2] = np.cos(angle), np.sin(angle)
+        out[:, 3:] = state.qvel
+        return out
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
         x, angle = state.qpos.T

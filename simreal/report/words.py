@@ -1,0 +1,195 @@
+"""How the report says things: numbers, verdicts, and the sentence that answers "did transfer help?"."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
+
+CONTROL = "scratch"
+VERDICTS = ("positive", "neutral", "negative", "inconclusive")
+# Shape says the same as colour, for readers who cannot tell the colours apart.
+SYMBOLS = {"positive": "▲", "neutral": "■", "negative": "▼", "inconclusive": "?"}
+NOTHING = "\N{EN DASH}"
+
+# name, what it says, how it is computed
+GLOSSARY = [
+    (
+        "Normalized return",
+        "0 is what a random policy earns on the target, 1 what the reference earns; effects are in these units.",
+        "(return - random) / (reference - random), with both measured on the same evaluation episodes.",
+    ),
+    (
+        "Area",
+        "How much better the whole learning curve is than scratch's; the verdict rests on it.",
+        "Mean over the target budget of the normalized return, minus the same of scratch (trapezoidal rule).",
+    ),
+    (
+        "Jumpstart",
+        "The head start: how much better the agent is before its first update on the target.",
+        "Normalized return at step 0, minus that of scratch.",
+    ),
+    (
+        "Asymptotic",
+        "Whether the gain lasts: the difference at the end of the budget.",
+        "Normalized return over the last tenth of the budget, minus that of scratch.",
+    ),
+    (
+        "Final return",
+        "What the agent earns at the end, in the task's own reward.",
+        "Mean return of the evaluation episodes over the last tenth of the budget, over seeds.",
+    ),
+    (
+        "Time to threshold",
+        "How many steps of target experience transfer saves until the agent is good; below 0 it loses time.",
+        "First time at or above the threshold, scratch minus transfer; a seed that never gets there counts the budget.",
+    ),
+    (
+        "Transfer ratio",
+        "The area effect relative to what scratch achieves: +0.5 is half as much again.",
+        "(area of transfer - area of scratch) / area of scratch, on normalized returns only.",
+    ),
+    (
+        "Forgetting",
+        "What learning the target cost on the source; 0 is nothing.",
+        "Normalized return on the source before the transfer, minus the same after it.",
+    ),
+    (
+        "Probability of improvement",
+        "How often a transferred run beats a run from scratch; 50 % is a coin toss.",
+        "Mann-Whitney U / (n m) over all pairs of seeds, ties counted half.",
+    ),
+    (
+        "Verdict",
+        "▲ positive: above the margin. ▼ negative: below it. ■ neutral: inside it. ? inconclusive: cannot say yet.",
+        "Where the whole bootstrap interval of the area effect lies, against scratch with the same seeds and budget.",
+    ),
+]
+
+
+class Outcome(NamedTuple):
+    """What transfer did on one target, judged by its best arm."""
+
+    target: str
+    verdict: str
+    best: Mapping[str, Any]
+    says: str
+
+
+def present(value: Any) -> TypeGuard[float]:
+    """Return whether there is a number to show: None, nan and infinities are none."""
+    return value is not None and math.isfinite(value)
+
+
+def number(value: float | None) -> str:
+    """Return `value` to three or four significant digits ("0.021", "12.3", "1,234"), a dash where there is none."""
+    if not present(value):
+        return NOTHING
+    size = abs(value)
+    if size >= 100:
+        return f"{value:,.0f}"
+    if 0 < size < 1e-3:
+        return f"{value:.2g}"
+    digits = 3 if size < 0.1 else 2 if size < 10 else 1
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".")
+
+
+def signed(value: float | None) -> str:
+    """Return an effect in normalized return with its sign and two digits ("+0.31"), a dash where there is none."""
+    return f"{value:+.2f}" if present(value) else NOTHING
+
+
+def steps(value: float | None, sign: str = "") -> str:
+    """Return a count of environment steps ("850", "14.2k", "1.5M"), a dash where there is none.
+
+    Args:
+        sign: "+" for a difference, which then always shows its sign.
+    """
+    if not present(value):
+        return NOTHING
+    for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= 0.9995 * scale:  # 999,999 is 1M, not 1e+03k
+            return f"{value / scale:{sign}.3g}{unit}"
+    return f"{value:{sign}.0f}"
+
+
+def steps_saved(value: float | None) -> str:
+    """Return a difference of environment steps with its sign ("+14.2k"), a dash where there is none."""
+    return steps(value, "+")
+
+
+def interval(effect: Mapping[str, float | None] | None, say: Callable[[float | None], str] = signed) -> str:
+    """Return "+0.31 [+0.22, +0.40]"; only the value where there is no interval, a dash where there is nothing."""
+    if not effect or not present(effect.get("value")):
+        return NOTHING
+    low, high = effect.get("low"), effect.get("high")
+    return say(effect["value"]) + (f" [{say(low)}, {say(high)}]" if present(low) and present(high) else "")
+
+
+def main_reason(arm: Mapping[str, Any]) -> str:
+    """Return the sentence that explains the arm's verdict best, or an empty string.
+
+    The first reason of a clear verdict only repeats the area that stands beside it; the next one says why.
+    """
+    reasons = arm.get("reasons") or []
+    if arm["verdict"] in ("positive", "negative"):
+        reasons = [reason for reason in reasons if reason["name"] != "area"] or reasons
+    return reasons[0]["says"] if reasons else ""
+
+
+def compared(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the arms that were compared with the control, which is none of them."""
+    return [arm for arm in report.get("arms") or [] if arm["strategy"] != CONTROL]
+
+
+def outcomes(report: Mapping[str, Any]) -> list[Outcome]:
+    """Return one Outcome per target, in the order of the report.
+
+    Transfer helps on a target when some arm is positive, and hurts when none is and some arm is negative.
+    """
+    by_target: dict[str, list[Mapping[str, Any]]] = {}
+    for arm in compared(report):
+        by_target.setdefault(arm["target"], []).append(arm)
+    return [_outcome(target, arms) for target, arms in by_target.items()]
+
+
+def _outcome(target: str, arms: Sequence[Mapping[str, Any]]) -> Outcome:
+    found = {arm["verdict"] for arm in arms}
+    verdict = next((v for v in ("positive", "negative", "neutral") if v in found), "inconclusive")
+    best = max((arm for arm in arms if verdict != "positive" or arm["verdict"] == verdict), key=_area)
+    hurts = [arm["strategy"] for arm in arms if arm["verdict"] == "negative"]
+    size = f"{best['strategy']} at {interval(best.get('area'))}"
+    harm = f"{listing(hurts)} {'hurts' if len(hurts) == 1 else 'hurt'}"
+    if verdict == "positive":
+        says = f"best is {size}" + (f"; {harm}" if hurts else "")
+    elif verdict == "negative" and len(arms) > 1:
+        says = f"{'every strategy hurts' if len(hurts) == len(arms) else harm}; the least bad is {size}"
+    else:
+        says = f"{'the best is ' if len(arms) > 1 else ''}{size}"
+    return Outcome(target, verdict, best, says)
+
+
+def _area(arm: Mapping[str, Any]) -> float:
+    value = (arm.get("area") or {}).get("value")
+    return value if present(value) else -math.inf
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """Return the sentence that answers whether transfer helped, and where."""
+    found = outcomes(report)
+    if not found:
+        return "There is nothing to compare yet: the experiment has no transfer arm."
+    deeds = {"positive": "helps", "negative": "hurts", "neutral": "makes no difference", "inconclusive": "is undecided"}
+    parts = []
+    for verdict, deed in deeds.items():
+        names = [outcome.target for outcome in found if outcome.verdict == verdict]
+        if names:
+            where = listing(names) if len(found) <= 6 else f"{len(names)} of {len(found)} targets"
+            parts.append(f"{deed} on {where}")
+    return f"Transfer {listing(parts, comma=len(parts) > 1)}."
+
+
+def listing(items: Sequence[str], comma: bool = False) -> str:
+    """Return "a", "a and b" or "a, b and c"; with `comma` one stands before "and" too, for long items."""
+    items = list(items)
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])}{',' * comma} and {items[-1]}"

@@ -1,0 +1,150 @@
+"""metrics.jsonl: everything a run recorded, one JSON object per line, appended and flushed line by line.
+
+    {"env_steps": 4096, "train/return": 12.5, "train/kl": null}     scalars; null stands for nan and infinities
+    {"summary": {"final_return": 731.0}}
+    {"table": "verdicts", "columns": ["strategy"], "rows": [["fine_tune"]]}
+    {"alert": "Negative transfer", "text": "..."}
+
+A process that is killed leaves at most one torn line at the end; opening the ledger again removes it.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from simreal.tracking.base import Tracker
+from simreal_envs.errors import UserError
+
+STEP = "env_steps"
+
+
+class Ledger:
+    """A tracker that appends to a file.
+
+    Args:
+        path: the file; its folder is made, and an existing file is continued.
+        resume_at: continue a run from a checkpoint taken at this step: whatever was recorded after the last scalars
+            at or before it is dropped, so that the continued file equals that of an uninterrupted run. A run that
+            logs and checkpoints at the same step must log first. None keeps everything.
+
+    Raises:
+        UserError: a line other than the last is not what a ledger writes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], resume_at: int | None = None) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._last_step = _repair(self.path, math.inf if resume_at is None else resume_at)
+        self._file = self.path.open("a", encoding="utf-8", newline="\n")
+
+    @property
+    def last_step(self) -> int:
+        """The largest step recorded so far (environment steps); 0 for an empty ledger."""
+        return self._last_step
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append scalars at `step` (environment steps).
+
+        Raises:
+            ValueError: `step` lies before one that is recorded already, or a metric is called "env_steps".
+        """
+        step = int(step)
+        if step < self._last_step:
+            raise ValueError(f"{self.path}: step {step} lies before step {self._last_step}, which is recorded already")
+        if STEP in metrics:
+            raise ValueError(f"{self.path}: {STEP!r} is the axis, so a metric needs another name")
+        self._write({STEP: step, **metrics})
+        self._last_step = step
+
+    def summary(self, mapping: Mapping[str, Any]) -> None:
+        """Append facts about the whole run."""
+        self._write({"summary": dict(mapping)})
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Append a table; `rows` holds one sequence per row, as long as `columns`."""
+        self._write({"table": name, "columns": list(columns), "rows": [list(row) for row in rows]})
+
+    def alert(self, title: str, text: str) -> None:
+        """Append an alert."""
+        self._write({"alert": title, "text": text})
+
+    def close(self) -> None:
+        """Close the file. May be called again."""
+        self._file.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
+        self._file.flush()
+
+
+def read(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a ledger as dicts; a torn last line is left out.
+
+    Raises:
+        UserError: a line other than the last is not a JSON object.
+    """
+    for line, _ in _lines(Path(path)):
+        yield line
+
+
+def replay(path: str | os.PathLike[str], tracker: Tracker) -> None:
+    """Feed everything in the ledger at `path` to `tracker`, in order; nulls among the scalars become nan."""
+    for line in read(path):
+        if STEP in line:
+            step = line.pop(STEP)
+            tracker.log(step, {name: math.nan if value is None else value for name, value in line.items()})
+        elif "summary" in line:
+            tracker.summary(line["summary"])
+        elif "table" in line:
+            tracker.table(line["table"], line["columns"], line["rows"])
+        elif "alert" in line:
+            tracker.alert(line["alert"], line["text"])
+
+
+def _lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield (line, offset of its end in bytes) for every whole line."""
+    raw = path.read_bytes().splitlines(keepends=True)
+    end = 0
+    for number, text in enumerate(raw, start=1):
+        end += len(text)
+        try:
+            line = json.loads(text) if text.endswith(b"\n") else None
+        except ValueError:
+            line = None
+        if isinstance(line, dict):
+            yield line, end
+        elif number < len(raw):
+            raise UserError(f"{path}:{number}: expected one JSON object per line, got {text[:60]!r}")
+
+
+def _repair(path: Path, resume_at: float) -> int:
+    """Cut what is torn or lies after `resume_at` off the file; return the last step that stays."""
+    if not path.exists():
+        return 0
+    keep = last_step = 0
+    for line, end in _lines(path):
+        if line.get(STEP, 0) > resume_at:
+            break
+        last_step = line.get(STEP, last_step)
+        # Lines without a step at the tail belong to an end of the run that a resumed run reaches again.
+        if STEP in line or math.isinf(resume_at):
+            keep = end
+    if keep < path.stat().st_size:
+        os.truncate(path, keep)
+    return last_step
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as what JSON can hold: numpy scalars as Python's, non-finite numbers as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

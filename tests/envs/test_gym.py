@@ -1,0 +1,165 @@
+"""Our worlds behind Gymnasium's ids."""
+
+import subprocess
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from simreal_envs.errors import UserError
+from simreal_envs.registration import IDS
+from simreal_envs.variation import Randomization, Uniform
+from simreal_envs.worlds import Worlds
+
+each_id = pytest.mark.parametrize("name", list(IDS))
+DRAWN = {
+    "simreal/CartpoleSwingup-v0": {"pole/mass": {"uniform": [0.5, 2.0]}},
+    "simreal/Quadruped-v0": {"friction": {"uniform": [0.5, 1.0]}},
+}
+
+
+@pytest.mark.parametrize("varied", [False, True])
+@each_id
+def test_gymnasiums_checker_passes_without_a_warning(name, varied):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gymnasium.make(name, variation=DRAWN[name] if varied else None)
+        check_env(env.unwrapped, skip_render_check=True)
+
+
+@each_id
+def test_stable_baselines_checker_passes_without_a_warning(name):
+    from stable_baselines3.common.env_checker import check_env as check_for_sb3
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_for_sb3(gymnasium.make(name).unwrapped, warn=True)
+
+
+@each_id
+def test_an_id_can_be_made_without_importing_us_first(name):
+    code = f"""
+import gymnasium, sys
+env = gymnasium.make("simreal_envs:{name}")
+observation, _ = env.reset(seed=0)
+assert observation in env.observation_space
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def test_engine_preset_and_variation_reach_the_world():
+    env = gymnasium.make(
+        "simreal/CartpoleSwingup-v0", engine="mujoco", preset="engine_default", variation={"pole/mass": 2.0}
+    )
+    env.reset(seed=0)
+    domain = env.unwrapped.worlds.domain
+    assert (domain.engine, domain.preset) == ("mujoco", "engine_default")
+    assert env.unwrapped.worlds.read("pole/mass") == pytest.approx([2.0])
+
+
+def test_a_variation_may_be_a_value_instead_of_plain_data():
+    env = gymnasium.make("simreal/CartpoleSwingup-v0", variation=Randomization({"pole/mass": Uniform(2.0, 3.0)}))
+    env.reset(seed=0)
+    assert 2.0 < env.unwrapped.worlds.read("pole/mass")[0] < 3.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"engine": "mojoco"}, r"unknown engine 'mojoco'; did you mean 'mujoco'\?"),
+        ({"variation": {"pole/mas": 1}}, r"did you mean 'pole/mass'\?"),
+        ({"preset": "x"}, "unknown preset 'x'; valid: engine_default, matched"),
+    ],
+)
+def test_mistakes_are_told_as_everywhere(arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        gymnasium.make("simreal/CartpoleSwingup-v0", **arguments)
+    with pytest.raises(UserError, match=sentence):
+        gymnasium.make_vec("simreal/CartpoleSwingup-v0", num_envs=2, **arguments)
+
+
+def episode(env, seed, steps=20):
+    rng = np.random.default_rng(0)
+    observations = [env.reset(seed=seed)[0]]
+    for _ in range(steps):
+        observation, reward, terminated, truncated, _ = env.step(
+            rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+        )
+        observations.append(np.append(observation, reward)[:-1])
+        assert isinstance(reward, float) and isinstance(terminated, bool) and isinstance(truncated, bool)
+    return np.array(observations)
+
+
+@each_id
+def test_a_seed_decides_everything_that_follows(name):
+    env, other = (gymnasium.make(name, variation=DRAWN[name]) for _ in range(2))
+    first = episode(env, 4)
+    second_start, _ = env.reset()
+    assert np.array_equal(first, episode(other, 4)) and np.array_equal(first, episode(env, 4))
+    assert np.array_equal(env.reset()[0], second_start)  # the next episode is decided, too
+    assert not np.array_equal(second_start, first[0])
+    assert not np.array_equal(episode(env, 5)[0], first[0])
+
+
+def test_without_a_seed_two_worlds_start_differently():
+    starts = [gymnasium.make("simreal/CartpoleSwingup-v0").reset()[0] for _ in range(2)]
+    assert not np.array_equal(*starts)
+
+
+def test_one_world_is_world_zero_of_many():
+    one, many = (
+        gymnasium.make("simreal/CartpoleSwingup-v0"),
+        gymnasium.make_vec("simreal/CartpoleSwingup-v0", num_envs=3),
+    )
+    assert np.array_equal(one.reset(seed=6)[0], many.reset(seed=6)[0][0])
+
+
+def test_the_end_of_an_episode_is_reported_in_the_info():
+    env = gymnasium.make("simreal/CartpoleSwingup-v0")
+    env.reset(seed=0)
+    total = 0.0
+    for step in range(250):
+        _, reward, terminated, truncated, info = env.step(np.zeros(1, np.float32))
+        total += reward
+        assert not terminated and truncated == (step == 249) == bool(info)
+    assert info["episode"]["r"] == pytest.approx(total) and info["episode"]["l"] == 250 and not info["episode"]["s"]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@each_id
+def test_make_vec_makes_batched_worlds(name, mode):
+    envs = gymnasium.make_vec(name, num_envs=3, variation=DRAWN[name], seed=1, autoreset=mode)
+    assert isinstance(envs.unwrapped, Worlds) and envs.num_envs == 3
+    assert envs.metadata["autoreset_mode"] == mode
+    observation, _ = envs.reset(seed=0)
+    assert observation in envs.observation_space
+    observation, *_ = envs.step(envs.action_space.sample())
+    assert observation in envs.observation_space
+    envs.close()
+
+
+def test_make_vec_resets_like_gymnasiums_own_vector_environments_by_default():
+    ours = gymnasium.make_vec("simreal/CartpoleSwingup-v0", num_envs=2)
+    theirs = gymnasium.make_vec("simreal/CartpoleSwingup-v0", num_envs=2, vectorization_mode="sync")
+    assert isinstance(theirs, SyncVectorEnv)
+    assert ours.metadata["autoreset_mode"] == theirs.metadata["autoreset_mode"]
+    assert ours.single_observation_space == theirs.single_observation_space
+    assert ours.single_action_space == theirs.single_action_space
+
+
+def test_gymnasiums_wrapper_that_records_episodes_works_around_a_world():
+    env = gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make("simreal/CartpoleSwingup-v0"))
+    env.reset(seed=0)
+    for _ in range(250):
+        *_, truncated, info = env.step(np.zeros(1, np.float32))
+    assert truncated and info["episode"]["l"] == 250
+
+
+def test_an_unknown_render_mode_is_refused():
+    with pytest.raises(UserError, match=r"unknown render_mode 'rgb_aray'; did you mean 'rgb_array'\?"):
+        gymnasium.make_vec("simreal/CartpoleSwingup-v0", num_envs=1, render_mode="rgb_aray")

@@ -1,0 +1,69 @@
+"""Pictures, where there is OpenGL to draw them with."""
+
+import gymnasium
+import numpy as np
+import pytest
+
+from simreal_envs.errors import Unsupported
+from simreal_envs.registration import IDS
+from simreal_envs.tasks import TASKS
+from simreal_envs.variation import Domain
+from simreal_envs.worlds import Worlds
+
+
+@pytest.fixture(scope="module", autouse=True)
+def opengl():
+    worlds = Worlds(Domain("cartpole_swingup"), 1, render_mode="rgb_array")
+    worlds.reset()
+    try:
+        worlds.render()
+    except Unsupported as reason:
+        pytest.skip(f"pictures cannot be tested: {reason}")
+
+
+@pytest.mark.parametrize("name", list(IDS))
+def test_a_world_renders_as_a_picture_with_something_in_it(name):
+    env = gymnasium.make(name, render_mode="rgb_array")
+    env.reset(seed=0)
+    picture = env.render()
+    assert picture.dtype == np.uint8 and picture.shape == (480, 640, 3)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50 and 40 < picture.mean() < 250
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_every_world_has_its_own_picture_which_changes_with_the_state_alone(name):
+    worlds = Worlds(Domain(name), 2, render_mode="rgb_array")
+    worlds.reset(seed=0)
+    pictures = worlds.render()
+    assert len(pictures) == 2 and not np.array_equal(*pictures)
+    assert all(np.array_equal(a, b) for a, b in zip(pictures, worlds.render(), strict=True))
+    worlds.step(np.full((2, worlds.schema.action_size), 0.5))
+    assert not np.array_equal(worlds.render()[0], pictures[0])
+
+
+def test_drawing_does_not_disturb_the_physics():
+    drawn, plain = (
+        Worlds(Domain("quadruped", variation={"payload": 2.0}), 2, render_mode=mode) for mode in ("rgb_array", None)
+    )
+    for worlds in (drawn, plain):
+        worlds.reset(seed=0)
+    for _ in range(5):
+        assert drawn.render() is not None and plain.render() is None
+        assert np.array_equal(drawn.step(np.full((2, 12), 0.3))[0], plain.step(np.full((2, 12), 0.3))[0])
+
+
+def test_the_camera_follows_a_robot_that_walks_away():
+    worlds = Worlds(Domain("quadruped"), 1, render_mode="rgb_array")
+    worlds.reset(seed=0)
+    here = worlds.render()[0].astype(int)
+    worlds.engine.qpos[0, 0] += 20.0
+    there = worlds.render()[0].astype(int)
+    # The robot fills the middle of the picture as before; the floor's pattern may have shifted.
+    middle = slice(180, 300), slice(240, 400)
+    assert np.abs(there[middle] - here[middle]).mean() < 15
+
+
+def test_gymnasiums_checker_passes_with_pictures_too():
+    from gymnasium.utils.env_checker import check_env
+
+    check_env(gymnasium.make("simreal/CartpoleSwingup-v0", render_mode="rgb_array").unwrapped)

@@ -1,0 +1,482 @@
+"""Worlds: episodes, seeds, autoreset, truncation, snapshots and faults."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from simreal_envs.errors import UserError
+from simreal_envs.gym import World
+from simreal_envs.parameters import Draws
+from simreal_envs.tasks import TASKS
+from simreal_envs.variation import Choice, Curriculum, Domain, Randomization, Scale, Uniform
+from simreal_envs.worlds import Worlds, make
+
+RANDOMIZED = {
+    "cartpole_swingup": Randomization(
+        {
+            "*/mass": Scale(Uniform(0.5, 1.5)), "gravity": Uniform(9.0, 10.5), "slider/frictionloss": Uniform(0.0, 0.5),
+            "actuator/strength": Uniform(0.6, 1.2), "actuator/sign": Choice([-1.0, 1.0]), "latency": Uniform(0.0, 0.03),
+            "observation/noise": Uniform(0.0, 2.0),
+        }
+    ),
+    "quadruped": Randomization(
+        {
+            "trunk/mass": Scale(Uniform(0.8, 1.2)), "payload": Uniform(0.0, 3.0), "friction": Uniform(0.4, 1.2),
+            "joint/*": Uniform(0.0, 0.3), "actuator/torque_limit": Scale(Uniform(0.7, 1.0)),
+            "latency": Uniform(0.0, 0.03), "observation/noise": Uniform(0.0, 2.0),
+        }
+    ),
+}  # fmt: skip
+each_task = pytest.mark.parametrize("name", list(TASKS))
+
+
+def randomized(name, n, seed=0, **kwargs):
+    return make(Domain(name, variation=RANDOMIZED[name]), n, seed, **kwargs)
+
+
+def wild(worlds, steps, seed=0, push=0.0):
+    """Random actions, the same for a world whatever the number of worlds: (steps, N, a)."""
+    return np.clip(np.random.default_rng(seed).uniform(-1, 1, (steps, 16, worlds.schema.action_size)) + push, -1, 1)[
+        :, : worlds.num_envs
+    ]
+
+
+def roll(worlds, actions):
+    """Observations, rewards, terminations and truncations of a number of steps, stacked."""
+    return [np.array(column) for column in zip(*(worlds.step(a)[:4] for a in actions), strict=True)]
+
+
+def assert_same(a, b, rows=slice(None)):
+    for one, other in zip(a, b, strict=True):
+        assert np.array_equal(one[:, rows], other[:, rows])
+
+
+def break_down(worlds, world, value=np.nan):
+    worlds.engine.qvel[world, 0] = value
+
+
+# -- interface ---------------------------------------------------------------------------------------------------------
+
+
+@each_task
+def test_shapes_and_types_are_as_documented(name):
+    worlds = randomized(name, 3)
+    observation, infos = worlds.reset(seed=1)
+    assert observation.dtype == np.float32 and observation in worlds.observation_space and infos == {}
+    observation, reward, terminated, truncated, _ = worlds.step(worlds.action_space.sample())
+    assert observation in worlds.observation_space
+    assert [x.dtype for x in (observation, reward, terminated, truncated)] == [np.float32, np.float64, bool, bool]
+    assert reward.shape == terminated.shape == truncated.shape == (3,)
+    assert worlds.single_observation_space == worlds.schema.observation_space
+    assert worlds.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+
+
+def test_what_was_returned_is_not_changed_by_the_next_step():
+    worlds = randomized("cartpole_swingup", 3)
+    first, _ = worlds.reset()
+    kept = first.copy()
+    second, *_ = worlds.step(np.ones((3, 1)))
+    second_kept = second.copy()
+    first[:] = second[:] = 99.0
+    worlds.step(np.ones((3, 1)))
+    assert not (worlds._observation == 99.0).any() and not np.array_equal(kept, second_kept)
+
+
+def test_stepping_before_a_reset_and_a_number_of_worlds_below_one_are_refused():
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        make(Domain("cartpole_swingup"), 2).step(np.zeros((2, 1)))
+    with pytest.raises(UserError, match="num_worlds must be at least 1, not 0"):
+        make(Domain("cartpole_swingup"), 0)
+
+
+def test_actions_beyond_their_bounds_count_as_the_bounds():
+    far, near = (make(Domain("cartpole_swingup"), 2) for _ in range(2))
+    far.reset(), near.reset()
+    assert_same(roll(far, np.full((5, 2, 1), 7.0)), roll(near, np.ones((5, 2, 1))))
+
+
+def test_an_action_that_is_no_number_is_refused_or_counted_but_never_seen():
+    worlds = make(Domain("quadruped"), 2)
+    worlds.reset()
+    actions = np.zeros((2, 12))
+    actions[0, 3] = np.nan
+    try:
+        observation, reward, *_ = worlds.step(actions)
+    except UserError:
+        return
+    assert np.isfinite(observation).all() and np.isfinite(reward).all() and worlds.diverged == 1
+
+
+# -- parameters --------------------------------------------------------------------------------------------------------
+
+ALL = [(t.name, p.name) for t in TASKS.values() for p in t.parameters]
+
+
+@pytest.mark.parametrize(("name", "parameter"), ALL, ids=map(":".join, ALL))
+def test_without_a_variation_every_parameter_reads_nominal(name, parameter):
+    worlds = make(Domain(name), 2)
+    worlds.reset()
+    nominal = {p.name: p.nominal for p in TASKS[name].parameters}[parameter]
+    assert worlds.read(parameter) == pytest.approx([nominal] * 2, rel=5e-4, abs=1e-12)
+    assert worlds.parameters() == {}
+
+
+@each_task
+def test_after_every_reset_the_engine_reads_what_was_drawn_for_that_world_and_episode(name):
+    worlds = randomized(name, 5, seed=11)
+    for episode in range(3):
+        worlds.reset()
+        draws = Draws(11, np.arange(5), np.full(5, episode))
+        read = worlds.parameters()
+        assert list(read) == [v.parameter.name for v in worlds.varied]
+        for varied in worlds.varied:
+            drawn = varied.draw(draws, 1.0)
+            if step := varied.parameter.resolution:
+                drawn = np.rint(drawn / step) * step
+            assert read[varied.parameter.name] == pytest.approx(drawn, rel=1e-12, abs=1e-12)
+            assert len(np.unique(drawn)) > 1
+
+
+def test_every_parameter_of_a_domain_changes_what_the_agent_experiences():
+    for task in TASKS.values():
+        nominal = make(Domain(task.name), 1)
+        nominal.reset()
+        actions = wild(nominal, 50)
+        experience = np.concatenate([x.ravel() for x in roll(nominal, actions)[:2]])
+        for parameter in task.parameters:
+            value = {"latency": 0.03, "actuator/sign": -1.0}.get(parameter.name)
+            if value is None:
+                low_side = parameter.quantity == "torque_limit"
+                span = parameter.low - parameter.nominal if low_side else parameter.high - parameter.nominal
+                value = parameter.nominal + (0.9 if low_side else 0.2) * span
+            worlds = make(Domain(task.name, variation={parameter.name: value}), 1)
+            worlds.reset()
+            changed = np.concatenate([x.ravel() for x in roll(worlds, actions)[:2]])
+            assert np.abs(changed - experience).max() > 1e-3, (task.name, parameter.name)
+
+
+def test_reading_an_unknown_parameter_names_the_nearest():
+    with pytest.raises(UserError, match=r"unknown parameter of cartpole_swingup 'gravty'; did you mean 'gravity'\?"):
+        make(Domain("cartpole_swingup")).read("gravty")
+
+
+# -- seeds -------------------------------------------------------------------------------------------------------------
+
+
+@each_task
+def test_the_same_seed_gives_the_same_bits_also_after_other_episodes(name):
+    one, two = randomized(name, 4), randomized(name, 4, seed=99)
+    actions = wild(one, 60)
+    assert np.array_equal(one.reset(seed=5)[0], two.reset(seed=5)[0])
+    first = roll(one, actions)
+    assert_same(first, roll(two, actions))
+    one.reset(), roll(one, wild(one, 20, seed=1))
+    one.reset(seed=5)
+    assert_same(first, roll(one, actions))
+
+
+def test_reset_with_a_seed_equals_making_the_worlds_with_it():
+    made, reseeded = randomized("cartpole_swingup", 3, seed=8), randomized("cartpole_swingup", 3, seed=0)
+    assert np.array_equal(made.reset()[0], reseeded.reset(seed=8)[0])
+
+
+def test_resets_without_a_seed_go_on_to_new_episodes_and_other_seeds_differ():
+    worlds = randomized("cartpole_swingup", 3)
+    observations = [worlds.reset(seed=0)[0], worlds.reset()[0], worlds.reset(seed=1)[0]]
+    assert len(np.unique(np.concatenate(observations), axis=0)) == 9
+
+
+@each_task
+def test_a_world_is_the_same_whatever_the_number_of_worlds_and_threads(name):
+    few, many = randomized(name, 2), randomized(name, 6, num_threads=3)
+    assert np.array_equal(few.reset()[0], many.reset()[0][:2])
+    assert_same(roll(few, wild(few, 300, push=0.5)), roll(many, wild(many, 300, push=0.5)), slice(2))
+
+
+def test_global_random_numbers_neither_matter_nor_change():
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
+    worlds = randomized("cartpole_swingup", 2)
+    worlds.reset()
+    roll(worlds, wild(worlds, 5))
+    assert np.array_equal(np.random.get_state()[1], before)
+
+
+# -- autoreset ---------------------------------------------------------------------------------------------------------
+
+
+def recorded_like_gymnasium(name, mode, variation, steps, push):
+    """One world of ours and Gymnasium's SyncVectorEnv over our single world, step by step under the same actions."""
+    ours = Worlds(Domain(name, variation=variation), 1, autoreset=mode)
+    theirs = SyncVectorEnv([lambda: World(name, variation=variation)], autoreset_mode=mode)
+    assert np.array_equal(ours.reset(seed=3)[0], theirs.reset(seed=3)[0])
+    for action in wild(ours, steps, push=push):
+        yield ours, theirs, ours.step(action.astype(np.float32)), theirs.step(action.astype(np.float32))
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+@pytest.mark.parametrize(("name", "push"), [("cartpole_swingup", 0.0), ("cartpole_swingup", 0.8), ("quadruped", 0.0)])
+def test_autoreset_is_gymnasiums(name, mode, push):
+    ends = {"terminated": 0, "truncated": 0}
+    for _, _, ours, theirs in recorded_like_gymnasium(name, mode, RANDOMIZED[name], 620, push):
+        for mine, other in zip(ours[:4], theirs[:4], strict=True):
+            assert np.array_equal(mine, other) and mine.dtype == other.dtype
+        ends["terminated"] += int(ours[2][0])
+        ends["truncated"] += int(ours[3][0])
+        ended = bool(ours[2][0] or ours[3][0])
+        infos, expected = ours[4], theirs[4]
+        if mode == AutoresetMode.SAME_STEP:
+            assert ("final_obs" in infos) == ("final_obs" in expected) == ended
+            if ended:
+                assert np.array_equal(infos["final_obs"][0], expected["final_obs"][0])
+                assert infos["final_obs"][0].dtype == np.float32
+                assert np.array_equal(infos["_final_obs"], expected["_final_obs"])
+                mine, other = infos["final_info"]["episode"], expected["final_info"]["episode"]
+                assert {key: mine[key][0] for key in mine} == {key: other[key][0] for key in mine}
+        elif ended:
+            mine, other = infos["episode"], expected["episode"]
+            assert {key: mine[key][0] for key in mine} == {key: other[key][0] for key in mine}
+    assert sum(ends.values()) >= 1
+    if name == "cartpole_swingup":
+        assert ends["terminated" if push else "truncated"] >= 1
+
+
+def test_the_step_after_an_end_is_the_reset_in_mode_next_step():
+    worlds = make(Domain("cartpole_swingup"), 2, autoreset="NextStep")
+    worlds.reset()
+    worlds._steps[1] = 249
+    *_, truncated, infos = worlds.step(np.ones((2, 1)))
+    assert truncated.tolist() == [False, True] and infos["_episode"].tolist() == [False, True]
+    observation, reward, terminated, truncated, infos = worlds.step(np.ones((2, 1)))
+    start, _ = TASKS["cartpole_swingup"].initial_state(Draws(0, np.array([1]), np.array([1])), 1)
+    assert observation[1, 0] == np.float32(start[0, 0])  # the action counted for nothing
+    assert reward[1] == 0 and not terminated.any() and not truncated.any()
+    assert not infos.get("_episode", np.zeros(2)).any()
+
+
+def test_nothing_restarts_by_itself_in_mode_disabled_until_the_mask_says_so():
+    worlds = randomized("cartpole_swingup", 3, autoreset=AutoresetMode.DISABLED)
+    worlds.reset()
+    worlds._steps[1] = 249
+    observation, _, _, truncated, infos = worlds.step(np.zeros((3, 1)))
+    assert truncated.tolist() == [False, True, False] and "final_obs" not in infos
+    again, infos = worlds.reset(options={"reset_mask": truncated})
+    assert np.array_equal(again[[0, 2]], observation[[0, 2]]) and not np.array_equal(again[1], observation[1])
+    assert infos == {} and worlds._episodes.tolist() == [0, 1, 0]
+    *_, truncated, _ = worlds.step(np.zeros((3, 1)))
+    assert not truncated.any()
+
+
+def test_a_masked_reset_leaves_the_other_worlds_going_on_to_the_same_bits():
+    masked, whole = (randomized("cartpole_swingup", 4, autoreset=AutoresetMode.DISABLED) for _ in range(2))
+    masked.reset(), whole.reset()
+    for worlds in (masked, whole):
+        roll(worlds, wild(worlds, 10))
+    masked.reset(options={"reset_mask": np.array([True, False, False, True])})
+    assert_same(roll(masked, wild(masked, 20)), roll(whole, wild(whole, 20)), [1, 2])
+
+
+# -- truncation is not termination -------------------------------------------------------------------------------------
+
+
+@each_task
+def test_the_final_observation_is_the_one_before_the_reset(name):
+    runs = {}
+    for mode in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
+        worlds = randomized(name, 3, autoreset=mode)
+        worlds.reset()
+        worlds._steps[:] = [5, TASKS[name].episode_steps - 1, 7]
+        runs[mode] = worlds, worlds.step(np.zeros((3, worlds.schema.action_size)))
+    worlds, (observation, _, terminated, truncated, infos) = runs[AutoresetMode.SAME_STEP]
+    _, (last, *_) = runs[AutoresetMode.DISABLED]
+    assert truncated.tolist() == [False, True, False] and not terminated.any()
+    assert np.array_equal(worlds.final_observation[1], last[1]) and np.array_equal(infos["final_obs"][1], last[1])
+    assert infos["final_obs"][0] is None and infos["_final_obs"].tolist() == [False, True, False]
+    assert not np.array_equal(observation[1], last[1]) and np.array_equal(observation[[0, 2]], last[[0, 2]])
+
+
+def test_an_episode_that_fails_in_its_last_step_is_terminated_and_not_truncated():
+    worlds = make(Domain("cartpole_swingup"), 2)
+    worlds.reset()
+    worlds._steps[:] = 249
+    worlds.engine.qpos[0, 0] = 3.0
+    _, _, terminated, truncated, _ = worlds.step(np.zeros((2, 1)))
+    assert terminated.tolist() == [True, False] and truncated.tolist() == [False, True]
+
+
+@each_task
+def test_an_episode_that_nobody_ends_is_truncated_after_exactly_its_declared_steps(name):
+    worlds = make(Domain(name), 1)
+    worlds.reset()
+    actions = np.zeros((TASKS[name].episode_steps, 1, worlds.schema.action_size))
+    _, _, terminated, truncated = roll(worlds, actions)
+    assert not terminated.any()
+    assert np.flatnonzero(truncated[:, 0]).tolist() == [TASKS[name].episode_steps - 1]
+
+
+# -- episode infos -----------------------------------------------------------------------------------------------------
+
+
+@each_task
+def test_an_episodes_info_adds_up(name):
+    worlds = randomized(name, 4)
+    worlds.reset()
+    returns, lengths, seen = np.zeros(4), np.zeros(4, int), 0
+    for action in wild(worlds, 600, push=0.3 if name == "cartpole_swingup" else 0.0):
+        _, reward, terminated, truncated, infos = worlds.step(action)
+        returns, lengths, done = returns + reward, lengths + 1, terminated | truncated
+        assert ("episode" in infos) == done.any()
+        if done.any():
+            episode = infos["episode"]
+            assert np.array_equal(infos["_episode"], done)
+            assert np.allclose(episode["r"][done], returns[done], rtol=1e-12)
+            assert np.array_equal(episode["l"][done], lengths[done])
+            terms = sum(total for key, total in episode.items() if key.startswith("reward/"))
+            assert np.allclose(terms[done], returns[done], atol=1e-9)
+            assert not (episode["s"].astype(bool) & terminated).any()
+            returns[done], lengths[done], seen = 0.0, 0, seen + done.sum()
+    assert seen >= 4
+
+
+@pytest.mark.parametrize(("angles", "success"), [([0.1] * 50, True), ([0.1] * 49, False), ([0.1] * 49 + [0.5], False)])
+def test_cart_pole_succeeds_when_the_pole_was_up_for_the_whole_last_second(angles, success):
+    worlds = make(Domain("cartpole_swingup"), 1)
+    worlds.reset()
+    worlds._steps[:] = 250 - len(angles) - 1
+    for angle in [np.pi, *angles]:
+        worlds.engine.qpos[:], worlds.engine.qvel[:] = [0.0, angle], 0.0
+        *_, infos = worlds.step(np.zeros((1, 1)))
+    assert bool(infos["episode"]["s"][0]) is success
+
+
+# -- curricula ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_curriculum_widens_with_the_progress_that_the_trainer_sets():
+    widened = Curriculum(Randomization({"pole/mass": Uniform(0.5, 4.5)}), start=0.0, until=0.5)
+    worlds, full = make(Domain("cartpole_swingup", variation=widened), 50), randomized("cartpole_swingup", 50)
+    full = make(Domain("cartpole_swingup", variation=widened.randomization), 50)
+    for progress, width in [(0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)]:
+        worlds.progress = progress
+        worlds.reset(seed=0), full.reset(seed=0)
+        assert worlds.read("pole/mass") - 1 == pytest.approx(width * (full.read("pole/mass") - 1), abs=1e-12)
+
+
+def test_progress_counts_from_each_worlds_next_reset_on():
+    widened = Curriculum(Randomization({"pole/mass": Uniform(2.0, 4.5)}))
+    worlds = make(Domain("cartpole_swingup", variation=widened), 2)
+    worlds.reset()
+    worlds.progress = 1.0
+    worlds._steps[1] = 249
+    worlds.step(np.zeros((2, 1)))
+    assert worlds.read("pole/mass")[0] == 1.0 and worlds.read("pole/mass")[1] > 2.0
+
+
+# -- snapshots ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+@each_task
+def test_restored_worlds_continue_to_the_same_bits(name, mode):
+    worlds = randomized(name, 4, seed=2, autoreset=mode)
+    worlds.reset()
+    worlds._steps[:] = [0, 100, TASKS[name].episode_steps - 30, TASKS[name].episode_steps - 20]
+    roll(worlds, wild(worlds, 20))  # the last world has just ended
+    worlds.progress = 0.5
+    snapshot = worlds.snapshot()
+    expected = roll(worlds, wild(worlds, 40, seed=1))
+    parameters = worlds.parameters()
+    fresh = randomized(name, 4, seed=77, autoreset=mode)
+    for again in (worlds, fresh):
+        again.restore(snapshot)
+        assert again.progress == 0.5
+        assert_same(expected, roll(again, wild(again, 40, seed=1)))
+        for key, value in again.parameters().items():
+            assert np.array_equal(value, parameters[key])
+
+
+def test_a_restored_episode_reports_its_whole_return_and_reward_terms():
+    worlds = randomized("cartpole_swingup", 2)
+    worlds.reset()
+    roll(worlds, wild(worlds, 100))
+    snapshot = worlds.snapshot()
+
+    def finish(worlds):
+        for action in wild(worlds, 200, seed=1):
+            *_, infos = worlds.step(action)
+            if "episode" in infos:
+                return infos["episode"]
+
+    expected, fresh = finish(worlds), randomized("cartpole_swingup", 2)
+    fresh.restore(snapshot)
+    again = finish(fresh)
+    assert again.keys() == expected.keys() and all(np.array_equal(again[k], expected[k]) for k in again)
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """MuJoCo logs its warnings into the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+@each_task
+def test_a_world_that_diverges_is_cut_off_counted_and_reset_and_does_not_touch_the_others(name, value, elsewhere):
+    broken, healthy = randomized(name, 4), randomized(name, 4)
+    broken.reset(), healthy.reset()
+    actions = wild(broken, 40)
+    last = roll(broken, actions[:10])[0][-1]
+    roll(healthy, actions[:10])
+    break_down(broken, 2, value)
+    observation, reward, terminated, truncated, infos = broken.step(actions[10])
+    others = [0, 1, 3]
+    assert_same([x[None] for x in (observation, reward, terminated, truncated)], roll(healthy, actions[10:11]), others)
+    assert broken.diverged == 1 and not terminated[2] and truncated[2]
+    assert reward[2] == 0 and np.isfinite(reward).all() and np.isfinite(observation).all()
+    assert np.array_equal(broken.final_observation[2], last[2])  # the last sane one
+    assert all(np.isfinite(value[2]) for value in infos["episode"].values()) and not infos["episode"]["s"][2]
+    after, expected = roll(broken, actions[11:]), roll(healthy, actions[11:])
+    assert_same(after, expected, others)
+    assert all(np.isfinite(x).all() for x in after) and broken.diverged == 1
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_divergence_is_counted_once_in_every_autoreset_mode(mode, elsewhere):
+    worlds = make(Domain("cartpole_swingup"), 2, autoreset=mode)
+    worlds.reset()
+    break_down(worlds, 1)
+    _, _, terminated, truncated, _ = worlds.step(np.zeros((2, 1)))
+    assert truncated[1]
+    if mode == AutoresetMode.DISABLED:
+        worlds.reset(options={"reset_mask": terminated | truncated})
+    for _ in range(3):
+        observation, reward, _, truncated, _ = worlds.step(np.zeros((2, 1)))
+        assert np.isfinite(observation).all() and np.isfinite(reward).all() and not truncated.any()
+    assert worlds.diverged == 1
+
+
+def test_all_worlds_may_diverge_at_once(elsewhere):
+    worlds = randomized("quadruped", 3)
+    worlds.reset()
+    worlds.engine.qpos[:] = np.nan
+    observation, reward, _, truncated, _ = worlds.step(np.zeros((3, 12)))
+    assert truncated.all() and np.isfinite(observation).all() and not reward.any() and worlds.diverged == 3
+
+
+def test_a_reset_mask_of_another_shape_or_kind_is_refused():
+    worlds = make(Domain("cartpole_swingup"), 3)
+    worlds.reset()
+    for mask in (np.array([True]), np.array([0, 2, 1]), [0, 2]):
+        with pytest.raises((UserError, TypeError, ValueError)):
+            worlds.reset(options={"reset_mask": mask})
+
+
+def test_closing_twice_does_no_harm():
+    worlds = make(Domain("cartpole_swingup"), 1)
+    worlds.close()
+    worlds.close()

@@ -1,0 +1,48 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from simreal.report.terminal import print_verdicts
+
+
+def printed(report, **options):
+    console = Console(file=io.StringIO(), width=100, **options)
+    print_verdicts(report, console)
+    return console.file.getvalue()
+
+
+def test_every_arm_has_its_verdict_interval_and_reason_within_100_columns(report):
+    text = printed(report)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    rows = [line for line in lines if re.match(r"  (zero_shot|fine_tune|frozen_encoder) ", line)]
+    assert len(rows) == len(report["arms"])
+    for row, arm in zip(rows, report["arms"], strict=True):
+        assert arm["strategy"] in row and arm["verdict"] in row
+        assert "{value:+.2f} [{low:+.2f}, {high:+.2f}]".format(**arm["area"]) in row
+        assert arm["reasons"][0]["says"].split()[0] in row
+    assert "▲ positive" in text and "▼ negative" in text and "■ neutral" in text and "? inconclusive" in text
+
+
+def test_the_last_lines_answer_the_question(report):
+    assert "Transfer helps on heavy and engine_default, and hurts on reversed." in printed(report)
+    assert printed(report).rstrip().endswith("▲ engine_default: best is fine_tune at +0.29 [+0.20, +0.38]")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_colours_only_on_a_terminal(report, terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert ("\x1b[" in printed(report, force_terminal=terminal)) is terminal
+
+
+def test_several_sources_are_named(report):
+    report["arms"][0]["source"] = "plain"
+    assert "zero_shot from plain" in printed(report)
+
+
+def test_brackets_in_names_are_not_taken_for_markup(report):
+    report["arms"][0]["reasons"][0]["says"] = "[bold]loud[/bold]"
+    assert "[bold]loud[/bold]" in printed(report)
