@@ -101,7 +101,7 @@ class Evaluator:
             observations, rewards, terminated, truncated, infos = worlds.step(act(observations))
             done = alive & (terminated | truncated)
             if done.any():
-                episode = infos["episode"]
+                episode = infos["outcome"]
                 returns[done], lengths[done], success[done] = (episode[k][done] for k in ("r", "l", "s"))
                 alive &= ~done
             if record:

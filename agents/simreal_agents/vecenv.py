@@ -68,7 +68,7 @@ class SB3Worlds(VecEnv):
                 final = np.zeros_like(observations)
                 for i in np.flatnonzero(infos["_final_obs"]):
                     final[i] = infos["final_obs"][i]
-            success = infos["episode"].get("s") if "episode" in infos else None
+            success = infos["outcome"].get("s") if "outcome" in infos else None
         return Step(observations, rewards, terminated, truncated, final, success)
 
     def step_async(self, actions: np.ndarray) -> None:

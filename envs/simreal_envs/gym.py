@@ -55,13 +55,13 @@ class World(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
-        info = {name: value[0] for name, value in infos.get("episode", {}).items()}
+        info = {name: value[0] for name, value in infos.get("outcome", {}).items()}
         return (
             observation[0],
             float(reward[0]),
             bool(terminated[0]),
             bool(truncated[0]),
-            {"episode": info} if info else {},
+            {"outcome": info} if info else {},
         )
 
     def render(self) -> np.ndarray | None:

@@ -273,6 +273,10 @@ class Domain:
                     raise UserError(
                         f"{where or self.task}: {parameter.name} is not supported by the engine {self.engine!r}"
                     )
+                if isinstance(distribution, Scale) and parameter.nominal == 0:
+                    raise UserError(
+                        f"{where or self.task}: a multiple of {parameter.name} would do nothing: its nominal value is 0"
+                    )
                 parameter.require_valid(*distribution.bounds(parameter.nominal), where)
                 if parameter.choices:
                     for value in _options(distribution, parameter.nominal):

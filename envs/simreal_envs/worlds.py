@@ -51,8 +51,9 @@ class Worlds(gymnasium.vector.VectorEnv):
             their reset (autoreset mode SAME_STEP).
         diverged: number of episodes that ended because the physics diverged.
 
-    `infos` hold ``final_obs``/``final_info`` as Gymnasium's own vector environments do, and ``episode``: return ``r``,
-    length ``l``, success ``s`` and the sum of every reward term as ``reward/NAME``, valid where ``_episode`` is True.
+    `infos` hold ``final_obs``/``final_info`` as Gymnasium's own vector environments do, and ``outcome``: return ``r``,
+    length ``l``, success ``s`` and the sum of every reward term as ``reward/NAME``, valid where ``_outcome`` is True
+    (not ``episode``, which Gymnasium's RecordEpisodeStatistics claims for itself).
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_worlds)
 
         self.engine = make_engine(domain, num_worlds, num_threads, num_workers)
-        self.seed, self.progress, self.diverged = int(seed), 0.0, 0
+        self.seed, self.progress, self.diverged = _checked_seed(seed), 0.0, 0
         self._low, self._high = self.single_observation_space.low, self.single_observation_space.high
         self._everyone = np.arange(num_worlds)
         self._episodes = np.full(num_worlds, -1)
@@ -113,9 +114,13 @@ class Worlds(gymnasium.vector.VectorEnv):
         With a seed, all worlds begin again at their first episode under that seed.
         """
         mask = (options or {}).get("reset_mask")
+        if mask is not None and (np.shape(mask) != (self.num_envs,) or np.asarray(mask).dtype != bool):
+            raise UserError(f"reset_mask must be a bool array of shape ({self.num_envs},), not {mask!r}")
+        if mask is not None and seed is not None:
+            raise UserError("reset takes a seed or a reset_mask, not both: a seed begins all worlds again")
         ids = self._everyone if mask is None else np.flatnonzero(mask)
         if seed is not None:
-            self.seed = int(seed)
+            self.seed = _checked_seed(seed)
             self._episodes[:] = -1
         self._begin(ids)
         self._ended[ids] = False
@@ -159,7 +164,12 @@ class Worlds(gymnasium.vector.VectorEnv):
         """
         if self._command is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        self._delay.push(np.asarray(actions, dtype=np.float64).reshape(self.num_envs, -1).clip(-1.0, 1.0))
+        actions = np.asarray(actions, dtype=np.float64).reshape(self.num_envs, -1)
+        if not np.isfinite(actions).all():
+            raise UserError(
+                f"actions must be finite numbers; those of world {int(np.argmin(np.isfinite(actions).all(axis=1)))} are not"
+            )
+        self._delay.push(np.clip(actions, -1.0, 1.0))
         for action, substeps in self._delay.in_effect():
             self.engine.step(self.task.control(action), substeps)
         self._steps += 1
@@ -173,7 +183,9 @@ class Worlds(gymnasium.vector.VectorEnv):
         done = terminated | truncated
         observation = self._observe(self._everyone, state)
         if trouble:
-            self.diverged += int(broken.sum())
+            # Outside of SAME_STEP a broken world is stepped once more before its reset; it counted when it broke.
+            again = self._ended & (self.autoreset_mode != AutoresetMode.SAME_STEP)
+            self.diverged += int((broken & ~again).sum())
             observation[broken] = self._observation[broken]
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and self._ended.any():
             for array in (
@@ -229,7 +241,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         episode = Episode(self._steps, self._goals / np.maximum(self._steps, 1), self._streak, terminated)
         rows = {"r": self._returns, "l": self._steps, "s": self.task.success(episode)}
         rows |= {f"reward/{name}": total for name, total in zip(self._names, self._terms, strict=True)}
-        return {"episode": {name: np.where(done, row, 0) for name, row in rows.items()}, "_episode": done.copy()}
+        return {"outcome": {name: row * done for name, row in rows.items()}, "_outcome": done.copy()}
 
     # -- what is seen -------------------------------------------------------------------------------------------------
 
@@ -293,6 +305,12 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         self.engine.close()
+
+
+def _checked_seed(seed: int) -> int:
+    if int(seed) < 0:
+        raise UserError(f"a seed must not be negative, got {seed}")
+    return int(seed)
 
 
 def make_engine(domain: Domain, num_worlds: int, num_threads: int = 1, num_workers: int = 0) -> Engine:

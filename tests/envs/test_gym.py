@@ -127,7 +127,7 @@ def test_the_end_of_an_episode_is_reported_in_the_info():
         _, reward, terminated, truncated, info = env.step(np.zeros(1, np.float32))
         total += reward
         assert not terminated and truncated == (step == 249) == bool(info)
-    assert info["episode"]["r"] == pytest.approx(total) and info["episode"]["l"] == 250 and not info["episode"]["s"]
+    assert info["outcome"]["r"] == pytest.approx(total) and info["outcome"]["l"] == 250 and not info["outcome"]["s"]
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -157,7 +157,7 @@ def test_gymnasiums_wrapper_that_records_episodes_works_around_a_world():
     env.reset(seed=0)
     for _ in range(250):
         *_, truncated, info = env.step(np.zeros(1, np.float32))
-    assert truncated and info["episode"]["l"] == 250
+    assert truncated and info["outcome"]["l"] == 250
 
 
 def test_an_unknown_render_mode_is_refused():

@@ -9,8 +9,8 @@ import pytest
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.parameters import Draws
 from simreal_envs.tasks import TASKS
-from simreal_envs.worlds import OUTSIDE_ENGINE
 
+OUTSIDE_ENGINE = ("latency", "noise")
 CASES = [(task, p) for task in TASKS.values() for p in task.parameters if p.quantity not in OUTSIDE_ENGINE]
 each_parameter = pytest.mark.parametrize(("task", "parameter"), CASES, ids=[f"{t.name}:{p.name}" for t, p in CASES])
 each_task = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))

@@ -40,6 +40,12 @@ def test_a_longer_draw_begins_with_the_shorter_one():
     assert np.array_equal(draw(size=10)[:4], draw(size=4))
 
 
+def test_drawing_many_names_at_once_gives_each_its_own_number():
+    draws = Draws(2, np.arange(6), np.arange(6))
+    names = ("pole/mass", "gravity", "cart/mass")
+    assert np.array_equal(draws.uniforms(names), np.stack([draws.uniform(name)[:, 0] for name in names], axis=1))
+
+
 def test_draws_do_not_depend_on_the_order_or_number_of_worlds():
     everyone = Draws(3, np.arange(100), np.zeros(100, int)).uniform("friction")
     order = np.random.default_rng(0).permutation(100)[:40]

@@ -36,7 +36,8 @@ def test_every_world_has_its_own_picture_which_changes_with_the_state_alone(name
     worlds.reset(seed=0)
     pictures = worlds.render()
     assert len(pictures) == 2 and not np.array_equal(*pictures)
-    assert all(np.array_equal(a, b) for a, b in zip(pictures, worlds.render(), strict=True))
+    again = worlds.render()  # OpenGL may round a few pixels differently by one level
+    assert all(np.abs(a.astype(int) - b).max() <= 2 for a, b in zip(pictures, again, strict=True))
     worlds.step(np.full((2, worlds.schema.action_size), 0.5))
     assert not np.array_equal(worlds.render()[0], pictures[0])
 

@@ -23,6 +23,7 @@ from simreal_envs.variation import (
     Shift,
     Uniform,
     Varied,
+    draw_all,
     variation_from_dict,
 )
 
@@ -261,7 +262,7 @@ def test_a_curriculum_widens_linearly_and_then_stays():
 def test_a_narrow_draw_is_the_full_draw_pulled_towards_nominal(name):
     draws = Draws(0, np.arange(50), np.zeros(50, int))
     varied = Varied(PARAMETERS[name], Uniform(0.5, 2.0))
-    full, half, none = (varied.draw(draws, width) for width in (1.0, 0.5, 0.0))
+    full, half, none = (draw_all((varied,), draws, width)[0] for width in (1.0, 0.5, 0.0))
     nominal = PARAMETERS[name].nominal
     assert np.array_equal(none, np.full(50, nominal))
     assert np.allclose(half - nominal, 0.5 * (full - nominal), rtol=1e-12)
@@ -271,7 +272,7 @@ def test_a_choice_parameter_takes_its_drawn_value_more_and_more_often():
     n = 2000
     draws = Draws(0, np.arange(n), np.zeros(n, int))
     varied = Varied(PARAMETERS["actuator/sign"], Choice([-1.0, 1.0]))
-    flipped = {width: varied.draw(draws, width) < 0 for width in (0.0, 0.3, 0.6, 1.0)}
+    flipped = {width: draw_all((varied,), draws, width)[0] < 0 for width in (0.0, 0.3, 0.6, 1.0)}
     assert not flipped[0.0].any()
     # Half of the worlds would be flipped at full width; 4 standard deviations of a binomial share (6e-5).
     for width, flips in flipped.items():
@@ -285,6 +286,6 @@ def test_what_else_is_randomized_does_not_change_a_parameters_draw():
     crowd = Domain(
         "cartpole_swingup", variation={"gravity": {"uniform": [9, 10]}, "*/mass": {"uniform": [1, 2]}}
     ).resolve()
-    drawn = {v.parameter.name: v.draw(draws, 1.0) for v in crowd}
-    assert np.array_equal(drawn["pole/mass"], alone[0].draw(draws, 1.0))
+    drawn = {v.parameter.name: value for v, value in zip(crowd, draw_all(crowd, draws), strict=True)}
+    assert np.array_equal(drawn["pole/mass"], draw_all(alone, draws)[0])
     assert not np.array_equal(drawn["pole/mass"], drawn["cart/mass"])

@@ -9,7 +9,7 @@ from simreal_envs.errors import UserError
 from simreal_envs.gym import World
 from simreal_envs.parameters import Draws
 from simreal_envs.tasks import TASKS
-from simreal_envs.variation import Choice, Curriculum, Domain, Randomization, Scale, Uniform
+from simreal_envs.variation import Choice, Curriculum, Domain, Randomization, Scale, Uniform, draw_all
 from simreal_envs.worlds import Worlds, make
 
 RANDOMIZED = {
@@ -130,8 +130,7 @@ def test_after_every_reset_the_engine_reads_what_was_drawn_for_that_world_and_ep
         draws = Draws(11, np.arange(5), np.full(5, episode))
         read = worlds.parameters()
         assert list(read) == [v.parameter.name for v in worlds.varied]
-        for varied in worlds.varied:
-            drawn = varied.draw(draws, 1.0)
+        for varied, drawn in zip(worlds.varied, draw_all(worlds.varied, draws), strict=True):
             if step := varied.parameter.resolution:
                 drawn = np.rint(drawn / step) * step
             assert read[varied.parameter.name] == pytest.approx(drawn, rel=1e-12, abs=1e-12)
@@ -232,10 +231,10 @@ def test_autoreset_is_gymnasiums(name, mode, push):
                 assert np.array_equal(infos["final_obs"][0], expected["final_obs"][0])
                 assert infos["final_obs"][0].dtype == np.float32
                 assert np.array_equal(infos["_final_obs"], expected["_final_obs"])
-                mine, other = infos["final_info"]["episode"], expected["final_info"]["episode"]
+                mine, other = infos["final_info"]["outcome"], expected["final_info"]["outcome"]
                 assert {key: mine[key][0] for key in mine} == {key: other[key][0] for key in mine}
         elif ended:
-            mine, other = infos["episode"], expected["episode"]
+            mine, other = infos["outcome"], expected["outcome"]
             assert {key: mine[key][0] for key in mine} == {key: other[key][0] for key in mine}
     assert sum(ends.values()) >= 1
     if name == "cartpole_swingup":
@@ -247,12 +246,12 @@ def test_the_step_after_an_end_is_the_reset_in_mode_next_step():
     worlds.reset()
     worlds._steps[1] = 249
     *_, truncated, infos = worlds.step(np.ones((2, 1)))
-    assert truncated.tolist() == [False, True] and infos["_episode"].tolist() == [False, True]
+    assert truncated.tolist() == [False, True] and infos["_outcome"].tolist() == [False, True]
     observation, reward, terminated, truncated, infos = worlds.step(np.ones((2, 1)))
     start, _ = TASKS["cartpole_swingup"].initial_state(Draws(0, np.array([1]), np.array([1])), 1)
     assert observation[1, 0] == np.float32(start[0, 0])  # the action counted for nothing
     assert reward[1] == 0 and not terminated.any() and not truncated.any()
-    assert not infos.get("_episode", np.zeros(2)).any()
+    assert not infos.get("_outcome", np.zeros(2)).any()
 
 
 def test_nothing_restarts_by_itself_in_mode_disabled_until_the_mask_says_so():
@@ -326,10 +325,10 @@ def test_an_episodes_info_adds_up(name):
     for action in wild(worlds, 600, push=0.3 if name == "cartpole_swingup" else 0.0):
         _, reward, terminated, truncated, infos = worlds.step(action)
         returns, lengths, done = returns + reward, lengths + 1, terminated | truncated
-        assert ("episode" in infos) == done.any()
+        assert ("outcome" in infos) == done.any()
         if done.any():
-            episode = infos["episode"]
-            assert np.array_equal(infos["_episode"], done)
+            episode = infos["outcome"]
+            assert np.array_equal(infos["_outcome"], done)
             assert np.allclose(episode["r"][done], returns[done], rtol=1e-12)
             assert np.array_equal(episode["l"][done], lengths[done])
             terms = sum(total for key, total in episode.items() if key.startswith("reward/"))
@@ -347,7 +346,7 @@ def test_cart_pole_succeeds_when_the_pole_was_up_for_the_whole_last_second(angle
     for angle in [np.pi, *angles]:
         worlds.engine.qpos[:], worlds.engine.qvel[:] = [0.0, angle], 0.0
         *_, infos = worlds.step(np.zeros((1, 1)))
-    assert bool(infos["episode"]["s"][0]) is success
+    assert bool(infos["outcome"]["s"][0]) is success
 
 
 # -- curricula ---------------------------------------------------------------------------------------------------------
@@ -405,8 +404,8 @@ def test_a_restored_episode_reports_its_whole_return_and_reward_terms():
     def finish(worlds):
         for action in wild(worlds, 200, seed=1):
             *_, infos = worlds.step(action)
-            if "episode" in infos:
-                return infos["episode"]
+            if "outcome" in infos:
+                return infos["outcome"]
 
     expected, fresh = finish(worlds), randomized("cartpole_swingup", 2)
     fresh.restore(snapshot)
@@ -439,7 +438,7 @@ def test_a_world_that_diverges_is_cut_off_counted_and_reset_and_does_not_touch_t
     assert broken.diverged == 1 and not terminated[2] and truncated[2]
     assert reward[2] == 0 and np.isfinite(reward).all() and np.isfinite(observation).all()
     assert np.array_equal(broken.final_observation[2], last[2])  # the last sane one
-    assert all(np.isfinite(value[2]) for value in infos["episode"].values()) and not infos["episode"]["s"][2]
+    assert all(np.isfinite(value[2]) for value in infos["outcome"].values()) and not infos["outcome"]["s"][2]
     after, expected = roll(broken, actions[11:]), roll(healthy, actions[11:])
     assert_same(after, expected, others)
     assert all(np.isfinite(x).all() for x in after) and broken.diverged == 1

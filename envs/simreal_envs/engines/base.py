@@ -67,7 +67,10 @@ class Robot:
 
 
 class Engine(Protocol):
-    """N worlds of one robot. Rows of every array are worlds; no call changes a world that it does not name."""
+    """N worlds of one robot. Rows of every array are worlds; no call changes a world that it does not name.
+
+    `ids` are always sorted and unique.
+    """
 
     name: ClassVar[str]
     robot: Robot

@@ -30,6 +30,7 @@ class MujocoEngine:
         self.qpos, self.qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._control, self._time = self._batch.bind("ctrl"), self._batch.bind("time")
         self._failed, self._none = np.zeros((2, num_worlds), dtype=bool)
+        self._gains = np.tile([float(robot.kp), float(robot.kd)], (num_worlds, 1))  # of the drives, before the gear
         start = next(i for i in range(self._batch.nstate) if np.shares_memory(self._batch.state[:, i], self.qpos))
         self._motion = self._batch.state[
             :, start : start + self.model.nq + self.model.nv
@@ -85,15 +86,22 @@ class MujocoEngine:
         self._set_gear(ids, np.copysign(self._gear(ids), value))
 
     def _set_gear(self, ids: np.ndarray, new: np.ndarray) -> None:
-        self._batch.expand("actuator_biasprm")[ids, :, 1:3] *= (self._gear(ids) / new)[:, :, None]
         self._batch.expand("actuator_gear")[ids, :, 0] = new
+        self._set_bias(ids)
+
+    def _set_bias(self, ids: np.ndarray) -> None:
+        # From the gains, never from the old bias: rounding would pile up over the episodes of a world.
+        bias = self._batch.expand("actuator_biasprm")
+        bias[ids, :, 1:3] = -self._gains[ids, None, :] / self._gear(ids)[:, :, None]
 
     def _apply_kp(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
         self._batch.expand("actuator_gainprm")[ids, :, 0] = value
-        self._batch.expand("actuator_biasprm")[ids, :, 1] = -value / self._gear(ids)
+        self._gains[ids, 0] = value[:, 0]
+        self._set_bias(ids)
 
     def _apply_kd(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
-        self._batch.expand("actuator_biasprm")[ids, :, 2] = -value / self._gear(ids)
+        self._gains[ids, 1] = value[:, 0]
+        self._set_bias(ids)
 
     def _apply_torque_limit(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
         self._batch.expand("actuator_forcerange")[ids] = np.stack([-value, value], axis=-1)
@@ -156,16 +164,25 @@ class MujocoEngine:
 
     def snapshot(self) -> dict[str, np.ndarray]:
         fields = {name: values.copy() for name, values in self._batch._expanded.items()}
-        return {"state": self._batch.state.copy(), "failed": self._failed.copy(), **fields}
+        return {**{name: array.copy() for name, array in self._own().items()}, **fields}
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
-        for name, values in snapshot.items():
-            if name not in ("state", "failed"):
-                self._batch.expand(name)[:] = values
-        if any(name not in ("state", "failed") for name in snapshot):
+        own = self._own()
+        changed = [name for name in snapshot if name not in own]
+        for name in changed:
+            self._batch.expand(name)[:] = snapshot[name]
+        if changed:
             self._batch.set_const()
-        self._batch.state[:] = snapshot["state"]
-        self._failed[:] = snapshot["failed"]
+        for name, array in own.items():
+            array[:] = snapshot[name]
+
+    def _own(self) -> dict[str, np.ndarray]:
+        return {
+            "state": self._batch.state,
+            "warning": self._batch.warning,
+            "failed": self._failed,
+            "gains": self._gains,
+        }
 
     def render(self, world: int, width: int, height: int) -> np.ndarray:
         from simreal_envs.rendering import render_mujoco
