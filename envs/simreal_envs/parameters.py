@@ -6,11 +6,12 @@ order, with the engine or with what else is randomized.
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.special import ndtri
@@ -88,8 +89,19 @@ class Draws:
 
     def __init__(self, seed: int, worlds: np.ndarray, episodes: np.ndarray):
         key = _mix(np.full(len(worlds), seed, dtype=np.uint64) + _GOLDEN)
-        key = _mix(key ^ _mix(np.asarray(worlds, dtype=np.uint64) + _WORLD))
-        self._keys = _mix(key ^ _mix(np.asarray(episodes, dtype=np.uint64) + _EPISODE))
+        self._worlds = _mix(key ^ _mix(np.asarray(worlds, dtype=np.uint64) + _WORLD))
+        self._keys = np.empty_like(self._worlds)
+        self.begin(np.arange(len(worlds)), episodes)
+
+    def begin(self, rows: np.ndarray, episodes: np.ndarray) -> None:
+        """Go on with other episodes of the worlds in some rows."""
+        self._keys[rows] = _mix(self._worlds[rows] ^ _mix(np.asarray(episodes, dtype=np.uint64) + _EPISODE))
+
+    def take(self, rows: np.ndarray) -> Draws:
+        """The draws of some rows."""
+        part = copy.copy(self)
+        part._worlds, part._keys = self._worlds[rows], self._keys[rows]
+        return part
 
     def uniform(self, name: str, size: int = 1, step: np.ndarray | int = 0) -> np.ndarray:
         """Float64 numbers in the open interval (0, 1), shape ``(n, size)``, for this name and (per world) step."""
@@ -131,7 +143,7 @@ def _name_keys(names: tuple[str, ...]) -> np.ndarray:
     return np.array([_name_key(name) for name in names], dtype=np.uint64)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _name_key(name: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
 

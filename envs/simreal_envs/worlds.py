@@ -87,6 +87,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._low, self._high = self.single_observation_space.low, self.single_observation_space.high
         self._everyone = np.arange(num_worlds)
         self._episodes = np.full(num_worlds, -1)
+        self._draws = Draws(self.seed, self._everyone, self._episodes)
         self._steps = np.zeros(num_worlds, dtype=np.int64)
         self._delay = ActionDelay(num_worlds, self.schema.action_size, self.task.substeps, self.task.robot.timestep)
         self._noise_level = np.zeros(num_worlds)
@@ -122,6 +123,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         if seed is not None:
             self.seed = _checked_seed(seed)
             self._episodes[:] = -1
+            self._draws = Draws(self.seed, self._everyone, self._episodes)
         self._begin(ids)
         self._ended[ids] = False
         self._observation[ids] = self._observe(ids)
@@ -130,7 +132,8 @@ class Worlds(gymnasium.vector.VectorEnv):
     def _begin(self, ids: np.ndarray) -> None:
         """Draw and apply parameters, put the worlds into their initial state."""
         self._episodes[ids] += 1
-        draws = Draws(self.seed, ids, self._episodes[ids])
+        self._draws.begin(ids, self._episodes[ids])
+        draws = self._draws.take(ids)
         values = draw_all(self.varied, draws, self.domain.variation.width(self.progress))
         physics = {}
         for varied, value in zip(self.varied, values, strict=True):
@@ -169,7 +172,7 @@ class Worlds(gymnasium.vector.VectorEnv):
             raise UserError(
                 f"actions must be finite numbers; those of world {int(np.argmin(np.isfinite(actions).all(axis=1)))} are not"
             )
-        self._delay.push(np.clip(actions, -1.0, 1.0))
+        self._delay.push(np.minimum(np.maximum(actions, -1.0), 1.0))
         for action, substeps in self._delay.in_effect():
             self.engine.step(self.task.control(action), substeps)
         self._steps += 1
@@ -188,12 +191,8 @@ class Worlds(gymnasium.vector.VectorEnv):
             self.diverged += int((broken & ~again).sum())
             observation[broken] = self._observation[broken]
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and self._ended.any():
-            for array in (
-                reward,
-                terminated,
-                truncated,
-                done,
-            ):  # this step was the reset; its action counted for nothing
+            # This step was the reset; its action counted for nothing.
+            for array in (reward, terminated, truncated, done):
                 array[self._ended] = 0
             self._begin(resumed := np.flatnonzero(self._ended))
             observation[resumed] = self._observe(resumed)
@@ -256,10 +255,11 @@ class Worlds(gymnasium.vector.VectorEnv):
     def _observe(self, ids: np.ndarray, state: State | None = None) -> np.ndarray:
         observation = self.task.observe(state if state is not None else self._state().take(ids))
         if self._noisy:
-            level = self._noise_level[ids]
-            draws = Draws(self.seed, ids, self._episodes[ids])
+            level, draws = self._noise_level[ids], self._draws.take(ids)
             observation = observation + sensor_noise(draws, level, self.schema.noise, self._steps[ids])
-        return observation.astype(np.float32).clip(self._low, self._high)
+        observation = observation.astype(np.float32)
+        np.maximum(observation, self._low, out=observation)  # two ufuncs cost a third of np.clip on small arrays
+        return np.minimum(observation, self._high, out=observation)
 
     def read(self, parameter: str) -> np.ndarray:
         """The value of a parameter in force in each world, SI, shape ``(N,)``, as the engine reports it."""
@@ -300,6 +300,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         """Continue from a snapshot of the same domain and number of worlds."""
         for name, value in snapshot["worlds"].items():
             setattr(self, name, np.copy(value) if isinstance(value, np.ndarray) else value)
+        self._draws = Draws(self.seed, self._everyone, self._episodes)
         self._delay.restore(snapshot["delay"])
         self.engine.restore(snapshot["engine"])
 

@@ -8,8 +8,8 @@ from simreal_envs.errors import UserError
 from simreal_envs.parameters import Draws
 from simreal_envs.robots.a1 import STANCE_HEIGHT
 from simreal_envs.tasks import TASKS, CartpoleSwingup, check_task
-from simreal_envs.tasks.base import Episode, State
-from simreal_envs.tasks.quadruped import COMMAND, gravity_direction, to_body
+from simreal_envs.tasks.base import Episode, State, to_body
+from simreal_envs.tasks.quadruped import COMMAND
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 
@@ -150,7 +150,7 @@ def test_rotations_into_the_body_frame_are_mujocos():
         state.qpos[:, 3:7],
         state.qvel[:, :3],
         to_body(state.qpos[:, 3:7], state.qvel[:, :3]),
-        gravity_direction(state.qpos[:, 3:7]),
+        state.gravity_direction,
         strict=True,
     ):
         matrix = np.zeros(9)
@@ -166,7 +166,7 @@ def test_quadruped_observes_what_its_fields_say():
     stance = QUADRUPED.control(np.zeros((1, 12)))
     assert np.allclose(seen["linear_velocity"], to_body(state.qpos[:, 3:7], state.qvel[:, :3]))
     assert np.allclose(seen["angular_velocity"], state.qvel[:, 3:6])
-    assert np.allclose(seen["gravity_direction"], gravity_direction(state.qpos[:, 3:7]))
+    assert np.allclose(seen["gravity_direction"], state.gravity_direction)
     assert np.allclose(seen["velocity_command"], state.command)
     assert np.allclose(seen["joint_position"], state.qpos[:, 7:] - stance)
     assert np.allclose(seen["joint_velocity"], state.qvel[:, 6:])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import ClassVar, Protocol
 
 import mujoco
@@ -112,7 +112,7 @@ class Engine(Protocol):
         """Free what the engine holds (threads, processes, clients)."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
     spec = robot.spec()
     _decorate(spec)

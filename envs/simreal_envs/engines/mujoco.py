@@ -12,6 +12,7 @@ import numpy as np
 from mujoco.batch import Batch, SimulationError
 
 from simreal_envs.engines.base import Robot
+from simreal_envs.parameters import Parameter
 
 # mj_setConst recomputes what depends on masses (invweight0 scales contacts); the other fields are read as they are.
 _NEEDS_SET_CONST = {"mass"}
@@ -28,25 +29,23 @@ class MujocoEngine:
         self.model = robot.model(preset)
         self._batch = Batch(self.model, num_worlds, num_threads)
         self.qpos, self.qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
-        self._control, self._time = self._batch.bind("ctrl"), self._batch.bind("time")
+        self._control = self._batch.bind("ctrl")
         self._failed, self._none = np.zeros((2, num_worlds), dtype=bool)
         self._gains = np.tile([float(robot.kp), float(robot.kd)], (num_worlds, 1))  # of the drives, before the gear
         start = next(i for i in range(self._batch.nstate) if np.shares_memory(self._batch.state[:, i], self.qpos))
-        self._motion = self._batch.state[
-            :, start : start + self.model.nq + self.model.nv
-        ]  # qpos and qvel lie side by side
+        # qpos and qvel lie side by side
+        self._motion = self._batch.state[:, start : start + self.model.nq + self.model.nv]
         self._warnings = self._batch.warning[:, _DIVERGENCE, 1]
         self._parameters = {p.name: p for p in robot.parameters}
-        bodies = {
-            p.name: [self.model.body(b).id for b in p.elements]
-            for p in robot.parameters
-            if p.quantity in ("mass", "friction")
-        }
-        joints = {p.name: p.elements for p in robot.parameters if p.quantity in ("damping", "frictionloss")}
-        self._bodies = {name: np.array(ids) for name, ids in bodies.items()}
-        self._dofs = {
-            name: np.array([self.model.jnt_dofadr[self.model.joint(j).id] for j in js]) for name, js in joints.items()
-        }
+        self._elements = {p.name: self._indices(p) for p in robot.parameters}
+
+    def _indices(self, parameter: Parameter) -> np.ndarray:
+        """Bodies of a mass, geoms of a friction, degrees of freedom of a damping or dry friction."""
+        kind = "joint" if parameter.quantity in ("damping", "frictionloss") else "body"
+        ids = [getattr(self.model, kind)(name).id for name in parameter.elements]
+        if parameter.quantity == "friction":
+            return np.flatnonzero(np.isin(self.model.geom_bodyid, ids))
+        return np.array(ids, dtype=int) if kind == "body" else self.model.jnt_dofadr[ids]
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -59,19 +58,19 @@ class MujocoEngine:
             self._batch.set_const(ids)
 
     def _apply_mass(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
-        bodies, rows = self._bodies[name], ids[:, None]
+        bodies, rows = self._elements[name], ids[:, None]
         self._batch.expand("body_mass")[rows, bodies] = value
         scale = value / self.model.body_mass[bodies]
         self._batch.expand("body_inertia")[rows, bodies] = self.model.body_inertia[bodies] * scale[:, :, None]
 
     def _apply_friction(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
-        self._batch.expand("geom_friction")[ids[:, None], self._geoms(name), 0] = value
+        self._batch.expand("geom_friction")[ids[:, None], self._elements[name], 0] = value
 
     def _apply_damping(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
-        self._batch.expand("dof_damping")[ids[:, None], self._dofs[name]] = value
+        self._batch.expand("dof_damping")[ids[:, None], self._elements[name]] = value
 
     def _apply_frictionloss(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
-        self._batch.expand("dof_frictionloss")[ids[:, None], self._dofs[name]] = value
+        self._batch.expand("dof_frictionloss")[ids[:, None], self._elements[name]] = value
 
     def _apply_gravity(self, ids: np.ndarray, value: np.ndarray, name: str) -> None:
         self._batch.expand("opt.gravity")[ids, 2] = -value[:, 0]
@@ -109,17 +108,14 @@ class MujocoEngine:
     def _gear(self, ids: np.ndarray) -> np.ndarray:
         return self._batch.expand("actuator_gear")[ids, :, 0]
 
-    def _geoms(self, name: str) -> np.ndarray:
-        return np.flatnonzero(np.isin(self.model.geom_bodyid, self._bodies[name]))
-
     def read(self, parameter: str) -> np.ndarray:
         quantity = self._parameters[parameter].quantity
         if quantity == "mass":
-            return self._field("body_mass")[:, self._bodies[parameter][0]].copy()
+            return self._field("body_mass")[:, self._elements[parameter][0]].copy()
         if quantity == "friction":
-            return self._field("geom_friction")[:, self._geoms(parameter)[0], 0].copy()
+            return self._field("geom_friction")[:, self._elements[parameter][0], 0].copy()
         if quantity in ("damping", "frictionloss"):
-            return self._field(f"dof_{quantity}")[:, self._dofs[parameter][0]].copy()
+            return self._field(f"dof_{quantity}")[:, self._elements[parameter][0]].copy()
         if quantity == "gravity":
             return -self._batch.expand("opt.gravity")[:, 2]
         gear = self._field("actuator_gear")[:, 0, 0]

@@ -49,7 +49,7 @@ def actuator_parameters(unit: str, limit: float, kp: float = 0.0, kd: float = 0.
     """Strength, sign and limit of the drives, and the gains of position drives."""
     drives = (
         Parameter("actuator/strength", "1", 1.0, 0.05, 3.0, "share of the commanded force that the drives deliver", "strength"),
-        Parameter("actuator/sign", "1", 1.0, -1.0, 1.0, "direction of the drives; -1 is wired the wrong way round", "sign", choices=(-1.0, 1.0)),
+        Parameter("actuator/sign", "1", 1.0, -1.0, 1.0, "direction of the drives; -1 is reversed", "sign", choices=(-1.0, 1.0)),
         Parameter("actuator/torque_limit", unit, limit, 0.02 * limit, 5 * limit, "largest force or torque of a drive", "torque_limit"),
     )  # fmt: skip
     if not kp:

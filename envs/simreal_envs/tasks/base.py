@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -46,6 +47,17 @@ class State:
     action: np.ndarray
     previous_action: np.ndarray
     command: np.ndarray
+
+    @cached_property
+    def base_velocity(self) -> np.ndarray:
+        """Linear velocity of a floating base in its own frame, m/s, ``(n, 3)``."""
+        return to_body(self.qpos[:, 3:7], self.qvel[:, :3])
+
+    @cached_property
+    def gravity_direction(self) -> np.ndarray:
+        """The unit vector that points down, in the frame of a floating base, ``(n, 3)``; (0, 0, -1) when level."""
+        w, x, y, z = self.qpos[:, 3:7].T
+        return np.stack([-2 * (x * z - w * y), -2 * (y * z + w * x), -1 + 2 * (x * x + y * y)], axis=1)
 
     def take(self, ids: np.ndarray) -> State:
         """The rows of some worlds."""
@@ -122,6 +134,14 @@ class Task(ABC):
     @abstractmethod
     def success(self, episode: Episode) -> np.ndarray:
         """Whether each finished episode met the goal, bool ``(n,)``."""
+
+
+def to_body(quat: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """World vectors ``(n, 3)`` in the frame of unit quaternions ``(n, 4)``, (w, x, y, z)."""
+    (w, x, y, z), (a, b, c) = quat.T, vector.T
+    # vector + w t + t x axis with t = 2 vector x axis; written out because np.cross costs three times as much.
+    p, q, r = 2 * (b * z - c * y), 2 * (c * x - a * z), 2 * (a * y - b * x)
+    return np.stack([a + w * p + (q * z - r * y), b + w * q + (r * x - p * z), c + w * r + (p * y - q * x)], axis=1)
 
 
 def check_task(task: Task) -> None:

@@ -56,9 +56,9 @@ class Quadruped(Task):
     def observe(self, state: State) -> np.ndarray:
         return np.concatenate(
             [
-                to_body(state.qpos[:, 3:7], state.qvel[:, :3]),
+                state.base_velocity,
                 state.qvel[:, 3:6],
-                gravity_direction(state.qpos[:, 3:7]),
+                state.gravity_direction,
                 state.command,
                 state.qpos[:, 7:] - STANCE,
                 state.qvel[:, 6:],
@@ -68,8 +68,8 @@ class Quadruped(Task):
         )
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
-        velocity = to_body(state.qpos[:, 3:7], state.qvel[:, :3])
-        gravity = gravity_direction(state.qpos[:, 3:7])
+        velocity = state.base_velocity
+        gravity = state.gravity_direction
         miss = (velocity[:, 0] - state.command[:, 0]) ** 2 + velocity[:, 1] ** 2
         tracking = np.exp(-miss / 0.1)
         return {
@@ -86,23 +86,10 @@ class Quadruped(Task):
         }
 
     def terminated(self, state: State) -> np.ndarray:
-        return (state.qpos[:, 2] < 0.16) | (gravity_direction(state.qpos[:, 3:7])[:, 2] > -0.5)
+        return (state.qpos[:, 2] < 0.16) | (state.gravity_direction[:, 2] > -0.5)
 
     def on_goal(self, state: State) -> np.ndarray:
-        return np.abs(to_body(state.qpos[:, 3:7], state.qvel[:, :3])[:, 0] - state.command[:, 0]) < 0.2
+        return np.abs(state.base_velocity[:, 0] - state.command[:, 0]) < 0.2
 
     def success(self, episode: Episode) -> np.ndarray:
         return ~episode.terminated & (episode.goal_share >= 0.7)
-
-
-def to_body(quat: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """World vectors ``(n, 3)`` in the frame of unit quaternions ``(n, 4)``, (w, x, y, z)."""
-    w, axis = quat[:, :1], quat[:, 1:]
-    twice = 2 * np.cross(vector, axis)
-    return vector + w * twice + np.cross(twice, axis)
-
-
-def gravity_direction(quat: np.ndarray) -> np.ndarray:
-    """The unit vector that points down, in the body frame, shape ``(n, 3)``; (0, 0, -1) when level."""
-    w, x, y, z = quat.T
-    return np.stack([-2 * (x * z - w * y), -2 * (y * z + w * x), -1 + 2 * (x * x + y * y)], axis=1)
