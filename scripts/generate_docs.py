@@ -106,7 +106,8 @@ def config() -> str:
     """Every key of a config: default, allowed values, meaning."""
     parts = []
     for title, path in SECTIONS.items():
-        model = model_at(path)
+        if (model := model_at(path)) is None:
+            raise LookupError(f"simreal.config has no model at {title}")
         rows = [
             (f"`{name}`", _default(field), _allowed(field), field.description or "")
             for name, field in model.model_fields.items()

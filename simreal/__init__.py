@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import simreal_envs  # noqa: F401 - registers the Gymnasium ids
+import simreal_envs
 
 __version__ = "0.1.0"
 

@@ -93,4 +93,4 @@ KINDS = {"tasks": tasks, "parameters": parameters, "strategies": strategies, "co
 
 def listing(kind: str) -> list[dict[str, Any]]:
     """The rows of one kind. Raises a UserError for an unknown one."""
-    return KINDS[require_known(kind, KINDS, "kind", "simreal list")]()
+    return KINDS[require_known(kind, KINDS, "kind of thing to list")]()

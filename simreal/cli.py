@@ -58,12 +58,13 @@ def pretrain(
         seed: of weights, exploration and worlds.
     """
     from simreal.config import resolve
-    from simreal.experiment import check
+    from simreal.experiment import check, require_free
     from simreal.strategies import Scratch
 
     experiment, where = resolve(config, overrides)
     domains = check(experiment, where)
     name = _chosen(source, experiment.sources, "source")
+    require_free(out, "card.json", "a bundle")
     result = _train(experiment, None, domains["sources", name], Scratch(), experiment.sources[name].steps, seed)
     result.agent.save(out)
     _tell({"bundle": str(out), "source": name, "seed": seed, **_last(result)}, json)
@@ -82,9 +83,9 @@ def transfer(
         seed: of this arm.
     """
     from simreal.config import resolve
-    from simreal.experiment import check, write_text
+    from simreal.curve import write_curve
+    from simreal.experiment import check, require_free, write_text
     from simreal.strategies import STRATEGIES, make_strategy
-    from simreal.training import write_curve
     from simreal_agents.bundle import load
     from simreal_envs.errors import require_known
 
@@ -94,7 +95,9 @@ def transfer(
     require_known(strategy, {*experiment.strategies, *STRATEGIES}, "strategy", "--strategy")
     given = experiment.strategies.get(strategy)
     chosen = make_strategy(given.type, given.settings) if given else make_strategy(strategy)
-    result = _train(experiment, load(bundle), domains["targets", name], chosen, experiment.targets[name].steps, seed)
+    agent = load(bundle)
+    require_free(out, "curve.csv", "the folder of an arm")
+    result = _train(experiment, agent, domains["targets", name], chosen, experiment.targets[name].steps, seed)
     out.mkdir(parents=True, exist_ok=True)
     write_curve(result.curve, out / "curve.csv")
     write_text(out / "evidence.json", jsonlib.dumps(result.evidence, indent=1, sort_keys=True) + "\n")
@@ -221,7 +224,9 @@ def main() -> None:
     except UserError as error:
         _exit(2, str(error))
     except KeyboardInterrupt:
-        _exit(130, "interrupted; the same command continues where it stopped")
+        _exit(
+            130, "interrupted" + ("; the same command continues where it stopped" if sys.argv[1:2] == ["run"] else "")
+        )
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
@@ -234,8 +239,9 @@ def main() -> None:
         _exit(1, str(error))
 
 
-def _exit(status: int, sentence: str) -> None:
-    print(f"simreal: {sentence}", file=sys.stderr)
+def _exit(status: int, sentences: str) -> None:
+    for sentence in sentences.splitlines():
+        print(f"simreal: {sentence}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -249,6 +255,7 @@ def _train(experiment: Any, agent: Any, domain: Any, strategy: Any, steps: int, 
     learning = Learning(
         settings.hidden, settings.activation, settings.num_worlds, settings.hyperparameters.model_dump()
     )
+    target, schedule = Target(domain, learning, seed), Schedule(steps, **experiment.evaluation.model_dump())
     progress, name = progress_to(), f"{strategy.name} on {domain.task} ({domain.engine}) seed {seed}"
     progress.begin([Item(name, name, 1.0, 1.0, False)], 1)
     progress.start(name)
@@ -258,8 +265,7 @@ def _train(experiment: Any, agent: Any, domain: Any, strategy: Any, steps: int, 
         progress.tick()
 
     try:
-        schedule = Schedule(steps, **experiment.evaluation.model_dump())
-        result = train(agent, Target(domain, learning, seed), strategy, schedule, report=report)
+        result = train(agent, target, strategy, schedule, report=report)
         progress.finish(name, f"return {result.curve[-1].return_mean:.1f}")
         return result
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ def diagnose(
         settings: of `simreal.diagnostics.diagnose`: margin, confidence, min_seeds, threshold.
 
     Raises:
-        UserError: no runs, or runs in different domains.
+        UserError: no runs, runs of several strategies, domains or evaluation grids, or a control arm with a source.
     """
     everything = [*runs, *scratch]
     if not runs or not scratch:
@@ -36,10 +37,15 @@ def diagnose(
         )
     if len({run.domain for run in everything}) > 1:
         raise UserError("diagnose compares runs in one target domain, but these were run in different ones")
+    if len({run.strategy for run in runs}) > 1:
+        raise UserError("diagnose judges one strategy at a time, but these are runs of several")
+    if any(run.strategy.needs_source for run in scratch):
+        raise UserError(f"scratch= must be runs of Scratch(), not of {scratch[0].strategy}")
+    if len({tuple(row.env_steps for row in run.curve) for run in everything}) > 1:
+        raise UserError("diagnose compares runs with the same steps and evaluation points, but these differ")
     if random_return is None:
-        evaluator = Evaluator(runs[0].domain, runs[0].curve[0].episodes)
-        random_return = float(evaluator.random().returns.mean())
-        evaluator.close()
+        with contextlib.closing(Evaluator(runs[0].domain, runs[0].curve[0].episodes)) as evaluator:
+            random_return = float(evaluator.random().returns.mean())
     arms = [_curves(runs), _curves(scratch)]
     best = max(float(arm.returns.mean(axis=0).max()) for arm in arms)
     return diagnose_curves(

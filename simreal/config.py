@@ -66,11 +66,11 @@ class _Config(BaseModel):
 class PPOHyperparameters(_Config):
     """What PPO may be told; the names are those of Stable-Baselines3."""
 
-    learning_rate: Float = Field(3e-4, gt=0, le=1, description="Step size of Adam.")
-    n_steps: Int = Field(32, ge=1, le=100_000, description="Steps of every world between two updates.")
-    batch_size: Int = Field(512, ge=2, le=1_000_000, description="Transitions per minibatch.")
+    learning_rate: Float = Field(7e-4, gt=0, le=1, description="Step size of Adam.")
+    n_steps: Int = Field(16, ge=1, le=100_000, description="Steps of every world between two updates.")
+    batch_size: Int = Field(256, ge=2, le=1_000_000, description="Transitions per minibatch.")
     n_epochs: Int = Field(10, ge=1, le=1000, description="Passes over the collected transitions per update.")
-    gamma: Float = Field(0.99, ge=0, le=1, description="Discount per control step.")
+    gamma: Float = Field(0.98, ge=0, le=1, description="Discount per control step.")
     gae_lambda: Float = Field(
         0.95, ge=0, le=1, description="Trade-off between bias (0) and variance (1) of advantages."
     )
@@ -78,7 +78,7 @@ class PPOHyperparameters(_Config):
     ent_coef: Float = Field(0.0, ge=0, le=10, description="Weight of the entropy bonus.")
     vf_coef: Float = Field(0.5, ge=0, le=100, description="Weight of the value loss.")
     max_grad_norm: Float = Field(0.5, gt=0, le=1e6, description="Longer gradients are shortened to this norm.")
-    target_kl: Float | None = Field(None, gt=0, description="Stop an update beyond this KL divergence (null: never).")
+    target_kl: Float | None = Field(0.03, gt=0, description="Stop an update beyond this KL divergence (null: never).")
     log_std_init: Float = Field(0.0, ge=-10, le=3, description="Logarithm of the initial action standard deviation.")
     normalize_advantage: StrictBool = Field(True, description="Whether advantages are standardized per minibatch.")
 

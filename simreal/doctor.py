@@ -5,7 +5,6 @@ Everything that could crash or print (engines, renderers, torch) is tried in a p
 
 import importlib.metadata
 import json
-import netrc
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from simreal.stages import cores
+from simreal.tracking.wandb_tracker import logged_in
 from simreal_envs.errors import UserError
 
 PYTHON = (3, 11)
@@ -71,7 +71,7 @@ def _safely(check: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
         return check()
     except UserError as error:
         return False, str(error)
-    except Exception as error:  # noqa: BLE001 - a doctor that crashes on a sick machine is of no use
+    except Exception as error:
         return False, f"could not be examined: {type(error).__name__}: {error}"
 
 
@@ -111,7 +111,7 @@ def _mujoco() -> tuple[bool, str]:
     found = _probe(
         "import mujoco, mujoco.batch as b; m = mujoco.MjModel.from_xml_string('<mujoco><worldbody/></mujoco>');"
         " b.Batch(m, 2, 1); print(mujoco.__version__)",
-        advice="pip install 'mujoco>=4'",
+        advice="pip install 'mujoco>=3.17,<5'",
     )
     return True, f"{found}, batched simulation works"
 
@@ -149,21 +149,9 @@ def _wandb() -> tuple[bool, str]:
     mode = os.environ.get("WANDB_MODE", "")
     if mode:
         return True, f"WANDB_MODE={mode} decides"
-    if _logged_in():
+    if logged_in():
         return True, "logged in; runs go online"
     return True, "not logged in; runs are kept offline on disk (wandb login, then wandb sync, to upload them)"
-
-
-def _logged_in() -> bool:
-    """Return whether wandb would find a key, without looking at it."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].split("/")[0]
-    file = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    try:
-        return host in netrc.netrc(file).hosts
-    except (OSError, netrc.NetrcParseError):
-        return False
 
 
 def _disk(folder: Path) -> tuple[bool, str]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from simreal_agents.bundle import Agent
+from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds, make
 
@@ -54,9 +55,14 @@ class Evaluator:
     Args:
         episodes: how many; each runs in a world of its own, with its own draw of the domain's variation.
         seed: of the episodes and of stochastic actions.
+
+    Raises:
+        UserError: less than one episode.
     """
 
     def __init__(self, domain: Domain, episodes: int, seed: int = EVALUATION_SEED):
+        if episodes < 1:
+            raise UserError(f"an evaluation needs at least 1 episode, not {episodes}")
         self.domain, self.episodes, self.seed = domain, episodes, seed
         self._worlds: Worlds = make(domain, episodes, seed)
         self._worlds.progress = 1.0  # a curriculum is judged at its full width

@@ -7,8 +7,12 @@ OUT/arms/SOURCE/STRATEGY/TARGET/seed-K/      one arm; the control arm has the so
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +21,12 @@ from typing import Any
 from simreal import config as configs
 from simreal.config import CONTROL_ARM, Experiment
 from simreal.progress import Progress, progress_to
-from simreal.stages import Stage, output_lock, run_stages, stage_key, versions
+from simreal.stages import CARD, Stage, is_done, output_lock, run_stages, stage_key, versions
+from simreal.tracking.base import TrackingError
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
+
+log = logging.getLogger(__name__)
 
 NO_SOURCE = "none"
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
@@ -86,25 +93,31 @@ def run(
 ) -> dict[str, Any]:
     """Run what is not done yet, and return the report, which is also written to `out` as JSON and HTML.
 
+    A tracking service that cannot be reached costs a warning, never results: the next run mirrors what is missing.
+
     Raises:
-        UserError: a mistake in the config, or `out` belongs to another run.
+        UserError: a mistake in the config, or `out` belongs to another run or holds something else.
         StageError: some stages failed.
     """
     from simreal.results import write_report
+    from simreal.tracking.wandb_tracker import resolve_mode
 
     domains = check(experiment, where)
+    resolve_mode(experiment.tracking.wandb)  # a missing login shows now, not after the last arm
+    require_free(out, MANIFEST, "the folder of an experiment")
     with output_lock(out):
-        write_text(out / CONFIG, configs.dump(experiment))
         start_manifest(out, command)
-        run_stages(
-            plan(experiment, domains, out),
-            out=out,
-            workers=experiment.workers,
-            progress=progress or progress_to(),
-            locked=True,
-        )
+        write_text(out / CONFIG, configs.dump(experiment))
+        stages = plan(experiment, domains, out, versions())
+        with _timed(out, stages):
+            run_stages(
+                stages, out=out, workers=experiment.workers, progress=progress or progress_to(), locked=True
+            )  # fmt: skip
         report = write_report(out)
-        mirror(experiment, out, report)
+        try:
+            mirror(experiment, out, report)
+        except TrackingError as error:
+            log.warning("simreal: warning: %s; the same command mirrors what is missing", error)
     return report
 
 
@@ -112,15 +125,22 @@ def mirror(experiment: Experiment, out: Path, report: dict[str, Any]) -> None:
     """Copy the ledgers and the verdicts to Weights & Biases, as the config says."""
     from simreal.tracking.wandb_tracker import mirror_experiment
 
-    mirror_experiment(out, report, project=experiment.tracking.project, mode=experiment.tracking.wandb)
+    mirror_experiment(
+        out,
+        report,
+        project=experiment.tracking.project,
+        entity=experiment.tracking.entity,
+        mode=experiment.tracking.wandb,
+    )
 
 
 # ---- the stages ------------------------------------------------------------------------------------------------------
 
 
-def plan(experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Path) -> list[Stage]:
-    """All stages of an experiment. A stage's key covers everything that its result depends on."""
-    built = versions()
+def plan(
+    experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Path, built: dict[str, str]
+) -> list[Stage]:
+    """All stages of an experiment. A stage's key covers everything that its result depends on, `built` with it."""
     learning = experiment.agent.model_dump(mode="json")
     evaluation = experiment.evaluation.model_dump(mode="json")
     stages: dict[str, Stage] = {}
@@ -160,10 +180,12 @@ def plan(experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Pa
             "domain": domain.to_dict(), "learning": learning, "steps": steps, "evaluation": evaluation, "seed": arm.seed,
             "strategy": strategy.type, "settings": strategy.settings,
         }  # fmt: skip
-        kwargs, needs, inputs = dict(data), (), {}
+        # The references come first, so that `diagnose` can judge the first arms while others still run.
+        kwargs, needs, inputs = dict(data), (f"references/targets/{arm.target}",), {}
         if arm.source != NO_SOURCE:
             agent = Path("agents") / arm.source / f"seed-{arm.seed}"
-            needs, inputs = (str(agent),), {"agent": stages[str(agent)].key}
+            needs = (*needs, f"references/sources/{arm.source}", str(agent))
+            inputs = {"agent": stages[str(agent)].key}
             kwargs |= {"agent": str(out / agent), "source": domains["sources", arm.source].to_dict()}
         weight = _cost(domain, 0 if strategy.type == "zero_shot" else steps, **evaluation)
         title = (
@@ -171,6 +193,26 @@ def plan(experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Pa
         )
         add("arm", arm.path, data, inputs, needs, kwargs=kwargs, weight=weight, title=title)
     return list(stages.values())
+
+
+def finished_stages(experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Path) -> set[str]:
+    """Names of the stages whose results in `out` are those of this very config, with whatever versions they were made.
+
+    What an earlier config left in the folder does not count.
+    """
+
+    @functools.cache
+    def keys(built: tuple[tuple[str, str], ...]) -> dict[str, str]:
+        return {stage.name: stage.key for stage in plan(experiment, domains, out, dict(built))}
+
+    found = set()
+    for name in keys(()):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            card = json.loads((out / name / CARD).read_text(encoding="utf-8"))
+            complete = all((out / name / file).is_file() for file in card["files"])
+            if complete and card["key"] == keys(tuple(sorted(card["versions"].items())))[name]:
+                found.add(name)
+    return found
 
 
 def _cost(domain: Domain, steps: int, points: int, episodes: int) -> float:
@@ -189,7 +231,8 @@ def stage_reference(*, folder: Path, report: Report, domain: dict[str, Any], epi
     """Measure what uniformly random actions earn in a domain."""
     from simreal.evaluation import Evaluator
 
-    evaluation = Evaluator(Domain.from_dict(domain), episodes).random().to_dict()
+    with contextlib.closing(Evaluator(Domain.from_dict(domain), episodes)) as evaluator:
+        evaluation = evaluator.random().to_dict()
     write_text(folder / "random.json", json.dumps(evaluation, indent=1) + "\n")
     return f"return {evaluation['return_mean']:.1f}"
 
@@ -213,10 +256,11 @@ def stage_arm(
 
 
 def _train(folder, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle) -> str:
+    from simreal.curve import write_curve
     from simreal.learner import Learning, Target
     from simreal.strategies import make_strategy
     from simreal.tracking.ledger import Ledger
-    from simreal.training import Schedule, train, write_curve
+    from simreal.training import Schedule, train
     from simreal_agents.bundle import load, save
 
     learned = Learning(
@@ -248,16 +292,53 @@ def _train(folder, report, agent, domain, learning, strategy, settings, steps, e
 
 
 def start_manifest(out: Path, command: str) -> None:
-    """Record versions, machine, git state and command of the first start; later runs add their own start."""
+    """Record versions, machine, git state, command and time. Running the same again only adds to `starts`."""
     from simreal.manifest import manifest
 
-    path = out / MANIFEST
+    now, before = manifest(command), read_manifest(out)
+    same = all(before.get(key) == value for key, value in now.items() if key != "started")
+    started = before["started"] if same else now["started"]
+    starts = [*before.get("starts", []), now["started"]]
+    _write_manifest(out, {**now, "started": started, "wall_s": before.get("wall_s", 0.0), "starts": starts})
+
+
+def read_manifest(out: Path) -> dict[str, Any]:
+    """The manifest of an experiment's folder; empty where there is none."""
     try:
-        starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
-    except (OSError, ValueError, KeyError):
-        starts = []
-    data = manifest(command)
-    write_text(path, json.dumps({**data, "starts": [*starts, data["started"]]}, indent=1) + "\n")
+        return dict(json.loads((out / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _write_manifest(out: Path, data: dict[str, Any]) -> None:
+    write_text(out / MANIFEST, json.dumps(data, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def _timed(out: Path, stages: list[Stage]) -> Iterator[None]:
+    """Add the wall time of the block to the manifest, unless there was nothing left to do."""
+    nothing = all(map(is_done, stages))
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        if not nothing:
+            data = read_manifest(out)
+            _write_manifest(out, {**data, "wall_s": round(data.get("wall_s", 0.0) + time.monotonic() - began, 1)})
+
+
+def require_free(out: Path, mark: str, what: str) -> None:
+    """Refuse an output folder before anything is computed for it.
+
+    Raises:
+        UserError: it cannot be written, or holds files but not `mark`, so that writing there would mix with, or
+            replace, something else.
+    """
+    place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise UserError(f"cannot write to the output folder {out}: {place} is not a folder that you may write to")
+    if place == out and not (out / mark).exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise UserError(f"the output folder {out} is neither empty nor {what}; give another --out")
 
 
 def write_text(path: Path, text: str) -> None:

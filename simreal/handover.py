@@ -19,14 +19,16 @@ def at_handover(agent: Agent, trace: Trace, gamma: float) -> dict[str, Any]:
     Returns ``critic_explained_variance`` and ``critic_bias`` (mean of value minus discounted return-to-go, in units of
     the task's reward), ``action_saturation`` (share of mean actions at their bounds), ``policy_std``,
     and ``normalizer_shift`` (per field, how far the target's mean lies from the source's, in source standard deviations).
+    The explained variance is left out where all returns are equal: there is nothing to explain.
     """
     states = trace.observations[trace.alive]
     returns = returns_to_go(agent, trace, gamma)[trace.alive]
     values = agent.value(states)
-    spread = max(float(returns.std()), 1e-8)
+    spread = float(returns.var())
     mean, std = agent.distribution(states)
+    explained = {"critic_explained_variance": float(1 - np.var(returns - values) / spread)} if spread > 1e-12 else {}
     return {
-        "critic_explained_variance": float(1 - np.var(returns - values) / spread**2),
+        **explained,
         "critic_bias": float((values - returns).mean() / agent.reward_scale),
         "action_saturation": float((np.abs(mean) >= SATURATION).mean()),
         "policy_std": float(np.mean(std)),

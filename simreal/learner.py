@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
-from simreal_agents.ppo import PPO
+from simreal.config import PPOHyperparameters
+from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds, make
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.ppo import PPO
 
 
 @dataclass(frozen=True)
@@ -19,17 +25,13 @@ class Learning:
         hidden: units of each hidden layer; the first is the encoder, the others are the trunk.
         activation: ``"tanh"`` or ``"elu"``.
         num_worlds: worlds that are stepped together.
-        hyperparameters: keyword arguments of SB3's PPO, and ``log_std_init``.
+        hyperparameters: keyword arguments of SB3's PPO, and ``log_std_init``; the defaults are a config's.
     """
 
     hidden: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
     num_worlds: int = 64
-    hyperparameters: Mapping[str, Any] = field(
-        default_factory=lambda: {
-            "learning_rate": 1e-3, "n_steps": 16, "batch_size": 256, "n_epochs": 8, "gamma": 0.98, "log_std_init": -0.5,
-        }
-    )  # fmt: skip
+    hyperparameters: Mapping[str, Any] = field(default_factory=lambda: PPOHyperparameters().model_dump())
 
     @property
     def network(self) -> dict[str, Any]:
@@ -53,12 +55,26 @@ class Target:
     learning: Learning
     seed: int
 
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or not 0 <= self.seed < 2**31:
+            raise UserError(f"a seed must be a whole number from 0 to {2**31 - 1}, not {self.seed!r}")
+
     def worlds(self) -> Worlds:
         """The training worlds of this arm."""
         return make(self.domain, self.learning.num_worlds, self.seed)
 
-    def learner(self, network: Mapping[str, Any] | None = None) -> PPO:
-        """A learner with fresh weights; `network` replaces the settings' own, to fit an agent that moves in."""
+    def learner(self, agent: Agent | None = None, modules: Sequence[str] = ("encoder", "trunk", "heads")) -> PPO:
+        """A learner with fresh weights, or with the network of `agent` and its weights in `modules`.
+
+        The agent's normalizer and reward scale come along; the optimizer is fresh.
+        """
+        # A config is checked, and a report written, without torch.
+        from simreal_agents.bundle import load_into
+        from simreal_agents.ppo import PPO
+
         settings = {k: v for k, v in self.learning.hyperparameters.items() if k != "log_std_init"}
-        kwargs = dict(network or self.learning.network)
-        return PPO("MlpPolicy", self.worlds(), seed=self.seed, policy_kwargs=kwargs, **settings)
+        network = dict(agent.policy.network if agent else self.learning.network)
+        learner = PPO("MlpPolicy", self.worlds(), seed=self.seed, policy_kwargs=network, **settings)
+        if agent:
+            load_into(learner, agent, modules)
+        return learner

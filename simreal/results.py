@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from simreal.config import CONTROL_ARM, Experiment, dump
+from simreal.curve import Row, read_curve
 from simreal.diagnostics import Curves, diagnose, summarize
-from simreal.experiment import MANIFEST, NO_SOURCE, Arm, arms, check, load_experiment, write_text
-from simreal.training import Row, read_curve
+from simreal.experiment import NO_SOURCE, Arm, arms, check, finished_stages, load_experiment, read_manifest, write_text
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Distribution, Domain, Scale
+
+log = logging.getLogger(__name__)
 
 Finished = dict[
     tuple[str, str, str], dict[int, tuple[tuple[Row, ...], dict[str, Any]]]
@@ -34,22 +37,29 @@ def write_report(out: Path) -> dict[str, Any]:
 
 
 def build_report(out: Path) -> dict[str, Any]:
-    """Metrics and verdicts of all arms that are finished, as report.json's dict.
+    """Metrics and verdicts of all arms that are finished, as report.json's dict; a warning says how many are not.
 
     Raises:
-        UserError: `out` holds no experiment, or a target has no finished control arm.
+        UserError: `out` holds no experiment, or no finished arm with a finished control arm.
     """
     experiment = load_experiment(out)
     domains = check(experiment)
-    finished = _finished(experiment, out)
-    if not any(strategy != CONTROL_ARM for _, strategy, _ in finished):
-        raise UserError(f"{out} has no finished arm to compare; finish it with `simreal run`")
+    finished = _finished(experiment, domains, out)
+    judged = [key for key in finished if key[1] != CONTROL_ARM and _control(key[2]) in finished]
+    if not judged:
+        raise UserError(
+            f"{out} has no finished arm with a finished control arm to compare with; finish it with `simreal run`"
+        )
+    missing = sum(1 for _ in arms(experiment)) - sum(map(len, finished.values()))
+    if missing:
+        log.warning("simreal: warning: %d arms of %s are not finished; `simreal run` continues them", missing, out)
     scales = {name: _scale(name, finished, out) for name in experiment.targets if _control(name) in finished}
     source_scales = {name: _source_scale(name, experiment, out) for name in experiment.sources}
+    manifest = read_manifest(out)
     return {
         "format": 1,
         "experiment": experiment.name,
-        "arms": [_judge(key, finished, experiment, scales, source_scales) for key in finished if key[1] != CONTROL_ARM],
+        "arms": [_judge(key, finished, experiment, scales, source_scales) for key in judged],
         "scratch": {name: _summary(finished[_control(name)], experiment, scale) for name, scale in scales.items()},
         "normalization": scales,
         "budget": {
@@ -65,16 +75,17 @@ def build_report(out: Path) -> dict[str, Any]:
         },
         "targets": {name: _domain(domains["targets", name], spec) for name, spec in experiment.targets.items()},
         "settings": _settings(experiment),
-        "reproduce": {"command": _manifest(out).get("command", ""), "config": dump(experiment)},
-        "manifest": _manifest(out),
+        "reproduce": {"command": manifest.get("command", ""), "config": dump(experiment)},
+        "manifest": {key: value for key, value in manifest.items() if key not in ("command", "starts")},
     }
 
 
-def _finished(experiment: Experiment, out: Path) -> Finished:
+def _finished(experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Path) -> Finished:
     found: Finished = {}
+    done = finished_stages(experiment, domains, out)
     for arm in arms(experiment):
         folder = out / arm.path
-        if (folder / "stage.json").is_file():
+        if str(arm.path) in done:
             evidence = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
             found.setdefault(_key(arm), {})[arm.seed] = (read_curve(folder / "curve.csv"), evidence)
     return found
@@ -129,10 +140,6 @@ def _judge(
     source_scales: Mapping[str, dict[str, float] | None],
 ) -> dict[str, Any]:
     source, strategy, target = key
-    if target not in scales:
-        raise UserError(
-            f"the target {target!r} has no finished control arm to compare with; finish it with `simreal run`"
-        )
     scale, seeds = scales[target], finished[key]
     evidence = [one for _, one in seeds.values()]
     extra: dict[str, Any] = {}
@@ -219,10 +226,3 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
         "activation": agent.activation,
         "num_worlds": agent.num_worlds,
     }
-
-
-def _manifest(out: Path) -> dict[str, Any]:
-    try:
-        return json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3.common.logger import configure
 
+from simreal.curve import Row
 from simreal.evaluation import Evaluator
 from simreal.handover import at_handover, policy_kl
 from simreal.learner import Learning, Target
@@ -35,7 +33,8 @@ class Schedule:
 
     Attributes:
         steps: environment steps in the domain, rounded up to whole rollouts.
-        points: evaluations, the one before any update included; at least 2.
+        points: evaluations, the one before any update included; at least 2. There are fewer where the agent collects
+            less often than that: an evaluation is always between two rollouts.
         episodes: episodes per evaluation, each for the deterministic and for the stochastic policy.
     """
 
@@ -47,20 +46,10 @@ class Schedule:
         if self.steps < 1 or self.points < 2 or self.episodes < 1:
             raise UserError(f"steps and episodes must be at least 1 and points at least 2, not {self}")
 
-
-@dataclass(frozen=True)
-class Row:
-    """One evaluation: a line of curve.csv. Unmarked columns are of the deterministic policy."""
-
-    env_steps: int
-    return_mean: float
-    return_std: float
-    episodes: int
-    success_rate: float
-    wall_s: float
-    stochastic_return_mean: float
-    stochastic_return_std: float
-    stochastic_success_rate: float
+    def grid(self, rollout: int) -> list[int]:
+        """Environment steps of every evaluation, from 0, for a learner that collects `rollout` steps at a time."""
+        gaps = (self.points - 1) * rollout
+        return sorted({-(-i * self.steps // gaps) * rollout for i in range(self.points)})
 
 
 @dataclass(frozen=True)
@@ -159,6 +148,7 @@ class _Arm:
         self.learner: PPO = strategy.begin(agent, target)
         self.learner.set_logger(configure(None, []))
         self.learner.progress_hooks.append(self._before_rollout)
+        self.grid = schedule.grid(self.learner.n_steps * self.learner.n_envs)
         self.rows: list[Row] = []
         self.evidence: dict[str, Any] = {}
         self.started = time.perf_counter()
@@ -186,8 +176,7 @@ class _Arm:
 
     def _before_rollout(self, learner: PPO, progress: float) -> None:
         self.strategy.on_progress(learner, progress)
-        due = len(self.rows) * self.schedule.steps / (self.schedule.points - 1)
-        if learner.num_timesteps >= due and 0 < learner.num_timesteps < self.schedule.steps:
+        if learner.num_timesteps in self.grid[1:-1]:
             self._evaluate()
         else:
             self.report(progress, self._words())
@@ -216,9 +205,7 @@ class _Arm:
 
     def _repeat(self) -> None:
         """An agent that does not learn has the same return at every point of the grid that the other arms are on."""
-        rollout = self.learner.n_steps * self.learner.n_envs
-        for i in range(1, self.schedule.points):
-            steps = -(-(i * self.schedule.steps) // ((self.schedule.points - 1) * rollout)) * rollout
+        for steps in self.grid[1:]:
             row = Row(**{**asdict(self.rows[0]), "env_steps": steps})
             self.rows.append(row)
             self.tracker.log(
@@ -246,27 +233,6 @@ class _Arm:
 
     def _words(self) -> str:
         return f"return {self.rows[-1].return_mean:.1f}" if self.rows else ""
-
-
-def write_curve(curve: tuple[Row, ...], path: Path) -> None:
-    """Write curve.csv; floats in full precision."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(Row.__dataclass_fields__))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in curve)
-    os.replace(temporary, path)
-
-
-def read_curve(path: Path) -> tuple[Row, ...]:
-    """Read curve.csv. Raises a UserError for a missing or damaged file."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        integers = ("env_steps", "episodes")
-        return tuple(Row(**{k: int(v) if k in integers else float(v) for k, v in row.items()}) for row in rows)
-    except (OSError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not a readable curve.csv: {error}") from None
 
 
 def _flat(evidence: dict[str, Any]) -> dict[str, float]:

@@ -124,7 +124,7 @@ def _answer(run: str, kwargs: Mapping[str, Any], report: Callable[[float, str], 
         return "done", time.perf_counter() - started, says or ""
     except UserError as error:
         return "wrong", str(error)
-    except BaseException as error:  # noqa: BLE001 - whatever a stage does, the worker lives on to say so
+    except BaseException as error:
         traceback.print_exc()
         return "failed", traceback.format_exception_only(error)[-1].strip()
     finally:

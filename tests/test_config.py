@@ -38,7 +38,7 @@ def test_a_config_is_resolved_with_all_defaults():
     assert experiment.seeds == (0, 1, 2, 3, 4)
     assert experiment.agent.hidden == (64, 32)
     assert experiment.agent.hyperparameters.learning_rate == 1e-3
-    assert experiment.agent.hyperparameters.gamma == 0.99
+    assert experiment.agent.hyperparameters.gamma == 0.98
     source, heavy = experiment.sources["randomized"], experiment.targets["heavy"]
     assert (source.task, source.steps, source.curriculum.until) == ("cartpole_swingup", 200_000, 0.5)
     assert (heavy.task, heavy.engine, heavy.preset) == ("cartpole_swingup", "bullet", "matched")

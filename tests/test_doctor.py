@@ -38,7 +38,7 @@ def test_a_missing_package_and_a_full_disk_say_what_to_do(monkeypatch, tmp_path)
 
 
 def test_a_probe_that_fails_or_crashes_gives_its_last_word_and_the_advice():
-    with pytest.raises(UserError, match="^ModuleNotFoundError: No module named 'nowhere'; pip install nowhere$"):
+    with pytest.raises(UserError, match=r"^ModuleNotFoundError: No module named 'nowhere'; pip install nowhere$"):
         doctor._probe("import nowhere", advice="pip install nowhere")
     with pytest.raises(UserError, match="exit status -6"):
         doctor._probe("import os; os.abort()")

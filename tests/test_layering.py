@@ -32,7 +32,7 @@ ORDER = {
         {"evaluation"},
         {"stages"},
         {"worker", "config"},
-        {"diagnostics", "report", "tracking", "progress", "yaml_strict"},
+        {"diagnostics", "report", "tracking", "progress", "yaml_strict", "curve"},
     ],
     "simreal_agents": [
         {"bundle"},

@@ -185,7 +185,7 @@ class Curriculum:
 
     randomization: Randomization
     start: float = 0.0
-    until: float = 1.0
+    until: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1 or not 0 < self.until <= 1:

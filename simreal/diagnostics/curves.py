@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from simreal_envs.errors import UserError
 
 from simreal.diagnostics.statistics import FloatArray, Interval
+from simreal_envs.errors import UserError
 
 # Differences of normalized returns below this are rounding, not effects.
 ROUNDING = 1e-9

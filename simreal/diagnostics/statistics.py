@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
+
 from simreal_envs.errors import UserError, require_known
 
 FloatArray = NDArray[np.float64]

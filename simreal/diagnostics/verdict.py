@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from simreal_envs.errors import UserError
 
 from simreal.diagnostics import curves as per_seed
 from simreal.diagnostics.curves import ROUNDING, Curves, is_flat
@@ -20,6 +19,7 @@ from simreal.diagnostics.statistics import (
     mean_difference,
     probability_of_improvement,
 )
+from simreal_envs.errors import UserError
 
 METRICS = (
     "jumpstart",

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from simreal.learner import Target
-from simreal_agents.bundle import Agent
-from simreal_agents.ppo import PPO
 from simreal_envs.errors import UserError
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.ppo import PPO
 
 
 @dataclass(frozen=True)

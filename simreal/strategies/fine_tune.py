@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from simreal.learner import Target
 from simreal.strategies.base import Strategy, require_between
-from simreal_agents.bundle import Agent, load_into
-from simreal_agents.networks import MODULES
-from simreal_agents.ppo import PPO
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.ppo import PPO
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,6 @@ class FineTune(Strategy):
         require_between(self.lr_scale, 0.0, 10.0, "fine_tune: lr_scale")
 
     def begin(self, agent: Agent | None, target: Target) -> PPO:
-        learner = target.learner(agent.policy.network)
-        load_into(learner, agent)
-        learner.set_lr_scale(dict.fromkeys(MODULES, self.lr_scale))
+        learner = target.learner(agent)
+        learner.set_lr_scale(dict.fromkeys(("encoder", "trunk", "heads"), self.lr_scale))
         return learner

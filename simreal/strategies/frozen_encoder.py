@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from simreal.learner import Target
 from simreal.strategies.base import Strategy, require_between
-from simreal_agents.bundle import Agent, load_into
-from simreal_agents.ppo import PPO
+from simreal_envs.errors import UserError
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.ppo import PPO
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,11 @@ class FrozenEncoder(Strategy):
     def __post_init__(self) -> None:
         if self.thaw_at is not None:
             require_between(self.thaw_at, 0.0, 1.0, "frozen_encoder: thaw_at")
+        if not isinstance(self.new_heads, bool):
+            raise UserError(f"frozen_encoder: new_heads must be true or false, not {self.new_heads!r}")
 
     def begin(self, agent: Agent | None, target: Target) -> PPO:
-        learner = target.learner(agent.policy.network)
-        load_into(learner, agent, ["encoder", "trunk"] if self.new_heads else ["encoder", "trunk", "heads"])
+        learner = target.learner(agent, ["encoder", "trunk"] if self.new_heads else ["encoder", "trunk", "heads"])
         learner.freeze(["encoder"], normalizer="keep")
         return learner
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from simreal.learner import Target
 from simreal.strategies.base import Strategy
-from simreal_agents.bundle import Agent
-from simreal_agents.ppo import PPO
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.ppo import PPO
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from simreal.learner import Target
 from simreal.strategies.base import Strategy
-from simreal_agents.bundle import Agent, load_into
-from simreal_agents.ppo import PPO
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.ppo import PPO
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,4 @@ class ZeroShot(Strategy):
     trains = False
 
     def begin(self, agent: Agent | None, target: Target) -> PPO:
-        learner = target.learner(agent.policy.network)
-        load_into(learner, agent)
-        return learner
+        return target.learner(agent)

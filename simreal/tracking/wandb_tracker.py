@@ -78,6 +78,7 @@ class WandbTracker:
         mode: "auto", "offline", "online" or "disabled", see `resolve_mode`.
         run_id: identity of the run; the same id continues to mean the same run on the server. None draws one.
         job_type: second level of grouping ("arm", "verdicts").
+        entity: W&B user or team; None is the default of whoever is logged in.
 
     Raises:
         UserError: see `resolve_mode`.
@@ -96,6 +97,7 @@ class WandbTracker:
         run_id: str | None = None,
         tags: Sequence[str] = (),
         job_type: str | None = None,
+        entity: str | None = None,
     ) -> None:
         resolved = resolve_mode(mode)
         import wandb  # takes 0.9 s, so only when a run is really wanted
@@ -107,6 +109,7 @@ class WandbTracker:
         with _blamed(name), _environment("WANDB_SILENT", "true"):
             self._run = wandb.init(
                 project=project,
+                entity=entity,
                 name=name,
                 group=group,
                 config=dict(config or {}),
@@ -166,7 +169,12 @@ def mirror(ledger_path: str | os.PathLike[str], **run: Any) -> None:
 
 
 def mirror_experiment(
-    out_dir: str | os.PathLike[str], report: Mapping[str, Any], *, project: str = "simreal", mode: str = "auto"
+    out_dir: str | os.PathLike[str],
+    report: Mapping[str, Any],
+    *,
+    project: str = "simreal",
+    mode: str = "auto",
+    entity: str | None = None,
 ) -> int:
     """Mirror a finished experiment: one run per arm and seed, grouped by experiment, and one run "verdicts".
 
@@ -176,7 +184,7 @@ def mirror_experiment(
     Args:
         out_dir: the experiment's folder (config.yaml, arms/).
         report: the dict of report.json.
-        project: W&B project.
+        project, entity: W&B project, and its user or team.
         mode: see `resolve_mode`; "disabled" does nothing.
 
     Returns:
@@ -190,7 +198,7 @@ def mirror_experiment(
     out, group = Path(out_dir), str(report["experiment"])
     path = out / "config.yaml"
     config = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
-    where = {"project": project, "group": group, "directory": out, "mode": mode}
+    where = {"project": project, "entity": entity, "group": group, "directory": out, "mode": mode}
     written = 0
     for arm in _arms(report):
         ledger = (

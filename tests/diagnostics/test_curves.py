@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from simreal_envs.errors import UserError
 
 from simreal.diagnostics import Curves, Interval
 from simreal.diagnostics.curves import area, end_slope, final, forgetting, is_flat, normalize, start, time_to_threshold
+from simreal_envs.errors import UserError
 
 STEPS = [0, 10, 20, 40]
 

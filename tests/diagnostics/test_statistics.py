@@ -2,7 +2,6 @@ import time
 
 import numpy as np
 import pytest
-from simreal_envs.errors import UserError
 
 from simreal.diagnostics.statistics import (
     METHODS,
@@ -16,6 +15,7 @@ from simreal.diagnostics.statistics import (
     performance_profile,
     probability_of_improvement,
 )
+from simreal_envs.errors import UserError
 
 # Golden vectors: rows are runs, columns are tasks.
 A = np.array([[0.1, 0.9, 0.5], [0.3, 0.7, 0.6], [0.2, 1.1, 0.4], [0.4, 1.3, 0.9]])

@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from simreal_envs.errors import UserError
 
 from simreal.diagnostics import Curves, diagnose, summarize
+from simreal_envs.errors import UserError
 
 STEPS = np.linspace(0, 60_000, 9)
 SPREAD = np.array([-2, -1, 0, 1, 2]) / np.sqrt(2.5)  # mean 0, sample standard deviation 1

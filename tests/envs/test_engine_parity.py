@@ -150,7 +150,7 @@ def test_a_parameter_reads_back_and_changes_the_motion_alike(name, parameter):
         engine.close()
     if parameter.quantity == "friction":
         return  # in the air it does nothing; the sliding box shows what it does
-    tolerance, compared = ({"exact": 1e-6, "approximate": 0.06}[parameter.supported("bullet")], slice(None))
+    tolerance, compared = ({"exact": 1e-6, "approximate": 0.02}[parameter.supported("bullet")], slice(None))
     if name == "a1":
         compared = slice(7, 19)
     if (name, parameter.quantity) == ("a1", "gravity"):  # a falling robot shows gravity in its height only

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from simreal_envs.engines import bullet_memory
 from simreal_envs.engines.bullet_probe import measure_dissipation
 from simreal_envs.errors import Unsupported, UserError
 
@@ -138,8 +139,9 @@ class BulletClients:
         try:
             with quiet(), _urdf_file(blueprint.urdf) as path:
                 for _ in range(k):
-                    self._clients.append(self._connect())
-                    self._build(self._clients[-1], path)
+                    with bullet_memory.trimmed():
+                        self._clients.append(self._connect())
+                        self._build(self._clients[-1], path)
         except BaseException:
             self.close()
             raise
@@ -150,7 +152,7 @@ class BulletClients:
     # -- building -----------------------------------------------------------------------------------------------------
 
     def _connect(self) -> int:
-        client = self._pb.connect(self._pb.DIRECT)
+        client = bullet_memory.connect(self._pb)
         if client < 0:
             raise UserError(
                 f"pybullet gave no client for world {len(self._clients)}: "
@@ -466,9 +468,9 @@ class BulletClients:
         return np.reshape(np.asarray(image, dtype=np.uint8), (height, width, 4))[:, :, :3].copy()
 
     def close(self) -> None:
-        """Disconnect every client."""
+        """Empty every client and keep it for the next engine of this process."""
         while self._clients:
-            self._pb.disconnect(self._clients.pop())
+            bullet_memory.release(self._pb, self._clients.pop())
 
 
 def serve(

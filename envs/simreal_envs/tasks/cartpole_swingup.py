@@ -29,7 +29,7 @@ class CartpoleSwingup(Task):
         action=(Field("force", "1", ("slider",), -1.0, 1.0),),
         control_period=0.02,
     )
-    random_return = 0.0
+    random_return = -31.7
     reference_return = 200.0
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,33 @@
+"""One tiny experiment that is run once, as a user would, for all tests that look at what it leaves behind."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished experiment: the folder the user worked in, the experiment's own, and what the command printed."""
+
+    cwd: Path
+    out: Path
+    stdout: str
+    stderr: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return json.loads((self.out / "report.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Finished:
+    """The tiny experiment, run once with ``simreal run tiny.yaml --out out --json``. Look, do not touch."""
+    cwd = tmp_path_factory.mktemp("finished")
+    (cwd / "tiny.yaml").write_text(tiny.CONFIG)
+    done = tiny.cli("run", "tiny.yaml", "--out", "out", "--json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return Finished(cwd, cwd / "out", done.stdout, done.stderr)

@@ -1,0 +1,123 @@
+import pytest
+import tiny
+
+import simreal as sr
+from simreal.strategies import STRATEGIES, make_strategy
+from simreal.training import Schedule, train
+from simreal_envs.errors import UserError
+
+SCHEDULE = Schedule(256, points=2, episodes=1)
+STATISTICS = {f"encoder.normalizer.{name}" for name in ("mean", "var", "count")}
+
+
+@pytest.fixture(scope="module")
+def source():
+    """An agent that has seen and learned something, the observation and reward statistics included."""
+    return sr.pretrain(tiny.CARTPOLE, 128, seed=9, learning=tiny.LEARNING, points=2, episodes=1)
+
+
+def moved(source, strategy, seed=0):
+    """Names of the tensors that a run of the strategy changed."""
+    run = train(source, tiny.target(seed), strategy, SCHEDULE)
+    return tiny.changed(tiny.tensors(source), tiny.tensors(run.agent))
+
+
+def inside(names, module):
+    return {name for name in names if name.startswith(f"{module}.")}
+
+
+def test_zero_shot_changes_nothing_bit_for_bit(source):
+    assert moved(source, sr.ZeroShot()) == set()
+
+
+def test_fine_tune_starts_from_the_whole_agent_and_trains_all_of_it(source):
+    learner = sr.FineTune().begin(source, tiny.target())
+    assert tiny.changed(tiny.tensors(source), tiny.tensors(sr.Agent.of(learner))) == set()
+    learner.env.close()
+    assert moved(source, sr.FineTune()) == set(tiny.tensors(source))
+
+
+def test_frozen_encoder_keeps_encoder_and_statistics_bit_for_bit(source):
+    names = moved(source, sr.FrozenEncoder())
+    assert inside(names, "encoder") == set()
+    assert {"heads.actor.weight", "heads.critic.weight", "heads.log_std"} <= names
+
+
+def test_after_thaw_at_the_encoder_and_its_statistics_move(source):
+    names = moved(source, sr.FrozenEncoder(thaw_at=0.5))
+    assert inside(names, "encoder") == inside(tiny.tensors(source), "encoder")
+    assert {name.split(".")[1] for name in inside(names, "encoder")} == {"normalizer", "actor", "critic"}
+
+
+def test_thaw_at_is_a_share_of_the_budget(source):
+    assert inside(moved(source, sr.FrozenEncoder(thaw_at=1.0)), "encoder") == set()
+    learner = sr.FrozenEncoder(thaw_at=0.5).begin(source, tiny.target())
+    frozen = []
+    for progress in (0.0, 0.49, 0.5, 0.9):
+        sr.FrozenEncoder(thaw_at=0.5).on_progress(learner, progress)
+        frozen.append(learner.optimizer.group("encoder.actor")["frozen"])
+    learner.env.close()
+    assert frozen == [True, True, False, False]
+
+
+def test_new_heads_start_from_random_weights(source):
+    learner = sr.FrozenEncoder(new_heads=True).begin(source, tiny.target())
+    names = tiny.changed(tiny.tensors(source), tiny.tensors(sr.Agent.of(learner)))
+    learner.env.close()
+    assert {"heads.actor.weight", "heads.critic.weight"} <= names and names == inside(names, "heads")
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.25, 1.0])
+def test_lr_scale_reaches_every_group_and_survives_learning(source, scale):
+    learner = sr.FineTune(lr_scale=scale).begin(source, tiny.target())
+    learner.learn(2 * tiny.ROLLOUT)
+    learner.env.close()
+    rates = {group["name"]: group["lr"] for group in learner.optimizer.param_groups}
+    assert set(rates.values()) == {scale * learner.lr_schedule(1)}
+    assert {name.partition(".")[0] for name in rates} == {"encoder", "heads"}  # one hidden layer has no trunk
+
+
+def test_lr_scale_0_moves_statistics_only(source):
+    names = moved(source, sr.FineTune(lr_scale=0.0))
+    assert names == STATISTICS | inside(tiny.tensors(source), "reward_scaler")
+
+
+def test_scratch_ignores_the_source(source):
+    with_source, without = (train(agent, tiny.target(), sr.Scratch(), SCHEDULE) for agent in (source, None))
+    assert tiny.changed(tiny.tensors(with_source.agent), tiny.tensors(without.agent)) == set()
+    assert with_source.curve[0].return_mean == without.curve[0].return_mean
+    assert "policy_kl_end" not in with_source.evidence
+
+
+def test_the_agents_own_network_moves_in_whatever_the_settings_say(source):
+    wide = sr.Learning((16, 16), num_worlds=8, hyperparameters=tiny.LEARNING.hyperparameters)
+    for strategy in (sr.FineTune(), sr.FrozenEncoder(), sr.ZeroShot()):
+        learner = strategy.begin(source, type(tiny.target())(tiny.CARTPOLE, wide, 0))
+        learner.env.close()
+        assert learner.policy.network["hidden"] == [8]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("fine_tun", {}, "here: unknown strategy 'fine_tun'; did you mean 'fine_tune'?"),
+        ("fine_tune", {"lr_scal": 1}, "here: unknown setting 'lr_scal' of the strategy fine_tune; did you mean 'lr_scale'?"),
+        ("zero_shot", {"lr_scale": 1}, "here: unknown setting 'lr_scale' of the strategy zero_shot; valid: none"),
+        ("fine_tune", {"lr_scale": 11}, "here: fine_tune: lr_scale must be a number from 0 to 10, not 11"),
+        ("fine_tune", {"lr_scale": float("nan")}, "not nan"),
+        ("fine_tune", {"lr_scale": "1"}, "not '1'"),
+        ("fine_tune", {"lr_scale": True}, "not True"),
+        ("frozen_encoder", {"thaw_at": 2}, "frozen_encoder: thaw_at must be a number from 0 to 1, not 2"),
+        ("frozen_encoder", {"new_heads": "no"}, "frozen_encoder: new_heads must be true or false, not 'no'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_one_sentence(name, settings, says):
+    with pytest.raises(UserError) as error:
+        make_strategy(name, settings, "here")
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_strategies_are_plain_data():
+    assert make_strategy("fine_tune", {"lr_scale": 0.5}) == sr.FineTune(0.5)
+    assert repr(sr.FrozenEncoder(thaw_at=0.5)) == "FrozenEncoder(thaw_at=0.5, new_heads=False)"
+    assert all(cls().name == name and cls.says for name, cls in STRATEGIES.items())

@@ -1,0 +1,243 @@
+import csv
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+from simreal import cli
+from simreal.catalogue import listing
+from simreal_envs.errors import UserError
+
+
+def one_sentence(stderr):
+    """The sentence of a refusal, which must be all that was printed."""
+    lines = stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("simreal: "), stderr
+    return lines[0]
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch, capsys):
+    """Types commands in an empty folder with a config, in this process; returns (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(tiny.CONFIG)
+
+    def types(*words):
+        monkeypatch.setattr(sys, "argv", ["simreal", *map(str, words)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        return status, *capsys.readouterr()
+
+    types.cwd = tmp_path
+    return types
+
+
+@pytest.fixture
+def agent(finished, tmp_path):
+    """A copy of a pretrained bundle."""
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    for name in ("card.json", "weights.safetensors"):
+        shutil.copy(finished.out / "agents/plain/seed-0" / name, folder)
+    return folder
+
+
+# ---- what the commands print and write ---------------------------------------------------------------------------------
+
+
+def test_json_is_one_object_on_stdout_and_progress_only_on_stderr(finished):
+    assert json.loads(finished.stdout) == finished.report
+    assert "[100 %] 10/10 stages" in finished.stderr
+    assert "stages" not in finished.stdout.replace('"stages"', "")
+
+
+def test_pretrain_transfer_and_evaluate_work_one_after_the_other(user):
+    status, out, err = user("pretrain", "tiny.yaml", "--out", "runs/agent", "--json")
+    assert status == 0, err
+    assert json.loads(out) | {"return": 0, "success_rate": 0} == {
+        "bundle": "runs/agent", "source": "plain", "seed": 0, "env_steps": 128, "return": 0, "success_rate": 0,
+    }  # fmt: skip
+    assert "fine" not in err and "plain" not in out.partition("source")[0]
+
+    status, out, err = user("transfer", "runs/agent", "tiny.yaml", "--strategy", "frozen_encoder", "--out", "runs/arm")
+    assert status == 0, err
+    assert "frozen_encoder" in out and "192" in out
+    rows = list(csv.DictReader((user.cwd / "runs/arm/curve.csv").open()))
+    assert [row["env_steps"] for row in rows] == ["0", "128", "192"]
+    assert json.loads((user.cwd / "runs/arm/evidence.json").read_text())["policy_std"] > 0
+
+    status, out, err = user("evaluate", "runs/arm/agent", "tiny.yaml", "--episodes", "4", "--json")
+    assert status == 0, err
+    result = json.loads(out)
+    assert result["domain"] == "light" and result["policy"] == "deterministic"
+    for score in ("return", "success_rate", "length"):
+        assert result[score]["low"] <= result[score]["value"] <= result[score]["high"]
+
+    status, out, err = user("evaluate", "runs/arm/agent", "tiny.yaml", "--episodes", "2", "--target", "plain")
+    assert status == 0 and "plain" in out and "[" in out
+    status, out, err = user("list", "agents", "--json")
+    assert {row["name"] for row in json.loads(out)} == {"runs/agent", "runs/arm/agent"}
+
+
+def test_equal_pretrain_commands_give_equal_bytes_and_replace_the_bundle(user):
+    folders = []
+    for _ in range(2):
+        assert user("pretrain", "tiny.yaml", "sources.plain.steps=64", "--out", "agent", "--seed", 3)[0] == 0
+        folders.append({path.name: path.read_bytes() for path in (user.cwd / "agent").iterdir()})
+    assert folders[0] == folders[1]
+
+
+def test_diagnose_and_report_read_a_finished_folder(user, finished):
+    shutil.copytree(finished.out, user.cwd / "out")
+    status, out, err = user("diagnose", "out", "--json")
+    assert (status, err) == (0, "") and json.loads(out) == finished.report
+    status, out, err = user("diagnose", "out")
+    assert status == 0 and "fine_tune" in out
+    (user.cwd / "out/report.html").unlink()
+    status, out, err = user("report", "out")
+    assert (status, out.split()) == (0, ["out/report.html", "out/report.json"])
+    assert (user.cwd / "out/report.html").is_file()
+
+
+def test_lists_are_objects_with_name_and_says(user):
+    for kind in ("tasks", "parameters", "strategies", "configs", "agents"):
+        status, out, err = user("list", kind, "--json")
+        assert (status, err) == (0, "")
+        assert all(row["name"] and row["says"] for row in json.loads(out))
+    assert {"bounds", "unit", "support"} <= listing("parameters")[0].keys()
+    assert [row["name"] for row in listing("strategies")] == ["scratch", "zero_shot", "fine_tune", "frozen_encoder"]
+    assert "lr_scale 1.0" in user("list", "strategies")[1]
+    assert user("list", "agents")[1] == "no agents here\n"
+
+
+def test_without_an_account_nothing_asks_for_one_even_on_a_terminal(finished, tmp_path):
+    shutil.copytree(finished.out, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/wandb")
+    (tmp_path / "tiny.yaml").write_text(tiny.CONFIG)
+    terminal, end = pty.openpty()
+    try:
+        done = subprocess.run(
+            tiny.command("run", "tiny.yaml", "--out", "out"), cwd=tmp_path, env=tiny.environment(tmp_path), stdin=end,
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out/wandb").glob("offline-run-*"))) == 7
+    assert "wandb" not in done.stdout.lower() + done.stderr.lower()
+
+
+# ---- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "tiny.yaml", "seedz=1"], "unknown key 'seedz'; did you mean 'seeds'?"),
+        (["run", "tiny.yaml", "agent.hiden=[8]"], "unknown key 'hiden'; did you mean 'hidden'?"),
+        (["run", "tiny.yaml", "strategies={fine_tun: {}}"], "unknown strategy 'fine_tun'; did you mean 'fine_tune'?"),
+        (["run", "tiny.yaml", "targets.light.task=cartpole"], "unknown task 'cartpole'; did you mean 'cartpole_swingup'?"),
+        (["run", "tiny.yaml", "targets.light.engine=bulet"], "unknown engine 'bulet'; did you mean 'bullet'?"),
+        (["run", "tiny.yaml", "targets.light.variation={pole/mas: 1}"], "'pole/mas'; did you mean 'pole/mass'?"),
+        (["run", "tiny.yaml", "targets.light.variation={pole/mass: -1}"], "outside of its bounds 0.05 to 5"),
+        (["run", "tiny.yaml", "targets.light.variation={}", "targets.light.task=quadruped"], "source 'plain' and target"),
+        (["run", "tiny.yaml", "strategies={fine_tune: {lr_scal: 1}}"], "did you mean 'lr_scale'?"),
+        (["run", "tiny.yaml", "strategies={fine_tune: {lr_scale: -1}}"], "lr_scale must be a number from 0 to 10"),
+        (["run", "tiny.yaml", "strategies={frozen_encoder: {new_heads: 3}}"], "new_heads must be true or false"),
+        (["run", "tiny.yaml", "evaluation.points=1"], "evaluation.points"),
+        (["run", "tiny.yml"], "there is no config 'tiny.yml'; did you mean 'tiny.yaml'?"),
+        (["run", "tiny.yaml", "seeds"], "expected key=value"),
+        (["pretrain", "tiny.yaml", "--source", "plane"], "unknown source 'plane'; did you mean 'plain'?"),
+        (["pretrain", "tiny.yaml", "--seed", "-1"], "a seed must be a whole number from 0"),
+        (["transfer", "nowhere", "tiny.yaml", "--strategy", "fine_tune"], "there is no bundle at nowhere"),
+        (["transfer", "agent", "tiny.yaml", "--strategy", "fine_tun"], "did you mean 'fine_tune'?"),
+        (["transfer", "agent", "tiny.yaml", "--strategy", "scratch", "--target", "lite"], "did you mean 'light'?"),
+        (["transfer", "agent", "quadruped.yaml", "--strategy", "fine_tune"], "observation fields"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_and_nothing_is_written(user, agent, words, says):
+    (user.cwd / "quadruped.yaml").write_text("task: quadruped\nsources: {a: {}}\ntargets: {b: {}}\n")
+    status, out, err = user(*words, "--out", "out")
+    assert (status, out) == (2, "")
+    # That an agent does not fit shows when training starts, after the first line of progress.
+    assert says in one_sentence(err.removeprefix("[  0 %] 1 stages, 1 worker\n"))
+    assert not (user.cwd / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["evaluate", "nowhere", "tiny.yaml"], "there is no bundle at nowhere"),
+        (["evaluate", "agent", "tiny.yaml", "--episodes", "-3"], "--episodes must be at least 1, not -3"),
+        (["evaluate", "agent", "tiny.yaml", "--target", "ligth"], "did you mean 'light'?"),
+        (["evaluate", "agent", "tiny.yaml", "task=quadruped", "targets.light.variation={}"], "the agent"),
+        (["list", "taskz"], "unknown kind of thing to list 'taskz'; did you mean 'tasks'?"),
+        (["diagnose", "."], "is not the folder of an experiment"),
+        (["report", "nowhere"], "is not the folder of an experiment"),
+    ],
+)
+def test_a_question_about_something_wrong_is_answered_with_one_sentence(user, agent, words, says):
+    status, out, err = user(*words)
+    assert (status, out) == (2, "")
+    assert says in one_sentence(err)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "card.json"])
+def test_a_bundle_with_a_changed_byte_is_refused(user, agent, name):
+    data = bytearray((agent / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (agent / name).write_bytes(data)
+    for words in (["evaluate"], ["transfer", "--strategy", "zero_shot", "--out", "out"]):
+        status, out, err = user(words[0], "agent", "tiny.yaml", *words[1:])
+        assert (status, out) == (2, "")
+        assert "bundle agent" in one_sentence(err)
+    assert not (user.cwd / "out").exists()
+
+
+@pytest.mark.parametrize("words", [["pretrain", "tiny.yaml"], ["transfer", "agent", "tiny.yaml", "--strategy", "scratch"],
+                                   ["run", "tiny.yaml"]])  # fmt: skip
+def test_an_output_folder_with_something_else_in_it_is_left_alone(user, agent, words):
+    (user.cwd / "work").mkdir()
+    (user.cwd / "work/thesis.tex").write_text("years of work")
+    status, out, err = user(*words, "--out", "work")
+    assert (status, out) == (2, "")
+    assert "work is neither empty nor" in one_sentence(err)
+    assert [path.name for path in (user.cwd / "work").iterdir()] == ["thesis.tex"]
+
+
+def test_each_of_several_mistakes_gets_its_sentence(user):
+    status, out, err = user("run", "tiny.yaml", "task=cartpole", "--out", "out")
+    assert (status, out) == (2, "")
+    assert [line.split(": ")[2] for line in err.splitlines()] == ["sources.plain", "targets.light"]
+    assert all(one_sentence(line).endswith("valid: cartpole_swingup, quadruped") for line in err.splitlines())
+
+
+@pytest.mark.parametrize("words", [[], ["rum", "tiny.yaml"], ["run", "tiny.yaml", "--outt", "x"], ["list"],
+                                   ["transfer", "a", "tiny.yaml", "--out", "x"], ["evaluate", "a", "b", "--episodes", "x"]])  # fmt: skip
+def test_usage_errors_exit_with_2(user, words):
+    status, out, err = user(*words)
+    assert status == 2
+    assert "Traceback" not in out + err
+    assert sorted(path.name for path in user.cwd.iterdir()) == ["tiny.yaml"]
+
+
+def test_the_same_holds_in_a_real_process(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(tiny.CONFIG + "seedz: 3\n")
+    done = tiny.cli("run", "tiny.yaml", "--out", "out", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unknown key 'seedz'; did you mean 'seeds'?" in one_sentence(done.stderr)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_an_unknown_kind_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'strategies'"):
+        listing("strategy")

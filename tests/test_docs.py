@@ -1,0 +1,142 @@
+"""What the documentation shows is true: tables, code, links and command lines."""
+
+import ast
+import importlib.util
+import inspect
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from simreal import config
+from simreal.catalogue import KINDS
+from simreal.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+each_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+
+
+def blocks(*kinds):
+    """(page name:line, code) of every fenced block whose info string begins with one of these."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            if match[1].strip() in kinds:
+                found.append((f"{page.name}:{text.count(chr(10), 0, match.start()) + 2}", match[2]))
+    return found
+
+
+def shown(program):
+    """(page name, rest of the line) for every command line of this program in code, fenced or inline."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        fenced = [
+            line
+            for match in FENCE.finditer(text)
+            if not match[1].startswith("python")
+            for line in match[2].splitlines()
+        ]
+        inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+        for line in [*fenced, *inline]:
+            match = re.match(
+                rf"(?:\$ )?(?:\.venv/bin/)?(?:python3? )?{re.escape(program)}(?P<rest>[^#]*)", line.strip()
+            )
+            found += [(page.name, match["rest"].split())] if match else []
+    return found
+
+
+def slug(heading):
+    """The anchor that Markdown renderers make of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def test_generated_tables_are_up_to_date():
+    path = ROOT / "scripts/generate_docs.py"
+    spec = importlib.util.spec_from_file_location("generate_docs", path)
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    stale = [page.name for page in PAGES if generate.rendered(text := page.read_text(encoding="utf-8")) != text]
+    assert not stale, "run: python scripts/generate_docs.py"
+
+
+PYTHON = blocks("python", "python run")
+
+
+@pytest.mark.parametrize("code", [code for _, code in PYTHON], ids=[where for where, _ in PYTHON])
+def test_python_examples_compile(code):
+    ast.parse(code)
+
+
+RUN = blocks("python run")
+
+
+@pytest.mark.parametrize("code", [code for _, code in RUN], ids=[where for where, _ in RUN])
+def test_python_examples_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    exec(compile(code, "example", "exec"), {"__name__": "example"})
+
+
+def test_the_short_script_runs_and_stays_short(tmp_path, monkeypatch, capsys):
+    path = ROOT / "scripts/train_and_transfer.py"
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 40
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(path), "--quick"])
+    runpy.run_path(str(path), run_name="__main__")
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["frozen", "inconclusive"],
+        ["fine_tune", "inconclusive"],
+    ]
+
+
+@each_page
+def test_relative_links_lead_somewhere(page):
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name} links to {link}, which does not exist"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(slug, headings), f"{page.name} links to {link}, which has no such heading"
+
+
+def test_commands_that_are_shown_exist_with_the_options_that_are_shown():
+    lines = [(page, words) for page, words in shown("simreal ") if words and words[0].isalpha()]
+    assert {words[0] for _, words in lines} >= set(COMMANDS)  # every command is documented
+    for page, (command, *rest) in lines:
+        assert command in COMMANDS, f"{page}: simreal {command}"
+        options = set(inspect.signature(COMMANDS[command]).parameters)
+        for word in rest:
+            if option := re.match(r"\[?--([\w-]+)", word):
+                assert option[1] in options, f"{page}: simreal {command} --{option[1]}"
+            if word.startswith("configs/"):
+                assert (ROOT / word).is_file(), f"{page}: {word}"
+        if command == "list" and rest[0] != "KIND":
+            assert rest[0] in KINDS, f"{page}: simreal list {rest[0]}"
+
+
+def test_scripts_and_make_targets_that_are_shown_exist():
+    for page, words in shown("scripts/"):
+        assert (ROOT / "scripts" / words[0]).is_file(), f"{page}: scripts/{words[0]}"
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page, words in shown("make "):
+        assert words[0] in targets, f"{page}: make {words[0]}"
+
+
+YAML = [(where, code) for where, code in blocks("yaml") if re.search(r"^sources:", code, re.MULTILINE)]
+
+
+@pytest.mark.parametrize(("where", "code"), YAML, ids=[where for where, _ in YAML])
+def test_configs_that_are_shown_are_valid(where, code):
+    experiment, place = config.parse(code, where)
+    assert config.domains(experiment, place)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import tiny
+
+import simreal as sr
+from simreal.evaluation import Evaluator
+from simreal_agents.bundle import Agent
+from simreal_envs.errors import UserError
+from simreal_envs.tasks import TASKS
+
+RANDOMIZED = sr.Domain("cartpole_swingup", variation=sr.Randomization({"pole/mass": sr.Uniform(0.5, 1.5)}))
+
+
+def fresh(task="cartpole_swingup", seed=0):
+    return Agent.new(TASKS[task].schema, {"hidden": [8]}, seed)
+
+
+@pytest.fixture
+def evaluator():
+    one = Evaluator(RANDOMIZED, 4)
+    yield one
+    one.close()
+
+
+def test_the_same_agent_meets_the_same_episodes_every_time(evaluator):
+    agent = fresh()
+    first, _, again = evaluator(agent), evaluator(fresh(seed=1)), evaluator(agent)
+    assert np.array_equal(first.returns, again.returns)
+    assert np.array_equal(evaluator(agent, False).returns, evaluator(agent, False).returns)
+    assert np.array_equal(first.returns, sr.evaluate(agent, RANDOMIZED, episodes=4).returns)
+
+
+def test_another_seed_means_other_episodes():
+    agent = fresh()
+    one, other = (sr.evaluate(agent, RANDOMIZED, episodes=4, seed=seed).returns for seed in (1, 2))
+    assert not np.array_equal(one, other)
+
+
+def test_more_episodes_begin_with_the_same_ones():
+    few, many = (sr.evaluate(fresh(), RANDOMIZED, episodes=n).returns for n in (2, 4))
+    assert np.allclose(few, many[:2], rtol=1e-4)  # float32 rounds differently in other batch sizes
+
+
+def test_whole_episodes_are_counted(evaluator):
+    evaluation = evaluator(fresh())
+    assert evaluation.lengths.tolist() == [TASKS["cartpole_swingup"].episode_steps] * 4
+    assert evaluation.returns.shape == evaluation.success.shape == (4,)
+    assert evaluation.to_dict() == {
+        "return_mean": evaluation.returns.mean(),
+        "return_std": evaluation.returns.std(ddof=1),
+        "success_rate": evaluation.success.mean(),
+        "episodes": 4,
+    }
+
+
+def test_a_trace_adds_up_to_the_stochastic_evaluation(evaluator):
+    agent = fresh()
+    evaluation, trace = evaluator.trace(agent)
+    assert np.array_equal(evaluation.returns, evaluator(agent, deterministic=False).returns)
+    assert np.allclose((trace.rewards * trace.alive).sum(axis=0), evaluation.returns)
+    assert np.array_equal(trace.alive.sum(axis=0), evaluation.lengths)
+    assert trace.last_observations.shape == trace.observations.shape[1:]
+
+
+def test_the_last_observation_is_not_that_of_the_next_episode():
+    task = TASKS["quadruped"]
+    with_falls = Evaluator(sr.Domain("quadruped"), 3)
+    evaluation, trace = with_falls.trace(fresh("quadruped"))
+    with_falls.close()
+    fell = evaluation.lengths < task.episode_steps
+    assert fell.any(), "an untrained robot falls"
+    for world in np.flatnonzero(fell):
+        last = evaluation.lengths[world] - 1
+        assert trace.terminated[last, world] and trace.alive[last, world]
+        assert not trace.alive[last + 1 :, world].any()
+        following = trace.observations[last + 1, world] if last + 1 < len(trace.observations) else None
+        assert following is None or not np.array_equal(trace.last_observations[world], following)
+
+
+def test_an_agent_of_another_task_is_refused(evaluator):
+    with pytest.raises(UserError, match="the agent"):
+        evaluator(fresh("quadruped"))
+
+
+def test_an_evaluation_needs_an_episode():
+    with pytest.raises(UserError, match="at least 1 episode, not 0"):
+        sr.evaluate(fresh(), tiny.CARTPOLE, episodes=0)
+
+
+def test_a_random_policy_earns_the_same_every_time(evaluator):
+    assert np.array_equal(evaluator.random().returns, evaluator.random().returns)

@@ -1,0 +1,232 @@
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import tiny
+
+from simreal import config, experiment
+from simreal.experiment import Arm, arms, check, finished_stages, plan, require_free
+from simreal.progress import SilentProgress
+from simreal.stages import StageError, versions
+from simreal.tracking.base import TrackingError
+from simreal.tracking.wandb_tracker import mirror_experiment
+from simreal_envs.errors import UserError
+
+
+def parsed(*overrides):
+    return config.parse(tiny.CONFIG, "tiny.yaml", overrides)[0]
+
+
+def weights(out):
+    files = sorted(out.rglob("weights.safetensors"))
+    return {str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def without_circumstances(report):
+    """A report without what may differ between two runs: circumstances, and the command that names the folder."""
+    return {**report, "manifest": None, "reproduce": report["reproduce"]["config"]}
+
+
+@contextlib.contextmanager
+def running(cwd, *words):
+    """`simreal run tiny.yaml` in a group of its own; kills what is left of it."""
+    process = subprocess.Popen(
+        tiny.command("run", "tiny.yaml", *words), cwd=cwd, env=tiny.environment(cwd), text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def test_every_file_of_the_design_is_there(finished):
+    for name in ("config.yaml", "manifest.json", "report.json", "report.html"):
+        assert (finished.out / name).stat().st_size > 0
+    for seed in (0, 1):
+        for name in ("weights.safetensors", "card.json", "curve.csv", "metrics.jsonl"):
+            assert (finished.out / "agents/plain" / f"seed-{seed}" / name).is_file()
+        for arm in ("none/scratch", "plain/zero_shot", "plain/fine_tune"):
+            folder = finished.out / "arms" / arm / "light" / f"seed-{seed}"
+            names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+            files = {"curve.csv", "metrics.jsonl", "evidence.json", "stage.json", "agent/card.json"}
+            assert names == {*files, "agent/weights.safetensors"}
+    assert not [path for path in finished.out.rglob(".*") if path.name != ".lock"]
+
+
+def test_the_manifest_names_circumstances_but_neither_user_nor_host(finished):
+    manifest = json.loads((finished.out / "manifest.json").read_text())
+    assert manifest["command"] == "simreal run tiny.yaml --out out --json"
+    assert manifest["versions"]["simreal"] and manifest["machine"]["cores"] >= 1
+    assert manifest["wall_s"] > 0
+    assert os.uname().nodename not in json.dumps(manifest)
+
+
+def test_without_an_account_every_arm_gets_an_offline_wandb_run(finished):
+    runs = list((finished.out / "wandb").glob("offline-run-*"))
+    assert len(runs) == 6 + 1  # arms and verdicts
+    assert not (finished.cwd / "wandb").exists()
+
+
+def test_a_rerun_repeats_nothing_and_gives_the_same_bytes(finished):
+    def times():
+        kept = [*finished.out.glob("arms/**/*"), *finished.out.glob("agents/**/*"), *finished.out.glob("wandb/off*")]
+        return {path: path.stat().st_mtime_ns for path in kept}
+
+    before, report = times(), (finished.out / "report.json").read_bytes()
+    done = tiny.cli("run", "tiny.yaml", "--out", "out", "--json", cwd=finished.cwd)
+    assert done.returncode == 0, done.stderr
+    assert "10 of them done before" in done.stderr
+    assert times() == before
+    assert (finished.out / "report.json").read_bytes() == report
+    assert len(json.loads((finished.out / "manifest.json").read_text())["starts"]) == 2
+
+
+def test_after_kill_9_the_rerun_gives_the_bits_of_an_uninterrupted_run(finished, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(tiny.CONFIG)
+    with running(tmp_path, "workers=1", "--out", "elsewhere") as process:
+        wait_for(lambda: list(tmp_path.glob("elsewhere/agents/*/*/stage.json")))
+        os.kill(process.pid, signal.SIGKILL)
+    assert not list(tmp_path.glob("elsewhere/report.json"))
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("elsewhere/**/stage.json")}
+
+    done = tiny.cli("run", "tiny.yaml", "--out", "elsewhere", "--json", cwd=tmp_path, closed=True)
+
+    assert done.returncode == 0, done.stderr
+    assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
+    assert without_circumstances(json.loads(done.stdout)) == without_circumstances(finished.report)
+    assert weights(tmp_path / "elsewhere") == weights(finished.out)
+    assert not list(tmp_path.glob("elsewhere/**/.*.tmp-*"))
+
+
+def test_ctrl_c_ends_with_130_and_one_sentence(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(tiny.CONFIG)
+    with running(tmp_path, "sources.plain.steps=10000000", "workers=1", "--out", "out") as process:
+        wait_for(lambda: list(tmp_path.glob("out/agents/plain/.seed-*/metrics.jsonl")))
+        os.kill(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert [line for line in stderr.splitlines() if line.startswith("simreal: ")] == [
+        "simreal: interrupted; the same command continues where it stopped"
+    ]
+    assert "Traceback" not in stderr and stdout == ""
+    assert not list(tmp_path.glob("out/agents/**/seed-*"))
+
+
+def test_arms_of_an_earlier_config_do_not_count(finished):
+    same, other = parsed(), parsed("targets.light.steps=256")
+    assert len(finished_stages(same, check(same), finished.out)) == 10
+    done = finished_stages(other, check(other), finished.out)
+    assert done == {name for name in finished_stages(same, check(same), finished.out) if not name.startswith("arms/")}
+
+
+def test_an_arm_with_a_missing_file_does_not_count(finished, tmp_path):
+    shutil.copytree(finished.out, tmp_path / "out")
+    (tmp_path / "out/arms/plain/fine_tune/light/seed-1/curve.csv").unlink()
+    same = parsed()
+    lost = finished_stages(same, check(same), finished.out) - finished_stages(same, check(same), tmp_path / "out")
+    assert lost == {"arms/plain/fine_tune/light/seed-1"}
+
+
+def test_there_is_one_control_arm_however_many_sources(tmp_path):
+    two = parsed("sources={a: {steps: 64}, b: {steps: 64}}", "seeds=[3]")
+    assert [arm for arm in arms(two) if arm.strategy == "scratch"] == [Arm("none", "scratch", "light", 3)]
+    assert len(list(arms(two))) == 1 + 2 * 2
+
+
+def test_what_does_not_change_a_result_does_not_change_its_key(tmp_path):
+    def keys(*overrides):
+        one = parsed(*overrides)
+        return {stage.name: stage.key for stage in plan(one, check(one), tmp_path, versions())}
+
+    assert keys() == keys("workers=7", "name=other", "tracking.wandb=disabled", "verdict.margin=0.2")
+    assert keys().items() <= keys("seeds=3").items()
+    changed = keys("sources.plain.steps=64")
+    assert {name for name in changed if changed[name] == keys()[name]} == {
+        "references/sources/plain", "references/targets/light",
+        *(f"arms/none/scratch/light/seed-{seed}" for seed in (0, 1)),
+    }  # fmt: skip
+
+
+def test_wandb_that_refuses_costs_a_warning_and_no_results(finished, tmp_path):
+    shutil.copytree(finished.out, tmp_path / "out")
+    (tmp_path / "tiny.yaml").write_text(tiny.CONFIG)
+    shutil.rmtree(tmp_path / "out/wandb")
+    for name in ("report.json", "report.html"):
+        (tmp_path / "out" / name).unlink()
+    no_key = {"WANDB_API_KEY": "too short", "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    done = tiny.cli("run", "tiny.yaml", "tracking.wandb=online", "--out", "out", "--json", cwd=tmp_path, **no_key)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"simreal: warning: W&B run .* could not be written", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["arms"] == finished.report["arms"]
+    assert (tmp_path / "out/report.json").is_file() and (tmp_path / "out/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("problem", "raised"), [(TrackingError("the service is away"), None), (UserError("no such mode"), UserError)]
+)
+def test_only_trouble_with_the_service_is_forgiven(finished, tmp_path, monkeypatch, caplog, problem, raised):
+    def fails(*args):
+        raise problem
+
+    shutil.copytree(finished.out, tmp_path / "out")
+    monkeypatch.setattr(experiment, "mirror", fails)
+    with pytest.raises(raised) if raised else contextlib.nullcontext():
+        experiment.run(parsed("tracking.wandb=offline"), tmp_path / "out", progress=SilentProgress())
+    assert (str(problem) in caplog.text) == (raised is None)
+
+
+def test_online_without_a_key_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(UserError, match="needs an API key"):
+        experiment.run(parsed("tracking.wandb=online"), tmp_path / "out", progress=SilentProgress())
+    assert not (tmp_path / "out").exists()
+
+
+def test_disabled_wandb_leaves_no_trace(tmp_path, finished):
+    assert mirror_experiment(tmp_path, finished.report, mode="disabled") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="is neither empty nor the folder of an experiment; give another --out"):
+        experiment.run(parsed(), tmp_path, progress=SilentProgress())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(UserError, match=r"thesis\.tex is not a folder that you may write to"):
+        require_free(tmp_path / "thesis.tex" / "out", "card.json", "a bundle")
+    require_free(tmp_path / "new" / "out", "card.json", "a bundle")
+    require_free(tmp_path, "thesis.tex", "a thesis")
+
+
+def test_a_failing_stage_is_named_and_the_others_are_kept(tmp_path, monkeypatch):
+    from simreal import stages
+
+    def broken(one, domains, out, built):
+        kept = [stage for stage in plan(one, domains, out, built) if stage.name.startswith("references")]
+        bad = stages.Stage("arms/bad", out / "arms/bad", "0", "stage_functions:fail")
+        return [*kept, bad]
+
+    monkeypatch.setattr(experiment, "plan", broken)
+    with pytest.raises(StageError, match="1 stage failed"):
+        experiment.run(parsed("tracking.wandb=disabled", "workers=1"), tmp_path / "out", progress=SilentProgress())
+    assert (tmp_path / "out/references/targets/light/stage.json").is_file()
+    assert (tmp_path / "out/errors/arms/bad.txt").is_file()

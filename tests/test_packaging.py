@@ -1,0 +1,30 @@
+"""The pins that everything is tested with fit the ranges that the library promises."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_every_dependency_is_pinned_within_its_range():
+    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
+        requirement = Requirement(text)
+        pin = PINS.get(canonicalize_name(requirement.name))
+        assert pin, f"constraints.txt does not pin {requirement.name}"
+        assert requirement.specifier.contains(pin), f"{requirement} does not allow the pinned {pin}"
+
+
+def test_no_pin_names_a_local_build():
+    # A pin like 2.13.0+cpu can be installed only where somebody offers just that build.
+    assert all(re.fullmatch(r"[\w.]+", version) for version in PINS.values())
+
+
+def test_continuous_integration_calls_the_documented_test_command_and_nothing_else():
+    lines = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "python3 scripts/start.py test"]
