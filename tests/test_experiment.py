@@ -83,18 +83,31 @@ def test_without_an_account_every_arm_gets_an_offline_wandb_run(finished):
     assert not (finished.cwd / "wandb").exists()
 
 
-def test_a_rerun_repeats_nothing_and_gives_the_same_bytes(finished):
+def test_a_rerun_repeats_nothing_and_gives_the_same_report(finished):
     def times():
         kept = [*finished.out.glob("arms/**/*"), *finished.out.glob("agents/**/*"), *finished.out.glob("wandb/off*")]
         return {path: path.stat().st_mtime_ns for path in kept}
 
-    before, report = times(), (finished.out / "report.json").read_bytes()
+    before, report = times(), {**finished.report, "manifest": None}
     done = tiny.cli("run", "tiny.yaml", "--out", "out", "--json", cwd=finished.cwd)
     assert done.returncode == 0, done.stderr
     assert "10 of them done before" in done.stderr
     assert times() == before
-    assert (finished.out / "report.json").read_bytes() == report
+    assert {**finished.report, "manifest": None} == report
     assert len(json.loads((finished.out / "manifest.json").read_text())["starts"]) == 2
+
+
+def test_the_manifest_is_that_of_the_last_start_that_differed(tmp_path, monkeypatch):
+    def start(commit, started):
+        found = {"command": "simreal run x", "git": {"commit": commit}, "started": started}
+        monkeypatch.setattr("simreal.manifest.manifest", lambda command: found)
+        experiment.start_manifest(tmp_path, "simreal run x")
+        return experiment.read_manifest(tmp_path)
+
+    first = start("a", "Monday")
+    assert start("a", "Tuesday") == {**first, "starts": ["Monday", "Tuesday"]}  # so that the report stays as it is
+    last = start("b", "Wednesday")
+    assert (last["started"], last["starts"]) == ("Wednesday", ["Monday", "Tuesday", "Wednesday"])
 
 
 def test_after_kill_9_the_rerun_gives_the_bits_of_an_uninterrupted_run(finished, tmp_path):

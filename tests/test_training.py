@@ -7,7 +7,6 @@ import tiny
 import torch
 
 import simreal as sr
-from simreal.curve import Row, read_curve, write_curve
 from simreal.training import Schedule, train
 from simreal_envs.errors import UserError
 
@@ -122,22 +121,6 @@ def test_the_card_says_where_the_agent_comes_from(source):
     assert card["strategy"] == {"name": "fine_tune", "lr_scale": 0.5}
     assert (card["seed"], card["steps"], len(card["returns"])) == (3, 192, 3)
     assert "wall_s" not in card["returns"][0]
-
-
-def test_a_curve_survives_its_file(tmp_path):
-    rows = (Row(0, -1.5, 0.1, 2, 0.0, 1 / 3, -2.0, 0.0, 0.5), Row(64, 1e-17, 0.0, 2, 1.0, 2.0, 3.0, 4.0, 1.0))
-    write_curve(rows, tmp_path / "curve.csv")
-    assert read_curve(tmp_path / "curve.csv") == rows
-    assert [path.name for path in tmp_path.iterdir()] == ["curve.csv"]
-
-
-@pytest.mark.parametrize("text", ["", "env_steps,return_mean\n", "env_steps\n0\n", "x\n0,1\n"])
-def test_a_damaged_curve_is_a_user_error(tmp_path, text):
-    (tmp_path / "curve.csv").write_text(text)
-    with pytest.raises(UserError, match=r"curve\.csv is not a readable curve\.csv"):
-        read_curve(tmp_path / "curve.csv")
-    with pytest.raises(UserError, match="nowhere"):
-        read_curve(tmp_path / "nowhere.csv")
 
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"steps": 64, "points": 1}, {"steps": 64, "episodes": 0}])

@@ -8,44 +8,51 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simreal.report.words import SYMBOLS, compared, headline, interval, main_reason, outcomes
+from simreal.report.words import SYMBOLS, arm_name, compared, headline, interval, main_reason, number, outcomes, signed
 
 # Blue and orange are told apart by every common kind of colour blindness.
 STYLES = {"positive": "bold blue", "negative": "bold dark_orange3", "neutral": "default", "inconclusive": "dim"}
 
 
 def verdict_table(report: Mapping[str, Any]) -> Table:
-    """Return the verdicts of a report as a table that reads well from 100 columns up, the arms grouped by target.
+    """Return the verdicts of a report as a table that fits 80 columns, the arms grouped by target.
 
-    The area is the difference to scratch in normalized return, as "+0.31 [+0.22, +0.40]".
+    Area and jumpstart are differences to scratch in normalized return, as "+0.31 [+0.22, +0.40]"; the final return is the task's.
     """
     arms = compared(report)
-    several = len({arm["source"] for arm in arms}) > 1
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("target, strategy", no_wrap=True, max_width=30)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("area against scratch", no_wrap=True)
-    table.add_column("main reason", ratio=1, style="dim")
+    table.add_column("target, strategy", overflow="fold")
+    for column in ("verdict", "area against scratch"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("jumpstart", no_wrap=True, justify="right", style="dim")
+    table.add_column("final return", no_wrap=True, justify="right", style="dim")
     for position, arm in enumerate(arms):
         if position == 0 or arms[position - 1]["target"] != arm["target"]:
             table.add_row(Text(arm["target"], style="bold"))
         table.add_row(
-            Text(f"  {arm['strategy']}" + (f" from {arm['source']}" if several else "")),
+            Text(f"  {arm_name(arm, arms)}"),
             Text(f"{SYMBOLS[arm['verdict']]} {arm['verdict']}", style=STYLES[arm["verdict"]]),
             Text(interval(arm.get("area"))),
-            Text(main_reason(arm)),
+            Text(signed((arm.get("jumpstart") or {}).get("value"))),
+            Text(number((arm.get("final_return_raw") or {}).get("value"))),
             end_section=position + 1 < len(arms) and arms[position + 1]["target"] != arm["target"],
         )
     return table
 
 
 def print_verdicts(report: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the table and the sentence that sums it up; in colour only where `console` is a terminal."""
+    """Print the table, the main reason of every arm and the sentence that sums it up; in colour only on a terminal."""
     console = console or Console()
     console.print(verdict_table(report))
+    console.print()
+    arms = compared(report)
+    for arm in arms:
+        why = Text.assemble((f"{arm['target']}, {arm_name(arm, arms)}: ", "bold"), main_reason(arm))
+        console.print(why, style="dim")
     console.print()
     console.print(Text(headline(report), style="bold"))
     for outcome in outcomes(report):
         console.print(
             Text(f"  {SYMBOLS[outcome.verdict]} {outcome.target}: {outcome.says}", style=STYLES[outcome.verdict])
         )
+

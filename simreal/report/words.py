@@ -1,7 +1,7 @@
 """How the report says things: numbers, verdicts, and the sentence that answers "did transfer help?"."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 CONTROL = "scratch"
@@ -151,12 +151,18 @@ def outcomes(report: Mapping[str, Any]) -> list[Outcome]:
     return [_outcome(target, arms) for target, arms in by_target.items()]
 
 
+def arm_name(arm: Mapping[str, Any], arms: Iterable[Mapping[str, Any]]) -> str:
+    """Return the strategy of an arm, with its source where `arms` have several."""
+    several = len({each["source"] for each in arms}) > 1
+    return arm["strategy"] + (f" from {arm['source']}" if several else "")
+
+
 def _outcome(target: str, arms: Sequence[Mapping[str, Any]]) -> Outcome:
     found = {arm["verdict"] for arm in arms}
     verdict = next((v for v in ("positive", "negative", "neutral") if v in found), "inconclusive")
     best = max((arm for arm in arms if verdict != "positive" or arm["verdict"] == verdict), key=_area)
-    hurts = [arm["strategy"] for arm in arms if arm["verdict"] == "negative"]
-    size = f"{best['strategy']} at {interval(best.get('area'))}"
+    hurts = [arm_name(arm, arms) for arm in arms if arm["verdict"] == "negative"]
+    size = f"{arm_name(best, arms)} at {interval(best.get('area'))}"
     harm = f"{listing(hurts)} {'hurts' if len(hurts) == 1 else 'hurt'}"
     if verdict == "positive":
         says = f"best is {size}" + (f"; {harm}" if hurts else "")

@@ -22,7 +22,7 @@ def test_every_arm_has_its_verdict_interval_and_reason_within_100_columns(report
     for row, arm in zip(rows, report["arms"], strict=True):
         assert arm["strategy"] in row and arm["verdict"] in row
         assert "{value:+.2f} [{low:+.2f}, {high:+.2f}]".format(**arm["area"]) in row
-        assert arm["reasons"][0]["says"].split()[0] in row
+        assert f"{arm['target']}, {arm['strategy']}: " in text
     assert "▲ positive" in text and "▼ negative" in text and "■ neutral" in text and "? inconclusive" in text
 
 
