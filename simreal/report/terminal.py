@@ -55,4 +55,3 @@ def print_verdicts(report: Mapping[str, Any], console: Console | None = None) ->
         console.print(
             Text(f"  {SYMBOLS[outcome.verdict]} {outcome.target}: {outcome.says}", style=STYLES[outcome.verdict])
         )
-

@@ -18,6 +18,7 @@ import numpy as np
 
 LEAST = 1 << 20  # bytes; smaller pieces of memory are not worth a look
 RUN = 16  # pages; shorter runs of zeros stay
+WAITING = ("watch-parent",)  # threads that do nothing but wait for something outside of the process
 _MAPS = Path("/proc/self/maps")  # Linux only; elsewhere clients just keep their memory
 _idle: list[int] = []
 
@@ -32,8 +33,8 @@ def connect(pb: Any) -> int:
 @contextmanager
 def trimmed() -> Iterator[None]:
     """Give back the pages of zeros that a client fills while it is connected and built inside of this context."""
-    # With other threads about, one could write to a page between the look and the call.
-    alone = _MAPS.exists() and threading.active_count() == 1
+    # With other threads at work, one could write to a page between the look and the call.
+    alone = _MAPS.exists() and {thread.name for thread in threading.enumerate()} <= {"MainThread", *WAITING}
     before = list(_heaps()) if alone else []
     yield
     if alone:

@@ -36,6 +36,8 @@ class MujocoEngine:
         # qpos and qvel lie side by side
         self._motion = self._batch.state[:, start : start + self.model.nq + self.model.nv]
         self._warnings = self._batch.warning[:, _DIVERGENCE, 1]
+        self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self._start = self._batch.state[0].copy()
         self._parameters = {p.name: p for p in robot.parameters}
         self._elements = {p.name: self._indices(p) for p in robot.parameters}
 
@@ -89,6 +91,8 @@ class MujocoEngine:
         self._set_bias(ids)
 
     def _set_bias(self, ids: np.ndarray) -> None:
+        if self.robot.control != "position":
+            return
         # From the gains, never from the old bias: rounding would pile up over the episodes of a world.
         bias = self._batch.expand("actuator_biasprm")
         bias[ids, :, 1:3] = -self._gains[ids, None, :] / self._gear(ids)[:, :, None]
@@ -140,7 +144,7 @@ class MujocoEngine:
     # -- motion -------------------------------------------------------------------------------------------------------
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self._batch.state[ids] = self._start  # what Batch.reset writes, in a tenth of its time
         self.qpos[ids], self.qvel[ids] = qpos, qvel
         self._batch.warning[ids] = 0
         self._failed[ids] = False
