@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simreal.report.words import SYMBOLS, arm_name, compared, headline, interval, main_reason, number, outcomes, signed
+from simreal.report.words import SYMBOLS, arm_name, compared, headline, interval, main_reason, number, outcomes
 
 # Blue and orange are told apart by every common kind of colour blindness.
 STYLES = {"positive": "bold blue", "negative": "bold dark_orange3", "neutral": "default", "inconclusive": "dim"}
@@ -17,14 +17,13 @@ STYLES = {"positive": "bold blue", "negative": "bold dark_orange3", "neutral": "
 def verdict_table(report: Mapping[str, Any]) -> Table:
     """Return the verdicts of a report as a table that fits 80 columns, the arms grouped by target.
 
-    Area and jumpstart are differences to scratch in normalized return, as "+0.31 [+0.22, +0.40]"; the final return is the task's.
+    The area is the difference to scratch in normalized return, as "+0.31 [+0.22, +0.40]"; the final return is the task's own.
     """
     arms = compared(report)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("target, strategy", overflow="fold")
     for column in ("verdict", "area against scratch"):
         table.add_column(column, no_wrap=True)
-    table.add_column("jumpstart", no_wrap=True, justify="right", style="dim")
     table.add_column("final return", no_wrap=True, justify="right", style="dim")
     for position, arm in enumerate(arms):
         if position == 0 or arms[position - 1]["target"] != arm["target"]:
@@ -33,7 +32,6 @@ def verdict_table(report: Mapping[str, Any]) -> Table:
             Text(f"  {arm_name(arm, arms)}"),
             Text(f"{SYMBOLS[arm['verdict']]} {arm['verdict']}", style=STYLES[arm["verdict"]]),
             Text(interval(arm.get("area"))),
-            Text(signed((arm.get("jumpstart") or {}).get("value"))),
             Text(number((arm.get("final_return_raw") or {}).get("value"))),
             end_section=position + 1 < len(arms) and arms[position + 1]["target"] != arm["target"],
         )
