@@ -164,6 +164,8 @@ class _Arm:
         if self.source_agent is not None:
             self._measure_change(agent, source)
         worlds = self.learner.env.worlds
+        if worlds.diverged:
+            self.evidence["diverged_episodes"] = worlds.diverged
         self.tracker.summary({**asdict(self.rows[-1]), "diverged": worlds.diverged, **_flat(self.evidence)})
         return Run(
             agent, tuple(self.rows), self.evidence, self.target.domain, self.strategy, self.target.seed,
@@ -191,6 +193,8 @@ class _Arm:
             stochastic = evaluation.to_dict()
             self.states = trace.observations[trace.alive]
             self.evidence |= at_handover(agent, trace, self.learner.gamma)
+            if self.source_agent is not None:
+                self.evidence["policy_kl_start"] = policy_kl(agent, self.source_agent, self.states)
         row = Row(
             env_steps=steps,
             **deterministic,

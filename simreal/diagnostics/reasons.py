@@ -269,6 +269,17 @@ def _forgetting(verdict: "Verdict", facts: Facts) -> Reason | None:
     return Reason("forgetting", lost.value, says, min(lost.value, 1.0))
 
 
+def _diverged(verdict: "Verdict", facts: Facts) -> Reason | None:
+    episodes = facts.get("diverged_episodes")
+    if not episodes:
+        return None
+    says = (
+        f"The physics diverged in {episodes:g} episodes per seed, which were cut off and started anew: the world is "
+        "not trustworthy there; use a smaller timestep, lower gains or narrower parameter ranges."
+    )
+    return Reason("diverged_episodes", episodes, says, min(episodes, 5.0))
+
+
 def _seeds(number: int) -> str:
     return "1 seed" if number == 1 else f"{number} seeds"
 
@@ -286,4 +297,5 @@ RULES: tuple[Callable[["Verdict", Facts], Reason | None], ...] = (
     _policy_kl,
     _normalizer_shift,
     _forgetting,
+    _diverged,
 )

@@ -50,6 +50,7 @@ def render(report: Mapping[str, Any]) -> str:
     return environment.get_template("template.html.jinja").render(
         report=report,
         arms=words.compared(report),
+        several_sources=len({arm["source"] for arm in words.compared(report)}) > 1,
         headline=words.headline(report),
         outcomes=words.outcomes(report),
         symbols=words.SYMBOLS,

@@ -41,6 +41,7 @@ def test_an_inconclusive_verdict_asks_for_more_seeds():
         ({"action_saturation": 0.7}, "action_saturation", "70% of the actions"),
         ({"policy_std": 0.05}, "policy_std", "hardly explores"),
         ({"policy_kl_start": 0.01, "policy_kl_end": 4.0}, "policy_kl", "grew from 0.01 to 4"),
+        ({"diverged_episodes": 3}, "diverged_episodes", "diverged in 3 episodes"),
         ({"normalizer_shift": {"cart/x": 0.2, "pole/angle": 2.4}}, "normalizer_shift", "'pole/angle' moved by 2.4"),
     ],
 )
