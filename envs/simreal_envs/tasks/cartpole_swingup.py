@@ -30,7 +30,7 @@ class CartpoleSwingup(Task):
         control_period=0.02,
     )
     random_return = -31.7
-    reference_return = 200.0
+    reference_return = 192.1
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
         u = draws.uniform("task/initial_state", 4) - 0.5
