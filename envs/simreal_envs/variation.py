@@ -32,7 +32,7 @@ class Distribution(Protocol):
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Distribution):
     """Always `value`."""
 
     value: float
@@ -45,7 +45,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Distribution):
     """Uniform between `low` and `high`."""
 
     low: float
@@ -62,7 +62,7 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class LogUniform:
+class LogUniform(Distribution):
     """Uniform in the logarithm, between `low` and `high`, both positive."""
 
     low: float
@@ -81,7 +81,7 @@ class LogUniform:
 
 
 @dataclass(frozen=True)
-class Normal:
+class Normal(Distribution):
     """Normal with `mean` and `std`, cut off at 3 standard deviations so that its bounds are known."""
 
     mean: float
@@ -99,7 +99,7 @@ class Normal:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Distribution):
     """One of `options`, all equally likely."""
 
     options: tuple[float, ...]
@@ -118,7 +118,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Distribution):
     """Multiples of the nominal value: ``Scale(1.2)``, ``Scale(Uniform(0.8, 1.2))``."""
 
     of: Distribution

@@ -1,0 +1,1 @@
+"""What computes a world: MuJoCo and Bullet behind one protocol."""

@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Robot
+from simreal_envs.engines.base import Engine, Robot
 from simreal_envs.engines.bullet_worker import Blueprint, BulletClients, import_pybullet, serve, views
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.robots.urdf import is_floating, to_urdf
@@ -22,7 +23,7 @@ _LINK_DAMPING = {"matched": 0.0, "engine_default": 0.04}  # 1/s; Bullet damps ev
 _CLOSE_SECONDS = 5.0
 
 
-class BulletEngine:
+class BulletEngine(Engine):
     """See `Engine`. Results do not depend on `num_workers`, to the bit.
 
     Args:
@@ -147,7 +148,7 @@ def _friction(model: mujoco.MjModel, body: int) -> float:
     return float(values[0]) if len(values) else 0.0
 
 
-class _Team:
+class _Team(ABC):
     """Members that hold consecutive worlds each; calls reach one, some or all of them."""
 
     rows: list[slice]
@@ -169,11 +170,13 @@ class _Team:
                 calls.append((member, method, (ids[mine] - rows.start, *(own.values() if spread else (own,)))))
         self.call(calls)
 
+    @abstractmethod
     def call(self, calls: Sequence[tuple[int, str, tuple[Any, ...]]]) -> list[Any]:
-        raise NotImplementedError
+        """Carry out (member, method, arguments) calls, at once where members are processes; return their results."""
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Free the clients."""
 
 
 class _Here(_Team):

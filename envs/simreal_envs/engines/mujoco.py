@@ -11,14 +11,14 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
-from simreal_envs.engines.base import Robot
+from simreal_envs.engines.base import Engine, Robot
 from simreal_envs.parameters import Parameter
 
 # mj_setConst recomputes what depends on masses (invweight0 scales contacts); the other fields are read as they are.
 _NEEDS_SET_CONST = {"mass"}
 
 
-class MujocoEngine:
+class MujocoEngine(Engine):
     """See `Engine`. Results do not depend on `num_threads` (0: all cores)."""
 
     name: ClassVar[str] = "mujoco"

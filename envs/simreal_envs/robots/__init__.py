@@ -1,0 +1,1 @@
+"""One file per robot: its model and the facts about it."""
