@@ -142,7 +142,7 @@ def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
         model.geom_solref[:] = stiff
         model.jnt_solref[:] = stiff
         model.dof_solref[:] = stiff
-        # Joint friction as hard as Bullet's motor constraint: differences fall from 5-12 % of the effect to below 1 %.
+        # Joint friction as hard as Bullet's motor constraint: differences fall from 5-12 % of the effect to below 2 %.
         model.dof_solimp[:, :2] = 0.999
     return model
 

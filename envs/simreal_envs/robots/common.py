@@ -30,7 +30,7 @@ def joint_parameters(
     joints: tuple[str, ...],
 ) -> tuple[Parameter, Parameter]:
     """Viscous damping and dry friction of one joint or of each of several equal ones."""
-    # Bullet has no joint friction; a velocity motor held at zero with this force differs by up to 1 % of the effect.
+    # Bullet has no joint friction; a velocity motor held at zero with this force differs by less than 2 % of the effect.
     return (
         Parameter(f"{name}/damping", damping_unit, damping, 0.0, damping_high, f"viscous damping of the {name}", "damping", joints),
         Parameter(
