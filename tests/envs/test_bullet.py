@@ -14,6 +14,7 @@ pytest.importorskip("pybullet")
 
 from simreal_envs.engines.bullet import BulletEngine
 from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.robots.a1 import A1, STANCE, STANCE_HEIGHT
 from simreal_envs.robots.cartpole import CARTPOLE
 
@@ -63,11 +64,13 @@ def test_the_number_of_workers_changes_no_bit(make):
         engine = make(num_worlds=5, num_workers=num_workers)
         ids = np.array([1, 4])
         engine.apply(ids, {"trunk/mass": np.array([6.0, 7.0]), "actuator/strength": np.array([0.8, 1.2])})
+        engine.apply(ids, {"upper/com_z": np.array([-0.02, 0.03]), "joint/stiffness": np.array([4.0, 0.0])})
         place(engine)
+        engine.push(np.linspace(-20, 20, 15).reshape(5, 3))
         first = run(engine, 6)
         place(engine, [0, 3, 4])
         reads = np.stack(
-            [engine.read(name) for name in ("trunk/mass", "friction", "joint/damping", "actuator/strength")]
+            [engine.read(name) for name in ("trunk/mass", "upper/com_z", "joint/damping", "actuator/strength")]
         )
         results.append((first, run(engine, 6, seed=1), reads, engine.render(4, 16, 12), engine.snapshot()["qpos"]))
     for other in results[1:]:
@@ -251,11 +254,54 @@ def test_reading_does_not_disturb_the_motion(make, preset, height, tolerance):
         run(e, 4)
     shown = engine.qpos.copy()
     for parameter in A1.parameters:
-        engine.read(parameter.name)
+        if parameter.supported("bullet") != UNSUPPORTED:
+            engine.read(parameter.name)
     np.testing.assert_array_equal(engine.qpos, shown)
     np.testing.assert_allclose(
         run(engine, 6, seed=1)[:, :, :19], run(untouched, 6, seed=1)[:, :, :19], rtol=0, atol=tolerance
     )
+
+
+def test_a_centre_of_mass_that_moves_leaves_the_robot_where_it_is(make):
+    """Bullet has to load the robot again for it."""
+    engine, other = make(), make()
+    for e in (engine, other):
+        e.apply(np.arange(3), {"trunk/mass": np.full(3, 6.0), "joint/frictionloss": np.full(3, 0.3)})
+        place(e)
+        run(e, 4)
+    seen = engine.qpos.copy()
+    engine.apply(np.array([1]), {"trunk/com_x": np.array([0.06]), "trunk/inertia": np.array([1.5])})
+    np.testing.assert_array_equal(engine.qpos, seen)
+    engine.step(np.tile(STANCE, (3, 1)), 0)
+    np.testing.assert_allclose(engine.qpos, seen, atol=1e-12)
+    np.testing.assert_allclose(engine.read("trunk/com_x"), [0, 0.06, 0], atol=1e-15)
+    np.testing.assert_allclose(engine.read("trunk/mass"), [6.0] * 3)
+    moved, still = run(engine, 4, seed=1), run(other, 4, seed=1)
+    np.testing.assert_allclose(engine.read("joint/frictionloss"), [0.3] * 3, rtol=1e-6)
+    np.testing.assert_array_equal(moved[:, [0, 2]], still[:, [0, 2]])
+    assert np.abs(moved[:, 1] - still[:, 1]).max() > 1e-3
+
+
+def test_a_diverged_world_has_its_parameters_again_after_its_reset(make):
+    healthy, engine = make(), make()
+    values = {
+        "lower/com_z": 0.03,
+        "joint/stiffness": 3.0,
+        "joint/range": 0.7,
+        "slope": 0.1,
+        "timestep": 0.003,
+        "trunk/inertia": 2.0,
+    }
+    for e in (healthy, engine):
+        e.apply(np.array([1]), {name: np.array([value]) for name, value in values.items()})
+    engine.reset(np.array([1]), np.full((1, 19), np.nan), np.zeros((1, 18)))
+    for e in (healthy, engine):
+        place(e)
+    for name, value in values.items():
+        assert engine.read(name)[1] == pytest.approx(value, rel=1e-6), name
+    place(engine)
+    place(healthy)
+    np.testing.assert_array_equal(run(engine, 5), run(healthy, 5))
 
 
 # -- snapshots, pictures ----------------------------------------------------------------------------------------------
@@ -265,12 +311,17 @@ def test_reading_does_not_disturb_the_motion(make, preset, height, tolerance):
 def test_a_snapshot_continues_to_the_same_bits_also_in_another_engine(make, num_workers):
     engine, other = make(num_workers=num_workers), make()
     engine.apply(np.arange(3), {"trunk/mass": np.array([3.0, 5.0, 6.0]), "joint/frictionloss": np.full(3, 0.3)})
+    engine.apply(
+        np.array([1]), {"trunk/com_x": np.array([0.05]), "slope": np.array([0.1]), "timestep": np.array([0.003])}
+    )
     place(engine)
+    engine.push(np.array([[0.0, 0.0, 0.0], [5.0, 0.0, 0.0], [0.0, 8.0, 3.0]]))
     run(engine, 6)
     snapshot = engine.snapshot()
     assert all(isinstance(value, np.ndarray) for value in snapshot.values())
     expected = run(engine, 6, seed=1)
-    engine.apply(np.arange(3), {"trunk/mass": np.full(3, 4.0), "friction": np.full(3, 0.2)})
+    engine.apply(np.arange(3), {"trunk/mass": np.full(3, 4.0), "friction": np.full(3, 0.2), "trunk/com_x": np.zeros(3)})
+    engine.push(np.zeros((3, 3)))
     place(other)
     for e in (engine, other):
         e.restore(snapshot)

@@ -36,7 +36,7 @@ AWKWARD = """
 """
 AWKWARD_ROBOT = Robot(
     name="awkward", spec=lambda: mujoco.MjSpec.from_string(AWKWARD), joints=("elbow", "slide"), control="force",
-    torque_limit=5.0, timestep=0.002, parameters=(),
+    torque_limit=5.0, timestep=0.002, drives={"elbow": ("elbow",), "slide": ("slide",)},
 )  # fmt: skip
 
 
@@ -89,16 +89,64 @@ def test_an_awkward_robot_moves_alike_in_both_engines():
     [
         ('<body name="b"><joint name="j" type="ball"/><geom size="0.1"/></body>', "ball joint 'j'"),
         ('<body name="b"><joint name="j" armature="0.1"/><geom size="0.1"/></body>', "armature .*'j'"),
-        ('<body name="b"><joint name="j" stiffness="2"/><geom size="0.1"/></body>', "spring .*'j'"),
         (
             '<body name="b"><joint name="j"/><geom name="g" type="ellipsoid" size="0.1 0.2 0.3"/></body>',
             "shape 'g' .ellipsoid.",
         ),
-        ('<geom name="wall" type="box" size="1 1 1"/><body><freejoint/><geom size="0.1"/></body>', "obstacle 'wall'"),
-        ('<body><freejoint name="a"/><geom size="0.1"/></body><body><geom size="0.1"/></body>', "free joint 'a'"),
+        (
+            '<body name="a"><freejoint name="f"/><geom size="0.1"/></body><body name="b"><geom size="0.1"/></body>',
+            "free joint 'f'",
+        ),
+        ('<body name="b"><joint/><geom size="0.1"/></body>', "joint without a name"),
+        ('<body><joint name="j"/><geom size="0.1"/></body>', "body without a name"),
     ],
 )
 def test_what_bullet_cannot_simulate_is_refused_by_name(inside, named):
     model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{inside}</worldbody></mujoco>")
     with pytest.raises(Unsupported, match=named):
         to_urdf(model)
+
+
+def rest(kind, xml, qpos, steps=400, **facts):
+    """Where a robot of some lines of MJCF comes to rest."""
+    facts = {"joints": (), "control": "force", "torque_limit": 1.0, "timestep": 0.002, **facts}
+    robot = Robot(name="robot", spec=lambda: mujoco.MjSpec.from_string(f"<mujoco>{xml}</mujoco>"), **facts)
+    engine = kind(robot, "matched", 1)
+    engine.reset(np.array([0]), np.array([qpos], dtype=float), np.zeros((1, engine.qvel.shape[1])))
+    engine.step(np.zeros((1, len(robot.joints))), steps)
+    state = engine.qpos[0].copy()
+    engine.close()
+    return state
+
+
+@pytest.mark.parametrize("kind", [MujocoEngine, BulletEngine])
+def test_a_robot_lands_on_what_is_fixed_to_the_world(kind):
+    table = '<worldbody><geom type="box" size="0.5 0.5 0.2" pos="0 0 0.2"/>'
+    ball = '<body name="ball"><freejoint/><geom size="0.1" mass="1"/></body></worldbody>'
+    free = rest(kind, table + ball, [0.1, 0, 0.8, 1, 0, 0, 0], floor=True)
+    assert free[2] == pytest.approx(0.5, abs=2e-3)  # on the table, not on the floor
+    beside = rest(kind, table + ball, [1.0, 0, 0.4, 1, 0, 0, 0], floor=True)
+    assert beside[2] == pytest.approx(0.1, abs=2e-3)
+    lift = '<body name="lift" pos="0 0 1"><joint name="z" type="slide" axis="0 0 1"/><geom size="0.1" mass="1"/></body></worldbody>'
+    assert rest(kind, table + lift, [0.0])[0] == pytest.approx(-0.5, abs=2e-3)
+    ghost = lift.replace('mass="1"', 'mass="1" contype="2" conaffinity="2"')
+    assert rest(kind, table + ghost, [0.0])[0] < -2
+
+
+@pytest.mark.parametrize("kind", [MujocoEngine, BulletEngine])
+def test_a_mesh_collides_with_its_hull(kind):
+    wedge = '<asset><mesh name="wedge" vertex="-.2 -.1 0  .2 -.1 0  .2 .1 0  -.2 .1 0  0 0 .3"/></asset>'
+    body = '<worldbody><body name="wedge"><freejoint/><geom type="mesh" mesh="wedge" mass="1" friction="1 0 0"/></body></worldbody>'
+    state = rest(kind, wedge + body, [0, 0, 0.3, 1, 0, 0, 0], floor=True)
+    assert state[2] == pytest.approx(0.0, abs=3e-3)  # it lies on its base, where its frame is
+    np.testing.assert_allclose(state[3:], [1, 0, 0, 0], atol=0.01)
+
+
+def test_springs_of_the_model_pull_alike_in_both_engines():
+    spring = (
+        '<worldbody><body name="b"><joint name="j" axis="0 1 0" stiffness="6" springref="40" ref="10" damping="0.1"/>'
+        '<geom type="capsule" fromto="0 0 0 0 0 -0.5" size="0.03" mass="1"/></body></worldbody>'
+    )
+    a, b = (rest(kind, spring, [0.3], 150, joints=("j",)) for kind in (MujocoEngine, BulletEngine))
+    assert abs(a[0] - 0.3) > 0.05
+    np.testing.assert_allclose(a, b, atol=1e-12)

@@ -7,17 +7,75 @@ velocity of the body's origin (m/s, world frame) and angular velocity (rad/s, bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar, Protocol
 
 import mujoco
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
-from simreal_envs.parameters import Parameter
+from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.parameters import UNSUPPORTED, Parameter
 
 PRESETS = ("matched", "engine_default")
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """Rough ground: a field of heights in place of the plane, the same in every engine.
+
+    The heights are smooth random numbers between -roughness and roughness, a function of the seed alone. Around the
+    origin, where robots start, the ground is level at z = 0.
+
+    Attributes:
+        size: extent along x and y in m, centred at the origin.
+        resolution: distance of neighbouring heights in m.
+        roughness: nominal amplitude in m; the parameter ``terrain/roughness`` changes it world by world.
+        roughest: largest amplitude in m.
+        wavelength: distance in m over which heights are alike.
+        flat: radius in m of the level ground around the origin; over one more wavelength it becomes rough.
+        seed: of the heights.
+    """
+
+    STEP: ClassVar[float] = 0.005  # m; amplitudes are multiples of it
+
+    size: tuple[float, float] = (12.0, 8.0)
+    resolution: float = 0.1
+    roughness: float = 0.04
+    roughest: float = 0.12
+    wavelength: float = 0.5
+    flat: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("roughness", "roughest"):
+            value = getattr(self, name)
+            if value < 0 or abs(value / self.STEP - round(value / self.STEP)) > 1e-6:
+                raise UserError(f"a terrain's {name} must be a multiple of {self.STEP:g} m, not {value:g}")
+        if not self.roughness <= self.roughest > 0:
+            raise UserError(
+                f"a terrain's roughness ({self.roughness:g} m) must not exceed its roughest ({self.roughest:g} m)"
+            )
+
+    def heights(self) -> np.ndarray:
+        """Heights at amplitude 1, float64 ``(rows along y, columns along x)``: from exactly -1 to exactly 1, 0 at the start."""
+        columns, rows = (round(extent / self.resolution) + 1 for extent in self.size)
+        noise = np.random.default_rng(self.seed).standard_normal((rows, columns))
+        heights = gaussian_filter(noise, 0.5 * self.wavelength / self.resolution, mode="nearest")
+        y, x = np.meshgrid(*(self.resolution * (np.arange(n) - (n - 1) / 2) for n in (rows, columns)), indexing="ij")
+        away = np.clip((np.hypot(x, y) - self.flat) / self.wavelength, 0.0, 1.0)
+        heights = (heights - heights.mean()) * away**2 * (3 - 2 * away)
+        return np.where(heights > 0, heights / heights.max(), heights / -heights.min())
+
+    def amplitudes(self) -> np.ndarray:
+        """All the amplitudes that there are, in m: 0 to `roughest`."""
+        return self.STEP * np.arange(round(self.roughest / self.STEP) + 1)
+
+    def level(self, roughness: np.ndarray | float) -> np.ndarray:
+        """Index of the nearest amplitude."""
+        return np.rint(np.asarray(roughness) / self.STEP).astype(int)
 
 
 @dataclass(frozen=True)
@@ -30,11 +88,19 @@ class Robot:
         joints: names of the actuated joints, in the order of the action.
         control: ``"force"`` (the control is a force in N or a torque in N m) or ``"position"`` (the control is a joint
             target in rad; the drive applies ``clip(kp (target - q) - kd qdot, +-torque_limit)`` at every physics step).
-        torque_limit: limit of each drive, N or N m.
-        kp, kd: gains of a position drive, N m/rad and N m s/rad; 0 for force control.
-        floor: whether there is a ground plane at z = 0 (sliding friction is then the robot's own coefficient).
+        torque_limit: limit of the drives, N or N m: one number, or one per actuated joint.
         timestep: physics step in s.
-        parameters: what may vary in this robot's worlds, as the engines apply it.
+        kp, kd: gains of position drives, N m/rad and N m s/rad, one number or one per joint; 0 for force control.
+        floor: whether there is a ground plane at z = 0 (sliding friction is then the robot's own coefficient).
+        bodies: what users type -> bodies that are alike: ``{"trunk": ("trunk",), "hip": ("FR_hip", ...)}``.
+        groups: what users type -> joints that are alike, actuated or not: ``{"joint": JOINTS}``.
+        drives: what users type -> actuated joints whose drives are alike; empty stands for ``{"actuator": joints}``.
+        payload: body of negligible mass that carries the load which the parameter ``payload`` sets; empty: none.
+        base: body on which pushes act, at its centre of mass; empty: the first that has a joint.
+        terrain: rough ground in place of the plane.
+        self_collision: whether parts of the robot may touch each other where their contype and conaffinity say so;
+            without it they touch the floor and what is fixed to the world, nothing else.
+        bounds: parameter name -> (low, high), where the bounds that follow from the model do not fit.
         camera: (distance m, azimuth deg, elevation deg, height m) from which a picture is taken.
     """
 
@@ -42,18 +108,30 @@ class Robot:
     spec: Callable[[], mujoco.MjSpec]
     joints: tuple[str, ...]
     control: str
-    torque_limit: float
+    torque_limit: float | tuple[float, ...]
     timestep: float
-    parameters: tuple[Parameter, ...]
-    kp: float = 0.0
-    kd: float = 0.0
+    kp: float | tuple[float, ...] = 0.0
+    kd: float | tuple[float, ...] = 0.0
     floor: bool = False
+    bodies: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    drives: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    payload: str = ""
+    base: str = ""
+    terrain: Terrain | None = None
+    self_collision: bool = False
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
     camera: tuple[float, float, float, float] = (3.0, 90.0, -10.0, 0.5)
 
     @property
     def floating(self) -> bool:
         """Whether the base is free."""
         return self.model("matched").jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What may vary in this robot's worlds, with nominal values from the compiled model. Compiles it, once."""
+        return _parameters(self)
 
     def model(self, preset: str) -> mujoco.MjModel:
         """The compiled nominal model under a preset. Cached: do not change it."""
@@ -64,6 +142,28 @@ class Robot:
         model = self.model("matched")
         ids = [model.joint(name).id for name in self.joints]
         return model.jnt_qposadr[ids].copy(), model.jnt_dofadr[ids].copy()
+
+    def base_body(self) -> str:
+        """Name of the body on which pushes act."""
+        model = self.model("matched")
+        return self.base or (model.body(model.jnt_bodyid[0]).name if model.njnt else model.body(model.nbody - 1).name)
+
+    def per_joint(self, fact: str) -> np.ndarray:
+        """``torque_limit``, ``kp`` or ``kd`` of every actuated joint, shape ``(len(joints),)``."""
+        value = np.asarray(getattr(self, fact), dtype=np.float64)
+        if value.shape not in ((), (len(self.joints),)):
+            raise UserError(
+                f"robot {self.name!r}: {fact} must be one number or one for each of the {len(self.joints)} joints, "
+                f"not {value.size}"
+            )
+        return np.broadcast_to(value, (len(self.joints),)).copy()
+
+
+@cache
+def _parameters(robot: Robot) -> tuple[Parameter, ...]:
+    from simreal_envs.robots.vocabulary import vocabulary
+
+    return vocabulary(robot)
 
 
 class Engine(Protocol):
@@ -82,16 +182,33 @@ class Engine(Protocol):
         """Set parameters of the worlds `ids` to absolute SI values, one array of shape ``(len(ids),)`` per name.
 
         Every value replaces the nominal one; applying twice is the same as applying once. Takes effect at once.
+
+        Raises:
+            Unsupported: the engine does not have one of them.
         """
 
     def read(self, parameter: str) -> np.ndarray:
         """The value in force in each world, shape ``(N,)``, as the engine itself reports or shows it."""
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """Put the worlds `ids` into the given states, shapes ``(len(ids), nq)`` and ``(len(ids), nv)``."""
+        """Put the worlds `ids` into the given states, shapes ``(len(ids), nq)`` and ``(len(ids), nv)``. Pushes end."""
+
+    def push(self, force: np.ndarray) -> None:
+        """From now on, push the robots' bases at their centres of mass: forces in N, world frame, shape ``(N, 3)``.
+
+        The forces act until the next call, in each world at the longest until its reset.
+        """
 
     def step(self, control: np.ndarray, substeps: int) -> None:
         """Advance all worlds by `substeps` physics steps under a constant control of shape ``(N, len(joints))``."""
+
+    def play(self, control: np.ndarray) -> None:
+        """Advance all worlds by one physics step under each control of the shape ``(N, steps, len(joints))``."""
+        start, steps = 0, control.shape[1]
+        for end in range(1, steps + 1):
+            if end == steps or not np.array_equal(control[:, end], control[:, start]):
+                self.step(control[:, start], end - start)
+                start = end
 
     def diverged(self) -> np.ndarray:
         """Bool array ``(N,)``: worlds whose state is no longer finite or whose solver gave up since their reset."""
@@ -112,22 +229,56 @@ class Engine(Protocol):
         """Free what the engine holds (threads, processes, clients)."""
 
 
+def colliding_geoms(model: mujoco.MjModel) -> np.ndarray:
+    """Ids of the geoms that can touch something and whose friction counts; that of our floor and obstacles is none."""
+    touches = (model.geom_contype | model.geom_conaffinity) != 0
+    return np.flatnonzero(touches & ((model.geom_bodyid > 0) | (model.geom_friction[:, 0] > 0)))
+
+
+def effective_friction(model: mujoco.MjModel, geoms: np.ndarray) -> np.ndarray:
+    """Sliding, torsional and rolling coefficients that contacts of some geoms have, shape ``(len(geoms), 3)``."""
+    return model.geom_friction[geoms] * (model.geom_condim[geoms, None] >= [3, 4, 6])
+
+
+def drives_of(robot: Robot, model: mujoco.MjModel) -> np.ndarray | None:
+    """Ids of the actuators that drive the robot's joints, in their order; None unless that is all that they do.
+
+    A model of somebody else's may have actuators that are not drives in the sense of `Robot`.
+    """
+    kinds = model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
+    ids = []
+    for name in robot.joints:
+        (mine,) = np.nonzero(kinds & (model.actuator_trnid[:, 0] == model.joint(name).id))
+        if len(mine) != 1 or not model.actuator_forcelimited[mine[0]]:
+            return None
+        ids.append(int(mine[0]))
+    plain = robot.control == "position" or not model.actuator_biasprm[ids].any()
+    return np.array(ids, dtype=int) if plain and not model.actuator_dyntype[ids].any() else None
+
+
+def require_supported(engine: Engine, names: Iterable[str]) -> None:
+    """Raise `Unsupported` if an engine does not have one of some parameters."""
+    refused = _refused(engine.robot, engine.name)
+    for name in names:
+        if name in refused:
+            raise Unsupported(f"{name} is not supported by the engine {engine.name!r}")
+
+
+@cache
+def _refused(robot: Robot, engine: str) -> frozenset[str]:
+    return frozenset(p.name for p in robot.parameters if p.supported(engine) == UNSUPPORTED)
+
+
 @cache
 def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
     spec = robot.spec()
     _decorate(spec)
-    if robot.floor:
-        # MuJoCo takes the larger friction of two geoms, Bullet the product: with a floor of 0 here and 1 there, the
-        # robot's own coefficient means the same number in both.
-        floor = spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], name="floor")
-        floor.friction, floor.material = [0, 0, 0], "floor"
-    for name in robot.joints:
-        actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-        actuator.gainprm[0] = robot.kp if robot.control == "position" else 1.0
-        actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
-        actuator.biasprm[:3] = [0, -robot.kp, -robot.kd]
-        actuator.forcelimited, actuator.ctrllimited = 1, 0
-        actuator.forcerange = [-robot.torque_limit, robot.torque_limit]
+    _settle_contacts(robot, spec)
+    for bodies in robot.bodies.values():
+        for name in bodies:
+            if spec.body(name) is not None:
+                spec.body(name).simple = False  # a "simple" body could never move its centre of mass
+    _add_drives(robot, spec)
     spec.option.timestep = robot.timestep
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     # A diverged world must be seen and counted, not silently put back to its start.
@@ -136,6 +287,8 @@ def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
         spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
         spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP
     model = spec.compile()
+    if robot.terrain:
+        model.hfield_data[:] = _elevations(robot.terrain)
     if preset == "matched":
         # The stiffest contact, limit and joint friction that MuJoCo's reference safety allows: 2 time steps.
         stiff = [2 * robot.timestep, 1.0]
@@ -145,6 +298,49 @@ def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
         # Joint friction as hard as Bullet's motor constraint: differences fall from 5-12 % of the effect to below 2 %.
         model.dof_solimp[:, :2] = 0.999
     return model
+
+
+def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:
+    """Add the ground, and decide what may touch what."""
+    for body in spec.bodies:
+        for geom in body.geoms:
+            if body == spec.worldbody:
+                # MuJoCo takes the larger friction of two geoms, Bullet the product: with 0 for what is fixed to the
+                # world here and 1 there, the robot's own coefficient means the same number in both.
+                geom.friction = [0, 0, 0]
+            elif not robot.self_collision:
+                geom.contype, geom.conaffinity = 0, geom.contype | geom.conaffinity
+    if not (robot.floor or robot.terrain):
+        return
+    floor = spec.worldbody.add_geom(name="floor", friction=[0, 0, 0], material="floor")
+    if not robot.terrain:
+        floor.type, floor.size = mujoco.mjtGeom.mjGEOM_PLANE, [0, 0, 1]
+        return
+    # MuJoCo cannot scale a height field world by world, but a world can choose among several.
+    (rows, columns), terrain = robot.terrain.heights().shape, robot.terrain
+    half = [terrain.resolution * (columns - 1) / 2, terrain.resolution * (rows - 1) / 2]
+    size, blank = [*half, 2 * terrain.roughest, 0.1], [0.0] * (rows * columns)  # _elevations follow
+    for level in range(len(terrain.amplitudes())):
+        spec.add_hfield(name=f"terrain_{level}", nrow=rows, ncol=columns, size=size, userdata=blank)
+    floor.type, floor.hfieldname = mujoco.mjtGeom.mjGEOM_HFIELD, f"terrain_{terrain.level(terrain.roughness)}"
+    floor.pos = [0, 0, -terrain.roughest]
+
+
+def _elevations(terrain: Terrain) -> np.ndarray:
+    """The fields of all amplitudes in MuJoCo's numbers, 0 to 1, one after the other."""
+    heights = terrain.heights().ravel()
+    return np.concatenate([0.5 + 0.5 * amplitude / terrain.roughest * heights for amplitude in terrain.amplitudes()])
+
+
+def _add_drives(robot: Robot, spec: mujoco.MjSpec) -> None:
+    facts = (robot.per_joint(fact) for fact in ("kp", "kd", "torque_limit"))
+    for name, kp, kd, limit in zip(robot.joints, *facts, strict=True):
+        actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        actuator.gainprm[0] = kp if robot.control == "position" else 1.0
+        actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
+        actuator.biasprm[:3] = [0, -kp, -kd]
+        actuator.forcelimited, actuator.ctrllimited = 1, 0
+        actuator.forcerange = [-limit, limit]
 
 
 def _decorate(spec: mujoco.MjSpec) -> None:

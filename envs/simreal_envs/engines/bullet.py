@@ -14,10 +14,13 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Engine, Robot
-from simreal_envs.engines.bullet_worker import Blueprint, BulletClients, import_pybullet, serve, views
+from simreal_envs.engines.base import Engine, Robot, effective_friction, require_supported
+from simreal_envs.engines.bullet_plan import Blueprint, Joint, Link
+from simreal_envs.engines.bullet_worker import BulletClients, serve, views
+from simreal_envs.engines.bullet_world import import_pybullet
 from simreal_envs.errors import Unsupported, UserError
-from simreal_envs.robots.urdf import is_floating, to_urdf
+from simreal_envs.parameters import UNSUPPORTED
+from simreal_envs.robots.urdf import GROUND, is_floating, mesh_files, surroundings_to_urdf, to_urdf
 
 _LINK_DAMPING = {"matched": 0.0, "engine_default": 0.04}  # 1/s; Bullet damps every link unless told otherwise
 _CLOSE_SECONDS = 5.0
@@ -48,6 +51,7 @@ class BulletEngine(Engine):
             "qpos": ((num_worlds, model.nq), "float64"),
             "qvel": ((num_worlds, model.nv), "float64"),
             "control": ((num_worlds, len(robot.joints)), "float64"),
+            "push": ((num_worlds, 3), "float64"),
             "failed": ((num_worlds,), "uint8"),
         }
         team = _Workers(plan, shapes, min(num_workers, num_worlds)) if num_workers else _Here(plan, shapes)
@@ -55,21 +59,26 @@ class BulletEngine(Engine):
         self.qpos, self.qvel = team.arrays["qpos"], team.arrays["qvel"]
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        require_supported(self, values)
         columns = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         self._team.call_some("apply", np.asarray(ids), columns)
 
     def read(self, parameter: str) -> np.ndarray:
-        """See `Engine`. The drives' parameters are those that `step` uses; the others are Bullet's.
+        """See `Engine`. Those of drives, springs and terrain are what `step` uses; the others are Bullet's.
 
-        Damping and dry friction of joints are measured by an experiment (NaN in a world that has diverged). It puts the
+        Damping, dry friction and range of joints are measured by an experiment (NaN in a world that has diverged). It puts the
         state back to the bit, except that a robot that touches the floor goes on without cached contacts (and loses a
         rounding error): it moves on within the accuracy of the solver.
         """
+        require_supported(self, [parameter])
         return np.concatenate(self._team.call_all("read", parameter))
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
         states = {"qpos": np.asarray(qpos, dtype=np.float64), "qvel": np.asarray(qvel, dtype=np.float64)}
         self._team.call_some("reset", np.asarray(ids), states, spread=True)
+
+    def push(self, force: np.ndarray) -> None:
+        self._team.arrays["push"][:] = force
 
     def step(self, control: np.ndarray, substeps: int) -> None:
         self._team.arrays["control"][:] = control
@@ -105,47 +114,130 @@ class BulletEngine(Engine):
 def blueprint(robot: Robot, preset: str) -> Blueprint:
     """What Bullet needs to know of a robot, all of it read from the compiled model."""
     model = robot.model(preset)
-    floating = is_floating(model)
-    moving = list(range(1 if floating else 0, model.njnt))
-    joints = tuple(model.joint(j).name for j in moving)
-    dofs, references = model.jnt_dofadr[moving], model.qpos0[model.jnt_qposadr[moving]]
-    middles = np.where(model.jnt_limited[moving], model.jnt_range[moving].mean(axis=1), references) - references
-    bodies = range(1, model.nbody)
+    if model.opt.gravity[:2].any():
+        raise Unsupported(f"the bullet engine starts from gravity along -z, not {model.opt.gravity.tolist()}")
+    terrain, surroundings = robot.terrain, surroundings_to_urdf(model)
+    alone = robot.self_collision and not (surroundings or _ground(model) is not None)  # links meet nothing but links
+    ground = "terrain" if terrain else "plane" if _ground(model) is not None else ""
     return Blueprint(
         urdf=to_urdf(model, robot.name),
-        masses={model.body(b).name: float(model.body_mass[b]) for b in bodies},
-        inertias={model.body(b).name: tuple(model.body_inertia[b].tolist()) for b in bodies},
-        frictions={model.body(b).name: _friction(model, b) for b in bodies},
-        joints=joints,
-        references=tuple(references.tolist()),
-        dampings=tuple(model.dof_damping[dofs].tolist()),
-        frictionlosses=tuple(model.dof_frictionloss[dofs].tolist()),
-        midpoints=tuple(middles.tolist()),
-        actuated=tuple(joints.index(name) for name in robot.joints),
+        surroundings=surroundings,
+        meshes=mesh_files(model),
+        links={model.body(body).name: _link(model, body) for body in range(1, model.nbody)},
+        joints={
+            model.joint(joint).name: _joint(model, joint) for joint in range(1 if is_floating(model) else 0, model.njnt)
+        },
+        actuated=robot.joints,
         position_control=robot.control == "position",
-        floating=floating,
-        base_position=tuple(model.body_ipos[1].tolist()),
-        base_quaternion=tuple(model.body_iquat[1].tolist()),
-        floor=robot.floor,
-        timestep=robot.timestep,
+        floating=is_floating(model),
+        self_collision=robot.self_collision,
+        apart=_apart(model) if robot.self_collision else (),
+        product=alone,
+        ground=ground,
+        heights=terrain.heights() if terrain else None,
+        resolution=terrain.resolution if terrain else 0.0,
+        amplitudes=tuple(terrain.amplitudes().tolist()) if terrain else (),
+        roughness=terrain.roughness if terrain else 0.0,
+        timestep=float(model.opt.timestep),
         gravity=float(-model.opt.gravity[2]),
+        cone_friction=not (alone and preset == "matched"),
         link_damping=_LINK_DAMPING[preset],
-        drives={"strength": 1.0, "sign": 1.0, "kp": robot.kp, "kd": robot.kd, "torque_limit": robot.torque_limit},
-        parameters={p.name: (p.quantity, p.elements) for p in robot.parameters},
+        drives={
+            "strength": (1.0,) * len(robot.joints),
+            "sign": (1.0,) * len(robot.joints),
+            **{fact: tuple(robot.per_joint(fact).tolist()) for fact in ("kp", "kd", "torque_limit")},
+        },
+        parameters={p.name: (p.quantity, p.elements) for p in robot.parameters if p.supported("bullet") != UNSUPPORTED},
+        base=robot.base_body(),
         camera=robot.camera,
     )
 
 
-def _friction(model: mujoco.MjModel, body: int) -> float:
-    """Sliding friction of a body's colliding geoms, 0 if it has none. Bullet knows one coefficient per link."""
-    geoms = np.flatnonzero((model.geom_bodyid == body) & ((model.geom_contype | model.geom_conaffinity) != 0))
-    values = np.unique(model.geom_friction[geoms, 0])
+def _link(model: mujoco.MjModel, body: int) -> Link:
+    joints = model.body_jntnum[body]
+    last = model.body_jntadr[body] + joints - 1
+    # A link's frame is at the anchor of its joint.
+    anchor = model.jnt_pos[last] if joints and model.jnt_type[last] != mujoco.mjtJoint.mjJNT_FREE else np.zeros(3)
+    mine = _colliding(model, body)
+    ground, obstacles = _ground(model), [g for g in _colliding(model, 0) if g != _ground(model)]
+    return Link(
+        mass=float(model.body_mass[body]),
+        inertia=tuple(model.body_inertia[body].tolist()),
+        position=tuple((model.body_ipos[body] - anchor).tolist()),
+        quaternion=tuple(model.body_iquat[body].tolist()),
+        contact=_contact(model, body, mine),
+        collides=bool(len(mine)),
+        ground=_all_or_none(model, mine, [] if ground is None else [ground]),
+        surroundings=_all_or_none(model, mine, obstacles),
+    )
+
+
+def _joint(model: mujoco.MjModel, joint: int) -> Joint:
+    dof, reference = model.jnt_dofadr[joint], float(model.qpos0[model.jnt_qposadr[joint]])
+    low, high = (model.jnt_range[joint] - reference).tolist()
+    return Joint(
+        reference=reference,
+        damping=float(model.dof_damping[dof]),
+        frictionloss=float(model.dof_frictionloss[dof]),
+        stiffness=float(model.jnt_stiffness[joint]),
+        rest=float(model.qpos_spring[model.jnt_qposadr[joint]]) - reference,
+        limits=(low, high) if model.jnt_limited[joint] else None,
+    )
+
+
+def _colliding(model: mujoco.MjModel, body: int) -> np.ndarray:
+    """Ids of the geoms of a body that can touch something."""
+    return np.flatnonzero((model.geom_bodyid == body) & ((model.geom_contype | model.geom_conaffinity) != 0))
+
+
+def _ground(model: mujoco.MjModel) -> int | None:
+    """The geom that the robot stands on, a plane or a height field, if there is one."""
+    found = [geom for geom in _colliding(model, 0) if mujoco.mjtGeom(model.geom_type[geom]) in GROUND]
+    if len(found) > 1:
+        raise Unsupported("the bullet engine knows one ground only, a plane or a height field")
+    return found[0] if found else None
+
+
+def _contact(model: mujoco.MjModel, body: int, geoms: np.ndarray) -> tuple[float, float, float]:
+    """Friction of a body's colliding geoms, 0 if it has none. Bullet knows one set of coefficients per link."""
+    if not len(geoms):
+        return (0.0, 0.0, 0.0)
+    values = np.unique(effective_friction(model, geoms), axis=0)
     if len(values) > 1:
         raise Unsupported(
             f"the bullet engine has one friction coefficient per body, "
             f"but body {model.body(body).name!r} has {values.tolist()}"
         )
-    return float(values[0]) if len(values) else 0.0
+    return tuple(values[0].tolist())
+
+
+def _touch(model: mujoco.MjModel, a: int, b: int) -> bool:
+    """Whether two geoms may touch, by their contype and conaffinity."""
+    return bool(model.geom_contype[a] & model.geom_conaffinity[b] or model.geom_contype[b] & model.geom_conaffinity[a])
+
+
+def _all_or_none(model: mujoco.MjModel, some: Sequence[int], others: Sequence[int]) -> bool:
+    """Whether geoms of one body may touch geoms of another; Bullet knows whole bodies only."""
+    answers = {_touch(model, a, b) for a in some for b in others}
+    if len(answers) > 1:
+        names = sorted({model.body(model.geom_bodyid[geom]).name for geom in (*some, *others)})
+        raise Unsupported(f"in the bullet engine all shapes of two bodies touch or none: {' and '.join(names)}")
+    return answers == {True}
+
+
+def _apart(model: mujoco.MjModel) -> tuple[tuple[str, str], ...]:
+    """Pairs of colliding bodies that pass through each other, by the rules of MuJoCo."""
+    pairs, excluded = [], {(int(s) >> 16, int(s) & 0xFFFF) for s in model.exclude_signature}
+    bodies = [body for body in range(1, model.nbody) if len(_colliding(model, body))]
+    for i, a in enumerate(bodies):
+        for b in bodies[i + 1 :]:
+            welds = model.body_weldid[[a, b]]
+            parents = model.body_weldid[model.body_parentid[welds]]
+            related = welds[0] == welds[1] or (welds.all() and (welds[0] == parents[1] or welds[1] == parents[0]))
+            meet = _all_or_none(model, _colliding(model, a), _colliding(model, b))
+            if related or not meet or (a, b) in excluded or (b, a) in excluded:
+                pairs.append((model.body(a).name, model.body(b).name))
+    return tuple(pairs)
 
 
 class _Team(ABC):

@@ -1,114 +1,20 @@
-"""Bullet clients on numpy arrays: the part of the Bullet engine that runs in-process or in a worker process.
-
-One PyBullet client per world. Bullet's base frame is the inertial frame of the base link (its centre of mass and
-principal axes) and its velocities are of that point; `BulletClients` converts from and to MuJoCo's convention.
-"""
+"""Bullet worlds on numpy arrays: the part of the Bullet engine that runs in-process or in a worker process."""
 
 from __future__ import annotations
 
-import ctypes
-import math
-import os
 import signal
-import sys
-import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simreal_envs.engines import bullet_memory
-from simreal_envs.engines.bullet_probe import measure_dissipation
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.engines.bullet_plan import Blueprint, urdf_folder
+from simreal_envs.engines.bullet_world import BulletWorld, import_pybullet, quiet
+from simreal_envs.errors import UserError
 
 ABSURD = 1e6  # m, rad, m/s or rad/s: no robot gets here; the world has diverged
-MAX_JOINT_VELOCITY = 1e7  # Bullet clips at 100 by default, MuJoCo nowhere
-DRIVE_QUANTITIES = ("strength", "sign", "kp", "kd", "torque_limit")
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """What a Bullet world is built from: plain data out of the compiled model, cheap to send to a worker.
-
-    Attributes:
-        urdf: the robot as URDF text; `links` and `joints` below are named as in it.
-        masses, inertias, frictions: nominal mass (kg), principal inertia (kg m^2) and sliding friction of each link.
-        joints: names of all moving joints in the order of the state, and below, per joint: reference position,
-            nominal damping and dry friction, and a position inside of its limits.
-        actuated: indices into `joints`, in the order of the control.
-        base_position, base_quaternion: inertial frame of a floating base in its body frame (m; w, x, y, z).
-        link_damping: linear and angular damping of every link in 1/s; Bullet's own default is 0.04.
-        drives: nominal value of each of `DRIVE_QUANTITIES`.
-        parameters: parameter name -> (quantity, links or joints).
-    """
-
-    urdf: str
-    masses: Mapping[str, float]
-    inertias: Mapping[str, tuple[float, float, float]]
-    frictions: Mapping[str, float]
-    joints: tuple[str, ...]
-    references: tuple[float, ...]
-    dampings: tuple[float, ...]
-    frictionlosses: tuple[float, ...]
-    midpoints: tuple[float, ...]
-    actuated: tuple[int, ...]
-    position_control: bool
-    floating: bool
-    base_position: tuple[float, float, float]
-    base_quaternion: tuple[float, float, float, float]
-    floor: bool
-    timestep: float
-    gravity: float
-    link_damping: float
-    drives: Mapping[str, float]
-    parameters: Mapping[str, tuple[str, tuple[str, ...]]]
-    camera: tuple[float, float, float, float]
-
-
-def import_pybullet() -> Any:
-    """The pybullet module, imported without its greeting; `Unsupported` where it is not installed."""
-    if "pybullet" in sys.modules and sys.modules["pybullet"] is not None:
-        return sys.modules["pybullet"]
-    try:
-        with quiet():
-            import pybullet
-    except ImportError as error:
-        raise Unsupported(
-            "engine bullet needs pybullet, which is not installed and has wheels for Python 3.10 and 3.11 only: "
-            "pip install pybullet"
-        ) from error
-    return pybullet
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Send what C code prints to stdout and stderr to the null device: Bullet prints past Python's streams."""
-    libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
-    _flush(libc)
-    saved = os.dup(1), os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        yield
-    finally:
-        _flush(libc)  # a C buffer that is written later would be seen after all
-        for stream, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, stream)
-            os.close(copy)
-        os.close(null)
-
-
-def _flush(libc: Any) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    libc.fflush(None)
 
 
 class BulletClients:
@@ -118,30 +24,32 @@ class BulletClients:
         blueprint: what to build.
         qpos, qvel: ``(k, nq)`` and ``(k, nv)`` float64, written after every command, in MuJoCo's convention.
         control: ``(k, len(actuated))`` float64, read by `step`.
+        push: ``(k, 3)`` float64, read by `step`: force on the base in N.
         failed: ``(k,)`` uint8, 1 where a world has diverged since its reset; such a world stands still until then.
     """
 
     def __init__(
-        self, blueprint: Blueprint, qpos: np.ndarray, qvel: np.ndarray, control: np.ndarray, failed: np.ndarray
+        self,
+        blueprint: Blueprint,
+        qpos: np.ndarray,
+        qvel: np.ndarray,
+        control: np.ndarray,
+        push: np.ndarray,
+        failed: np.ndarray,
     ):
         self._pb = import_pybullet()
         self._blueprint = blueprint
-        self.qpos, self.qvel, self.control, self.failed = qpos, qvel, control, failed
+        self.qpos, self.qvel, self.control, self.push, self.failed = qpos, qvel, control, push, failed
         k, self._base = len(qpos), (7, 6) if blueprint.floating else (0, 0)
-        self._values = {name: np.full(k, np.nan) for name in blueprint.parameters}  # NaN: nominal
-        self._drives = {name: np.full(k, value) for name, value in blueprint.drives.items()}
-        w, x, y, z = blueprint.base_quaternion
-        self._inverse_inertial = (w, -x, -y, -z)
-        self._references = np.array(blueprint.references)
-        self._target_references = self._references[list(blueprint.actuated)]
-        self._clients: list[int] = []
+        references = {name: joint.reference for name, joint in blueprint.joints.items()}
+        self._references = np.array(list(references.values()))
+        self._target_references = np.array([references[name] for name in blueprint.actuated])
+        self._worlds: list[BulletWorld] = []
         self._joint_states: list[Any] = [()] * k  # as Bullet returned them last
         try:
-            with quiet(), _urdf_file(blueprint.urdf) as path:
+            with quiet(), urdf_folder(blueprint) as folder:
                 for _ in range(k):
-                    with bullet_memory.trimmed():
-                        self._clients.append(self._connect())
-                        self._build(self._clients[-1], path)
+                    self._worlds.append(BulletWorld(self._pb, blueprint, folder))
         except BaseException:
             self.close()
             raise
@@ -149,153 +57,22 @@ class BulletClients:
             self._read_joints(world)
         self._observe(list(range(k)))
 
-    # -- building -----------------------------------------------------------------------------------------------------
-
-    def _connect(self) -> int:
-        client = bullet_memory.connect(self._pb)
-        if client < 0:
-            raise UserError(
-                f"pybullet gave no client for world {len(self._clients)}: "
-                "one process holds at most 1024; use fewer worlds or more workers"
-            )
-        return client
-
-    def _build(self, client: int, path: str) -> None:
-        """Load floor and robot into an empty client. The same calls in the same order, so the same ids everywhere."""
-        pb, plan = self._pb, self._blueprint
-        if plan.floor:
-            plane = pb.createMultiBody(
-                0, pb.createCollisionShape(pb.GEOM_PLANE, physicsClientId=client), physicsClientId=client
-            )
-            pb.changeDynamics(
-                plane,
-                -1,
-                lateralFriction=1,
-                rollingFriction=0,
-                spinningFriction=0,
-                restitution=0,
-                physicsClientId=client,
-            )
-        flags = pb.URDF_USE_INERTIA_FROM_FILE | pb.URDF_MAINTAIN_LINK_ORDER | pb.URDF_USE_IMPLICIT_CYLINDER
-        self._robot = pb.loadURDF(path, useFixedBase=not plan.floating, flags=flags, physicsClientId=client)
-        count = pb.getNumJoints(self._robot, physicsClientId=client)
-        infos = [pb.getJointInfo(self._robot, index, physicsClientId=client) for index in range(count)]
-        self._links = {info[12].decode(): index for index, info in enumerate(infos)}
-        self._links[pb.getBodyInfo(self._robot, physicsClientId=client)[0].decode()] = -1
-        by_name = {info[1].decode(): index for index, info in enumerate(infos)}
-        self._joints = [by_name[name] for name in plan.joints]
-        self._actuated = [self._joints[index] for index in plan.actuated]
-
-        # Contacts are solved in the order of their bodies, not in that in which they came up: a reset must forget.
-        pb.setPhysicsEngineParameter(deterministicOverlappingPairs=1, physicsClientId=client)
-        pb.setTimeStep(plan.timestep, physicsClientId=client)
-        self._set_gravity(client, plan.gravity)
-        self._set_link_damping(client, plan.link_damping)
-        for link in self._links.values():
-            pb.changeDynamics(
-                self._robot, link, rollingFriction=0, spinningFriction=0, restitution=0,
-                maxJointVelocity=MAX_JOINT_VELOCITY, physicsClientId=client,
-            )  # fmt: skip
-        for link, friction in plan.frictions.items():
-            self._set_friction(client, link, friction)
-        # Bullet turns on a velocity motor in every joint; with the joint's dry friction as force it is that friction.
-        for joint, force in zip(plan.joints, plan.frictionlosses, strict=True):
-            self._set_frictionloss(client, joint, force)
-
-    def _rebuild(self, world: int) -> None:
-        """A client that met NaN never recovers; empty it, and give it the world's parameters again."""
-        client = self._clients[world]
-        with quiet(), _urdf_file(self._blueprint.urdf) as path:
-            self._pb.resetSimulation(physicsClientId=client)
-            self._build(client, path)
-        for name, values in self._values.items():
-            if not np.isnan(values[world]):
-                self._set(world, name, values[world])
-
     # -- parameters ---------------------------------------------------------------------------------------------------
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         """Set parameters of the worlds `ids` to absolute values, each of shape ``(len(ids),)``; NaN means nominal."""
-        for name, column in values.items():
-            self._values[name][ids] = column
-            for world, value in zip(ids.tolist(), column.tolist(), strict=True):
-                self._set(world, name, value)
-
-    def _set(self, world: int, name: str, value: float) -> None:
-        plan, client = self._blueprint, self._clients[world]
-        quantity, elements = plan.parameters[name]
-        nominal = math.isnan(value)
-        if quantity in self._drives:
-            self._drives[quantity][world] = plan.drives[quantity] if nominal else value
-        elif quantity == "gravity":
-            self._set_gravity(client, plan.gravity if nominal else value)
-        else:
-            table = {"mass": plan.masses, "friction": plan.frictions}.get(quantity)
-            if table is None:
-                table = dict(
-                    zip(plan.joints, plan.dampings if quantity == "damping" else plan.frictionlosses, strict=True)
-                )
-            for element in elements:
-                getattr(self, f"_set_{quantity}")(client, element, table[element] if nominal else value)
-
-    def _set_mass(self, client: int, link: str, mass: float) -> None:
-        # Mass alone would make Bullet recompute the inertia from the collision shape.
-        scale = mass / self._blueprint.masses[link]
-        inertia = [moment * scale for moment in self._blueprint.inertias[link]]
-        self._pb.changeDynamics(
-            self._robot, self._links[link], mass=mass, localInertiaDiagonal=inertia, physicsClientId=client
-        )
-
-    def _set_friction(self, client: int, link: str, friction: float) -> None:
-        self._pb.changeDynamics(self._robot, self._links[link], lateralFriction=friction, physicsClientId=client)
-
-    def _set_damping(self, client: int, joint: str, damping: float) -> None:
-        self._pb.changeDynamics(self._robot, self._joint(joint), jointDamping=damping, physicsClientId=client)
-
-    def _set_frictionloss(self, client: int, joint: str, force: float) -> None:
-        pb = self._pb
-        pb.setJointMotorControl2(
-            self._robot, self._joint(joint), pb.VELOCITY_CONTROL, targetVelocity=0, force=force, physicsClientId=client
-        )
-
-    def _set_gravity(self, client: int, gravity: float) -> None:
-        self._pb.setGravity(0, 0, -gravity, physicsClientId=client)
-
-    def _set_link_damping(self, client: int, damping: float) -> None:
-        for link in self._links.values():
-            self._pb.changeDynamics(
-                self._robot, link, linearDamping=damping, angularDamping=damping, physicsClientId=client
-            )
-
-    def _joint(self, name: str) -> int:
-        return self._joints[self._blueprint.joints.index(name)]
+        columns = {name: column.tolist() for name, column in values.items()}
+        for row, world in enumerate(ids.tolist()):
+            lost = self._worlds[world].apply({name: column[row] for name, column in columns.items()})
+            if lost and not self.failed[world]:
+                self._worlds[world].place(self.qpos[world], self.qvel[world])
+                self._read_joints(world)
 
     def read(self, name: str) -> np.ndarray:
         """The value in force in each world, shape ``(k,)``: asked of Bullet, or measured where it has no answer."""
-        quantity, elements = self._blueprint.parameters[name]
-        if quantity in self._drives:
-            return self._drives[quantity].copy()
-        return np.array([self._read(world, quantity, elements) for world in range(len(self._clients))])
-
-    def _read(self, world: int, quantity: str, elements: tuple[str, ...]) -> float:
-        pb, plan, client = self._pb, self._blueprint, self._clients[world]
-        if quantity == "gravity":
-            return -pb.getPhysicsEngineParameters(physicsClientId=client)["gravityAccelerationZ"]
-        if quantity in ("mass", "friction"):
-            info = pb.getDynamicsInfo(self._robot, self._links[elements[0]], physicsClientId=client)
-            return info[0 if quantity == "mass" else 1]
-        if self.failed[world]:
-            return float("nan")  # nothing can be measured in a world that has broken down
-        held, touching = self._raw_state(client), pb.getContactPoints(physicsClientId=client)
-        saved = pb.saveState(client)
-        self._set_link_damping(client, 0.0)
-        damping, friction = measure_dissipation(pb, client, self._robot, self._joints, plan.midpoints, plan.timestep)
-        self._set_link_damping(client, plan.link_damping)
-        pb.restoreState(saved, physicsClientId=client)
-        pb.removeState(saved, client)
-        if touching:
-            self._put(client, *held)  # restoreState mixes contacts up where a link has several shapes; rather none
-        return (damping if quantity == "damping" else friction)[plan.joints.index(elements[0])]
+        return np.array(
+            [world.read(name, bool(broken)) for world, broken in zip(self._worlds, self.failed, strict=True)]
+        )
 
     # -- motion -------------------------------------------------------------------------------------------------------
 
@@ -309,80 +86,44 @@ class BulletClients:
             qpos[:, 3:7] /= np.where(norm > 0, norm, 1)
         for row, world in enumerate(ids.tolist()):
             if self.failed[world]:
-                self._rebuild(world)
+                self._worlds[world].rebuild()
             self.failed[world] = not sane[row]
             if sane[row]:
-                self._place(self._clients[world], qpos[row], qvel[row])
+                self._worlds[world].place(qpos[row], qvel[row])
                 self._read_joints(world)
         self.qpos[ids], self.qvel[ids] = qpos, qvel
-
-    def _place(self, client: int, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        plan, (nq, nv) = self._blueprint, self._base
-        pose, velocity = (((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
-        if plan.floating:
-            (px, py, pz, *rotation), (vx, vy, vz, *local_spin) = (qpos[:7].tolist(), qvel[:6].tolist())
-            ox, oy, oz = offset = rotate(rotation, plan.base_position)
-            spin = rotate(rotation, local_spin)
-            tx, ty, tz = cross(spin, offset)
-            w, x, y, z = multiply(rotation, plan.base_quaternion)
-            pose, velocity = (((px + ox, py + oy, pz + oz), (x, y, z, w)), ((vx + tx, vy + ty, vz + tz), spin))
-        angles, rates = (qpos[nq:] - self._references).tolist(), qvel[nv:].tolist()
-        self._put(client, pose, velocity, list(zip(angles, rates, strict=True)))
-
-    def _raw_state(self, client: int) -> tuple[Any, Any, Any]:
-        """Pose and velocity of the base and the joints' positions and velocities, in Bullet's convention."""
-        pose = self._pb.getBasePositionAndOrientation(self._robot, client)
-        states = self._pb.getJointStates(self._robot, self._joints, client) if self._joints else ()
-        return (pose, self._pb.getBaseVelocity(self._robot, client), [state[:2] for state in states])
-
-    def _put(self, client: int, pose: Any, velocity: Any, joints: Any) -> None:
-        """Set a raw state. Contacts of the past are forgotten: what comes next must not depend on what came before."""
-        pb = self._pb
-        if self._blueprint.floor:
-            pb.resetBasePositionAndOrientation(self._robot, (0, 0, 1e3), (0, 0, 0, 1), physicsClientId=client)
-            pb.performCollisionDetection(client)
-        pb.resetBasePositionAndOrientation(self._robot, *pose, physicsClientId=client)
-        pb.resetBaseVelocity(self._robot, *velocity, physicsClientId=client)
-        for joint, (position, rate) in zip(self._joints, joints, strict=True):
-            pb.resetJointState(self._robot, joint, position, rate, physicsClientId=client)
+        self.push[ids] = 0
 
     def step(self, substeps: int) -> None:
-        """Advance every world that has not diverged by `substeps` physics steps under `control`."""
-        gain = (self._drives["sign"] * self._drives["strength"])[:, None]
+        """Advance every world that has not diverged by `substeps` physics steps under `control` and `push`."""
+        targets = self.control - self._target_references if self._blueprint.position_control else self.control
+        commands, pushed = targets.tolist(), self.push.any(axis=1).tolist()
         running = [world for world, failed in enumerate(self.failed.tolist()) if not failed]
-        if self._blueprint.position_control:
-            commands = (self.control - self._target_references).tolist()
-            kp, kd, limit = (self._drives[name].tolist() for name in ("kp", "kd", "torque_limit"))
-            gains = gain[:, 0].tolist()
-            for world in running:
-                self._advance_position(
-                    world, substeps, commands[world], kp[world], kd[world], limit[world], gains[world]
-                )
-        else:
-            limit = self._drives["torque_limit"][:, None]
-            forces = (gain * np.minimum(np.maximum(self.control, -limit), limit)).tolist()
-            for world in running:
-                self._advance_force(world, substeps, forces[world])
+        for world in running:
+            if pushed[world] or self._worlds[world].springs:
+                self._advance_disturbed(world, substeps, commands[world])
+            elif self._blueprint.position_control:
+                self._advance_position(world, substeps, commands[world])
+            else:
+                self._advance_force(world, substeps, commands[world])
         self._observe(running)
         self.failed |= ~(_sane(self.qpos) & _sane(self.qvel))
 
-    # The two loops below are the hot path: plain floats and local names; numpy costs more than it saves on 12 numbers.
+    # The loops below are the hot path: plain floats and local names; numpy costs more than it saves on 12 numbers.
 
-    def _advance_position(
-        self, world: int, substeps: int, targets: list[float], kp: float, kd: float, limit: float, gain: float
-    ) -> None:
+    def _advance_position(self, index: int, substeps: int, targets: list[float]) -> None:
         set_torques, get_states, advance = (
             self._pb.setJointMotorControlArray,
             self._pb.getJointStates,
             self._pb.stepSimulation,
         )
-        robot, joints, actuated, mode = (self._robot, self._joints, self._actuated, self._pb.TORQUE_CONTROL)
-        drives = list(zip(self._blueprint.actuated, targets, strict=True))
-        client, states = self._clients[world], self._joint_states[world]
+        world, mode, states = self._worlds[index], self._pb.TORQUE_CONTROL, self._joint_states[index]
+        client, robot, joints, actuated = world.client, world.robot, world.joints, world.actuated
+        drives = [(target, *drive) for target, drive in zip(targets, world.drives, strict=True)]
         for _ in range(substeps):
             torques = []
-            for index, target in drives:
-                state = states[index]
+            for target, joint, kp, kd, limit, gain in drives:
+                state = states[joint]
                 torque = kp * (target - state[0]) - kd * state[1]
                 if torque > limit:
                     torque = limit
@@ -392,32 +133,58 @@ class BulletClients:
             set_torques(robot, actuated, mode, forces=torques, physicsClientId=client)
             advance(client)
             states = get_states(robot, joints, client)
-        self._joint_states[world] = states
+        self._joint_states[index] = states
 
-    def _advance_force(self, world: int, substeps: int, forces: list[float]) -> None:
+    def _advance_force(self, index: int, substeps: int, forces: list[float]) -> None:
         set_torques, advance = (self._pb.setJointMotorControlArray, self._pb.stepSimulation)
-        robot, actuated, mode, client = (self._robot, self._actuated, self._pb.TORQUE_CONTROL, self._clients[world])
+        world, mode = self._worlds[index], self._pb.TORQUE_CONTROL
+        client, robot, actuated = world.client, world.robot, world.actuated
+        torques = [
+            gain * min(max(force, -limit), limit)
+            for force, (_, _, _, limit, gain) in zip(forces, world.drives, strict=True)
+        ]
         for _ in range(substeps):
             if actuated:
-                set_torques(robot, actuated, mode, forces=forces, physicsClientId=client)
+                set_torques(robot, actuated, mode, forces=torques, physicsClientId=client)
             advance(client)
-        self._read_joints(world)
+        self._read_joints(index)
 
-    def _read_joints(self, world: int) -> None:
-        if self._joints:
-            self._joint_states[world] = self._pb.getJointStates(self._robot, self._joints, self._clients[world])
+    def _advance_disturbed(self, index: int, substeps: int, commands: list[float]) -> None:
+        """With springs, which Bullet does not have, and a push, which it forgets after every step."""
+        pb, world, position = self._pb, self._worlds[index], self._blueprint.position_control
+        force = self.push[index].tolist()
+        for _ in range(substeps):
+            states, torques = self._joint_states[index], [0.0] * len(world.joints)
+            for joint, stiffness, rest in world.springs:
+                torques[joint] -= stiffness * (states[joint][0] - rest)
+            for command, (joint, kp, kd, limit, gain) in zip(commands, world.drives, strict=True):
+                torque = kp * (command - states[joint][0]) - kd * states[joint][1] if position else command
+                torques[joint] += gain * min(max(torque, -limit), limit)
+            if torques:
+                pb.setJointMotorControlArray(
+                    world.robot, world.joints, pb.TORQUE_CONTROL, forces=torques, physicsClientId=world.client
+                )
+            if any(force):
+                world.push(force)
+            pb.stepSimulation(world.client)
+            self._read_joints(index)
+
+    def _read_joints(self, index: int) -> None:
+        world = self._worlds[index]
+        if world.joints:
+            self._joint_states[index] = self._pb.getJointStates(world.robot, world.joints, world.client)
 
     def _observe(self, worlds: list[int]) -> None:
         """Write the states of some worlds into the arrays, the joints' as they were last read."""
         if not worlds:
             return
-        if self._joints:
+        if self._blueprint.joints:
             nq, nv = self._base
             states = [self._joint_states[world] for world in worlds]
             self.qpos[worlds, nq:] = [[joint[0] for joint in state] for state in states] + self._references
             self.qvel[worlds, nv:] = [[joint[1] for joint in state] for state in states]
         if self._blueprint.floating:
-            bases = [self._base_state(self._clients[world]) for world in worlds]
+            bases = [self._worlds[world].base_state() for world in worlds]
             before = self.qpos[worlds, 3:7]
             self.qpos[worlds, :7] = [position for position, _ in bases]
             self.qvel[worlds, :6] = [velocity for _, velocity in bases]
@@ -426,16 +193,6 @@ class BulletClients:
             if flipped.any():
                 self.qpos[np.array(worlds)[flipped], 3:7] *= -1
 
-    def _base_state(self, client: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Position and velocity of a floating base in MuJoCo's convention: 7 and 6 numbers."""
-        (px, py, pz), (x, y, z, w) = self._pb.getBasePositionAndOrientation(self._robot, client)
-        (vx, vy, vz), spin = self._pb.getBaseVelocity(self._robot, client)
-        rotation = multiply((w, x, y, z), self._inverse_inertial)
-        ox, oy, oz = offset = rotate(rotation, self._blueprint.base_position)
-        tx, ty, tz = cross(spin, offset)
-        w, x, y, z = rotation
-        return ((px - ox, py - oy, pz - oz, *rotation), (vx - tx, vy - ty, vz - tz, *rotate((w, -x, -y, -z), spin)))
-
     # -- snapshots and pictures ---------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, np.ndarray]:
@@ -443,17 +200,18 @@ class BulletClients:
 
         Bullet's own saveState keeps those caches, but mixes them up where a link has several shapes (3.2.7).
         """
-        saved = {"qpos": self.qpos.copy(), "qvel": self.qvel.copy(), "failed": self.failed.copy()}
-        saved |= {f"parameter:{name}": column.copy() for name, column in self._values.items()}
+        saved = {name: getattr(self, name).copy() for name in ("qpos", "qvel", "push", "failed")}
+        for name in self._blueprint.parameters:
+            saved[f"parameter:{name}"] = np.array([world.values.get(name, np.nan) for world in self._worlds])
         self.restore(saved)
         return saved
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
         """Continue from a snapshot; to the same bits, however often."""
-        everyone = np.arange(len(self._clients))
+        everyone = np.arange(len(self._worlds))
         self.reset(everyone, snapshot["qpos"], snapshot["qvel"])
-        self.apply(everyone, {name: snapshot[f"parameter:{name}"] for name in self._values})
-        self.failed[:] = snapshot["failed"]
+        self.apply(everyone, {name: snapshot[f"parameter:{name}"] for name in self._blueprint.parameters})
+        self.push[:], self.failed[:] = snapshot["push"], snapshot["failed"]
 
     def render(self, world: int, width: int, height: int) -> np.ndarray:
         """A picture by Bullet's software renderer, uint8 ``(height, width, 3)``."""
@@ -463,14 +221,14 @@ class BulletClients:
         view = pb.computeViewMatrixFromYawPitchRoll([x, y, z], distance, azimuth - 90, elevation, 0, 2)
         lens = pb.computeProjectionMatrixFOV(45, width / height, 0.05, 50)
         image = pb.getCameraImage(
-            width, height, view, lens, renderer=pb.ER_TINY_RENDERER, physicsClientId=self._clients[world]
+            width, height, view, lens, renderer=pb.ER_TINY_RENDERER, physicsClientId=self._worlds[world].client
         )[2]
         return np.reshape(np.asarray(image, dtype=np.uint8), (height, width, 4))[:, :, :3].copy()
 
     def close(self) -> None:
         """Empty every client and keep it for the next engine of this process."""
-        while self._clients:
-            bullet_memory.release(self._pb, self._clients.pop())
+        while self._worlds:
+            self._worlds.pop().close()
 
 
 def serve(
@@ -505,47 +263,5 @@ def views(buffers: Mapping[str, Any], shapes: Mapping[str, tuple[tuple[int, ...]
     }
 
 
-@contextmanager
-def _urdf_file(text: str) -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "robot.urdf"
-        path.write_text(text)
-        yield str(path)
-
-
 def _sane(states: np.ndarray) -> np.ndarray:
     return (np.abs(states) < ABSURD).all(axis=1)  # false for NaN, too
-
-
-# Plain floats, not numpy: a handful of numbers per world, and often only one world.
-
-Vector = tuple[float, float, float]
-Quaternion = tuple[float, float, float, float]
-
-
-def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
-    """Hamilton product of two (w, x, y, z) quaternions."""
-    w, x, y, z = a
-    u, i, j, k = b
-    return (
-        w * u - x * i - y * j - z * k,
-        w * i + x * u + y * k - z * j,
-        w * j - x * k + y * u + z * i,
-        w * k + x * j - y * i + z * u,
-    )
-
-
-def rotate(quaternion: Quaternion, vector: Vector) -> Vector:
-    """A vector turned by a unit quaternion."""
-    w, *axis = quaternion
-    tx, ty, tz = twice = tuple(2 * c for c in cross(axis, vector))
-    cx, cy, cz = cross(axis, twice)
-    x, y, z = vector
-    return x + w * tx + cx, y + w * ty + cy, z + w * tz + cz
-
-
-def cross(a: Vector, b: Vector) -> Vector:
-    """The vector product."""
-    ax, ay, az = a
-    bx, by, bz = b
-    return ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx

@@ -12,8 +12,6 @@ import mujoco
 
 from simreal_envs.engines.base import Robot
 from simreal_envs.errors import Unsupported
-from simreal_envs.parameters import Parameter
-from simreal_envs.robots.common import actuator_parameters, gravity, joint_parameters, mass
 
 LEGS = ("FR", "FL", "RR", "RL")
 JOINTS = tuple(f"{leg}_{joint}_joint" for leg in LEGS for joint in ("hip", "upper", "lower"))
@@ -35,6 +33,8 @@ def _spec() -> mujoco.MjSpec:
         joint.actfrclimited = 0  # the drives' torque limit is a parameter, not a property of the joint
         if joint.type != mujoco.mjtJoint.mjJNT_FREE:
             joint.damping = [DAMPING, 0, 0]
+    for name, angle in zip(JOINTS, STANCE, strict=True):
+        spec.joint(name).springref = angle  # where springs of the parameter `joint/stiffness` pull to
     for geom in spec.geoms:
         geom.contype, geom.conaffinity = 0, 1  # legs touch the floor, not each other, as Bullet's default
         geom.friction = [FRICTION, 0, 0]
@@ -58,7 +58,6 @@ def _urdf() -> Path:
 
 FRICTION, DAMPING = 1.0, 0.1  # -, N m s/rad
 _HIPS, _UPPERS, _LOWERS = (tuple(f"{leg}_{part}" for leg in LEGS) for part in ("hip", "upper", "lower"))
-_BODIES = ("trunk", *_HIPS, *_UPPERS, *_LOWERS)
 
 A1 = Robot(
     name="a1",
@@ -70,34 +69,17 @@ A1 = Robot(
     kd=KD,
     floor=True,
     timestep=0.004,
-    parameters=(
-        mass("trunk", 4.714, 2.0, 15.0, ("trunk",)),
-        mass("hip", 0.697, 0.2, 2.0, _HIPS),
-        mass("upper", 1.013, 0.3, 3.0, _UPPERS),
-        mass("lower", 0.226, 0.07, 0.7, _LOWERS),
-        Parameter(
-            "payload",
-            "kg",
-            PAYLOAD_MASS,
-            0.0,
-            8.0,
-            "load on the back, 9 cm above the trunk's origin",
-            "mass",
-            ("payload",),
-        ),
-        Parameter(
-            "friction",
-            "1",
-            FRICTION,
-            0.05,
-            3.0,
-            "sliding friction coefficient between the robot and the floor",
-            "friction",
-            _BODIES,
-        ),
-        *joint_parameters("joint", "N m s/rad", "N m", DAMPING, 3.0, 3.0, JOINTS),
-        gravity(),
-        *actuator_parameters("N m", TORQUE_LIMIT, KP, KD),
-    ),
+    bodies={"trunk": ("trunk",), "hip": _HIPS, "upper": _UPPERS, "lower": _LOWERS},
+    groups={"joint": JOINTS},
+    payload="payload",
+    bounds={
+        "trunk/mass": (2.0, 15.0),
+        "hip/mass": (0.2, 2.0),
+        "upper/mass": (0.3, 3.0),
+        "lower/mass": (0.07, 0.7),
+        "payload": (0.0, 8.0),
+        "joint/damping": (0.0, 3.0),
+        "joint/frictionloss": (0.0, 3.0),
+    },
     camera=(1.6, 120.0, -15.0, 0.25),
 )

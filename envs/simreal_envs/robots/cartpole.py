@@ -5,7 +5,6 @@ from __future__ import annotations
 import mujoco
 
 from simreal_envs.engines.base import Robot
-from simreal_envs.robots.common import actuator_parameters, gravity, joint_parameters, mass
 
 CART_MASS, POLE_MASS, POLE_LENGTH = 1.0, 1.0, 1.0  # kg, kg, m
 SLIDER_DAMPING, HINGE_DAMPING = 0.1, 0.02  # N s/m, N m s/rad
@@ -41,13 +40,8 @@ CARTPOLE = Robot(
     control="force",
     torque_limit=FORCE_LIMIT,
     timestep=0.005,
-    parameters=(
-        mass("cart", CART_MASS, 0.1, 10.0, ("cart",)),
-        mass("pole", POLE_MASS, 0.05, 5.0, ("pole",)),
-        *joint_parameters("slider", "N s/m", "N", SLIDER_DAMPING, 10.0, 10.0, ("slider",)),
-        *joint_parameters("hinge", "N m s/rad", "N m", HINGE_DAMPING, 2.0, 2.0, ("hinge",)),
-        gravity(),
-        *actuator_parameters("N", FORCE_LIMIT),
-    ),
+    bodies={"cart": ("cart",), "pole": ("pole",)},
+    groups={"slider": ("slider",), "hinge": ("hinge",)},
+    bounds={"pole/mass": (0.05, 5.0), "slider/damping": (0.0, 10.0), "slider/frictionloss": (0.0, 10.0)},
     camera=(6.0, 90.0, -8.0, 1.5),
 )

@@ -20,6 +20,7 @@ _SHAPES = {
     mujoco.mjtGeom.mjGEOM_CYLINDER: lambda size: f'<cylinder radius="{_text(size[0])}" length="{_text(2 * size[1])}"/>',
     mujoco.mjtGeom.mjGEOM_BOX: lambda size: f'<box size="{_text(2 * size)}"/>',
 }
+GROUND = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
 _MASSLESS = '<inertial><mass value="0"/><inertia ixx="0" iyy="0" izz="0" ixy="0" ixz="0" iyz="0"/></inertial>'
 _JOINTS = {mujoco.mjtJoint.mjJNT_HINGE: "revolute", mujoco.mjtJoint.mjJNT_SLIDE: "prismatic"}
 
@@ -27,22 +28,63 @@ _JOINTS = {mujoco.mjtJoint.mjJNT_HINGE: "revolute", mujoco.mjtJoint.mjJNT_SLIDE:
 def to_urdf(model: mujoco.MjModel, name: str = "robot") -> str:
     """Return the URDF of all bodies of a compiled model; links and joints keep the names of bodies and joints.
 
-    The coordinate of a joint is MuJoCo's less its reference ``qpos0``. Planes are left out: a floor is not a link.
+    The coordinate of a joint is MuJoCo's less its reference ``qpos0``. Left out are joint springs, which URDF does not
+    have, and all that the world itself collides with: see `surroundings_to_urdf`. Colliding meshes are named as in
+    `mesh_files`.
 
     Raises:
-        Unsupported: the model has something that URDF or Bullet cannot express (ball joints, a free joint on anything
-            but the only tree, obstacles beside a floating robot, colliding meshes, armature, joint springs).
+        Unsupported: the model has something that Bullet cannot express (ball joints, a free joint on anything but the
+            only tree, colliding ellipsoids, armature, equality constraints, contact pairs).
     """
     _require_expressible(model)
     floating = is_floating(model)
     lines = [f'<robot name="{name}">']
     if not floating:
-        lines.append(_link(WORLD_LINK, _MASSLESS + _geometry(model, 0, np.zeros(3))))
+        lines.append(
+            _link(
+                WORLD_LINK,
+                _MASSLESS + _geometry(model, [g for g in _geoms_of(model, 0) if not _collides(model, g)], np.zeros(3)),
+            )
+        )
     frames = {0: (WORLD_LINK, np.zeros(3))}  # body -> its link and the link frame's origin in the body's frame
     for body in range(1, model.nbody):
         frames[body] = _write_body(lines, model, body, frames[model.body_parentid[body]])
     lines.append("</robot>")
     return "\n".join(lines)
+
+
+def surroundings_to_urdf(model: mujoco.MjModel) -> str:
+    """URDF of the shapes fixed to the world that the robot can touch, without the ground; empty if there are none."""
+    obstacles = [
+        geom
+        for geom in _geoms_of(model, 0)
+        if _collides(model, geom) and mujoco.mjtGeom(model.geom_type[geom]) not in GROUND
+    ]
+    if not obstacles:
+        return ""
+    return f'<robot name="surroundings">{_link("surroundings", _MASSLESS + _geometry(model, obstacles, np.zeros(3)))}</robot>'
+
+
+def mesh_files(model: mujoco.MjModel) -> dict[str, str]:
+    """File name -> Wavefront OBJ text of every mesh that collides. Both engines collide its convex hull."""
+    meshes = {
+        int(model.geom_dataid[geom])
+        for geom in range(model.ngeom)
+        if _collides(model, geom) and mujoco.mjtGeom(model.geom_type[geom]) == mujoco.mjtGeom.mjGEOM_MESH
+    }
+    return {_mesh_name(mesh): _obj(model, mesh) for mesh in sorted(meshes)}
+
+
+def _mesh_name(mesh: int) -> str:
+    return f"mesh_{mesh}.obj"
+
+
+def _obj(model: mujoco.MjModel, mesh: int) -> str:
+    first, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+    start, faces = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
+    lines = [f"v {_text(vertex)}" for vertex in model.mesh_vert[first : first + count]]
+    lines += ["f " + " ".join(str(corner + 1) for corner in face) for face in model.mesh_face[start : start + faces]]
+    return "\n".join(lines) + "\n"
 
 
 def is_floating(model: mujoco.MjModel) -> bool:
@@ -112,7 +154,7 @@ def _body_link(model: mujoco.MjModel, body: int, origin: np.ndarray) -> str:
     inertial = _inertial(
         model.body_ipos[body] - origin, model.body_iquat[body], model.body_mass[body], model.body_inertia[body]
     )
-    return _link(model.body(body).name, inertial + _geometry(model, body, origin))
+    return _link(model.body(body).name, inertial + _geometry(model, _geoms_of(model, body), origin))
 
 
 def _link(name: str, inside: str) -> str:
@@ -126,18 +168,26 @@ def _inertial(position: np.ndarray, quaternion: np.ndarray, mass: float, inertia
     return f'<inertial>{origin}<mass value="{_text(mass)}"/>{tensor}</inertial>'
 
 
-def _geometry(model: mujoco.MjModel, body: int, origin: np.ndarray) -> str:
-    """Visual and, where the geom collides with anything, collision elements of one body."""
+def _geoms_of(model: mujoco.MjModel, body: int) -> list[int]:
+    return list(range(model.body_geomadr[body], model.body_geomadr[body] + model.body_geomnum[body]))
+
+
+def _geometry(model: mujoco.MjModel, geoms: list[int], origin: np.ndarray) -> str:
+    """Visual and, where a geom collides with anything, collision elements of some geoms of one body."""
     parts = []
-    for geom in range(model.body_geomadr[body], model.body_geomadr[body] + model.body_geomnum[body]):
-        shape = _SHAPES.get(mujoco.mjtGeom(model.geom_type[geom]))
-        if shape is None:
-            continue  # a plane, or a shape that is only looked at
+    for geom in geoms:
+        kind, collides = mujoco.mjtGeom(model.geom_type[geom]), _collides(model, geom)
+        if kind in _SHAPES:
+            shape = _SHAPES[kind](model.geom_size[geom])
+        elif kind == mujoco.mjtGeom.mjGEOM_MESH and collides:
+            shape = f'<mesh filename="{_mesh_name(model.geom_dataid[geom])}"/>'
+        else:
+            continue  # the ground, or a shape that is only looked at
         place = _origin(model.geom_pos[geom] - origin, _roll_pitch_yaw(model.geom_quat[geom]))
-        inside = f"{place}<geometry>{shape(model.geom_size[geom])}</geometry>"
+        inside = f"{place}<geometry>{shape}</geometry>"
         color = f'<material name="geom_{geom}"><color rgba="{_text(model.geom_rgba[geom])}"/></material>'
         parts.append(f"<visual>{inside}{color}</visual>")
-        if _collides(model, geom):
+        if collides:
             parts.append(f"<collision>{inside}</collision>")
     return "".join(parts)
 
@@ -150,8 +200,12 @@ def _require_expressible(model: mujoco.MjModel) -> None:
     def refuse(what: str) -> None:
         raise Unsupported(f"the bullet engine cannot simulate {what}; use engine mujoco or change the robot")
 
+    if not all(model.body(body).name for body in range(model.nbody)):
+        refuse("a body without a name")
     for joint in range(model.njnt):
         kind, name = mujoco.mjtJoint(model.jnt_type[joint]), model.joint(joint).name
+        if not name and kind != mujoco.mjtJoint.mjJNT_FREE:
+            refuse("a joint without a name")
         if kind == mujoco.mjtJoint.mjJNT_FREE:
             if joint != 0 or (model.body_parentid[1:] == 0).sum() != 1:
                 refuse(f"the free joint {name!r}: only a robot that is one free tree can float")
@@ -159,14 +213,13 @@ def _require_expressible(model: mujoco.MjModel) -> None:
             refuse(f"the ball joint {name!r}")
     if model.dof_armature.any():
         refuse(f"armature (joint {model.joint(model.dof_jntid[np.flatnonzero(model.dof_armature)[0]]).name!r})")
-    if model.jnt_stiffness.any():
-        refuse(f"a joint spring (joint {model.joint(int(np.flatnonzero(model.jnt_stiffness)[0])).name!r})")
+    if model.neq or model.npair:
+        refuse("equality constraints" if model.neq else "contact pairs")
     for geom in range(model.ngeom):
         kind = mujoco.mjtGeom(model.geom_type[geom])
-        obstacle = model.geom_bodyid[geom] == 0 and kind != mujoco.mjtGeom.mjGEOM_PLANE
-        if _collides(model, geom) and obstacle and is_floating(model):
-            refuse(f"the obstacle {model.geom(geom).name or geom!r} beside a floating robot")
-        if _collides(model, geom) and kind not in _SHAPES and kind != mujoco.mjtGeom.mjGEOM_PLANE:
+        known = kind in _SHAPES or kind == mujoco.mjtGeom.mjGEOM_MESH
+        ground = kind in GROUND and model.geom_bodyid[geom] == 0
+        if _collides(model, geom) and not known and not ground:
             refuse(
                 f"the colliding shape {model.geom(geom).name or geom!r} ({kind.name.removeprefix('mjGEOM_').lower()})"
             )

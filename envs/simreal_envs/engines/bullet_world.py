@@ -1,0 +1,554 @@
+"""One world of the Bullet engine: a client with the ground, the surroundings and the robot, and the parameters in force.
+
+Bullet's base frame is the inertial frame of the base link (its centre of mass and principal axes) and its velocities
+are of that point; `BulletWorld` converts from and to MuJoCo's convention.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simreal_envs.engines import bullet_memory
+from simreal_envs.engines.bullet_plan import Blueprint, Quaternion, Vector, urdf_folder
+from simreal_envs.engines.bullet_probe import measure_dissipation, measure_limits
+from simreal_envs.engines.gravity import gravity_vector, slopes
+from simreal_envs.errors import Unsupported, UserError
+
+MAX_JOINT_VELOCITY = 1e7  # Bullet clips at 100 by default, MuJoCo nowhere
+DRIVE_QUANTITIES = ("strength", "sign", "kp", "kd", "torque_limit")
+_INFO = {"mass": 0, "friction": 1, "restitution": 5, "rolling": 6, "torsional": 7}  # places in getDynamicsInfo
+_CALLED = {"friction": "lateralFriction", "torsional": "spinningFriction", "rolling": "rollingFriction"}
+
+# What belongs to the world and not to the robot, and what sets it.
+WORLD_QUANTITIES = {
+    "gravity": "_set_gravity",
+    "slope": "_set_gravity",
+    "slope_side": "_set_gravity",
+    "timestep": "_set_timestep",
+    "roughness": "_set_roughness",
+}
+
+
+class BulletWorld:
+    """A client of this process that holds one world.
+
+    Attributes:
+        client, robot: Bullet's ids. joints: Bullet's indices of the moving joints.
+        values: the parameters in force that are not nominal.
+        drives: per driven joint its position in `joints` and kp, kd, torque limit and signed strength in force.
+        springs: position in `joints`, stiffness and rest position of every joint that has a spring.
+    """
+
+    def __init__(self, pb: Any, plan: Blueprint, folder: str):
+        self._pb, self._plan = pb, plan
+        self.values: dict[str, float] = {}
+        self._names = {
+            (quantity if quantity != "com" else name[-5:], element): name
+            for name, (quantity, elements) in plan.parameters.items()
+            for element in elements or ("",)
+        }
+        self._actions = {name: self._actions_of(*meant) for name, meant in plan.parameters.items()}
+        self._order = {name: index for index, name in enumerate(plan.joints)}
+        self._base_link = next(iter(plan.links)) if plan.floating else ""
+        with bullet_memory.trimmed():
+            self.client = bullet_memory.connect(pb)
+            if self.client < 0:
+                raise UserError(
+                    "pybullet gave no more clients: one process holds at most 1024; use fewer worlds or more workers"
+                )
+            try:
+                self._build_surroundings(folder)
+                self._build_robot(folder)
+            except BaseException:
+                self.close()
+                raise
+        self._set_drives()
+        self._set_springs()
+
+    def close(self) -> None:
+        """Empty the client and keep it for the next engine of this process."""
+        bullet_memory.release(self._pb, self.client)
+
+    # -- building -----------------------------------------------------------------------------------------------------
+
+    def _build_surroundings(self, folder: str) -> None:
+        """Engine settings, the ground and the obstacles. The same calls in the same order, so the same ids everywhere."""
+        pb, plan, client = self._pb, self._plan, self.client
+        # Contacts are solved in the order of their bodies, not in that in which they came up: a reset must forget.
+        pb.setPhysicsEngineParameter(
+            deterministicOverlappingPairs=1, enableConeFriction=int(plan.cone_friction), physicsClientId=client
+        )
+        pb.setTimeStep(plan.timestep, physicsClientId=client)
+        pb.setGravity(0, 0, -plan.gravity, physicsClientId=client)
+        self._fixed: dict[str, int] = {}
+        if plan.ground == "plane":
+            plane = pb.createCollisionShape(pb.GEOM_PLANE, physicsClientId=client)
+            self._fixed["ground"] = pb.createMultiBody(0, plane, physicsClientId=client)
+        elif plan.ground == "terrain":
+            # Made at the largest amplitude: Bullet keeps the bounds of the first heights that a field has.
+            self._field = self._make_field(plan.amplitudes[-1])
+            self._fixed["ground"] = pb.createMultiBody(0, self._field, physicsClientId=client)
+            self._make_field(plan.roughness, self._field)
+        if plan.surroundings:
+            path = str(Path(folder) / "surroundings.urdf")
+            self._fixed["surroundings"] = pb.loadURDF(path, useFixedBase=True, physicsClientId=client)
+        for body in self._fixed.values():
+            pb.changeDynamics(
+                body,
+                -1,
+                lateralFriction=1,
+                rollingFriction=0,
+                spinningFriction=0,
+                restitution=1,
+                physicsClientId=client,
+            )
+
+    def _make_field(self, amplitude: float, replaced: int = -1) -> int:
+        pb, plan = self._pb, self._plan
+        rows, columns = plan.heights.shape
+        with quiet():
+            return pb.createCollisionShape(
+                pb.GEOM_HEIGHTFIELD, heightfieldData=(amplitude * plan.heights).ravel().tolist(),
+                numHeightfieldRows=columns, numHeightfieldColumns=rows, meshScale=[plan.resolution, plan.resolution, 1],
+                replaceHeightfieldIndex=replaced, physicsClientId=self.client,
+            )  # fmt: skip
+
+    def _build_robot(self, folder: str) -> None:
+        pb, plan, client = self._pb, self._plan, self.client
+        flags = pb.URDF_USE_INERTIA_FROM_FILE | pb.URDF_MAINTAIN_LINK_ORDER | pb.URDF_USE_IMPLICIT_CYLINDER
+        if plan.self_collision:
+            flags |= pb.URDF_USE_SELF_COLLISION | pb.URDF_USE_SELF_COLLISION_INCLUDE_PARENT
+        path = str(Path(folder) / "robot.urdf")
+        self.robot = pb.loadURDF(path, useFixedBase=not plan.floating, flags=flags, physicsClientId=client)
+        count = pb.getNumJoints(self.robot, physicsClientId=client)
+        infos = [pb.getJointInfo(self.robot, index, physicsClientId=client) for index in range(count)]
+        self._links = {info[12].decode(): index for index, info in enumerate(infos)}
+        self._links[pb.getBodyInfo(self.robot, physicsClientId=client)[0].decode()] = -1
+        by_name = {info[1].decode(): index for index, info in enumerate(infos)}
+        self.joints = [by_name[name] for name in plan.joints]
+        self.actuated = [by_name[name] for name in plan.actuated]
+
+        for link in self._links.values():
+            pb.changeDynamics(
+                self.robot, link, linearDamping=plan.link_damping, angularDamping=plan.link_damping, lateralFriction=0,
+                rollingFriction=0, spinningFriction=0, restitution=0, maxJointVelocity=MAX_JOINT_VELOCITY, physicsClientId=client,
+            )  # fmt: skip
+        for name, link in plan.links.items():
+            for quantity in _CALLED:
+                self._set_contact(name, quantity)
+            for what, body in self._fixed.items():
+                if link.collides and not getattr(link, what):
+                    pb.setCollisionFilterPair(body, self.robot, -1, self._links[name], 0, physicsClientId=client)
+        for a, b in plan.apart:
+            self._let_touch(a, b, False)
+        for joint in plan.joints:
+            self._set_frictionloss(joint)
+        self._touching = [
+            (a, b)
+            for i, a in enumerate(plan.links)
+            for b in list(plan.links)[i + 1 :]
+            if plan.self_collision and plan.links[a].collides and plan.links[b].collides and (a, b) not in plan.apart
+        ]
+
+    def _let_touch(self, a: str, b: str, allowed: bool) -> None:
+        self._pb.setCollisionFilterPair(
+            self.robot, self.robot, self._links[a], self._links[b], allowed, physicsClientId=self.client
+        )
+
+    def rebuild(self) -> None:
+        """Begin again from an empty client, with the same parameters: one that met NaN never recovers."""
+        with quiet(), urdf_folder(self._plan, self._moved()) as folder:
+            self._pb.resetSimulation(physicsClientId=self.client)
+            self._build_surroundings(folder)
+            self._build_robot(folder)
+        self._set_again(self.values)
+
+    def _reload(self) -> None:
+        """Load the robot again, the only way in which Bullet moves a centre of mass. The state is lost."""
+        with quiet(), urdf_folder(self._plan, self._moved()) as folder:
+            before = self.robot
+            self._pb.removeBody(before, physicsClientId=self.client)
+            self._build_robot(folder)
+        if self.robot != before:
+            raise RuntimeError(f"Bullet gave the reloaded robot the id {self.robot} in place of {before}")
+        self._set_again(name for name in self.values if self._plan.parameters[name][0] not in WORLD_QUANTITIES)
+
+    def _set_again(self, names: Iterable[str]) -> None:
+        for method, *arguments in dict.fromkeys(action for name in names for action in self._actions[name]):
+            getattr(self, method)(*arguments)
+
+    def _moved(self) -> dict[str, Vector]:
+        """Link -> offset of its centre of mass, where there is one."""
+        offsets = {link: self._offset(link) for link in self._plan.links}
+        return {link: offset for link, offset in offsets.items() if any(offset)}
+
+    def _offset(self, link: str) -> Vector:
+        x, y, z = (self._value(f"com_{axis}", link, 0.0) for axis in "xyz")
+        return x, y, z
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    def apply(self, values: Mapping[str, float]) -> bool:
+        """Set parameters, NaN for nominal. True if that has lost the state of the robot."""
+        movable = any(self._plan.parameters[name][0] == "com" for name in values)
+        before = self._moved() if movable else {}
+        for name, value in values.items():
+            if math.isnan(value):
+                self.values.pop(name, None)
+            else:
+                self.values[name] = value
+        reload = movable and self._moved() != before
+        if reload:
+            self._reload()
+        self._set_again(values)
+        return reload
+
+    def _value(self, quantity: str, element: str, nominal: float) -> float:
+        """What is in force for one link, joint or (`element` empty) the world."""
+        return self.values.get(self._names.get((quantity, element), ""), nominal)
+
+    def _actions_of(self, quantity: str, elements: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The methods, with arguments, that give Bullet what is in force of a parameter."""
+        if quantity == "com":
+            return []  # the URDF has it
+        if quantity in (*DRIVE_QUANTITIES, "failure"):
+            return [("_set_drives",)]
+        if quantity == "stiffness":
+            return [("_set_springs",)]
+        if quantity in WORLD_QUANTITIES:
+            return [(WORLD_QUANTITIES[quantity],)]
+        if quantity in ("mass", "inertia"):
+            return [("_set_inertial", element) for element in elements]
+        if quantity in (*_CALLED, "restitution"):
+            return [("_set_contact", element, quantity) for element in elements if element in self._plan.links]
+        return [(f"_set_{quantity}", element) for element in elements]
+
+    def _set_inertial(self, name: str) -> None:
+        link = self._plan.links[name]
+        mass = self._value("mass", name, link.mass)
+        scale = mass / link.mass * self._value("inertia", name, 1.0)
+        # Mass alone would make Bullet recompute the inertia from the collision shape.
+        self._pb.changeDynamics(
+            self.robot, self._links[name], mass=mass, localInertiaDiagonal=[moment * scale for moment in link.inertia],
+            physicsClientId=self.client,
+        )  # fmt: skip
+
+    def _set_contact(self, name: str, quantity: str) -> None:
+        if quantity == "restitution":
+            called, value = quantity, self._value(quantity, name, 0.0)
+        else:
+            called, value = _CALLED[quantity], self._coefficient(name, quantity)
+        self._pb.changeDynamics(self.robot, self._links[name], **{called: value}, physicsClientId=self.client)
+
+    def _coefficient(self, name: str, quantity: str) -> float:
+        """What Bullet gets for the friction of a link."""
+        nominal = self._plan.links[name].contact[list(_CALLED).index(quantity)]
+        value = self._value(quantity, name, math.nan)
+        if math.isnan(value):
+            value = nominal
+        elif quantity == "friction":
+            value *= self._share(name)
+        return math.sqrt(value) if quantity == "friction" and self._plan.product else value
+
+    def _share(self, name: str) -> float:
+        """Sliding friction of a link as a share of the largest one."""
+        largest = max(link.contact[0] for link in self._plan.links.values())
+        return self._plan.links[name].contact[0] / largest if largest else 1.0
+
+    def _set_damping(self, joint: str) -> None:
+        damping = self._value("damping", joint, self._plan.joints[joint].damping)
+        self._pb.changeDynamics(self.robot, self._index(joint), jointDamping=damping, physicsClientId=self.client)
+
+    def _set_frictionloss(self, joint: str) -> None:
+        # Bullet turns on a velocity motor in every joint; with the joint's dry friction as force it is that friction.
+        force = self._value("frictionloss", joint, self._plan.joints[joint].frictionloss)
+        pb = self._pb
+        pb.setJointMotorControl2(
+            self.robot,
+            self._index(joint),
+            pb.VELOCITY_CONTROL,
+            targetVelocity=0,
+            force=force,
+            physicsClientId=self.client,
+        )
+
+    def _set_range(self, joint: str) -> None:
+        low, high = self._plan.joints[joint].limits
+        middle, half = (low + high) / 2, (high - low) / 2 * self._value("range", joint, 1.0)
+        self._pb.changeDynamics(
+            self.robot, self._index(joint), jointLowerLimit=middle - half, jointUpperLimit=middle + half, physicsClientId=self.client
+        )  # fmt: skip
+
+    def _set_gravity(self) -> None:
+        parts = (
+            self._value("gravity", "", self._plan.gravity),
+            self._value("slope", "", 0.0),
+            self._value("slope_side", "", 0.0),
+        )
+        gravity = gravity_vector(*(np.array([part]) for part in parts))[0]
+        self._pb.setGravity(*gravity.tolist(), physicsClientId=self.client)
+
+    def _set_timestep(self) -> None:
+        self._pb.setTimeStep(self._timestep(), physicsClientId=self.client)
+        for joint in self._plan.joints:  # Bullet has stored the impulse of a step, not the force
+            self._set_frictionloss(joint)
+
+    def _timestep(self) -> float:
+        return self._value("timestep", "", self._plan.timestep)
+
+    def _set_roughness(self) -> None:
+        self._make_field(self._amplitude(), self._field)
+
+    def _amplitude(self) -> float:
+        amplitudes = np.array(self._plan.amplitudes)
+        return float(amplitudes[np.abs(amplitudes - self._value("roughness", "", self._plan.roughness)).argmin()])
+
+    def _set_drives(self) -> None:
+        plan, dead = self._plan, self._failed()
+        self.drives = []
+        for index, joint in enumerate(plan.actuated):
+            kp, kd, limit, strength, sign = (
+                self._value(quantity, joint, plan.drives[quantity][index]) for quantity in ("kp", "kd", "torque_limit", "strength", "sign")
+            )  # fmt: skip
+            gain = 0.0 if index == dead else sign * strength
+            self.drives.append((self._order[joint], kp, kd, limit, gain))
+
+    def _failed(self) -> int:
+        return int(self._value("failure", self._plan.actuated[0], -1)) if self._plan.actuated else -1
+
+    def _set_springs(self) -> None:
+        stiffness = {name: self._value("stiffness", name, joint.stiffness) for name, joint in self._plan.joints.items()}
+        self.springs = [(self._order[name], k, self._plan.joints[name].rest) for name, k in stiffness.items() if k]
+
+    def _index(self, joint: str) -> int:
+        return self.joints[self._order[joint]]
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def read(self, name: str, broken: bool) -> float:
+        """The value in force: asked of Bullet, or measured where it has no answer (NaN in a `broken` world).
+
+        Drives, springs and the amplitude of a terrain are those that are in use: Bullet does not know of them.
+        """
+        pb, plan, client = self._pb, self._plan, self.client
+        quantity, elements = plan.parameters[name]
+        if quantity in DRIVE_QUANTITIES:
+            return self._read_drive(quantity, plan.actuated.index(elements[0]))
+        if quantity == "failure":
+            return float(next((i for i, drive in enumerate(self.drives) if drive[4] == 0), -1))
+        if quantity == "stiffness":
+            return dict((index, k) for index, k, _ in self.springs).get(self._order[elements[0]], 0.0)
+        if quantity == "roughness":
+            return self._amplitude()
+        if quantity in ("gravity", "slope", "slope_side", "timestep"):
+            return self._read_world(quantity)
+        if quantity in ("damping", "frictionloss", "range"):
+            return math.nan if broken else self._measure(quantity, elements[0])
+        if quantity == "friction":
+            link = max((link for link in elements if link in plan.links), key=self._share)
+            value = pb.getDynamicsInfo(self.robot, self._links[link], physicsClientId=client)[1]
+            return value**2 if plan.product else value
+        info, link = (
+            pb.getDynamicsInfo(self.robot, self._links[elements[0]], physicsClientId=client),
+            plan.links[elements[0]],
+        )
+        if quantity == "com":
+            axis = "xyz".index(name[-1])
+            return info[3][axis] - link.position[axis]
+        if quantity == "inertia":
+            axis = int(np.argmax(link.inertia))
+            return info[2][axis] / (link.inertia[axis] * info[0] / link.mass)
+        return info[_INFO[quantity]]
+
+    def _read_drive(self, quantity: str, index: int) -> float:
+        if quantity in ("strength", "sign"):  # of a dead drive, too: they are in force again when it works again
+            return self._value(quantity, self._plan.actuated[index], 1.0)
+        return self.drives[index][1 + ("kp", "kd", "torque_limit").index(quantity)]
+
+    def _read_world(self, quantity: str) -> float:
+        engine = self._pb.getPhysicsEngineParameters(physicsClientId=self.client)
+        if quantity == "timestep":
+            return engine["fixedTimeStep"]
+        gravity = np.array([[engine[f"gravityAcceleration{axis}"] for axis in "XYZ"]])
+        if quantity == "gravity":
+            return float(np.linalg.norm(gravity))
+        return float(slopes(gravity)[quantity == "slope_side"][0])
+
+    def _measure(self, quantity: str, joint: str) -> float:
+        """Damping, dry friction or range of a joint by experiment. Puts the state back, but drops cached contacts."""
+        pb, client, plan = self._pb, self.client, self._plan
+        held, touching = self.raw_state(), pb.getContactPoints(physicsClientId=client)
+        saved = pb.saveState(client)
+        for a, b in self._touching:
+            self._let_touch(a, b, False)
+        self._set_link_damping(0.0)
+        middles = [j.middle for j in plan.joints.values()]
+        arguments = pb, client, self.robot, self.joints, middles, self._timestep()
+        if quantity == "range":
+            low, high = plan.joints[joint].limits
+            reach = 4 * (high - low)
+            for index in self.joints:
+                pb.setJointMotorControl2(self.robot, index, pb.VELOCITY_CONTROL, force=0, physicsClientId=client)
+            value = np.diff(measure_limits(*arguments, self._order[joint], reach))[0] / (high - low)
+            for each in plan.joints:
+                self._set_frictionloss(each)
+        else:
+            measured = measure_dissipation(*arguments)[quantity == "frictionloss"]
+            value = measured[self._order[joint]]
+        self._set_link_damping(plan.link_damping)
+        for a, b in self._touching:
+            self._let_touch(a, b, True)
+        pb.restoreState(saved, physicsClientId=client)
+        pb.removeState(saved, client)
+        if touching:
+            self.put(*held)  # restoreState mixes contacts up where a link has several shapes; rather none
+        return float(value)
+
+    def _set_link_damping(self, damping: float) -> None:
+        for link in self._links.values():
+            self._pb.changeDynamics(
+                self.robot, link, linearDamping=damping, angularDamping=damping, physicsClientId=self.client
+            )
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def place(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        """Put the robot into a state of MuJoCo's convention, ``(nq,)`` and ``(nv,)``."""
+        joints, first = self._plan.joints.values(), (7, 6) if self._plan.floating else (0, 0)
+        pose, velocity = (((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
+        if self._plan.floating:
+            (px, py, pz, *rotation), (vx, vy, vz, *local_spin) = (qpos[:7].tolist(), qvel[:6].tolist())
+            position, quaternion = self._inertial_frame()
+            ox, oy, oz = offset = rotate(rotation, position)
+            spin = rotate(rotation, local_spin)
+            tx, ty, tz = cross(spin, offset)
+            w, x, y, z = multiply(rotation, quaternion)
+            pose, velocity = (((px + ox, py + oy, pz + oz), (x, y, z, w)), ((vx + tx, vy + ty, vz + tz), spin))
+        angles = [angle - joint.reference for angle, joint in zip(qpos[first[0] :].tolist(), joints, strict=True)]
+        self.put(pose, velocity, list(zip(angles, qvel[first[1] :].tolist(), strict=True)))
+
+    def _inertial_frame(self) -> tuple[Vector, Quaternion]:
+        """Frame of a floating base's centre of mass in the body's frame."""
+        base, (x, y, z) = self._plan.links[self._base_link], self._offset(self._base_link)
+        return (base.position[0] + x, base.position[1] + y, base.position[2] + z), base.quaternion
+
+    def raw_state(self) -> tuple[Any, Any, Any]:
+        """Pose and velocity of the base and the joints' positions and velocities, in Bullet's convention."""
+        pose = self._pb.getBasePositionAndOrientation(self.robot, self.client)
+        states = self._pb.getJointStates(self.robot, self.joints, self.client) if self.joints else ()
+        return (pose, self._pb.getBaseVelocity(self.robot, self.client), [state[:2] for state in states])
+
+    def put(self, pose: Any, velocity: Any, joints: Any) -> None:
+        """Set a raw state. Contacts of the past are forgotten: what comes next must not depend on what came before."""
+        pb, client = self._pb, self.client
+        for a, b in self._touching:
+            self._let_touch(a, b, False)
+            self._let_touch(a, b, True)
+        if self._fixed:
+            pb.resetBasePositionAndOrientation(self.robot, (0, 0, 1e3), (0, 0, 0, 1), physicsClientId=client)
+            pb.performCollisionDetection(client)
+        pb.resetBasePositionAndOrientation(self.robot, *pose, physicsClientId=client)
+        pb.resetBaseVelocity(self.robot, *velocity, physicsClientId=client)
+        for joint, (position, rate) in zip(self.joints, joints, strict=True):
+            pb.resetJointState(self.robot, joint, position, rate, physicsClientId=client)
+
+    def base_state(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Position and velocity of a floating base in MuJoCo's convention: 7 and 6 numbers."""
+        (px, py, pz), (x, y, z, w) = self._pb.getBasePositionAndOrientation(self.robot, self.client)
+        (vx, vy, vz), spin = self._pb.getBaseVelocity(self.robot, self.client)
+        position, (a, b, c, d) = self._inertial_frame()
+        rotation = multiply((w, x, y, z), (a, -b, -c, -d))
+        ox, oy, oz = offset = rotate(rotation, position)
+        tx, ty, tz = cross(spin, offset)
+        w, x, y, z = rotation
+        return ((px - ox, py - oy, pz - oz, *rotation), (vx - tx, vy - ty, vz - tz, *rotate((w, -x, -y, -z), spin)))
+
+    def push(self, force: Vector) -> None:
+        """Push the base at its centre of mass, in N and the world's frame, during the next physics step."""
+        pb, link = self._pb, self._links[self._plan.base]
+        if link < 0:
+            where = pb.getBasePositionAndOrientation(self.robot, self.client)[0]
+        else:
+            where = pb.getLinkState(self.robot, link, computeForwardKinematics=1, physicsClientId=self.client)[0]
+        pb.applyExternalForce(self.robot, link, force, where, pb.WORLD_FRAME, physicsClientId=self.client)
+
+
+def import_pybullet() -> Any:
+    """The pybullet module, imported without its greeting; `Unsupported` where it is not installed."""
+    if "pybullet" in sys.modules and sys.modules["pybullet"] is not None:
+        return sys.modules["pybullet"]
+    try:
+        with quiet():
+            import pybullet
+    except ImportError as error:
+        raise Unsupported(
+            "engine bullet needs pybullet, which is not installed and has wheels for Python 3.10 and 3.11 only: "
+            "pip install pybullet"
+        ) from error
+    return pybullet
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Send what C code prints to stdout and stderr to the null device: Bullet prints past Python's streams."""
+    libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
+    _flush(libc)
+    saved = os.dup(1), os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        yield
+    finally:
+        _flush(libc)  # a C buffer that is written later would be seen after all
+        for stream, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(null)
+
+
+def _flush(libc: Any) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    libc.fflush(None)
+
+
+# Plain floats, not numpy: a handful of numbers per world, and often only one world.
+
+
+def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
+    """Hamilton product of two (w, x, y, z) quaternions."""
+    w, x, y, z = a
+    u, i, j, k = b
+    return (
+        w * u - x * i - y * j - z * k,
+        w * i + x * u + y * k - z * j,
+        w * j - x * k + y * u + z * i,
+        w * k + x * j - y * i + z * u,
+    )
+
+
+def rotate(quaternion: Quaternion, vector: Vector) -> Vector:
+    """A vector turned by a unit quaternion."""
+    w, *axis = quaternion
+    tx, ty, tz = twice = tuple(2 * c for c in cross(axis, vector))
+    cx, cy, cz = cross(axis, twice)
+    x, y, z = vector
+    return x + w * tx + cx, y + w * ty + cy, z + w * tz + cz
+
+
+def cross(a: Vector, b: Vector) -> Vector:
+    """The vector product."""
+    ax, ay, az = a
+    bx, by, bz = b
+    return ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx

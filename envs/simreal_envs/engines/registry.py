@@ -1,0 +1,56 @@
+"""The engines by the name that users type: ours and those that other packages bring.
+
+A package brings an engine through the entry-point group ``simreal.engines``::
+
+    [project.entry-points."simreal.engines"]
+    my_engine = "my_package.engine:MyEngine"        # called as MyEngine(robot, preset, num_worlds, num_workers)
+
+`simreal_envs.engines.check.check_engine` tells whether it keeps the contract of `simreal_envs.engines.base.Engine`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from simreal_envs.engines.base import Engine, Robot
+from simreal_envs.errors import Unsupported, require_known
+
+GROUP = "simreal.engines"
+BUILT_IN = ("mujoco", "bullet")
+
+
+def engine_names() -> tuple[str, ...]:
+    """Names of all engines that are installed: ours first, then those of other packages."""
+    return (*BUILT_IN, *(name for name in sorted(_entry_points()) if name not in BUILT_IN))
+
+
+def start_engine(
+    name: str, robot: Robot, preset: str, num_worlds: int, num_threads: int = 1, num_workers: int = 0
+) -> Engine:
+    """Start an engine with every parameter at nominal.
+
+    Raises:
+        UserError: no such engine.
+        Unsupported: something that it needs is not installed, or it cannot simulate this robot.
+    """
+    require_known(name, engine_names(), "engine")
+    if name == "mujoco":
+        from simreal_envs.engines.mujoco import MujocoEngine
+
+        return MujocoEngine(robot, preset, num_worlds, num_threads)
+    if name == "bullet":
+        from simreal_envs.engines.bullet import BulletEngine
+
+        return BulletEngine(robot, preset, num_worlds, num_workers)
+    point = _entry_points()[name]
+    try:
+        factory = point.load()
+    except (ImportError, AttributeError) as error:
+        raise Unsupported(f"the engine {name!r} ({point.value}) cannot be loaded: {error}") from error
+    return factory(robot, preset, num_worlds, num_workers)
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}

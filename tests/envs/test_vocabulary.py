@@ -1,0 +1,233 @@
+"""The vocabulary follows from the compiled model: names, nominal values, bounds; what cannot be or matter is left out."""
+
+import dataclasses
+import subprocess
+import sys
+from functools import cache
+
+import mujoco
+import numpy as np
+import pytest
+
+from simreal_envs.engines.base import Robot, Terrain
+from simreal_envs.engines.mujoco import MujocoEngine
+from simreal_envs.errors import UserError
+from simreal_envs.robots.cartpole import CARTPOLE
+
+ARM = """
+<mujoco><worldbody>
+  <geom name="mark" type="box" size="1 1 0.01" contype="0" conaffinity="0"/>
+  <body name="base" pos="0 0 1">
+    <geom type="box" size="0.1 0.1 0.1" mass="2" contype="0" conaffinity="0"/>
+    <body name="left"><joint name="left" axis="0 1 0" damping="0.3" range="-50 50" limited="true"/>
+      <geom type="capsule" fromto="0 0 0 0.3 0 0" size="0.02" mass="0.5"/></body>
+    <body name="right"><joint name="right" axis="0 1 0" damping="0.3" range="-50 50" limited="true"/>
+      <geom type="capsule" fromto="0 0 0 -0.3 0 0" size="0.02" mass="0.5"/>
+      <body name="load" pos="-0.3 0 0"><inertial pos="0 0 0" mass="0.001" diaginertia="1e-6 1e-6 1e-6"/></body></body>
+    <body name="lift"><joint name="lift" type="slide" axis="0 0 1" stiffness="4"/>
+      <geom size="0.05" mass="1" contype="0" conaffinity="0"/></body>
+  </body>
+</worldbody></mujoco>
+"""
+
+
+def arm(**changes) -> Robot:
+    facts = {
+        "name": "arm", "spec": lambda: mujoco.MjSpec.from_string(ARM), "joints": ("left", "right"), "control": "force",
+        "torque_limit": (3.0, 3.0), "timestep": 0.002, "bodies": {"hand": ("left", "right"), "base": ("base",), "lift": ("lift",)},
+        "groups": {"shoulder": ("left", "right"), "lift": ("lift",)}, "payload": "load",
+    }  # fmt: skip
+    return Robot(**{**facts, **changes})
+
+
+def named(robot: Robot) -> dict:
+    return {p.name: p for p in robot.parameters}
+
+
+def test_names_units_nominal_values_and_elements_come_from_the_model():
+    found = named(arm())
+    rows = {
+        "hand/mass": ("kg", 0.5, ("left", "right")),
+        "shoulder/damping": ("N m s/rad", 0.3, ("left", "right")),
+        "lift/damping": ("N s/m", 0.0, ("lift",)),
+        "lift/stiffness": ("N/m", 4.0, ("lift",)),
+        "lift/armature": ("kg", 0.0, ("lift",)),
+        "shoulder/range": ("1", 1.0, ("left", "right")),
+        "actuator/torque_limit": ("N m", 3.0, ("left", "right")),
+        "payload": ("kg", 0.001, ("load",)),
+        "timestep": ("s", 0.002, ()),
+        "gravity": ("m/s^2", 9.81, ()),
+        "friction": ("1", 1.0, ("left", "right")),
+    }
+    assert {name: (found[name].unit, found[name].nominal, found[name].elements) for name in rows} == rows
+    assert found["payload"].says == "load on the right, at (-0.3, 0, 0) m in its frame"
+    assert found["actuator/failed"].choices == (-1, 0, 1)
+    assert all(p.low <= p.nominal <= p.high and p.low < p.high for p in found.values())
+
+
+def test_what_cannot_matter_is_left_out():
+    found = set(named(arm()))
+    assert "base/mass" not in found and "base/com_x" not in found  # bolted to the world
+    assert "lift/inertia" not in found and "lift/com_x" not in found  # on a slide nothing turns
+    assert "lift/mass" in found and "hand/inertia" in found
+    assert "hand/com_x" in found and "hand/com_y" not in found  # along the axis of the hinge
+    assert "lift/range" not in found  # it has no limits
+    assert "actuator/kp" not in found  # the control is a torque
+    flat = '<mujoco><worldbody><body name="a"><joint name="a" axis="0 0 1"/><geom size="0.1" pos="0.2 0 0"/></body></worldbody></mujoco>'
+    level = Robot("level", lambda: mujoco.MjSpec.from_string(flat), ("a",), "force", 1.0, 0.002)
+    assert "gravity" not in named(level) and {"slope", "slope/side"} <= set(named(level))
+
+
+def test_contacts_have_parameters_only_where_there_are_contacts():
+    contacts = {"friction", "restitution", "contact/time_constant", "friction/rolling"}
+    assert not contacts & set(named(CARTPOLE))
+    assert contacts <= set(named(arm()))
+    assert "terrain/roughness" not in named(arm())
+    rough = named(arm(terrain=Terrain(roughness=0.03, roughest=0.1)))["terrain/roughness"]
+    assert (rough.nominal, rough.low, rough.high, rough.resolution) == (0.03, 0.0, 0.1, 0.005)
+
+
+def test_position_drives_have_gains_and_unlike_drives_names_of_their_own():
+    facts = {"control": "position", "torque_limit": (3.0, 1.0), "kp": (20.0, 8.0), "kd": (1.0, 0.5)}
+    found = named(arm(drives={"big": ("left",), "small": ("right",)}, **facts))
+    values = {
+        name: found[name].nominal
+        for name in ("big/kp", "small/kp", "big/kd", "small/kd", "big/torque_limit", "small/torque_limit")
+    }
+    assert values == {
+        "big/kp": 20.0, "small/kp": 8.0, "big/kd": 1.0, "small/kd": 0.5, "big/torque_limit": 3.0, "small/torque_limit": 1.0,
+    }  # fmt: skip
+    assert "actuator/kp" not in found and "actuator/failed" in found
+    with pytest.raises(UserError, match="torque_limits of 'actuator' differ"):
+        _ = arm(**facts).parameters
+
+
+def test_drives_of_unlike_joints_obey_their_own_values():
+    robot = arm(
+        control="position", torque_limit=(3.0, 1.0), kp=(20.0, 8.0), kd=(1.0, 0.5), drives={"big": ("left",), "small": ("right",)}
+    )  # fmt: skip
+    engine = MujocoEngine(robot, "matched", 2)
+    engine.apply(np.array([1]), {"small/kp": np.array([4.0]), "big/torque_limit": np.array([2.0])})
+    for name, values in {
+        "small/kp": [8, 4],
+        "big/kp": [20, 20],
+        "big/torque_limit": [3, 2],
+        "small/torque_limit": [1, 1],
+    }.items():
+        np.testing.assert_array_equal(engine.read(name), values)
+
+
+def test_bounds_of_the_robot_replace_those_that_follow_from_the_model():
+    assert (named(arm())["hand/mass"].low, named(arm())["hand/mass"].high) == (0.05, 5.0)
+    assert named(arm(bounds={"hand/mass": (0.4, 0.6)}))["hand/mass"].high == 0.6
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"bodies": {"hand": ("left", "lift")}}, "masses of 'hand' differ"),
+        ({"bodies": {"hand": ("left",), "arm": ("left",)}}, "'left' is in two of its bodies, 'hand' and 'arm'"),
+        ({"bodies": {"load": ("load",)}}, "'load' is in two of its bodies, 'load' and 'payload'"),
+        ({"bodies": {"hand": ("lefd",)}}, "names a body that its model does not have: .*lefd"),
+        ({"groups": {"all": ("left", "lift")}}, "joints of 'all' must all be hinges or all be slides"),
+        ({"bounds": {"hand/mas": (0, 1)}}, "bounds for 'hand/mas', which is no parameter"),
+        ({"torque_limit": (1.0, 2.0, 3.0)}, "torque_limit must be one number or one for each of the 2 joints, not 3"),
+        ({"terrain": Terrain(roughest=0.05), "bounds": {"terrain/roughness": (0, 0.1)}}, "on a terrain of 0.05 m"),
+    ],
+)
+def test_a_mistake_in_a_robot_is_named(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        _ = arm(**changes).parameters
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"roughness": 0.012}, "roughness must be a multiple of 0.005 m, not 0.012"),
+        ({"roughness": 0.2}, "must not exceed its roughest"),
+    ],
+)
+def test_a_terrain_has_the_amplitudes_that_it_says(facts, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Terrain(**facts)
+    np.testing.assert_allclose(Terrain(roughness=0.01, roughest=0.02).amplitudes(), [0, 0.005, 0.01, 0.015, 0.02])
+    assert Terrain().level(np.array([0.0, 0.012, 0.05])).tolist() == [0, 2, 10]
+
+
+def test_a_robot_is_a_key_and_equal_robots_share_what_is_derived_from_them():
+    assert hash(CARTPOLE) == hash(dataclasses.replace(CARTPOLE)) and dataclasses.replace(CARTPOLE) == CARTPOLE
+    assert dataclasses.replace(CARTPOLE).parameters is CARTPOLE.parameters
+    wider = dataclasses.replace(CARTPOLE, bounds={"pole/mass": (0.05, 9.0)})
+    assert wider != CARTPOLE and named(wider)["pole/mass"].high == 9.0
+
+
+def test_importing_a_robot_compiles_nothing_and_needs_no_pybullet():
+    code = (
+        "import sys; sys.modules['pybullet'] = sys.modules['pybullet_data'] = None\n"
+        "from simreal_envs.engines import base\n"
+        "from simreal_envs.robots.a1 import A1\n"
+        "print(hash(A1) != 0, base._compile.cache_info().currsize)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["True", "0"]
+
+
+FOREIGN = """
+<mujoco><option timestep="0.01" integrator="RK4"/>
+  <default><geom contype="0" conaffinity="0"/><default class="touches"><geom contype="1" conaffinity="1"/></default></default>
+  <worldbody>
+    <geom class="touches" type="plane" size="5 5 1" friction="0.8 0.1 0.1"/>
+    <body name="cart" pos="0 0 0.1">
+      <joint name="x" type="slide" axis="1 0 0" armature="0.5"/><joint name="z" type="slide" axis="0 0 1"/>
+      <geom class="touches" size="0.1" mass="2" friction="0.4 0.1 0.1"/>
+      <body name="arm"><joint name="h" axis="0 1 0" damping="0.1"/>
+        <geom type="capsule" fromto="0 0 0 0 0 0.4" size="0.02" mass="1"/></body>
+    </body>
+  </worldbody>
+  <actuator><motor joint="h" gear="30" ctrllimited="true" ctrlrange="-1 1" forcelimited="true" forcerange="-0.8 0.8"/></actuator>
+</mujoco>
+"""
+
+
+@cache
+def foreign_model() -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_string(FOREIGN)
+
+
+class Foreign(Robot):
+    """Somebody else's compiled model, run as it is."""
+
+    def model(self, preset):
+        return foreign_model()
+
+
+def test_a_foreign_model_runs_as_it_is_and_has_the_vocabulary():
+    robot = Foreign(
+        "foreign",
+        mujoco.MjSpec,
+        ("h",),
+        "force",
+        0.8,
+        0.01,
+        bodies={"cart": ("cart",), "arm": ("arm",)},
+        groups={"h": ("h",)},
+    )
+    engine, model = MujocoEngine(robot, "matched", 2), foreign_model()
+    data = mujoco.MjData(model)
+    engine.reset(np.arange(2), np.zeros((2, 3)), np.zeros((2, 3)))
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        data.ctrl[:] = rng.uniform(-1, 1)
+        engine.step(np.tile(data.ctrl, (2, 1)), 2)
+        mujoco.mj_step(model, data, 2)
+    np.testing.assert_array_equal(engine.qpos, np.tile(data.qpos, (2, 1)))
+    for name, parameter in named(robot).items():
+        if name != "restitution":
+            assert engine.read(name) == pytest.approx([parameter.nominal] * 2, rel=1e-12), name
+    engine.apply(
+        np.array([1]), {"actuator/strength": np.array([0.5]), "friction": np.array([0.2]), "arm/mass": np.array([2.0])}
+    )
+    assert engine._batch.expand("actuator_gear")[:, 0, 0].tolist() == [30, 15]
+    # The friction of the floor, which is the larger one, scales along: else nothing would change.
+    np.testing.assert_allclose(engine._batch.expand("geom_friction")[1, :2, 0], [0.2, 0.1])
+    np.testing.assert_allclose(engine.read("friction"), [0.8, 0.2])
