@@ -172,10 +172,10 @@ def _setter(model: mujoco.MjModel, parameter: Any) -> Callable[[float], None]:
     return write
 
 
-_WORLDS = {world.task_name: world for world in (PlainCartpole, PlainQuadruped)}
+PLAIN = {world.task_name: world for world in (PlainCartpole, PlainQuadruped)}
 
 
 def plain_world(domain: Domain) -> gymnasium.Env:
     """A randomized world of the domain's task, with the task's time limit."""
-    world = _WORLDS[domain.task]()
+    world = PLAIN[domain.task]()
     return TimeLimit(RandomizedPhysics(world, domain), world.task.episode_steps)

@@ -17,6 +17,7 @@ import mujoco
 import numpy as np
 import stable_baselines3
 import torch
+from bench_baseline import PLAIN
 from bench_common import Contender, Row, race, rows_of, say, write_json
 from bench_tables import show
 from bench_worlds import BARE, DUMMY, SUBPROC, bare_batch, domain_of, random_actions, reset_schedule, stock_sb3
@@ -24,7 +25,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from simreal_agents.ppo import PPO
 from simreal_agents.vecenv import SB3Worlds
-from simreal_envs.tasks import TASKS
 from simreal_envs.worlds import Worlds, make
 
 OURS, OURS_ONE = "simreal PPO", "simreal PPO, 1 physics thread"
@@ -156,7 +156,7 @@ def breakdown(prefix: str, ppo: PPO, engine_seconds: float) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=list(PLAIN), default=list(PLAIN))
     parser.add_argument("--worlds", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=3.0, help="that a contender works in one round")
     parser.add_argument("--rounds", type=int, default=5, help="the medians are taken over these")

@@ -1,10 +1,11 @@
 """Steps per second of our worlds, against bare physics and against the vector environments people use.
 
-    python scripts/bench_worlds.py [--json docs/results/bench_worlds.json]
+    python scripts/bench_worlds.py [--task cartpole_swingup] [--quick] [--json docs/results/bench_worlds.json]
 
 Everything runs on all cores with the same pre-generated random actions, and with new random parameters at every reset
-except where it says "bare". EnvPool takes part if it is installed (``pip install 'simreal[bench]'``).
-Takes five minutes.
+except where it says "bare". What people use takes part in the tasks that `bench_baseline` has written for it; EnvPool,
+if it is installed (``pip install 'simreal[bench]'``). Also: what a reset costs, and a world's memory.
+Takes eight minutes on two free cores; ``--quick`` one.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 import gymnasium
 import mujoco
 import numpy as np
-from bench_baseline import plain_world
+from bench_baseline import PLAIN, plain_world
 from bench_common import Contender, Row, race, rows_of, say, write_json
 from bench_tables import show
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
@@ -30,7 +36,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from simreal.stages import cores
 from simreal_envs.tasks import TASKS
 from simreal_envs.variation import Domain
-from simreal_envs.worlds import make
+from simreal_envs.worlds import Worlds, make
 
 ROUGHLY = {"uniform": [0.8, 1.2]}
 VARIATIONS = {
@@ -48,12 +54,23 @@ VARIATIONS = {
         "actuator/kd": {"scale": ROUGHLY},
     },
 }
-IMPERFECT = {"latency": {"uniform": [0.0, 0.03]}, "observation/noise": {"uniform": [0.0, 1.5]}}
+IMPERFECT = {
+    "latency": {"uniform": [0.0, 0.03]},
+    "latency/jitter": {"uniform": [0.0, 0.02]},
+    "action/dropout": {"uniform": [0.0, 0.05]},
+    "actuator/time_constant": {"uniform": [0.0, 0.02]},
+    "encoder/bias": {"uniform": [0.0, 0.02]},
+    "observation/noise": {"uniform": [0.0, 1.5]},
+    "observation/bias": {"uniform": [0.0, 1.0]},
+    "observation/quantization": {"uniform": [0.0, 1.0]},
+    "observation/delay": {"uniform": [0.0, 0.06]},
+    "observation/dropout": {"uniform": [0.0, 0.05]},
+}
 YARDSTICKS = {"cartpole_swingup": "InvertedPendulum-v4", "quadruped": "Ant-v4"}
-CYCLE = 512  # control steps after which the actions begin again
 MOST_PROCESSES = 64  # a process per world beyond that is nobody's choice on a small machine
+MOST_LOOPED = 256  # what steps world by world is no faster with more of them
 
-SIMREAL, HARDER, BARE, BARE_BULLET = "simreal", "simreal, latency and noise", "bare Batch.step", "bare PyBullet"
+SIMREAL, HARDER, BARE, BARE_BULLET = "simreal", "simreal, imperfections", "bare Batch.step", "bare PyBullet"
 SYNC, ASYNC, DUMMY, SUBPROC = (
     "Gymnasium SyncVectorEnv",
     "Gymnasium AsyncVectorEnv",
@@ -64,13 +81,41 @@ SYNC, ASYNC, DUMMY, SUBPROC = (
 
 def domain_of(task: str, engine: str = "mujoco", **more: object) -> Domain:
     """The randomized domain in which a task is timed."""
-    return Domain(task, engine, {**VARIATIONS[task], **more})
+    return Domain(task, engine, {**(VARIATIONS.get(task) or usual_variation(task)), **more})
+
+
+def usual_variation(task: str) -> dict[str, object]:
+    """What one randomizes: masses, damping, drives, gains, load and friction, around nominal."""
+    spans = {"mass": ROUGHLY, "damping": {"uniform": [0.5, 2.0]}, "strength": ROUGHLY, "kp": ROUGHLY, "kd": ROUGHLY}
+    spans["friction"] = {"uniform": [0.5, 1.25]}
+    parameters = TASKS[task].parameters
+    chosen = {
+        p.name: {"scale": spans[p.quantity]}
+        for p in parameters
+        if p.quantity in spans and p.nominal > 0 and p.name != "payload"
+    }
+    return chosen | {p.name: {"uniform": [0.0, p.high / 2]} for p in parameters if p.name == "payload"}
+
+
+def imperfections_of(task: str) -> dict[str, object]:
+    """Everything that can be wrong around the engine, mildly, and pushes of up to a fifth of the weight."""
+    parameters = {p.name: p for p in TASKS[task].parameters}
+    chosen = {name: value for name, value in IMPERFECT.items() if name in parameters}
+    return chosen | {"push": {"uniform": [0.0, parameters["push"].high / 15]}}
 
 
 def random_actions(task: str, num_worlds: int) -> np.ndarray:
-    """Float32 actions, ``(CYCLE, N, a)``."""
+    """Float32 actions, ``(cycle, N, a)``: they begin again after as many control steps as cost little to prepare."""
+    cycle = min(512, max(16, 16384 // num_worlds))
     size = TASKS[task].schema.action_size
-    return np.random.default_rng(0).uniform(-1, 1, (CYCLE, num_worlds, size)).astype(np.float32)
+    return np.random.default_rng(0).uniform(-1, 1, (cycle, num_worlds, size)).astype(np.float32)
+
+
+def in_full_swing(worlds: Worlds) -> Worlds:
+    """Worlds whose episodes end at different times, as they do after a while."""
+    worlds.reset()
+    worlds._steps[:] = np.random.default_rng(1).integers(0, worlds.task.episode_steps, worlds.num_envs)
+    return worlds
 
 
 def stepper(
@@ -91,8 +136,7 @@ def stepper(
 
 def our_worlds(name: str, domain: Domain, actions: np.ndarray, num_workers: int = 0) -> Contender:
     """Our worlds on all cores."""
-    worlds = make(domain, actions.shape[1], seed=0, num_threads=0, num_workers=num_workers)
-    worlds.reset()
+    worlds = in_full_swing(make(domain, actions.shape[1], seed=0, num_threads=0, num_workers=num_workers))
     return stepper(name, worlds.step, actions, worlds.close)
 
 
@@ -102,8 +146,7 @@ def reset_schedule(task: str, actions: np.ndarray) -> list[np.ndarray]:
     Bare physics knows no episodes. Put back into its start at the same moments, it simulates the same situations: a
     robot that lies on the floor costs more than one that stands.
     """
-    worlds = make(domain_of(task), actions.shape[1], seed=0, num_threads=0)
-    worlds.reset()
+    worlds = in_full_swing(make(domain_of(task), actions.shape[1], seed=0, num_threads=0))
     schedule = []
     for action in actions:
         _, _, terminated, truncated, _ = worlds.step(action)
@@ -148,91 +191,93 @@ def bare_batch(
 
 
 def bare_bullet(task: str, actions: np.ndarray, schedule: list[np.ndarray]) -> Contender:
-    """A loop over PyBullet clients in one process: controls in, physics, state out, and nothing else."""
+    """A loop over PyBullet clients in one process: controls in, physics, state out, and nothing else.
+
+    Our engine builds the clients and puts them into their start; stepping is Bullet's functions alone.
+    """
     import pybullet as pb
 
-    from simreal_envs.engines.bullet import blueprint
-    from simreal_envs.engines.bullet_worker import quiet
+    from simreal_envs.engines.bullet import BulletEngine
 
     job, num_worlds = TASKS[task], actions.shape[1]
-    plan, folder = blueprint(job.robot, "matched"), tempfile.TemporaryDirectory()
-    path = Path(folder.name) / "robot.urdf"
-    path.write_text(plan.urdf, encoding="utf-8")
-    with quiet():
-        clients = [pb.connect(pb.DIRECT) for _ in range(num_worlds)]
-        (robot, joints), *_ = [load_bullet(pb, plan, path, client) for client in clients]
-    driven = [joints[index] for index in plan.actuated]
-    start, _ = initial_state(task, num_worlds)
-    for world in range(num_worlds):
-        place_bullet(pb, plan, clients[world], robot, joints, start[world])
+    engine, everyone = BulletEngine(job.robot, "matched", num_worlds), np.arange(num_worlds)
+    qpos, qvel = initial_state(task, num_worlds)
+    engine.reset(everyone, qpos, qvel)
+    worlds = engine._team._clients._worlds
+    model = job.robot.model("matched")
+    references = model.qpos0[job.robot.joint_addresses()[0]]
     controls = [job.control(action.astype(np.float64)) for action in actions]
     supply = itertools.cycle(zip(controls, schedule, strict=True))
-    references = np.array(plan.references)[list(plan.actuated)]
-    kp, kd, limit = job.robot.kp, job.robot.kd, job.robot.torque_limit
+    kps, kds, limits = (job.robot.per_joint(fact).tolist() for fact in ("kp", "kd", "torque_limit"))
+    position_control, floating = job.robot.control == "position", job.robot.floating
 
-    def drive(client: int, control: np.ndarray) -> None:
+    def drive(world, control: np.ndarray) -> None:
+        client, robot, driven = world.client, world.robot, world.actuated
         forces = control.tolist()
         targets = (control - references).tolist()
         for _ in range(job.substeps):
-            if plan.position_control:
+            if position_control:
                 states = pb.getJointStates(robot, driven, client)
                 forces = [
                     max(-limit, min(limit, kp * (target - state[0]) - kd * state[1]))
-                    for target, state in zip(targets, states, strict=True)
+                    for target, state, kp, kd, limit in zip(targets, states, kps, kds, limits, strict=True)
                 ]
             pb.setJointMotorControlArray(robot, driven, pb.TORQUE_CONTROL, forces=forces, physicsClientId=client)
             pb.stepSimulation(client)
-        pb.getJointStates(robot, joints, client)
-        if plan.floating:
+        pb.getJointStates(robot, world.joints, client)
+        if floating:
             pb.getBasePositionAndOrientation(robot, client)
             pb.getBaseVelocity(robot, client)
 
     def advance(steps: int) -> None:
         for _ in range(steps):
             control, ended = next(supply)
-            for world, client in enumerate(clients):
-                drive(client, control[world])
-            for world in ended:
-                place_bullet(pb, plan, clients[world], robot, joints, start[world])
+            for index, world in enumerate(worlds):
+                drive(world, control[index])
+            if len(ended):
+                engine.reset(ended, qpos[ended], qvel[ended])
+
+    return Contender(BARE_BULLET, advance, num_worlds, engine.close)
+
+
+def bare_bullet_processes(task: str, actions: np.ndarray, schedule: list[np.ndarray], processes: int) -> Contender:
+    """`bare_bullet` in several processes with a share of the worlds each; nothing passes between them but the end."""
+    context, count = multiprocessing.get_context("spawn"), min(processes, actions.shape[1])
+    bounds = np.linspace(0, actions.shape[1], count + 1).astype(int)
+    pipes, members = [], []
+    for low, high in itertools.pairwise(bounds.tolist()):
+        ours, theirs = context.Pipe()
+        own = [ended[(ended >= low) & (ended < high)] - low for ended in schedule]
+        member = context.Process(
+            target=_bare_bullet_member, args=(theirs, task, actions[:, low:high], own), daemon=True
+        )
+        member.start()
+        pipes.append(ours)
+        members.append(member)
+    for pipe in pipes:
+        pipe.recv()
+
+    def advance(steps: int) -> None:
+        for pipe in pipes:
+            pipe.send(steps)
+        for pipe in pipes:
+            pipe.recv()
 
     def close() -> None:
-        for client in clients:
-            pb.disconnect(client)
-        folder.cleanup()
+        for pipe, member in zip(pipes, members, strict=True):
+            pipe.send(0)
+            member.join()
 
-    return Contender(BARE_BULLET, advance, num_worlds, close)
-
-
-def load_bullet(pb, plan, path: Path, client: int) -> tuple[int, list[int]]:
-    """Floor and robot in an empty client: the robot's id and its moving joints in the order of the state."""
-    if plan.floor:
-        plane = pb.createMultiBody(
-            0, pb.createCollisionShape(pb.GEOM_PLANE, physicsClientId=client), physicsClientId=client
-        )
-        pb.changeDynamics(plane, -1, lateralFriction=1, physicsClientId=client)
-    flags = pb.URDF_USE_INERTIA_FROM_FILE | pb.URDF_MAINTAIN_LINK_ORDER
-    robot = pb.loadURDF(str(path), useFixedBase=not plan.floating, flags=flags, physicsClientId=client)
-    infos = [pb.getJointInfo(robot, index, client) for index in range(pb.getNumJoints(robot, client))]
-    by_name = {info[1].decode(): info[0] for info in infos}
-    joints = [by_name[name] for name in plan.joints]
-    for joint in joints:  # Bullet holds every joint with a motor unless told not to
-        pb.setJointMotorControl2(robot, joint, pb.VELOCITY_CONTROL, force=0, physicsClientId=client)
-    for link in range(-1, len(infos)):
-        pb.changeDynamics(robot, link, linearDamping=0, angularDamping=0, lateralFriction=1, physicsClientId=client)
-    pb.setTimeStep(plan.timestep, client)
-    pb.setGravity(0, 0, -plan.gravity, client)
-    return robot, joints
+    return Contender(BARE_BULLET, advance, actions.shape[1], close)
 
 
-def place_bullet(pb, plan, client: int, robot: int, joints: list[int], qpos: np.ndarray) -> None:
-    """Put a robot at rest into a state given in MuJoCo's convention."""
-    angles = qpos
-    if plan.floating:
-        (w, x, y, z), angles = qpos[3:7].tolist(), qpos[7:]
-        pb.resetBasePositionAndOrientation(robot, qpos[:3].tolist(), (x, y, z, w), client)
-        pb.resetBaseVelocity(robot, (0, 0, 0), (0, 0, 0), client)
-    for joint, angle, reference in zip(joints, angles.tolist(), plan.references, strict=True):
-        pb.resetJointState(robot, joint, angle - reference, 0, client)
+def _bare_bullet_member(pipe, task: str, actions: np.ndarray, schedule: list[np.ndarray]) -> None:
+    contender = bare_bullet(task, actions, schedule)
+    pipe.send(None)
+    while steps := pipe.recv():
+        contender.advance(steps)
+        pipe.send(None)
+    contender.close()
 
 
 # ---- what people use -------------------------------------------------------------------------------------------------
@@ -275,7 +320,7 @@ def envpool_worlds(task: str, num_worlds: int) -> Contender | None:
         YARDSTICKS[task], env_type="gymnasium", num_envs=num_worlds, num_threads=min(cores(), num_worlds)
     )
     space = envs.action_space
-    shape = (CYCLE, num_worlds, *space.shape)
+    shape = (64, num_worlds, *space.shape)
     actions = np.random.default_rng(0).uniform(space.low, space.high, shape).astype(space.dtype)
     envs.reset()
     return stepper(f"EnvPool {YARDSTICKS[task]} (another task)", envs.step, actions, envs.close)
@@ -287,26 +332,25 @@ def envpool_worlds(task: str, num_worlds: int) -> Contender | None:
 def contenders_on_mujoco(task: str, num_worlds: int) -> Iterable[Contender]:
     """Everything that runs on MuJoCo. Those that fork come first, before threads exist."""
     actions = random_actions(task, num_worlds)
-    if num_worlds <= MOST_PROCESSES:
+    if task in PLAIN and num_worlds <= MOST_PROCESSES:
         yield gymnasium_worlds(ASYNC, AsyncVectorEnv, task, actions)
         yield sb3_worlds(SUBPROC, SubprocVecEnv, task, actions)
-    yield gymnasium_worlds(SYNC, SyncVectorEnv, task, actions)
-    yield sb3_worlds(DUMMY, DummyVecEnv, task, actions)
+    if task in PLAIN and num_worlds <= MOST_LOOPED:
+        yield gymnasium_worlds(SYNC, SyncVectorEnv, task, actions)
+        yield sb3_worlds(DUMMY, DummyVecEnv, task, actions)
     yield bare_batch(task, actions, reset_schedule(task, actions))
     yield our_worlds(SIMREAL, domain_of(task), actions)
-    yield our_worlds(HARDER, domain_of(task, **IMPERFECT), actions)
-    if yardstick := envpool_worlds(task, num_worlds):
+    yield our_worlds(HARDER, domain_of(task, **imperfections_of(task)), actions)
+    if task in YARDSTICKS and num_worlds <= MOST_LOOPED and (yardstick := envpool_worlds(task, num_worlds)):
         yield yardstick
 
 
-def contenders_on_bullet(task: str, num_worlds: int, workers: Sequence[int]) -> Iterable[Contender]:
-    """Everything that runs on PyBullet."""
+def contenders_on_bullet(task: str, num_worlds: int, processes: int) -> Iterable[Contender]:
+    """Everything that runs on PyBullet, each over the same number of processes."""
     actions = random_actions(task, num_worlds)
-    domain = domain_of(task, "bullet")
-    for count in workers:
-        name = f"{SIMREAL}, {count} worker processes" if count else SIMREAL
-        yield our_worlds(name, domain, actions, num_workers=count)
-    yield bare_bullet(task, actions, reset_schedule(task, actions))
+    yield bare_bullet_processes(task, actions, reset_schedule(task, actions), processes)
+    yield our_worlds(SIMREAL, domain_of(task, "bullet"), actions, num_workers=processes)
+    yield our_worlds(HARDER, domain_of(task, "bullet", **imperfections_of(task)), actions, num_workers=processes)
 
 
 def on_mujoco(task: str, num_worlds: int, seconds: float, rounds: int) -> list[Row]:
@@ -317,11 +361,58 @@ def on_mujoco(task: str, num_worlds: int, seconds: float, rounds: int) -> list[R
     return rows_of(f"{task}/{_worlds(num_worlds)}", order(speeds), {SIMREAL: opponents, HARDER: [BARE]})
 
 
-def on_bullet(task: str, num_worlds: int, workers: Sequence[int], seconds: float, rounds: int) -> list[Row]:
+def on_bullet(task: str, num_worlds: int, processes: int, seconds: float, rounds: int) -> list[Row]:
     """The rows of one task and number of worlds on PyBullet."""
-    speeds = race(list(contenders_on_bullet(task, num_worlds, workers)), seconds, rounds)
+    speeds = race(list(contenders_on_bullet(task, num_worlds, processes)), seconds, rounds)
     ours = {name: [BARE_BULLET] for name in speeds if name.startswith(SIMREAL)}
     return rows_of(f"{task} on bullet/{_worlds(num_worlds)}", order(speeds), ours)
+
+
+# ---- what a reset and a world cost -------------------------------------------------------------------------------------
+
+
+def costs(task: str, engine: str, num_worlds: int, repetitions: int) -> list[Row]:
+    """A reset with new parameters, one world at a time and all at once, and the memory of a world."""
+    worlds = make(domain_of(task, engine), num_worlds, seed=0)
+    worlds.reset()
+    one, everyone = np.zeros((2, num_worlds), dtype=bool)
+    one[0], everyone[:] = True, True
+    spent = {}
+    for name, mask in (("reset, one world at a time", one), ("reset, all at once", everyone)):
+        times = []
+        for _ in range(repetitions):
+            start = time.perf_counter()
+            worlds.reset(options={"reset_mask": mask})
+            times.append(1e6 * (time.perf_counter() - start) / mask.sum())
+        spent[name] = statistics.median(times)
+    worlds.close()
+    group = f"{task}{' on bullet' if engine == 'bullet' else ''}/{_worlds(num_worlds)}"
+    rows = [Row(f"{group}/{name}", value, "us per world") for name, value in spent.items()]
+    script = [sys.executable, __file__, "--task", task, "--memory", engine, str(num_worlds)]
+    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    return [*rows, Row(f"{group}/memory", float(done.stdout), "kB per world")]
+
+
+def memory(task: str, engine: str, num_worlds: int) -> float:
+    """Resident kB that each of some more worlds takes in a process that already has one."""
+
+    def started(number: int) -> Worlds:
+        worlds = make(domain_of(task, engine, **imperfections_of(task)), number, seed=0)
+        worlds.reset()
+        worlds.step(np.zeros((number, worlds.schema.action_size)))
+        return worlds
+
+    first = started(1)
+    before = resident()
+    worlds = started(num_worlds)
+    more = (resident() - before) / num_worlds / 1e3
+    first.close(), worlds.close()
+    return max(more, 0.1)
+
+
+def resident() -> int:
+    """Bytes of physical memory of this process (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def order(speeds: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -339,25 +430,40 @@ def _worlds(num_worlds: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--worlds", nargs="*", type=int, default=[1, 16, 64, 256], help="numbers of worlds on MuJoCo")
-    parser.add_argument("--bullet-worlds", nargs="*", type=int, default=[16, 64], help="numbers of worlds on PyBullet")
-    parser.add_argument("--bullet-workers", nargs="*", type=int, default=[0, 2], help="worker processes of ours there")
-    parser.add_argument("--seconds", type=float, default=0.4, help="that a contender works in one round")
-    parser.add_argument("--rounds", type=int, default=5, help="the medians are taken over these")
+    parser.add_argument("--task", "--tasks", dest="tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--worlds", nargs="*", type=int, help="numbers of worlds on MuJoCo; default: 1 16 64 256 1024")
+    parser.add_argument("--bullet-worlds", nargs="*", type=int, help="numbers of worlds on PyBullet; default: 64")
+    parser.add_argument("--processes", type=int, default=2, help="worker processes on PyBullet")
+    parser.add_argument("--seconds", type=float, help="that a contender works in one round; default: 0.15")
+    parser.add_argument("--rounds", type=int, help="the medians are taken over these; default: 5")
+    parser.add_argument("--quick", action="store_true", help="few worlds and rounds: whether it works, not how fast")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--memory", nargs=2, metavar=("ENGINE", "WORLDS"), help="print a world's memory in kB, and end")
     arguments = parser.parse_args()
     mujoco.set_mju_user_warning(lambda text: say(f"  MuJoCo: {text}"))
+    if arguments.memory:
+        engine, number = arguments.memory
+        print(memory(arguments.tasks[0], engine, int(number)))
+        return
 
+    def chosen(given, quick, usual):
+        return given if given is not None else quick if arguments.quick else usual
+
+    on_mujoco_worlds = chosen(arguments.worlds, [1, 64], [1, 16, 64, 256, 1024])
+    on_bullet_worlds = chosen(arguments.bullet_worlds, [8], [64])
+    seconds, rounds = chosen(arguments.seconds, 0.02, 0.15), chosen(arguments.rounds, 1, 5)
     rows: list[Row] = []
-    effort = arguments.seconds, arguments.rounds
     for task in arguments.tasks:
-        for number in arguments.worlds:
+        for number in on_mujoco_worlds:
             say(f"{task}, mujoco, {_worlds(number)}")
-            rows += on_mujoco(task, number, *effort)
-        for number in arguments.bullet_worlds:
+            rows += on_mujoco(task, number, seconds, rounds if number <= MOST_LOOPED else min(rounds, 3))
+        for number in on_bullet_worlds:
             say(f"{task}, bullet, {_worlds(number)}")
-            rows += on_bullet(task, number, arguments.bullet_workers, *effort)
+            rows += on_bullet(task, number, arguments.processes, seconds, rounds)
+        for engine, numbers in (("mujoco", on_mujoco_worlds), ("bullet", on_bullet_worlds)):
+            if numbers:
+                number = min(numbers, key=lambda n: abs(n - (64 if engine == "mujoco" else 16)))
+                rows += costs(task, engine, number, 3 if arguments.quick else 20)
     show([asdict(row) for row in rows])
     if arguments.json:
         write_json(arguments.json, "python scripts/bench_worlds.py", rows)

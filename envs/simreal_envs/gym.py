@@ -29,7 +29,7 @@ class World(gymnasium.Env):
     def __init__(
         self,
         task: str,
-        engine: str = "mujoco",
+        engine: str = "",
         variation: Variation | Mapping[str, Any] | None = None,
         preset: str = "matched",
         render_mode: str | None = None,
@@ -37,6 +37,7 @@ class World(gymnasium.Env):
         self.render_mode = _checked(render_mode)
         domain = Domain(task, engine, variation or {}, preset)
         self.worlds = Worlds(domain, 1, autoreset=AutoresetMode.DISABLED, render_mode=render_mode)
+        self.metadata = {**self.metadata, "render_fps": self.worlds.metadata["render_fps"]}
         self.observation_space, self.action_space = (
             self.worlds.single_observation_space,
             self.worlds.single_action_space,
@@ -76,7 +77,7 @@ def vector_worlds(
     num_envs: int = 1,
     *,
     task: str,
-    engine: str = "mujoco",
+    engine: str = "",
     variation: Variation | Mapping[str, Any] | None = None,
     preset: str = "matched",
     seed: int = 0,

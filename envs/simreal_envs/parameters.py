@@ -6,7 +6,6 @@ order, with the engine or with what else is randomized.
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -31,8 +30,8 @@ class Parameter:
         nominal: value of the unvaried world, in `unit`.
         low, high: bounds of what is physically meaningful, in `unit`.
         says: one sentence for lists and reports.
-        quantity: what the engine changes: ``mass``, ``friction``, ``damping``, ``frictionloss``, ``gravity``,
-            ``strength``, ``sign``, ``kp``, ``kd``, ``torque_limit``; or, applied outside of the engine, ``latency``, ``noise``.
+        quantity: what the engine changes: ``mass``, ``friction``, ``damping``, ``gravity``, ``kp``...; or one of
+            `simreal_envs.imperfections.QUANTITIES`, which are applied around the engine.
         elements: the bodies or joints of the robot that it changes, all of them alike; empty where it has none.
         support: engine name -> ``exact``, ``approximate`` or ``unsupported``; engines not named are exact.
         choices: the only allowed values, where the quantity is not continuous.
@@ -93,14 +92,29 @@ class Draws:
         self._keys = np.empty_like(self._worlds)
         self.begin(np.arange(len(worlds)), episodes)
 
+    @property
+    def keys(self) -> np.ndarray:
+        """What all draws of a row are made from, uint64 ``(n,)``."""
+        return self._keys
+
+    def resume(self, rows: np.ndarray, keys: np.ndarray) -> None:
+        """Go on with the episodes of the worlds in some rows that have these keys."""
+        self._keys[rows] = keys
+
     def begin(self, rows: np.ndarray, episodes: np.ndarray) -> None:
         """Go on with other episodes of the worlds in some rows."""
         self._keys[rows] = _mix(self._worlds[rows] ^ _mix(np.asarray(episodes, dtype=np.uint64) + _EPISODE))
 
     def take(self, rows: np.ndarray) -> Draws:
         """The draws of some rows."""
-        part = copy.copy(self)
+        part = Draws.__new__(Draws)
         part._worlds, part._keys = self._worlds[rows], self._keys[rows]
+        return part
+
+    def ahead(self, rows: np.ndarray, episodes: np.ndarray) -> Draws:
+        """The draws of several episodes, int ``(len(rows), k)``, of the worlds in some rows: ``len(rows) * k`` rows."""
+        part = self.take(np.repeat(rows, episodes.shape[1]))
+        part.begin(np.arange(episodes.size), episodes.ravel())
         return part
 
     def uniform(self, name: str, size: int = 1, step: np.ndarray | int = 0) -> np.ndarray:

@@ -1,6 +1,7 @@
 """How a world differs from nominal, as a value: it prints, compares, hashes and goes into a config.
 
 Distribution   Constant, Uniform, LogUniform, Normal, Choice; Scale(any of them) counts in multiples of nominal
+Mode           a distribution is drawn at every reset; Startup(it) once per world, Interval(it, every) again and again
 Variation      Shift (fixed), Randomization (new draws at every reset), Curriculum (a Randomization that widens)
 Domain         task + engine + variation: a source or a target
 """
@@ -134,6 +135,70 @@ class Scale(Distribution):
         return min(low, high), max(low, high)
 
 
+# ---- when a value is drawn -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Startup(Distribution):
+    """Drawn once per world and kept in all of its episodes: ``Startup(Uniform(0.4, 1.2))``."""
+
+    of: Distribution
+
+    def __init__(self, of: Distribution):
+        object.__setattr__(self, "of", _drawn(of, "Startup"))
+
+    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
+        return self.of.values(u, nominal)
+
+    def bounds(self, nominal: float) -> tuple[float, float]:
+        return self.of.bounds(nominal)
+
+
+@dataclass(frozen=True)
+class Interval(Distribution):
+    """Drawn at every reset and again every so many seconds of the episode, in whole control steps.
+
+    Attributes:
+        every: seconds between two draws.
+    """
+
+    of: Distribution
+    every: float
+
+    def __init__(self, of: Distribution, every: float):
+        if not (isinstance(every, (int, float)) and math.isfinite(every) and every > 0):
+            raise UserError(f"Interval: every must be a positive number of seconds, not {every!r}")
+        object.__setattr__(self, "of", _drawn(of, "Interval"))
+        object.__setattr__(self, "every", float(every))
+
+    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
+        return self.of.values(u, nominal)
+
+    def bounds(self, nominal: float) -> tuple[float, float]:
+        return self.of.bounds(nominal)
+
+
+_MODES = {"startup": Startup, "interval": Interval}
+
+
+def _drawn(value: Any, where: str) -> Distribution:
+    """What a mode may stand around: a distribution that has something to draw, and no other mode."""
+    if isinstance(value, tuple(_MODES.values())):
+        raise UserError(f"{where}: a value has one mode, not {value} inside of another")
+    distribution = _distribution(value, where)
+    if _is_fixed(distribution):
+        raise UserError(f"{where}: {_to_plain(distribution)} is a fixed value; there is nothing to draw")
+    return distribution
+
+
+def _is_fixed(distribution: Distribution) -> bool:
+    return isinstance(distribution.of if isinstance(distribution, Scale) else distribution, Constant)
+
+
+def _without_mode(distribution: Distribution) -> Distribution:
+    return distribution.of if isinstance(distribution, tuple(_MODES.values())) else distribution
+
+
 # ---- variations ------------------------------------------------------------------------------------------------------
 
 
@@ -144,7 +209,7 @@ class _Values:
     items: tuple[tuple[str, Distribution], ...]
 
     def __init__(self, values: Mapping[str, Any] | None = None):
-        pairs = {name: _distribution(value, name) for name, value in (values or {}).items()}
+        pairs = {name: _with_mode(value, name) for name, value in (values or {}).items()}
         object.__setattr__(self, "items", tuple(pairs.items()))
 
     def __repr__(self) -> str:
@@ -165,12 +230,12 @@ class Shift(_Values):
     def __init__(self, values: Mapping[str, Any] | None = None):
         super().__init__(values)
         for name, value in self.items:
-            if not isinstance(value.of if isinstance(value, Scale) else value, Constant):
+            if not _is_fixed(value):
                 raise UserError(f"Shift: {name} must be a number, not {value}; use Randomization to draw values")
 
 
 class Randomization(_Values):
-    """Values drawn anew at every reset: ``Randomization({"friction": Uniform(0.4, 1.2)})``."""
+    """Values drawn anew at every reset: ``Randomization({"friction": Uniform(0.4, 1.2)})``; see `Startup`, `Interval`."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +279,15 @@ class Varied:
     parameter: Parameter
     distribution: Distribution
 
+    @property
+    def mode(self) -> str:
+        """When it is drawn: at every ``"reset"``, at ``"startup"``, or at every reset and every ``"interval"``."""
+        return next((mode for mode, cls in _MODES.items() if isinstance(self.distribution, cls)), "reset")
+
+    def steps(self, control_period: float) -> int:
+        """Control steps between two draws in mode interval."""
+        return max(1, round(self.distribution.every / control_period))
+
     def values(self, u: np.ndarray, draws: Draws, width: float) -> np.ndarray:
         """Values of this episode at the quantiles `u` ``(n,)``, with the deviation from nominal scaled by `width` in [0, 1]."""
         nominal, name = self.parameter.nominal, self.parameter.name
@@ -237,13 +311,13 @@ class Domain:
 
     Attributes:
         task: name of a task (`simreal list tasks`).
-        engine: ``"mujoco"`` or ``"bullet"``.
+        engine: ``"mujoco"``, ``"bullet"`` or another package's; by default the first that the task runs on.
         variation: how its worlds differ from nominal; a plain mapping becomes a Shift or a Randomization.
         preset: ``"matched"`` (engines agree as closely as they can) or ``"engine_default"`` (each engine's own habits).
     """
 
     task: str
-    engine: str = "mujoco"
+    engine: str = ""
     variation: Variation = Shift()
     preset: str = "matched"
 
@@ -251,10 +325,13 @@ class Domain:
 
     def __post_init__(self) -> None:
         from simreal_envs.engines.base import PRESETS
-        from simreal_envs.tasks import TASKS
+        from simreal_envs.engines.registry import engine_names
+        from simreal_envs.tasks import find_task
 
-        require_known(self.task, TASKS, "task")
-        require_known(self.engine, self.ENGINES, "engine")
+        task = find_task(self.task)
+        engines = task.engines or engine_names()
+        object.__setattr__(self, "engine", self.engine or engines[0])
+        require_known(self.engine, engines, f"engine of {self.task}" if task.engines else "engine")
         require_known(self.preset, PRESETS, "preset")
         if not isinstance(self.variation, Variation):
             object.__setattr__(self, "variation", variation_from_dict(self.variation or {}))
@@ -263,9 +340,9 @@ class Domain:
     def resolve(self, where: str = "") -> tuple[Varied, ...]:
         """The concrete parameters that vary, patterns expanded and every value checked. Later entries win."""
         from simreal_envs.parameters import UNSUPPORTED, expand
-        from simreal_envs.tasks import TASKS
+        from simreal_envs.tasks import find_task
 
-        task = TASKS[self.task]
+        task = find_task(self.task)
         varied: dict[str, Varied] = {}
         for pattern, distribution in self.variation.items:
             for parameter in expand(pattern, task.parameters, self.task, where):
@@ -273,7 +350,7 @@ class Domain:
                     raise UserError(
                         f"{where or self.task}: {parameter.name} is not supported by the engine {self.engine!r}"
                     )
-                if isinstance(distribution, Scale) and parameter.nominal == 0:
+                if isinstance(_without_mode(distribution), Scale) and parameter.nominal == 0:
                     raise UserError(
                         f"{where or self.task}: a multiple of {parameter.name} would do nothing: its nominal value is 0"
                     )
@@ -281,6 +358,8 @@ class Domain:
                 if parameter.choices:
                     for value in _options(distribution, parameter.nominal):
                         parameter.require_valid(value, value, where)
+                if isinstance(distribution, Interval):
+                    _require_interval(parameter, distribution, task, where or self.task)
                 varied.pop(parameter.name, None)
                 varied[parameter.name] = Varied(parameter, distribution)
         return tuple(varied.values())
@@ -297,7 +376,7 @@ class Domain:
         variation = variation_from_dict(data.get("variation") or {}, where)
         if curriculum := data.get("curriculum"):
             variation = Curriculum(Randomization(dict(variation.items)), **curriculum)
-        return cls(data["task"], data.get("engine", "mujoco"), variation, data.get("preset", "matched"))
+        return cls(data["task"], data.get("engine") or "", variation, data.get("preset", "matched"))
 
 
 # ---- plain data ------------------------------------------------------------------------------------------------------
@@ -316,13 +395,33 @@ def variation_from_dict(data: Mapping[str, Any], where: str = "variation") -> Sh
     """Read a config's ``variation:``: a Shift if every value is fixed, else a Randomization.
 
     A value is a number, a distribution, or ``{uniform: [a, b]}``, ``{log_uniform: [a, b]}``, ``{normal: [mean, std]}``,
-    ``{choice: [..]}``, ``{constant: x}``, ``{scale: <number or one of these>}``.
+    ``{choice: [..]}``, ``{constant: x}``, ``{scale: <number or one of these>}``; with ``mode: startup`` or
+    ``mode: interval, every: seconds`` beside it, it is drawn once per world or again and again (default: ``mode: reset``).
     """
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected parameter: value pairs, not {data!r}")
-    values = {name: _distribution(value, f"{where}.{name}" if where else name) for name, value in data.items()}
-    fixed = all(isinstance(v.of if isinstance(v, Scale) else v, Constant) for v in values.values())
+    values = {name: _with_mode(value, f"{where}.{name}" if where else name) for name, value in data.items()}
+    fixed = all(_is_fixed(value) for value in values.values())
     return (Shift if fixed else Randomization)(values)
+
+
+def _with_mode(value: Any, where: str) -> Distribution:
+    """Read a distribution and when it is drawn."""
+    if isinstance(value, tuple(_MODES.values())):
+        return value
+    if not isinstance(value, Mapping) or not {"mode", "every"} & set(value):
+        return _distribution(value, where)
+    inner = {key: argument for key, argument in value.items() if key not in ("mode", "every")}
+    mode = require_known(str(value.get("mode", "reset")), ("reset", *_MODES), "mode", where)
+    if ("every" in value) != (mode == "interval"):
+        raise UserError(f"{where}: `every: seconds` belongs to `mode: interval`, and only there")
+    if mode == "reset":
+        return _distribution(inner, where)
+    settings = {"every": value["every"]} if mode == "interval" else {}
+    try:
+        return _MODES[mode](_distribution(inner, where), **settings)
+    except UserError as error:
+        raise error if str(error).startswith(where) else UserError(f"{where}: {error}") from None
 
 
 def _distribution(value: Any, where: str) -> Distribution:
@@ -351,6 +450,10 @@ def _distribution(value: Any, where: str) -> Distribution:
 def _to_plain(distribution: Distribution) -> Any:
     if isinstance(distribution, Constant):
         return distribution.value
+    for mode, cls in _MODES.items():
+        if isinstance(distribution, cls):
+            every = {"every": distribution.every} if isinstance(distribution, Interval) else {}
+            return {**_to_plain(distribution.of), "mode": mode, **every}
     if isinstance(distribution, Scale):
         return {"scale": _to_plain(distribution.of)}
     kind = next(kind for kind, cls in _KINDS.items() if type(distribution) is cls)
@@ -358,7 +461,22 @@ def _to_plain(distribution: Distribution) -> Any:
     return {kind: list(values[0]) if kind == "choice" else values}
 
 
+def _require_interval(parameter: Parameter, interval: Interval, task: Any, where: str) -> None:
+    """Refuse an interval that would never come, and parameters that stand still during an episode."""
+    period, episode = task.schema.control_period, task.episode_steps * task.schema.control_period
+    if parameter.quantity in ("timestep", "roughness"):
+        raise UserError(
+            f"{where}: {parameter.name} cannot change in the middle of an episode: use mode reset or startup"
+        )
+    if not period / 2 < interval.every < episode:
+        raise UserError(
+            f"{where}: {parameter.name} every {interval.every:g} s: expected at least a control step ({period:g} s) "
+            f"and less than an episode ({episode:g} s)"
+        )
+
+
 def _options(distribution: Distribution, nominal: float) -> list[float]:
+    distribution = _without_mode(distribution)
     inner = distribution.of if isinstance(distribution, Scale) else distribution
     factor = nominal if isinstance(distribution, Scale) else 1.0
     if isinstance(inner, Choice):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -10,13 +12,15 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from simreal_envs.beginnings import Beginnings
 from simreal_envs.engines.base import Engine
-from simreal_envs.errors import Unsupported, UserError, nearest
-from simreal_envs.imperfections import ActionDelay, sensor_noise
+from simreal_envs.engines.gravity import gravity_vector
+from simreal_envs.errors import UserError, nearest
+from simreal_envs.imperfections import QUANTITIES, Imperfections
 from simreal_envs.parameters import Draws
-from simreal_envs.tasks import TASKS
-from simreal_envs.tasks.base import Episode, State
-from simreal_envs.variation import Domain, draw_all
+from simreal_envs.tasks import find_task
+from simreal_envs.tasks.base import Episode, State, Task
+from simreal_envs.variation import Domain
 
 
 def make(
@@ -69,12 +73,14 @@ class Worlds(gymnasium.vector.VectorEnv):
     ):
         if num_worlds < 1:
             raise UserError(f"num_worlds must be at least 1, not {num_worlds}")
-        self.domain, self.task = domain, TASKS[domain.task]
+        self.domain, self.task = domain, find_task(domain.task)
         self.varied = domain.resolve()
         self.schema = self.task.schema
         self.num_envs, self.render_mode = num_worlds, render_mode
         self.autoreset_mode = AutoresetMode(autoreset)
-        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": ["rgb_array"], "render_fps": self._fps}
+        self.metadata = {
+            "autoreset_mode": self.autoreset_mode, "render_modes": ["rgb_array"], "render_fps": render_fps(self.task),
+        }  # fmt: skip
         self.single_observation_space, self.single_action_space = (
             self.schema.observation_space,
             self.schema.action_space,
@@ -87,23 +93,39 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._low, self._high = self.single_observation_space.low, self.single_observation_space.high
         self._everyone = np.arange(num_worlds)
         self._episodes = np.full(num_worlds, -1)
-        self._draws = Draws(self.seed, self._everyone, self._episodes)
+        self._parameters = {p.name: p for p in self.task.parameters}
+        # Around the engine, as far as it varies; the length of a physics step matters to delays, too.
+        self._around = {
+            i: v.parameter.quantity for i, v in enumerate(self.varied)
+            if v.parameter.quantity in QUANTITIES or v.parameter.quantity == "timestep"
+        }  # fmt: skip
+        self._around = dict(sorted(self._around.items(), key=lambda item: item[1] != "timestep"))
+        self._physics = {
+            i: v.parameter.name for i, v in enumerate(self.varied) if v.parameter.quantity not in QUANTITIES
+        }
+        self._intervals = [(v, v.steps(self.schema.control_period)) for v in self.varied if v.mode == "interval"]
+        modes = {v.parameter.quantity: v.mode for v in self.varied if v.parameter.quantity in QUANTITIES}
+        self._imperfections = Imperfections(
+            self.task.robot, self.schema, self.task.control, self.task.substeps, num_worlds, modes
+        )
+        # On a slope gravity is not along -z: what an inertial sensor measures there, one direction per world.
+        sloping = any(v.parameter.quantity in ("slope", "slope_side") for v in self.varied)
+        self._down = np.tile([0.0, 0.0, -1.0], (num_worlds, 1)) if sloping else None
+        self._key()
         self._steps = np.zeros(num_worlds, dtype=np.int64)
-        self._delay = ActionDelay(num_worlds, self.schema.action_size, self.task.substeps, self.task.robot.timestep)
-        self._noise_level = np.zeros(num_worlds)
-        self._noisy = any(v.parameter.quantity == "noise" for v in self.varied)
         self._command: np.ndarray | None = None
-        self._returns = np.zeros(num_worlds)
         self._names: tuple[str, ...] = ()
-        self._terms: np.ndarray | None = None  # (terms, N): sum of each reward term over the episode
-        self._goals, self._streak = np.zeros(num_worlds, dtype=np.int64), np.zeros(num_worlds, dtype=np.int64)
+        self._sums = np.zeros((1, num_worlds))  # over the episode: of every reward term, and last of the reward
+        self._goals, self._streak = np.zeros((2, num_worlds), dtype=np.int64)
         self._ended = np.zeros(num_worlds, dtype=bool)
         self.final_observation = np.zeros((num_worlds, self.schema.observation_size), dtype=np.float32)
         self._observation = np.zeros_like(self.final_observation)
 
-    @property
-    def _fps(self) -> int:
-        return round(1 / self.schema.control_period)
+    def _key(self) -> None:
+        """Key all draws by the seed."""
+        self._draws = Draws(self.seed, self._everyone, self._episodes)
+        self._first_draws = Draws(self.seed, self._everyone, np.zeros_like(self._episodes))
+        self._beginnings = Beginnings(self.task, self.varied, self._draws, self.num_envs)
 
     # -- episodes -----------------------------------------------------------------------------------------------------
 
@@ -123,38 +145,51 @@ class Worlds(gymnasium.vector.VectorEnv):
         if seed is not None:
             self.seed = _checked_seed(seed)
             self._episodes[:] = -1
-            self._draws = Draws(self.seed, self._everyone, self._episodes)
+            self._key()
         self._begin(ids)
         self._ended[ids] = False
-        self._observation[ids] = self._observe(ids)
+        self._observation[ids] = self._observe_start(ids)
         return self._observation.copy(), {}
 
     def _begin(self, ids: np.ndarray) -> None:
         """Draw and apply parameters, put the worlds into their initial state."""
         self._episodes[ids] += 1
-        self._draws.begin(ids, self._episodes[ids])
-        draws = self._draws.take(ids)
-        values = draw_all(self.varied, draws, self.domain.variation.width(self.progress))
-        physics = {}
-        for varied, value in zip(self.varied, values, strict=True):
-            if varied.parameter.quantity == "latency":
-                self._delay.set(ids, value)
-            elif varied.parameter.quantity == "noise":
-                self._noise_level[ids] = value
-            else:
-                physics[varied.parameter.name] = value
-        if physics:
-            self.engine.apply(ids, physics)
-        self.engine.reset(ids, *self.task.initial_state(draws, len(ids)))
-        self._delay.clear(ids)
-        command = self.task.command(draws, len(ids))
+        width = self.domain.variation.width(self.progress)
+        keys, values, qpos, qvel, command = self._beginnings.take(ids, self._episodes[ids], width)
+        self._draws.resume(ids, keys)
+        for i, quantity in self._around.items():
+            self._imperfections.set(quantity, ids, values[i])
+        if self._physics:
+            self._apply(ids, {name: values[i] for i, name in self._physics.items()})
+        self.engine.reset(ids, qpos, qvel)
+        self._imperfections.begin(ids, self._draws, self._first_draws)
         if self._command is None:
             self._command = np.zeros((self.num_envs, command.shape[1]))
         self._command[ids] = command
-        for counter in (self._steps, self._returns, self._goals, self._streak):
+        self._sums[:, ids] = 0.0
+        for counter in (self._steps, self._goals, self._streak):
             counter[ids] = 0
-        if self._terms is not None:
-            self._terms[:, ids] = 0.0
+
+    def _apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Set parameters of the machines and of their surroundings."""
+        self.engine.apply(ids, values)
+        if self._down is not None and ("slope" in values or "slope/side" in values):
+            angles = self.engine.read("slope"), self.engine.read("slope/side")
+            self._down[:] = gravity_vector(np.ones(self.num_envs), *angles)
+
+    def _redraw(self) -> None:
+        """Draw and apply anew, in the middle of episodes, what is varied at intervals that begin now."""
+        for varied, every in self._intervals:
+            ids = np.flatnonzero((self._steps % every == 0) & (self._steps > 0))
+            if not len(ids):
+                continue
+            draws, name = self._draws.take(ids), varied.parameter.name
+            quantiles = draws.uniform(name, 1, self._steps[ids] // every)[:, 0]
+            values = varied.values(quantiles, draws, self.domain.variation.width(self.progress))
+            if varied.parameter.quantity in QUANTITIES:
+                self._imperfections.set(varied.parameter.quantity, ids, values)
+            else:
+                self._apply(ids, {name: values})
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance every world by one control period.
@@ -168,23 +203,37 @@ class Worlds(gymnasium.vector.VectorEnv):
         if self._command is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
         actions = np.asarray(actions, dtype=np.float64).reshape(self.num_envs, -1)
-        if not np.isfinite(actions).all():
+        # One product tells whether anything is wrong at all; it nearly never is, and this runs at every step.
+        if not math.isfinite(np.vdot(actions, actions)) and not np.isfinite(actions).all():
             raise UserError(
                 f"actions must be finite numbers; those of world {int(np.argmin(np.isfinite(actions).all(axis=1)))} are not"
             )
-        self._delay.push(np.minimum(np.maximum(actions, -1.0), 1.0))
-        for action, substeps in self._delay.in_effect():
-            self.engine.step(self.task.control(action), substeps)
-        self._steps += 1
+        around, steps = self._imperfections, self._steps
+        if self._intervals:
+            self._redraw()
+        control = around.command(np.minimum(np.maximum(actions, -1.0), 1.0), self._draws, steps)
+        if (force := around.force(self._draws, steps)) is not None:
+            self.engine.push(force)
+        if control.ndim == 2:
+            self.engine.step(control, self.task.substeps)
+        else:
+            self.engine.play(control)
+        steps += 1
 
         broken = self.engine.diverged()
-        trouble = bool(broken.any())
+        trouble = np.count_nonzero(broken) > 0
         state = self._state(broken if trouble else None)
         reward, terminated = self._score(state, broken if trouble else None)
         # A world whose physics broke down is cut off, not failed: its last sane observation stands for the value that is lost.
-        truncated = ((self._steps >= self.task.episode_steps) & ~terminated) | broken
+        truncated, cut = steps >= self.task.episode_steps, self.task.truncated(state)
+        if cut is not None:
+            truncated |= cut
+        if np.count_nonzero(truncated):
+            truncated &= ~terminated
+        if trouble:
+            truncated |= broken
         done = terminated | truncated
-        observation = self._observe(self._everyone, state)
+        observation = self._observe(state)
         if trouble:
             # Outside of SAME_STEP a broken world is stepped once more before its reset; it counted when it broke.
             again = self._ended & (self.autoreset_mode != AutoresetMode.SAME_STEP)
@@ -195,23 +244,24 @@ class Worlds(gymnasium.vector.VectorEnv):
             for array in (reward, terminated, truncated, done):
                 array[self._ended] = 0
             self._begin(resumed := np.flatnonzero(self._ended))
-            observation[resumed] = self._observe(resumed)
-        infos = self._finish(done, terminated, observation) if done.any() else {}
+            observation[resumed] = self._observe_start(resumed)
+        infos = self._finish(done, terminated, observation) if np.count_nonzero(done) else {}
         self._ended, self._observation = done, observation
         return observation.copy(), reward, terminated, truncated, infos
 
     def _score(self, state: State, broken: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Reward and termination of the step that led to `state`; also counts towards the episode's sums."""
+        """Reward and termination of the step that led to `state`, arrays of our own; counts towards the episode's sums."""
         terms = self.task.reward(state)
-        rows = np.array(list(terms.values()))
-        terminated, on_goal = self.task.terminated(state), self.task.on_goal(state)
+        if not self._names:
+            self._names, self._sums = tuple(terms), np.zeros((len(terms) + 1, self.num_envs))
+        rows = np.empty_like(self._sums)
+        for i, term in enumerate(terms.values()):
+            rows[i] = term
+        terminated, on_goal = self.task.terminated(state).copy(), self.task.on_goal(state)
         if broken is not None:
             rows[:, broken], terminated, on_goal = 0.0, terminated & ~broken, on_goal & ~broken
-        if self._terms is None:
-            self._names, self._terms = tuple(terms), np.zeros_like(rows)
-        self._terms += rows
-        reward = rows.sum(axis=0)
-        self._returns += reward
+        reward = np.add.reduce(rows[:-1], axis=0, out=rows[-1])
+        self._sums += rows
         self._goals += on_goal
         self._streak += 1
         self._streak *= on_goal
@@ -223,8 +273,8 @@ class Worlds(gymnasium.vector.VectorEnv):
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             ids = np.flatnonzero(done)
             self.final_observation[ids] = observation[ids]
-            final = np.full(self.num_envs, None, dtype=object)
-            for i in ids:
+            final = np.empty(self.num_envs, dtype=object)  # of None
+            for i in ids.tolist():
                 final[i] = observation[i].copy()
             infos |= {
                 "final_obs": final,
@@ -233,14 +283,16 @@ class Worlds(gymnasium.vector.VectorEnv):
                 "_final_info": done.copy(),
             }
             self._begin(ids)
-            observation[ids] = self._observe(ids)
+            observation[ids] = self._observe_start(ids)
         return infos
 
     def _episode_infos(self, done: np.ndarray, terminated: np.ndarray) -> dict[str, Any]:
-        episode = Episode(self._steps, self._goals / np.maximum(self._steps, 1), self._streak, terminated)
-        rows = {"r": self._returns, "l": self._steps, "s": self.task.success(episode)}
-        rows |= {f"reward/{name}": total for name, total in zip(self._names, self._terms, strict=True)}
-        return {"outcome": {name: row * done for name, row in rows.items()}, "_outcome": done.copy()}
+        sums, steps = self._sums, self._steps
+        episode = Episode(steps, self._goals / np.maximum(steps, 1), self._streak, terminated, sums[-1])
+        *terms, returns = sums * done
+        outcome = {"r": returns, "l": steps * done, "s": self.task.success(episode) * done}
+        outcome |= {f"reward/{name}": total for name, total in zip(self._names, terms, strict=True)}
+        return {"outcome": outcome, "_outcome": done.copy()}
 
     # -- what is seen -------------------------------------------------------------------------------------------------
 
@@ -250,26 +302,45 @@ class Worlds(gymnasium.vector.VectorEnv):
         if broken is not None:
             default = self.task.robot.model("matched").qpos0
             qpos, qvel = np.where(broken[:, None], default, qpos), np.where(broken[:, None], 0.0, qvel)
-        return State(qpos, qvel, self._delay.latest, self._delay.previous, self._command)
+        delay = self._imperfections.delay
+        return State(qpos, qvel, delay.latest, delay.previous, self._command, self._readings())
 
-    def _observe(self, ids: np.ndarray, state: State | None = None) -> np.ndarray:
-        observation = self.task.observe(state if state is not None else self._state().take(ids))
-        if self._noisy:
-            level, draws = self._noise_level[ids], self._draws.take(ids)
-            observation = observation + sensor_noise(draws, level, self.schema.noise, self._steps[ids])
+    def _readings(self) -> Mapping[str, np.ndarray]:
+        """What else a task may know of its worlds."""
+        own = getattr(self.engine, "readings", {})
+        return own if self._down is None else {**own, "down": self._down}
+
+    def _observe(self, state: State) -> np.ndarray:
+        """What is observed of all worlds after a step, float32 ``(N, d)``."""
+        if self._imperfections.distorts:
+            state = replace(state, qpos=self._imperfections.measured(state.qpos))
+        observation = self._imperfections.sense(self.task.observe(state), self._draws, self._steps, None)
+        return self._bounded(observation)
+
+    def _observe_start(self, ids: np.ndarray) -> np.ndarray:
+        """What is observed of the worlds `ids`, whose episodes have just begun, float32 ``(len(ids), d)``."""
+        state = self._state()
+        if self._imperfections.distorts:
+            state = replace(state, qpos=self._imperfections.measured(state.qpos))
+        observation = self.task.observe(state.take(ids))
+        if self._imperfections.senses:
+            observation = self._imperfections.sense(observation, self._draws.take(ids), self._steps[ids], ids)
+        return self._bounded(observation)
+
+    def _bounded(self, observation: np.ndarray) -> np.ndarray:
         observation = observation.astype(np.float32)
         np.maximum(observation, self._low, out=observation)  # two ufuncs cost a third of np.clip on small arrays
         return np.minimum(observation, self._high, out=observation)
 
     def read(self, parameter: str) -> np.ndarray:
         """The value of a parameter in force in each world, SI, shape ``(N,)``, as the engine reports it."""
-        found = {p.name: p for p in self.task.parameters}.get(parameter)
+        found = self._parameters.get(parameter)
         if found is None:
-            names = [p.name for p in self.task.parameters]
+            names = list(self._parameters)
             raise UserError(f"unknown parameter of {self.task.name} {parameter!r}; {nearest(parameter, names)}")
-        if found.quantity == "latency":
-            return self._delay.seconds
-        return self._noise_level.copy() if found.quantity == "noise" else self.engine.read(parameter)
+        if found.quantity in QUANTITIES:
+            return self._imperfections.read(found.quantity)
+        return self.engine.read(parameter)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """The values in force of everything that varies, as the engine reports them: name -> ``(N,)``."""
@@ -281,11 +352,15 @@ class Worlds(gymnasium.vector.VectorEnv):
             return None
         return tuple(self.engine.render(world, 640, 480) for world in range(self.num_envs))
 
+    def markers(self, world: int) -> dict[str, np.ndarray]:
+        """Points that a picture of one world should show, each ``(3,)`` m."""
+        return {name: points[world] for name, points in self.task.markers(self._state()).items()}
+
     # -- to stop and to go on -----------------------------------------------------------------------------------------
 
     _OWN_STATE = (
-        "seed", "progress", "diverged", "_episodes", "_steps", "_noise_level", "_command", "_returns", "_names", "_terms", "_goals",
-        "_streak", "_ended", "_observation", "final_observation",
+        "seed", "progress", "diverged", "_episodes", "_steps", "_command", "_names", "_sums", "_goals", "_streak",
+        "_ended", "_observation", "final_observation", "_down",
     )  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:
@@ -294,18 +369,23 @@ class Worlds(gymnasium.vector.VectorEnv):
             name: np.copy(value) if isinstance(value := getattr(self, name), np.ndarray) else value
             for name in self._OWN_STATE
         }
-        return {"worlds": own, "delay": self._delay.snapshot(), "engine": self.engine.snapshot()}
+        return {"worlds": own, "imperfections": self._imperfections.snapshot(), "engine": self.engine.snapshot()}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from a snapshot of the same domain and number of worlds."""
         for name, value in snapshot["worlds"].items():
             setattr(self, name, np.copy(value) if isinstance(value, np.ndarray) else value)
-        self._draws = Draws(self.seed, self._everyone, self._episodes)
-        self._delay.restore(snapshot["delay"])
+        self._key()
+        self._imperfections.restore(snapshot["imperfections"])
         self.engine.restore(snapshot["engine"])
 
     def close_extras(self, **kwargs: Any) -> None:
         self.engine.close()
+
+
+def render_fps(task: Task) -> int:
+    """Frames per second of pictures taken at every control step, when they are shown at real speed."""
+    return max(1, round(1 / task.schema.control_period))
 
 
 def _checked_seed(seed: int) -> int:
@@ -316,13 +396,5 @@ def _checked_seed(seed: int) -> int:
 
 def make_engine(domain: Domain, num_worlds: int, num_threads: int = 1, num_workers: int = 0) -> Engine:
     """The engine of a domain, with every parameter at nominal."""
-    robot = TASKS[domain.task].robot
-    if domain.engine == "mujoco":
-        from simreal_envs.engines.mujoco import MujocoEngine
-
-        return MujocoEngine(robot, domain.preset, num_worlds, num_threads)
-    if domain.engine == "bullet":
-        from simreal_envs.engines.bullet import BulletEngine
-
-        return BulletEngine(robot, domain.preset, num_worlds, num_workers)
-    raise Unsupported(f"unknown engine {domain.engine!r}; {nearest(domain.engine, Domain.ENGINES)}")
+    task = find_task(domain.task)
+    return task.make_engine(domain.engine, domain.preset, num_worlds, num_threads, num_workers)

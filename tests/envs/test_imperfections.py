@@ -1,4 +1,4 @@
-"""Latency and sensor noise."""
+"""What is applied around the engine: commands, readings, pushes."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from simreal_envs.imperfections import ActionDelay, sensor_noise
+from simreal_envs.errors import UserError
+from simreal_envs.imperfections import ActionDelay, Imperfections, sensor_noise
+from simreal_envs.imperfections.pushes import Pushes
 from simreal_envs.parameters import Draws
+from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks import TASKS
+from simreal_envs.tasks.base import State
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 
 STEP, SUBSTEPS = 0.005, 4
+
+
+def by_physics_step(delay, actions, substeps=SUBSTEPS, **what):
+    """Give one control step's actions; what is in effect at each of its physics steps, (substeps, N, a)."""
+    delay.push(actions, **what)
+    acting = delay.in_effect()
+    return np.repeat(acting[None], substeps, axis=0) if acting.ndim == 2 else acting.swapaxes(0, 1)
 
 
 def effective(delays, actions, substeps=SUBSTEPS):
@@ -20,12 +31,7 @@ def effective(delays, actions, substeps=SUBSTEPS):
     n = len(delays)
     delay = ActionDelay(n, 1, substeps, STEP)
     delay.set(np.arange(n), np.asarray(delays) * STEP)
-    out = []
-    for row in actions:
-        delay.push(row[:, None])
-        for action, count in delay.in_effect():
-            out += [action[:, 0].copy()] * count
-    return np.array(out)
+    return np.concatenate([by_physics_step(delay, row[:, None], substeps)[:, :, 0] for row in actions])
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=5), st.integers(1, 6))
@@ -44,10 +50,10 @@ def test_delays_need_not_be_whole_control_steps_worked_by_hand():
     assert effective([6], actions)[:, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
 
 
-def test_without_delay_a_control_step_is_one_call_of_the_engine():
+def test_without_delay_one_action_is_in_effect_for_the_whole_control_step():
     delay = ActionDelay(3, 1, SUBSTEPS, STEP)
     delay.push(np.ones((3, 1)))
-    assert [count for _, count in delay.in_effect()] == [SUBSTEPS]
+    assert delay.in_effect().shape == (3, 1)
 
 
 def test_seconds_are_rounded_to_whole_physics_steps_and_reported_as_such():
@@ -61,9 +67,8 @@ def test_a_new_episode_starts_with_nothing_under_way_in_its_world_alone():
     delay.set(np.arange(2), np.full(2, SUBSTEPS * STEP))
     delay.push(np.ones((2, 1)))
     delay.clear(np.array([0]))
-    delay.push(np.full((2, 1), 2.0))
-    ((action, count),) = delay.in_effect()
-    assert count == SUBSTEPS and action[:, 0].tolist() == [0.0, 1.0]
+    acting = by_physics_step(delay, np.full((2, 1), 2.0))
+    assert acting[:, :, 0].tolist() == [[0.0, 1.0]] * SUBSTEPS
     assert delay.latest[:, 0].tolist() == [2.0, 2.0] and delay.previous[:, 0].tolist() == [0.0, 1.0]
 
 
@@ -76,11 +81,7 @@ def test_a_snapshot_keeps_the_commands_under_way():
     snapshot, following = delay.snapshot(), rng.uniform(-1, 1, (4, 2, 1))
 
     def go_on(delay):
-        out = []
-        for actions in following:
-            delay.push(actions)
-            out += [np.repeat(action, count, axis=1) for action, count in delay.in_effect()]
-        return np.concatenate(out, axis=1)
+        return np.concatenate([by_physics_step(delay, actions) for actions in following])
 
     expected, other = go_on(delay), ActionDelay(2, 1, SUBSTEPS, STEP)
     other.restore(snapshot)
@@ -107,6 +108,193 @@ def test_latency_in_a_world_is_the_same_as_acting_that_much_later(steps):
         if t % 4 == 3:
             assert np.allclose(engine.engine.qpos[0], late[t // 4], rtol=0, atol=1e-12)
     assert worlds.read("latency") == pytest.approx([steps * 0.005])
+
+
+def test_with_jitter_every_command_is_late_by_its_own_delay_and_none_overtakes_another():
+    # 4 physics steps per control step. Command 1 comes 2 steps late, command 2 six (after 3, so it never acts), 3 none.
+    delay = ActionDelay(1, 1, SUBSTEPS, STEP, varying=True)
+    delay.set_jitter(np.arange(1), np.array([8 * STEP]))
+    late = [2, 6, 0, 4]
+    acting = [by_physics_step(delay, np.array([[k + 1.0]]), late=np.array([n * STEP])) for k, n in enumerate(late)]
+    assert np.concatenate(acting)[:, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3, 3, 3]
+    assert by_physics_step(delay, np.array([[5.0]]), late=np.array([0.0]))[:, 0, 0].tolist() == [5.0] * 4
+
+
+def test_a_lost_command_leaves_the_last_one_in_force_but_the_agent_knows_what_it_gave():
+    delay = ActionDelay(2, 1, SUBSTEPS, STEP, lossy=True)
+    acting = [
+        by_physics_step(delay, np.full((2, 1), k), lost=np.array([k == 2.0, k == 1.0]))[0, :, 0]
+        for k in (1.0, 2.0, 3.0)
+    ]
+    assert np.array_equal(acting, [[1.0, 0.0], [1.0, 2.0], [3.0, 3.0]])
+    assert delay.latest[:, 0].tolist() == [3.0, 3.0] and delay.previous[:, 0].tolist() == [2.0, 2.0]
+
+
+def test_a_lagging_drive_has_closed_the_gap_to_one_over_e_after_its_time_constant():
+    tau, step = 0.1, 1e-3
+    around = imperfections({"lag": "reset"}, timestep=step, substeps=200)
+    around.set("lag", np.arange(2), np.array([tau, 0.0]))
+    around.begin(np.arange(2), keyed(2), keyed(2))
+    control = around.command(np.ones((2, 1)), keyed(2), np.zeros(2, int))
+    assert control.shape == (2, 200, 1)
+    # Backward Euler: (1 + step / tau)^-k, which is 1/e after tau up to step / (2 tau) of itself.
+    assert (
+        1 - control[0, 99, 0]
+        == pytest.approx((1 + step / tau) ** -100, rel=1e-9)
+        == pytest.approx(np.exp(-1), rel=0.01)
+    )
+    assert (control[1] == 1.0).all()
+    again = around.command(np.zeros((2, 1)), keyed(2), np.ones(2, int))
+    assert again[0, 0, 0] == pytest.approx(control[0, -1, 0] * tau / (tau + step), rel=1e-9)
+
+
+class Joint:
+    """A robot with one drive on a hinge, as far as the imperfections ask."""
+
+    def __init__(self, timestep):
+        self.timestep = timestep
+
+
+def imperfections(modes, timestep=STEP, substeps=SUBSTEPS, fields=1, noise=0.0):
+    schema = Schema(
+        tuple(Field(f"f{i}", "1", ("a", "b"), noise=noise) for i in range(fields)),
+        (Field("u", "1", ("a",)),),
+        control_period=timestep * substeps,
+    )
+    return Imperfections(Joint(timestep), schema, lambda action: action, substeps, 2, modes)
+
+
+def test_values_that_would_be_rounded_away_are_refused():
+    for values in ({"latency/jitter": 0.002}, {"observation/delay": 0.009}, {"latency": 0.0024}):
+        with pytest.raises(UserError, match="would do nothing: it is rounded to multiples of"):
+            Domain("cartpole_swingup", variation=values)
+
+
+# -- readings ----------------------------------------------------------------------------------------------------------
+
+
+def test_readings_are_as_old_as_the_delay_and_what_the_agent_knows_is_not():
+    clean, late = (make(Domain("quadruped", variation=v), 2, seed=0) for v in ({}, {"observation/delay": 0.06}))
+    actions = np.random.default_rng(0).uniform(-1, 1, (10, 2, 12))
+    seen, delayed = ([w.reset()[0], *(w.step(a)[0] for a in actions)] for w in (clean, late))
+    measured = clean.schema.noise > 0
+    for t in range(11):
+        assert np.array_equal(delayed[t][:, measured], seen[max(t - 3, 0)][:, measured])
+        assert np.array_equal(delayed[t][:, ~measured], seen[t][:, ~measured])
+    assert late.read("observation/delay") == pytest.approx([0.06] * 2)
+
+
+def test_the_first_reading_of_an_episode_is_none_of_the_episode_before():
+    worlds = make(Domain("cartpole_swingup", variation={"observation/delay": 0.1, "observation/dropout": 0.5}), 3)
+    first, _ = worlds.reset()
+    for _ in range(20):
+        worlds.step(np.ones((3, 1)))
+    again, _ = worlds.reset(seed=0)
+    assert np.array_equal(first, again)
+
+
+def test_a_lost_reading_repeats_the_last_one_field_by_field_as_often_as_stated():
+    n, share = 400, 0.3
+    clean, lossy = (make(Domain("quadruped", variation=v), n, seed=0) for v in ({}, {"observation/dropout": share}))
+    clean.reset(), lossy.reset()
+    actions = np.random.default_rng(0).uniform(-1, 1, (2, n, 12))
+    (before, *_), (seen, *_) = clean.step(actions[0]), clean.step(actions[1])
+    lossy_before, (read, *_) = lossy.step(actions[0])[0], lossy.step(actions[1])
+    lost = []
+    for field, labels in (("linear_velocity", slice(0, 3)), ("joint_position", slice(10, 22))):
+        repeated = (read[:, labels] == lossy_before[:, labels]).all(axis=1)
+        assert ((read[:, labels] == seen[:, labels]).all(axis=1) | repeated).all(), field
+        lost.append(repeated)
+    # Binomial with n = 400: 5 standard deviations are 0.115.
+    assert all(abs(rows.mean() - share) < 5 * np.sqrt(share * (1 - share) / n) for rows in lost)
+    assert not np.array_equal(*lost) and not np.array_equal(before, seen)
+
+
+def test_quantized_readings_are_multiples_of_the_level_times_the_typical_noise():
+    worlds = make(Domain("cartpole_swingup", variation={"observation/quantization": 2.0}), 5, seed=0)
+    clean = make(Domain("cartpole_swingup"), 5, seed=0)
+    read, exact = worlds.reset()[0] / (2 * worlds.schema.noise), clean.reset()[0] / (2 * worlds.schema.noise)
+    assert np.allclose(read, np.rint(exact), atol=1e-4) and not np.allclose(read, exact, atol=0.01)
+
+
+def test_a_bias_lasts_for_an_episode_and_has_the_stated_deviation():
+    n = 2000
+    biased, clean = (make(Domain("cartpole_swingup", variation=v), n, seed=0) for v in ({"observation/bias": 3.0}, {}))
+    first = biased.reset()[0].astype(float) - clean.reset()[0]
+    later = biased.step(np.zeros((n, 1)))[0].astype(float) - clean.step(np.zeros((n, 1)))[0]
+    assert np.allclose(first, later, atol=1e-5)
+    assert first.std(axis=0) == pytest.approx(3 * clean.schema.noise, rel=0.1)  # 6 standard deviations of 1 / sqrt(2 n)
+    second = biased.reset()[0].astype(float) - clean.reset()[0]
+    assert abs(np.corrcoef(first[:, 0], second[:, 0])[0, 1]) < 0.1
+
+
+def test_a_startup_bias_is_that_of_the_sensor_and_not_of_the_episode():
+    variation = {"encoder/bias": {"uniform": [0.1, 0.2], "mode": "startup"}}
+    worlds, clean = (make(Domain("cartpole_swingup", variation=v), 4, seed=0) for v in (variation, {}))
+    first, second = (worlds.reset()[0].astype(float)[:, 0] - clean.reset()[0][:, 0] for _ in range(2))
+    assert np.allclose(first, second, atol=1e-6) and len(np.unique(first.round(4))) == 4
+
+
+def test_encoders_mislead_the_agent_and_the_position_drives_but_not_the_reward():
+    task, level = TASKS["quadruped"], 0.2
+    worlds, clean = (make(Domain("quadruped", variation=v), 3, seed=1) for v in ({"encoder/bias": level}, {}))
+    joints = slice(*np.flatnonzero([label == "joint_position" for label in names_of(task)])[[0, -1]] + [0, 1])
+    offset = worlds.reset()[0][:, joints].astype(float) - clean.reset()[0][:, joints]
+    share = 2 * Draws(1, np.arange(3), np.zeros(3, int)).uniform("encoder/bias#joint", 12) - 1
+    assert np.allclose(offset, level * share, atol=1e-6)
+    # Drives that regulate to what such encoders say move as if their targets were lower by as much.
+    action = np.random.default_rng(0).uniform(-1, 1, (3, 12))
+    _, reward, *_ = worlds.step(action)
+    clean.engine.step(task.control(action) - level * share, task.substeps)
+    assert np.array_equal(worlds.engine.qpos, clean.engine.qpos)
+    state = State(clean.engine.qpos, clean.engine.qvel, action, np.zeros((3, 12)), worlds._command)
+    assert reward == pytest.approx(sum(task.reward(state).values()), rel=1e-12)
+
+
+def names_of(task):
+    return [field.name for field in task.schema.observation for _ in field.labels]
+
+
+def test_passive_joints_have_encoders_and_force_drives_need_none():
+    worlds, clean = (make(Domain("cartpole_swingup", variation=v), 3, seed=1) for v in ({"encoder/bias": 0.2}, {}))
+    seen, true = worlds.reset()[0].astype(float), clean.reset()[0].astype(float)
+    offset = np.arctan2(seen[:, 2], seen[:, 1]) - np.arctan2(true[:, 2], true[:, 1])
+    assert (np.abs(np.angle(np.exp(1j * offset))) > 1e-3).all() and (np.abs(seen[:, 0] - true[:, 0]) > 1e-3).all()
+    worlds.step(np.ones((3, 1))), clean.step(np.ones((3, 1)))
+    assert np.array_equal(worlds.engine.qpos, clean.engine.qpos)
+
+
+# -- pushes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_push_lasts_a_tenth_of_a_second_once_in_two_seconds_and_is_horizontal():
+    n, pushes = 50, Pushes(50, 0.02)
+    force, given = np.zeros((n, 3)), []
+    for t in range(300):
+        changed = pushes.force(np.full(n, 7.0), keyed(n), np.full(n, t))
+        force = force if changed is None else changed
+        given.append(force.copy())
+    size = np.linalg.norm(given, axis=2)
+    assert not np.array(given)[:, :, 2].any()
+    assert np.allclose(size[size > 0], 7.0)
+    for window in range(3):
+        during = size[100 * window : 100 * (window + 1)] > 0
+        assert (during.sum(axis=0) == 5).all()
+        assert (np.abs(np.diff(during, axis=0, prepend=False, append=False)).sum(axis=0) == 2).all()
+    starts = (size[:100] > 0).argmax(axis=0)
+    assert len(np.unique(starts)) > 20 and starts.max() <= 95
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_a_push_accelerates_the_cart_as_newton_says(engine):
+    pushed, left = (make(Domain("cartpole_swingup", engine, v), 8, seed=0) for v in ({"push": 20.0}, {}))
+    for worlds in (pushed, left):
+        worlds.reset()
+        for _ in range(100):
+            worlds.step(np.zeros((8, 1)))
+    # Momentum along the rail: about 20 N for 0.1 s, reduced by direction, damping and what went into the pole.
+    gained = np.abs(pushed.engine.qpos[:, 0] - left.engine.qpos[:, 0])
+    assert gained.max() > 0.3 and np.array_equal(pushed._episodes, left._episodes)
 
 
 # -- sensor noise ------------------------------------------------------------------------------------------------------
@@ -140,7 +328,7 @@ def test_noise_differs_between_steps_worlds_and_episodes_and_repeats_for_the_sam
         assert not np.isin(other, base).any()
 
 
-@pytest.mark.parametrize("name", list(TASKS))
+@pytest.mark.parametrize("name", ["cartpole_swingup", "quadruped"])
 def test_observation_noise_in_a_world_matches_the_schema(name):
     n, level = 500, 2.0
     clean, noisy = (make(Domain(name, variation=v), n, seed=0) for v in ({}, {"observation/noise": level}))

@@ -1,7 +1,6 @@
 """Distributions, variations and domains as values."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,17 +9,19 @@ from hypothesis import strategies as st
 
 from simreal_envs.errors import UserError
 from simreal_envs.parameters import UNSUPPORTED, Draws
-from simreal_envs.tasks import TASKS, CartpoleSwingup
+from simreal_envs.tasks import TASKS
 from simreal_envs.variation import (
     Choice,
     Constant,
     Curriculum,
     Domain,
+    Interval,
     LogUniform,
     Normal,
     Randomization,
     Scale,
     Shift,
+    Startup,
     Uniform,
     Varied,
     draw_all,
@@ -42,6 +43,8 @@ plain_distributions = st.one_of(
     st.lists(finite, min_size=1, max_size=5).map(Choice),
 )
 distributions = st.one_of(plain_distributions, plain_distributions.map(Scale))
+drawn = distributions.filter(lambda d: not isinstance(d.of if isinstance(d, Scale) else d, Constant))
+with_modes = st.one_of(distributions, drawn.map(Startup), st.builds(Interval, drawn, st.floats(1e-3, 100.0)))
 mild = st.one_of(  # multiples of nominal that every parameter in SCALABLE allows
     st.floats(0.5, 2.0).map(lambda x: Scale(Constant(x))),
     st.tuples(st.floats(0.5, 2.0), st.floats(0.5, 2.0)).map(lambda pair: Scale(Uniform(*sorted(pair)))),
@@ -110,6 +113,12 @@ def test_a_scale_of_a_negative_nominal_value_keeps_its_bounds_in_order():
         (lambda: Shift({"gravity": "strong"}), "gravity: expected a number or one of {constant, uniform"),
         (lambda: Shift({"gravity": True}), "gravity: expected a number"),
         (lambda: Shift({"gravity": float("inf")}), "gravity: expected a finite number, not inf"),
+        (lambda: Startup(1.0), "Startup: 1.0 is a fixed value; there is nothing to draw"),
+        (lambda: Interval(Scale(2.0), 1.0), "is a fixed value; there is nothing to draw"),
+        (lambda: Interval(Uniform(0, 1), 0.0), "every must be a positive number of seconds, not 0.0"),
+        (lambda: Startup(Interval(Uniform(0, 1), 1.0)), "a value has one mode"),
+        (lambda: Scale(Startup(Uniform(0, 1))), "expected a number or one of"),
+        (lambda: Shift({"gravity": Startup(Uniform(9.0, 10.0))}), "Shift: gravity must be a number.*use Randomization"),
         (lambda: Curriculum(Randomization(), start=1.5), r"start must be in \[0, 1\]"),
         (lambda: Curriculum(Randomization(), until=0.0), r"until in \(0, 1\]"),
     ],
@@ -127,7 +136,7 @@ def test_a_choice_with_an_option_that_is_no_number_is_refused():
 # -- as values ---------------------------------------------------------------------------------------------------------
 
 
-@given(st.dictionaries(st.sampled_from(["a", "b/c", "*/mass"]), distributions, max_size=3))
+@given(st.dictionaries(st.sampled_from(["a", "b/c", "*/mass"]), with_modes, max_size=3))
 def test_a_variation_survives_its_plain_form(values):
     fixed = all(isinstance(v.of if isinstance(v, Scale) else v, Constant) for v in values.values())
     variation = (Shift if fixed else Randomization)(values)
@@ -190,6 +199,24 @@ def test_a_variation_prints_as_what_one_would_type():
         ({"gravity": [1, 2]}, r"target\.gravity: expected a number or one of {constant, uniform.*}, not \[1, 2\]"),
         ({"gravity": {"scale": {"choice": []}}}, "at least one option"),
         ([1], "target: expected parameter: value pairs"),
+        (
+            {"gravity": {"uniform": [1, 2], "mode": "startpu"}},
+            r"target\.gravity: unknown mode 'startpu'; did you mean 'startup'\?",
+        ),
+        (
+            {"gravity": {"uniform": [1, 2], "every": 2.0}},
+            r"target\.gravity: `every: seconds` belongs to `mode: interval`",
+        ),
+        ({"gravity": {"uniform": [1, 2], "mode": "interval"}}, r"target\.gravity: `every: seconds` belongs to"),
+        (
+            {"gravity": {"uniform": [1, 2], "mode": "interval", "every": -1}},
+            r"target\.gravity: .*positive number of seconds",
+        ),
+        (
+            {"gravity": {"constant": 1, "mode": "startup"}},
+            r"target\.gravity: .*a fixed value; there is nothing to draw",
+        ),
+        ({"gravity": {"mode": "startup"}}, r"target\.gravity: expected a number or one of"),
     ],
 )
 def test_a_config_that_cannot_be_read_is_refused_with_its_place(data, sentence):
@@ -228,20 +255,30 @@ def test_a_domain_is_checked_when_it_is_made(arguments, sentence):
         Domain(**{"task": "cartpole_swingup", **arguments})
 
 
-def test_a_parameter_that_the_engine_does_not_have_is_refused_there_and_only_there(monkeypatch):
-    class Frictionless(CartpoleSwingup):
-        robot = replace(
-            CartpoleSwingup.robot,
-            parameters=tuple(
-                replace(p, support={"bullet": UNSUPPORTED}) if p.name == "gravity" else p
-                for p in CartpoleSwingup.robot.parameters
-            ),
-        )
+def test_a_parameter_that_the_engine_does_not_have_is_refused_there_and_only_there():
+    assert PARAMETERS["hinge/armature"].supported("bullet") == UNSUPPORTED
+    Domain("cartpole_swingup", "mujoco", {"hinge/armature": 0.01})
+    with pytest.raises(UserError, match="hinge/armature is not supported by the engine 'bullet'"):
+        Domain("cartpole_swingup", "bullet", {"hinge/armature": 0.01})
 
-    monkeypatch.setitem(TASKS, "cartpole_swingup", Frictionless())
-    Domain("cartpole_swingup", "mujoco", {"gravity": 9.0})
-    with pytest.raises(UserError, match="gravity is not supported by the engine 'bullet'"):
-        Domain("cartpole_swingup", "bullet", {"gravity": 9.0})
+
+@pytest.mark.parametrize(
+    ("name", "every", "sentence"),
+    [
+        ("gravity", 0.005, r"gravity every 0.005 s: expected at least a control step \(0.02 s\)"),
+        ("gravity", 6.0, r"less than an episode \(5 s\)"),
+        ("timestep", 1.0, "timestep cannot change in the middle of an episode"),
+    ],
+)
+def test_an_interval_that_would_never_come_or_cannot_is_refused(name, every, sentence):
+    bounds = {p.name: (p.nominal, p.high) for p in TASKS["cartpole_swingup"].parameters}[name]
+    with pytest.raises(UserError, match=sentence):
+        Domain("cartpole_swingup", variation={name: {"uniform": bounds, "mode": "interval", "every": every}})
+
+
+def test_a_multiple_of_a_nominal_value_of_zero_is_refused_in_every_mode():
+    with pytest.raises(UserError, match="a multiple of hinge/frictionloss would do nothing"):
+        Domain("cartpole_swingup", variation={"hinge/frictionloss": Startup(Scale(Uniform(0, 1)))})
 
 
 def test_patterns_expand_and_later_entries_win():

@@ -7,9 +7,21 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from simreal_envs.errors import UserError
 from simreal_envs.gym import World
-from simreal_envs.parameters import Draws
+from simreal_envs.imperfections import QUANTITIES
+from simreal_envs.parameters import UNSUPPORTED, Draws
 from simreal_envs.tasks import TASKS
-from simreal_envs.variation import Choice, Curriculum, Domain, Randomization, Scale, Uniform, draw_all
+from simreal_envs.variation import (
+    Choice,
+    Curriculum,
+    Domain,
+    Interval,
+    Randomization,
+    Scale,
+    Startup,
+    Uniform,
+    Varied,
+    draw_all,
+)
 from simreal_envs.worlds import Worlds, make
 
 RANDOMIZED = {
@@ -17,18 +29,22 @@ RANDOMIZED = {
         {
             "*/mass": Scale(Uniform(0.5, 1.5)), "gravity": Uniform(9.0, 10.5), "slider/frictionloss": Uniform(0.0, 0.5),
             "actuator/strength": Uniform(0.6, 1.2), "actuator/sign": Choice([-1.0, 1.0]), "latency": Uniform(0.0, 0.03),
-            "observation/noise": Uniform(0.0, 2.0),
+            "observation/noise": Uniform(0.0, 2.0), "hinge/damping": Startup(Uniform(0.0, 0.1)),
+            "slider/damping": Interval(Uniform(1.0, 4.0), every=0.3), "observation/dropout": Interval(Uniform(0.0, 0.5), every=0.5),
         }
     ),
     "quadruped": Randomization(
         {
             "trunk/mass": Scale(Uniform(0.8, 1.2)), "payload": Uniform(0.0, 3.0), "friction": Uniform(0.4, 1.2),
-            "joint/*": Uniform(0.0, 0.3), "actuator/torque_limit": Scale(Uniform(0.7, 1.0)),
-            "latency": Uniform(0.0, 0.03), "observation/noise": Uniform(0.0, 2.0),
+            "joint/damping": Uniform(0.0, 0.3), "joint/frictionloss": Uniform(0.0, 0.3), "actuator/torque_limit": Scale(Uniform(0.7, 1.0)),
+            "latency": Interval(Uniform(0.0, 0.03), every=0.2), "latency/jitter": Uniform(0.0, 0.02),
+            "action/dropout": Uniform(0.0, 0.2), "actuator/time_constant": Uniform(0.0, 0.02), "push": Uniform(0.0, 50.0),
+            "encoder/bias": Startup(Uniform(0.0, 0.05)), "observation/*": Uniform(0.0, 0.2),
         }
     ),
 }  # fmt: skip
-each_task = pytest.mark.parametrize("name", list(TASKS))
+each_task = pytest.mark.parametrize("name", list(RANDOMIZED))  # one that is driven by forces, one by positions
+every_task = pytest.mark.parametrize("name", list(TASKS))
 
 
 def randomized(name, n, seed=0, **kwargs):
@@ -110,16 +126,16 @@ def test_an_action_that_is_no_number_is_refused_or_counted_but_never_seen():
 
 # -- parameters --------------------------------------------------------------------------------------------------------
 
-ALL = [(t.name, p.name) for t in TASKS.values() for p in t.parameters]
 
-
-@pytest.mark.parametrize(("name", "parameter"), ALL, ids=map(":".join, ALL))
-def test_without_a_variation_every_parameter_reads_nominal(name, parameter):
+@every_task
+def test_without_a_variation_every_parameter_reads_nominal(name):
     worlds = make(Domain(name), 2)
     worlds.reset()
-    nominal = {p.name: p.nominal for p in TASKS[name].parameters}[parameter]
-    assert worlds.read(parameter) == pytest.approx([nominal] * 2, rel=5e-4, abs=1e-12)
     assert worlds.parameters() == {}
+    for parameter in TASKS[name].parameters:
+        if parameter.supported("mujoco") != UNSUPPORTED:
+            expected = pytest.approx([parameter.nominal] * 2, rel=5e-4, abs=1e-12)
+            assert worlds.read(parameter.name) == expected, parameter.name
 
 
 @each_task
@@ -127,32 +143,31 @@ def test_after_every_reset_the_engine_reads_what_was_drawn_for_that_world_and_ep
     worlds = randomized(name, 5, seed=11)
     for episode in range(3):
         worlds.reset()
-        draws = Draws(11, np.arange(5), np.full(5, episode))
+        draws, first = (Draws(11, np.arange(5), np.full(5, e)) for e in (episode, 0))
         read = worlds.parameters()
         assert list(read) == [v.parameter.name for v in worlds.varied]
-        for varied, drawn in zip(worlds.varied, draw_all(worlds.varied, draws), strict=True):
+        for varied in worlds.varied:
+            (drawn,) = draw_all((varied,), first if varied.mode == "startup" else draws)
             if step := varied.parameter.resolution:
                 drawn = np.rint(drawn / step) * step
             assert read[varied.parameter.name] == pytest.approx(drawn, rel=1e-12, abs=1e-12)
             assert len(np.unique(drawn)) > 1
 
 
-def test_every_parameter_of_a_domain_changes_what_the_agent_experiences():
-    for task in TASKS.values():
-        nominal = make(Domain(task.name), 1)
-        nominal.reset()
-        actions = wild(nominal, 50)
-        experience = np.concatenate([x.ravel() for x in roll(nominal, actions)[:2]])
-        for parameter in task.parameters:
-            value = {"latency": 0.03, "actuator/sign": -1.0}.get(parameter.name)
-            if value is None:
-                low_side = parameter.quantity == "torque_limit"
-                span = parameter.low - parameter.nominal if low_side else parameter.high - parameter.nominal
-                value = parameter.nominal + (0.9 if low_side else 0.2) * span
-            worlds = make(Domain(task.name, variation={parameter.name: value}), 1)
-            worlds.reset()
-            changed = np.concatenate([x.ravel() for x in roll(worlds, actions)[:2]])
-            assert np.abs(changed - experience).max() > 1e-3, (task.name, parameter.name)
+@each_task
+def test_every_parameter_around_the_engine_changes_what_the_agent_experiences(name):
+    task, nominal = TASKS[name], make(Domain(name), 1)
+    nominal.reset()
+    actions = wild(nominal, 120)  # a push comes within the first two seconds
+    experience = np.concatenate([x.ravel() for x in roll(nominal, actions)[:2]])
+    around = [p for p in task.parameters if p.quantity in QUANTITIES]
+    assert len(around) == len(QUANTITIES)
+    for parameter in around:
+        worlds = make(Domain(name, variation={parameter.name: 0.2 * parameter.high}), 1)
+        worlds.reset()
+        changed = np.concatenate([x.ravel() for x in roll(worlds, actions)[:2]])
+        assert np.abs(changed - experience).max() > 1e-3, parameter.name
+        assert worlds.read(parameter.name) == pytest.approx(0.2 * parameter.high), parameter.name
 
 
 def test_reading_an_unknown_parameter_names_the_nearest():
@@ -347,6 +362,71 @@ def test_cart_pole_succeeds_when_the_pole_was_up_for_the_whole_last_second(angle
         worlds.engine.qpos[:], worlds.engine.qvel[:] = [0.0, angle], 0.0
         *_, infos = worlds.step(np.zeros((1, 1)))
     assert bool(infos["outcome"]["s"][0]) is success
+
+
+# -- when values are drawn ---------------------------------------------------------------------------------------------
+
+
+def test_a_startup_value_stays_with_its_world_and_starts_anew_with_the_seed():
+    variation = {"pole/mass": {"uniform": [0.5, 2.0], "mode": "startup"}, "cart/mass": {"uniform": [0.5, 2.0]}}
+    worlds, plain = (
+        make(Domain("cartpole_swingup", variation=v), 5, seed=3)
+        for v in (variation, {"pole/mass": {"uniform": [0.5, 2.0]}})
+    )
+    plain.reset()
+    seen = []
+    for _ in range(3):
+        worlds.reset()
+        seen.append([worlds.read("pole/mass"), worlds.read("cart/mass")])
+    assert np.array_equal(seen[0], seen[0]) and np.array_equal(seen[0][0], plain.read("pole/mass"))
+    assert np.array_equal(seen[0][0], seen[1][0]) and np.array_equal(seen[1][0], seen[2][0])
+    assert len(np.unique([row[1] for row in seen])) == 15
+    worlds.reset(seed=4)
+    assert not np.isin(worlds.read("pole/mass"), seen[0][0]).any()
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_an_interval_draws_again_in_the_middle_of_an_episode_keyed_by_its_index(engine):
+    gravity = Interval(Uniform(5.0, 15.0), every=0.1)  # 5 control steps
+    worlds = make(Domain("cartpole_swingup", engine, Randomization({"gravity": gravity})), 3, seed=2)
+    worlds.reset()
+    read = [worlds.read("gravity")]
+    for _ in range(16):
+        worlds.step(np.zeros((3, 1)))
+        read.append(worlds.read("gravity"))
+    parameter = {p.name: p for p in worlds.task.parameters}["gravity"]
+    draws = Draws(2, np.arange(3), np.zeros(3, int))
+    for step, values in enumerate(read):
+        index = max(step - 1, 0) // 5  # drawn anew before steps 6, 11 and 16
+        expected = Varied(parameter, gravity).values(draws.uniform("gravity", 1, index)[:, 0], draws, 1.0)
+        assert values == pytest.approx(expected, rel=1e-9)
+    assert len(np.unique(np.round(read, 9))) == 12
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+@each_task
+def test_applying_the_same_values_in_the_middle_of_an_episode_disturbs_nothing(name, engine):
+    heavy = {"cartpole_swingup": "pole/mass", "quadruped": "trunk/mass"}[name]
+    worlds, undisturbed = (make(Domain(name, engine, {heavy: {"scale": 1.2}}), 2) for _ in range(2))
+    worlds.reset(), undisturbed.reset()
+    for action in wild(worlds, 30):
+        worlds.engine.apply(np.arange(2), {heavy: worlds.read(heavy)})
+        worlds.step(action), undisturbed.step(action)
+    assert worlds.engine.qpos == pytest.approx(undisturbed.engine.qpos, abs=1e-9)
+    assert worlds.engine.qvel == pytest.approx(undisturbed.engine.qvel, abs=1e-6)
+
+
+def test_what_an_interval_changes_starts_anew_with_the_episode():
+    worlds = make(
+        Domain("cartpole_swingup", variation={"gravity": {"uniform": [5, 15], "mode": "interval", "every": 0.1}}), 2
+    )
+    worlds.reset()
+    roll(worlds, wild(worlds, 12))
+    worlds.reset(options={"reset_mask": np.array([True, False])})
+    (start,) = draw_all(worlds.varied, Draws(0, np.arange(1), np.ones(1, int)))
+    assert worlds.read("gravity")[0] == pytest.approx(start[0], rel=1e-12)
+    roll(worlds, wild(worlds, 5))
+    assert worlds.read("gravity")[0] == pytest.approx(start[0], rel=1e-12)
 
 
 # -- curricula ---------------------------------------------------------------------------------------------------------

@@ -6,30 +6,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 
-from simreal_envs.engines.base import Robot
+from simreal_envs.engines.base import Engine, Robot
+from simreal_envs.engines.registry import start_engine
 from simreal_envs.errors import UserError
+from simreal_envs.imperfections import parameters_of
 from simreal_envs.parameters import Draws, Parameter
 from simreal_envs.schema import Schema
-
-# Applied around the engine, so they mean the same in every engine and exist for every task.
-LATENCY = Parameter(
-    "latency", "s", 0.0, 0.0, 0.2, "delay between a command and its effect, in whole physics steps", "latency"
-)
-NOISE = Parameter(
-    "observation/noise",
-    "1",
-    0.0,
-    0.0,
-    20.0,
-    "sensor noise; 1 is the typical sensor that the schema states per field",
-    "noise",
-)
 
 
 @dataclass(frozen=True)
@@ -40,6 +29,8 @@ class State:
         qpos, qvel: as in `simreal_envs.engines.base`, shapes ``(n, nq)`` and ``(n, nv)``.
         action, previous_action: the last two actions in [-1, 1], shape ``(n, action_size)``.
         command: what the task asks for in this episode, shape ``(n, c)``.
+        readings: what an engine of the task's own measures besides, by name, each ``(n, ...)``; on slopes ``down``, the
+            unit vector of gravity in the world frame; empty otherwise.
     """
 
     qpos: np.ndarray
@@ -47,6 +38,7 @@ class State:
     action: np.ndarray
     previous_action: np.ndarray
     command: np.ndarray
+    readings: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def base_velocity(self) -> np.ndarray:
@@ -55,23 +47,41 @@ class State:
 
     @cached_property
     def gravity_direction(self) -> np.ndarray:
-        """The unit vector that points down, in the frame of a floating base, ``(n, 3)``; (0, 0, -1) when level."""
+        """The direction of gravity as a floating base's inertial sensor has it, unit vectors ``(n, 3)``; (0, 0, -1) when level."""
+        if "down" in self.readings:
+            return to_body(self.qpos[:, 3:7], self.readings["down"])
+        return self.floor_direction
+
+    @cached_property
+    def floor_direction(self) -> np.ndarray:
+        """The unit vector into the floor, in the frame of a floating base, ``(n, 3)``: gravity's, except on a slope."""
         w, x, y, z = self.qpos[:, 3:7].T
         return np.stack([-2 * (x * z - w * y), -2 * (y * z + w * x), -1 + 2 * (x * x + y * y)], axis=1)
 
+    def once(self, compute: Callable[[State], Any]) -> Any:
+        """``compute(state)``, at the first call only: for what observation, reward and goal of a task share."""
+        known = self.__dict__.setdefault("_known", {})
+        if compute not in known:
+            known[compute] = compute(self)
+        return known[compute]
+
     def take(self, ids: np.ndarray) -> State:
         """The rows of some worlds."""
-        return State(self.qpos[ids], self.qvel[ids], self.action[ids], self.previous_action[ids], self.command[ids])
+        return State(
+            self.qpos[ids], self.qvel[ids], self.action[ids], self.previous_action[ids], self.command[ids],
+            {name: values[ids] for name, values in self.readings.items()},
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Finished episodes, one row each: number of steps, share of steps on goal, steps on goal at the end, failure."""
+    """Finished episodes, one row each: steps, share of steps on goal, steps on goal at the end, failure, return."""
 
     length: np.ndarray
     goal_share: np.ndarray
     goal_streak: np.ndarray
     terminated: np.ndarray
+    returns: np.ndarray | None = None
 
 
 class Task(ABC):
@@ -84,24 +94,30 @@ class Task(ABC):
         substeps: physics steps per control step.
         episode_steps: control steps after which an episode is truncated.
         schema: fields of observation and action.
+        engines: names of the engines that it runs on, the default first; empty: on every engine, ``mujoco`` by default.
         random_return, reference_return: mean return of a uniformly random policy and of a converged PPO agent, nominal
-            MuJoCo world, measured by ``scripts/measure_references.py``; they normalize returns.
+            MuJoCo world, measured by ``scripts/measure_tasks.py``; they normalize returns.
     """
 
-    name: ClassVar[str]
-    says: ClassVar[str]
-    goal: ClassVar[str]
-    robot: ClassVar[Robot]
-    substeps: ClassVar[int]
-    episode_steps: ClassVar[int]
-    schema: ClassVar[Schema]
-    random_return: ClassVar[float]
-    reference_return: ClassVar[float]
+    name: str
+    says: str
+    goal: str
+    robot: Robot
+    substeps: int
+    episode_steps: int
+    schema: Schema
+    engines: tuple[str, ...] = ()
+    random_return: float
+    reference_return: float
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """Everything that may vary in this task's worlds."""
-        return (*self.robot.parameters, replace(LATENCY, resolution=self.robot.timestep), NOISE)
+        return (*self.robot.parameters, *parameters_of(self.robot, self.schema))
+
+    def make_engine(self, name: str, preset: str, num_worlds: int, num_threads: int, num_workers: int) -> Engine:
+        """Start an engine for this task's robot. To override where a task brings an engine of its own."""
+        return start_engine(name, self.robot, preset, num_worlds, num_threads, num_workers)
 
     @abstractmethod
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,9 +139,17 @@ class Task(ABC):
     def reward(self, state: State) -> dict[str, np.ndarray]:
         """Terms of the reward of the step that led to `state`, each ``(n,)``; their sum is the reward."""
 
+    def markers(self, state: State) -> dict[str, np.ndarray]:
+        """Points that a picture should show, such as a goal, each ``(n, 3)`` m in the world frame; none by default."""
+        return {}
+
     @abstractmethod
     def terminated(self, state: State) -> np.ndarray:
         """Worlds that have failed for good, bool ``(n,)``."""
+
+    def truncated(self, state: State) -> np.ndarray | None:
+        """Worlds that are cut off before `episode_steps`, bool ``(n,)``; None: none ever is."""
+        return None
 
     @abstractmethod
     def on_goal(self, state: State) -> np.ndarray:
@@ -154,20 +178,33 @@ def check_task(task: Task) -> None:
     _require_shape("initial_state qvel", qvel, (n, model.nv))
     action = np.zeros((n, task.schema.action_size))
     _require_shape("control", task.control(action), (n, len(task.robot.joints)))
-    state = State(qpos, qvel, action, action, task.command(draws, n))
+    state = State(qpos, qvel, action, action, task.command(draws, n), _readings(task, qpos, qvel))
     _require_shape("observe", task.observe(state), (n, task.schema.observation_size))
     for name, term in task.reward(state).items():
         _require_shape(f"reward[{name!r}]", term, (n,))
     for name in ("terminated", "on_goal"):
         _require_shape(name, getattr(task, name)(state), (n,))
-    flipped = replace(
-        state, **{f: getattr(state, f)[::-1] for f in ("qpos", "qvel", "action", "previous_action", "command")}
-    )
+    zeros = np.zeros(n)
+    episode = Episode(np.full(n, task.episode_steps), zeros, zeros.astype(int), zeros.astype(bool), zeros)
+    _require_shape("success", task.success(episode), (n,))
+    flipped = state.take(np.arange(n)[::-1])
     if not np.array_equal(task.observe(flipped), task.observe(state)[::-1]):
         raise UserError(f"task {task.name!r}: observe() mixes worlds: reordering the worlds changes their observations")
     names = [p.name for p in task.parameters]
     if len(set(names)) != len(names):
         raise UserError(f"task {task.name!r}: two parameters have the same name in {names}")
+
+
+def _readings(task: Task, qpos: np.ndarray, qvel: np.ndarray) -> Mapping[str, np.ndarray]:
+    """What the task's own engine, if it has one, measures in some states."""
+    if type(task).make_engine is Task.make_engine:
+        return {}
+    n, engine = len(qpos), task.make_engine(task.engines[0], "matched", len(qpos), 1, 0)
+    try:
+        engine.reset(np.arange(n), qpos, qvel)
+        return getattr(engine, "readings", {})
+    finally:
+        engine.close()
 
 
 def _require_shape(what: str, array: np.ndarray, shape: tuple[int, ...]) -> None:

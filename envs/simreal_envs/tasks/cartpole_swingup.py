@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from simreal_envs.parameters import Draws
@@ -10,6 +12,12 @@ from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks.base import Episode, State, Task
 
 RAIL = 2.4  # m to either side
+GOAL = math.cos(math.radians(15))
+
+
+def _shared(state: State) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine of the pole's angle, and which carts are off the rail."""
+    return np.cos(state.qpos[:, 1]), np.abs(state.qpos[:, 0]) > RAIL
 
 
 class CartpoleSwingup(Task):
@@ -42,27 +50,26 @@ class CartpoleSwingup(Task):
 
     def observe(self, state: State) -> np.ndarray:
         out = np.empty((len(state.qpos), 5))
-        out[:, 0], angle = state.qpos.T
-        out[:, 1], out[:, 2] = np.cos(angle), np.sin(angle)
-        out[:, 3:] = state.qvel
+        out[:, 0], out[:, 1] = state.qpos[:, 0], state.once(_shared)[0]
+        out[:, 2], out[:, 3:] = np.sin(state.qpos[:, 1]), state.qvel
         return out
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
-        x, angle = state.qpos.T
-        upright = 0.5 * (1 + np.cos(angle))
+        cosine, out = state.once(_shared)
+        x, upright = state.qpos[:, 0], 0.5 * (1 + cosine)
         return {
             "upright": upright**2,
             "centre": -0.1 * np.minimum(x**2, RAIL**2),
             "effort": -0.02 * state.action[:, 0] ** 2,
             "spin": -0.002 * upright * np.minimum(state.qvel[:, 1] ** 2, 100.0),
-            "rail": -20.0 * (np.abs(x) > RAIL),
+            "rail": -20.0 * out,
         }
 
     def terminated(self, state: State) -> np.ndarray:
-        return np.abs(state.qpos[:, 0]) > RAIL
+        return state.once(_shared)[1]
 
     def on_goal(self, state: State) -> np.ndarray:
-        return np.cos(state.qpos[:, 1]) > np.cos(np.deg2rad(15))
+        return state.once(_shared)[0] > GOAL
 
     def success(self, episode: Episode) -> np.ndarray:
         return ~episode.terminated & (episode.goal_streak >= 50)

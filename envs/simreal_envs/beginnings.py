@@ -1,0 +1,95 @@
+"""What episodes begin with, drawn ahead for many worlds and episodes at once.
+
+A draw is a function of its key, so it makes no difference when it is made. A reset, which usually concerns one world of
+many, then looks up rows instead of paying for a dozen small computations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simreal_envs.parameters import Draws
+from simreal_envs.tasks.base import Task
+from simreal_envs.variation import Varied
+
+
+class Beginnings:
+    """Parameter values, initial states and commands of the next episodes of N worlds.
+
+    Args:
+        varied: the parameters whose values are wanted.
+        draws: those of all worlds; only their seed and worlds matter.
+        ahead: episodes per world that are drawn at a time; 0 takes what costs little time and memory.
+    """
+
+    def __init__(self, task: Task, varied: Sequence[Varied], draws: Draws, num_worlds: int, ahead: int = 0):
+        self._task, self._varied, self._draws = task, tuple(varied), draws
+        self._names = tuple(v.parameter.name for v in self._varied)
+        self._nominal = np.array([[v.parameter.nominal] for v in self._varied]).reshape(-1, 1)
+        self._choices = [i for i, v in enumerate(self._varied) if v.parameter.choices]
+        self._ahead = ahead or min(16, max(2, 1024 // num_worlds))
+        self._next = np.zeros(num_worlds, dtype=np.int64)  # episode of each world that is expected next
+        self._first = np.full(num_worlds, -self._ahead)  # episode of each world that stands in the first column
+        self._table = np.zeros((num_worlds, self._ahead, 0))  # (N, ahead, all that is drawn, side by side)
+        self._parts: list[slice] = []
+        self._startup = [i for i, v in enumerate(self._varied) if v.mode == "startup"]
+        if self._startup:  # a world's first episode decides for all of them
+            first = draws.ahead(np.arange(num_worlds), np.zeros((num_worlds, 1), dtype=np.int64))
+            self._fixed = [part[:, self._startup] for part in self._values(first)]
+
+    def take(self, ids: np.ndarray, episodes: np.ndarray, width: float) -> tuple[np.ndarray, ...]:
+        """What the given episodes ``(n,)`` of the worlds `ids` begin with.
+
+        Args:
+            width: share of the deviation from nominal that is in force, in [0, 1].
+
+        Returns:
+            keys of the draws ``(n,)``, values ``(parameters, n)``, qpos ``(n, nq)``, qvel ``(n, nv)``, command ``(n, c)``.
+        """
+        place = episodes - self._first[ids]
+        if np.count_nonzero(place >= self._ahead):
+            self._draw(ids, episodes)
+            place = episodes - self._first[ids]
+        self._next[ids] = episodes + 1
+        rows = self._table[ids, place]
+        keys, values, shares, qpos, qvel, command = (rows[:, part] for part in self._parts)
+        keys, values = keys[:, 0].view(np.uint64), values.T
+        if width < 1:
+            full, values = values, self._nominal + width * (values - self._nominal)
+            for i in self._choices:  # there is nothing between two choices: take the drawn one more and more often
+                values[i] = np.where(shares[:, i] < width, full[i], self._nominal[i])
+        return keys, values, qpos, qvel, command
+
+    def _draw(self, ids: np.ndarray, episodes: np.ndarray) -> None:
+        """Draw new columns for the worlds `ids`, and for those that have used up half of theirs."""
+        self._next[ids] = episodes
+        stale = self._next - self._first >= self._ahead / 2
+        stale[ids] = True
+        rows = np.flatnonzero(stale)
+        self._first[rows] = self._next[rows]
+        draws = self._draws.ahead(rows, self._first[rows, None] + np.arange(self._ahead))
+        n = len(rows) * self._ahead
+        values, shares = self._values(draws)
+        if self._startup:
+            for part, fixed in zip((values, shares), self._fixed, strict=True):
+                part[:, self._startup] = np.repeat(fixed[rows], self._ahead, axis=0)
+        keys = draws.keys[:, None].view(np.float64)  # the same bits in a table of floats
+        drawn = (keys, values, shares, *self._task.initial_state(draws, n), self._task.command(draws, n))
+        if not self._parts:
+            ends = np.cumsum([part.shape[1] for part in drawn]).tolist()
+            self._parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+            self._table = np.zeros((len(self._next), self._ahead, ends[-1]))
+        self._table[rows] = np.concatenate(drawn, axis=1).reshape(len(rows), self._ahead, -1)
+
+    def _values(self, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+        """Values at full width, and for those with choices the width from which on they count, ``(n, parameters)`` each."""
+        values, shares = np.zeros((2, len(draws.keys), len(self._varied)))
+        if self._varied:
+            quantiles = draws.uniforms(self._names)
+            for i, varied in enumerate(self._varied):
+                values[:, i] = varied.distribution.values(quantiles[:, i], varied.parameter.nominal)
+        for i in self._choices:
+            shares[:, i] = draws.uniform(f"{self._names[i]}#width")[:, 0]
+        return values, shares

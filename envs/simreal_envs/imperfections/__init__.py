@@ -1,0 +1,195 @@
+"""What is imperfect about links, drives and sensors, in batched numpy around the engine, so that it is the same in all of them.
+
+commands   action/dropout -> latency, latency/jitter -> the task's control -> actuator/time_constant -> drives
+readings   encoder/bias -> the task's observation -> observation/bias, /noise, /quantization -> /dropout -> /delay
+besides    push
+
+Rewards, terminations and goals see the true state. What a domain does not vary does not exist here and costs nothing.
+Random numbers are keyed by seed, world, episode, name and control step, like every other draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from simreal_envs.engines.base import Robot
+from simreal_envs.imperfections.commands import ActionDelay
+from simreal_envs.imperfections.pushes import PUSH_EVERY, PUSH_SECONDS, Pushes
+from simreal_envs.imperfections.readings import Encoders, Sensors, sensor_noise
+from simreal_envs.imperfections.vocabulary import QUANTITIES, link_parameters, machine_parameters, parameters_of
+from simreal_envs.parameters import Draws
+from simreal_envs.schema import Schema
+
+__all__ = [
+    "PUSH_EVERY", "PUSH_SECONDS", "QUANTITIES", "ActionDelay", "Imperfections", "link_parameters", "machine_parameters",
+    "parameters_of", "sensor_noise",
+]  # fmt: skip
+
+
+class Imperfections:
+    """All that is around the engine of N worlds.
+
+    Args:
+        robot, schema: the machine, and what is observed of it.
+        control: maps actions ``(n, a)`` to the control of the drives ``(n, joints)``.
+        substeps: physics steps per control step.
+        modes: quantity -> ``"reset"``, ``"startup"`` or ``"interval"``, for those in `QUANTITIES` that vary.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        schema: Schema,
+        control: Callable[[np.ndarray], np.ndarray],
+        substeps: int,
+        num_worlds: int,
+        modes: Mapping[str, str],
+    ):
+        self._control, self._substeps, self._modes = control, substeps, modes
+        self._levels = {quantity: np.zeros(num_worlds) for quantity in modes}
+        self._timestep, self._period = np.full(num_worlds, robot.timestep), schema.control_period
+        varying = "jitter" in modes or modes.get("latency") == "interval"
+        self.delay = ActionDelay(
+            num_worlds, schema.action_size, substeps, self._timestep, varying, "command_loss" in modes
+        )
+        self._at_rest = control(np.zeros((1, schema.action_size)))
+        self._followed = np.repeat(self._at_rest, num_worlds, axis=0)  # by the drives, when they lag
+        self._encoders = Encoders(robot, num_worlds) if "encoder_bias" in modes else None
+        sensing = {"noise", "bias", "quantization", "reading_loss", "reading_delay"} & set(modes)
+        self._sensors = Sensors(schema, num_worlds, self._levels) if sensing else None
+        self._pushes = Pushes(num_worlds, self._period) if "push" in modes else None
+
+    # -- levels -------------------------------------------------------------------------------------------------------
+
+    def set(self, quantity: str, ids: np.ndarray, values: np.ndarray) -> None:
+        """Set what is in force in some worlds, SI; ``timestep`` tells how long their physics steps are."""
+        if quantity == "timestep":
+            self._timestep[ids] = values
+            return
+        self._levels[quantity][ids] = values
+        if quantity == "latency":
+            self.delay.set(ids, values)
+        elif quantity == "jitter":
+            self.delay.set_jitter(ids, values)
+        elif quantity == "reading_delay":
+            self._sensors.set_delay(ids, values / self._period)
+
+    def read(self, quantity: str) -> np.ndarray:
+        """What is in force in every world, ``(N,)``; delays as they were rounded to whole steps."""
+        if quantity == "latency":
+            return self.delay.seconds
+        if quantity == "jitter":
+            return self.delay.jitter_seconds
+        if quantity not in self._levels:
+            return np.zeros(len(self._timestep))
+        if quantity == "reading_delay":
+            return self._sensors.delay * self._period
+        return self._levels[quantity].copy()
+
+    def begin(self, ids: np.ndarray, draws: Draws, first: Draws) -> None:
+        """New episodes of some worlds: nothing is under way, errors that last for an episode are drawn.
+
+        Args:
+            draws, first: the draws of all worlds, of these episodes and of their first ones, which decide in mode startup.
+        """
+        self.delay.clear(ids)
+        if "lag" in self._levels:
+            self._followed[ids] = self._at_rest
+        if self._encoders:
+            self._encoders.begin(ids, self._lasting("encoder_bias", draws, first).take(ids))
+        if "bias" in self._levels:
+            self._sensors.begin(ids, self._lasting("bias", draws, first).take(ids))
+        if self._pushes:
+            self._pushes.begin(ids)
+
+    def _lasting(self, quantity: str, draws: Draws, first: Draws) -> Draws:
+        return first if self._modes[quantity] == "startup" else draws
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    def command(self, actions: np.ndarray, draws: Draws, steps: np.ndarray) -> np.ndarray:
+        """Give the actions of this control step, ``(N, a)``; what the engine is to do during it.
+
+        Returns:
+            control ``(N, joints)``, or ``(N, substeps, joints)`` where it changes within the step.
+        """
+        lost = late = None
+        if "command_loss" in self._levels:
+            lost = draws.uniform("action/dropout#step", 1, steps)[:, 0] < self._levels["command_loss"]
+        if "jitter" in self._levels:
+            late = draws.uniform("latency/jitter#step", 1, steps)[:, 0] * self._levels["jitter"]
+        self.delay.push(actions, lost, late)
+        actions = self.delay.in_effect()
+        if actions.ndim == 2:
+            control = self._control(actions)
+        else:
+            n, substeps, size = actions.shape
+            control = self._control(actions.reshape(-1, size)).reshape(n, substeps, -1)
+        if "lag" in self._levels:
+            control = self._lag(control)
+        if self._encoders and self._encoders.misleads_drives:
+            offset = self._encoders.drive_share * self._levels["encoder_bias"][:, None]
+            control = control - (offset if control.ndim == 2 else offset[:, None])
+        return control
+
+    def _lag(self, control: np.ndarray) -> np.ndarray:
+        """Backward Euler of y' = (u - y) / tau: stable for every tau, and late by tau however short it is."""
+        slow = (self._levels["lag"] / (self._levels["lag"] + self._timestep))[:, None]
+        followed = np.empty((len(control), self._substeps, control.shape[-1]))
+        for k in range(self._substeps):
+            wanted = control if control.ndim == 2 else control[:, k]
+            followed[:, k] = self._followed = wanted - slow * (wanted - self._followed)
+        return followed
+
+    def force(self, draws: Draws, steps: np.ndarray) -> np.ndarray | None:
+        """The push during this control step, ``(N, 3)`` N; None where it stays as it is."""
+        return self._pushes.force(self._levels["push"], draws, steps) if self._pushes else None
+
+    # -- readings -----------------------------------------------------------------------------------------------------
+
+    @property
+    def distorts(self) -> bool:
+        """Whether the coordinates that the task observes are not the true ones."""
+        return self._encoders is not None
+
+    @property
+    def senses(self) -> bool:
+        """Whether what arrives of observations is not what was there."""
+        return self._sensors is not None
+
+    def measured(self, qpos: np.ndarray) -> np.ndarray:
+        """Coordinates ``(N, nq)`` as the encoders tell them."""
+        return self._encoders.read(qpos, self._levels["encoder_bias"])
+
+    def sense(self, observation: np.ndarray, draws: Draws, steps: np.ndarray, ids: np.ndarray | None) -> np.ndarray:
+        """What arrives of observations: of all worlds, or of those in `ids`, which have just begun their episodes.
+
+        `draws` and `steps` are of the same rows as `observation`.
+        """
+        return observation if self._sensors is None else self._sensors.read(observation, draws, steps, ids)
+
+    # -- to stop and to go on -----------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything needed to continue to the same bits."""
+        parts = {"delay": self.delay, "encoders": self._encoders, "sensors": self._sensors}
+        return {
+            "levels": {name: level.copy() for name, level in self._levels.items()},
+            "timestep": self._timestep.copy(),
+            "followed": self._followed.copy(),
+            **{name: part.snapshot() for name, part in parts.items() if part},
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from a snapshot of the same domain."""
+        for name, level in snapshot["levels"].items():
+            self._levels[name][:] = level
+        self._timestep[:], self._followed = snapshot["timestep"], snapshot["followed"].copy()
+        for name, part in {"delay": self.delay, "encoders": self._encoders, "sensors": self._sensors}.items():
+            if part:
+                part.restore(snapshot[name])
+        if self._pushes:
+            self._pushes.begin(np.arange(len(self._timestep)))

@@ -1,0 +1,67 @@
+"""What episodes begin with is the same whenever it is drawn."""
+
+import numpy as np
+import pytest
+
+from simreal_envs.beginnings import Beginnings
+from simreal_envs.parameters import Draws
+from simreal_envs.tasks import find_task
+from simreal_envs.variation import Choice, Domain, LogUniform, Normal, Randomization, Scale, Startup, Uniform, draw_all
+
+VARIED = {
+    "cartpole_swingup": {
+        "*/mass": Scale(LogUniform(0.5, 2.0)), "gravity": Normal(9.81, 0.2), "actuator/sign": Choice([-1.0, 1.0]),
+        "slider/damping": Startup(Uniform(0.0, 1.0)), "latency": Uniform(0.0, 0.05),
+    },
+    "quadruped": {"friction": Uniform(0.4, 1.2), "trunk/mass": Startup(Scale(Uniform(0.8, 1.2)))},
+}  # fmt: skip
+each_task = pytest.mark.parametrize("name", list(VARIED))
+
+
+def beginnings(name, n, ahead):
+    domain = Domain(name, variation=Randomization(VARIED[name]))
+    draws = Draws(5, np.arange(n), np.zeros(n, int))
+    return Beginnings(find_task(name), domain.resolve(), draws, n, ahead), domain
+
+
+def worn(n, rng):
+    """Resets as they come: some worlds at a time, some worlds more often than others."""
+    episodes = np.full(n, -1)
+    for width in (1.0, 0.0, 0.3, 1.0, 0.7) * 12:
+        ids = np.flatnonzero(rng.random(n) < np.linspace(0.05, 0.9, n))
+        if len(ids):
+            episodes[ids] += 1
+            yield ids, episodes[ids], width
+
+
+@each_task
+def test_drawing_ahead_gives_the_same_bits_as_drawing_one_episode_at_a_time(name):
+    n = 7
+    one, many = (beginnings(name, n, ahead)[0] for ahead in (1, 5))
+    for ids, episodes, width in worn(n, np.random.default_rng(0)):
+        for a, b in zip(one.take(ids, episodes, width), many.take(ids, episodes, width), strict=True):
+            assert np.array_equal(a, b) and a.dtype == b.dtype
+
+
+@each_task
+def test_what_is_drawn_ahead_is_what_the_keys_say(name):
+    n = 4
+    ahead, domain = beginnings(name, n, 6)
+    varied, task = domain.resolve(), ahead._task
+    for ids, episodes, width in worn(n, np.random.default_rng(1)):
+        keys, values, qpos, qvel, command = ahead.take(ids, episodes, width)
+        draws, first = (Draws(5, ids, e) for e in (episodes, np.zeros_like(episodes)))
+        assert np.array_equal(keys, draws.keys)
+        for v, value in zip(varied, values, strict=True):
+            (expected,) = draw_all((v,), first if v.mode == "startup" else draws, width)
+            assert np.array_equal(value, expected), v.parameter.name
+        for got, expected in zip((qpos, qvel), task.initial_state(draws, len(ids)), strict=True):
+            assert np.array_equal(got, expected)
+        assert np.array_equal(command, task.command(draws, len(ids)))
+
+
+def test_a_domain_that_varies_nothing_begins_episodes_too():
+    domain = Domain("cartpole_swingup")
+    start = Beginnings(find_task("cartpole_swingup"), domain.resolve(), Draws(0, np.arange(3), np.zeros(3, int)), 3)
+    _, values, qpos, qvel, command = start.take(np.array([0, 2]), np.array([0, 0]), 1.0)
+    assert values.shape == (0, 2) and qpos.shape == qvel.shape == (2, 2) and command.shape == (2, 0)
