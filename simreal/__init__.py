@@ -21,10 +21,13 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "simreal_envs.variation": (
-        "Choice", "Constant", "Curriculum", "Domain", "LogUniform", "Normal", "Randomization", "Scale", "Shift", "Uniform",
+        "Choice", "Constant", "Curriculum", "Domain", "Interval", "LogUniform", "Normal", "Randomization", "Scale", "Shift", "Startup",
+        "Uniform",
     ),
     "simreal_envs.worlds": ("Worlds", "make"),
     "simreal_envs.errors": ("Unsupported", "UserError"),
+    "simreal_envs.tasks": ("Task", "check_task", "find_task"),
+    "simreal_envs.engines.check": ("check_engine",),
     "simreal_agents.bundle": ("Agent", "load", "save"),
     "simreal.learner": ("Learning",),
     "simreal.training": ("Run", "pretrain", "transfer"),
@@ -57,8 +60,10 @@ if TYPE_CHECKING:
     from simreal.strategies import FineTune, FrozenEncoder, Scratch, Strategy, ZeroShot
     from simreal.training import Run, pretrain, transfer
     from simreal_agents.bundle import Agent, load, save
+    from simreal_envs.engines.check import check_engine
     from simreal_envs.errors import Unsupported, UserError
+    from simreal_envs.tasks import Task, check_task, find_task
     from simreal_envs.variation import (
-        Choice, Constant, Curriculum, Domain, LogUniform, Normal, Randomization, Scale, Shift, Uniform,
+        Choice, Constant, Curriculum, Domain, Interval, LogUniform, Normal, Randomization, Scale, Shift, Startup, Uniform,
     )  # fmt: skip
     from simreal_envs.worlds import Worlds, make

@@ -1,10 +1,33 @@
-"""Gymnasium ids of our tasks, registered when `simreal` or `simreal_envs` is imported. Free of heavy imports."""
+"""Our tasks and their Gymnasium ids, registered when `simreal` or `simreal_envs` is imported. Free of heavy imports."""
 
 from __future__ import annotations
 
 import gymnasium
 
-IDS = {"simreal/CartpoleSwingup-v0": "cartpole_swingup", "simreal/Quadruped-v0": "quadruped"}
+# Name that users type -> module:class in simreal_envs.tasks. One line makes a task known everywhere.
+BUILT_IN = {
+    "cartpole_swingup": "cartpole_swingup:CartpoleSwingup",
+    "arm_reach": "arm_reach:ArmReach",
+    "arm_push": "arm_push:ArmPush",
+    "quadruped": "quadruped:Quadruped",
+    "quadruped_laikago": "quadruped:QuadrupedLaikago",
+    "quadruped_mini_cheetah": "quadruped:QuadrupedMiniCheetah",
+    "quadruped_rough": "quadruped:QuadrupedRough",
+    "halfcheetah": "halfcheetah:HalfCheetah",
+    "pendulum_swingup": "pendulum_swingup:PendulumSwingup",
+    "reacher": "reacher:Reacher",
+    "ant": "ant:Ant",
+    "hopper": "hopper:Hopper",
+    "walker": "walker:Walker",
+}
+
+
+def gymnasium_id(task: str) -> str:
+    """The Gymnasium id of one of our tasks: ``cartpole_swingup`` -> ``simreal/CartpoleSwingup-v0``."""
+    return f"simreal/{''.join(word[:1].upper() + word[1:] for word in task.split('_'))}-v0"
+
+
+IDS = {gymnasium_id(task): task for task in BUILT_IN}
 
 
 def register_envs() -> None:

@@ -1,9 +1,125 @@
-"""All tasks by the name that users type."""
+"""All tasks by the name that users type: ours, those that other packages bring, and any Gymnasium id.
 
+`find_task` looks a name up. A package brings tasks through the entry-point group ``simreal.tasks``::
+
+    [project.entry-points."simreal.tasks"]
+    my_robot = "my_package.my_robot:MyRobot"        # a subclass of Task, whose name is "my_robot"
+
+``gymnasium:HalfCheetah-v5`` is a task, too; see `simreal_envs.adapters`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, MutableMapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from simreal_envs.errors import Unsupported, UserError, nearest
+from simreal_envs.registration import BUILT_IN
 from simreal_envs.tasks.base import Task, check_task
-from simreal_envs.tasks.cartpole_swingup import CartpoleSwingup
-from simreal_envs.tasks.quadruped import Quadruped
 
-TASKS: dict[str, Task] = {task.name: task for task in (CartpoleSwingup(), Quadruped())}
+GROUP, GYMNASIUM = "simreal.tasks", "gymnasium:"
+_CLASSES = {path.partition(":")[2]: path for path in BUILT_IN.values()}
 
-__all__ = ["TASKS", "Task", "check_task"]
+
+class BuiltIn(MutableMapping[str, Task]):
+    """Our own tasks. Each module is imported when its task is first asked for, so that one that lacks a package of its
+    own stops nobody else."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task | None] = dict.fromkeys(BUILT_IN)
+
+    def __getitem__(self, name: str) -> Task:
+        task = self._tasks[name]
+        if task is None:
+            task = self._tasks[name] = _class(BUILT_IN[name])()
+        return task
+
+    def __setitem__(self, name: str, task: Task) -> None:
+        self._tasks[name] = task
+
+    def __delitem__(self, name: str) -> None:
+        del self._tasks[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tasks  # without importing it
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
+TASKS = BuiltIn()
+
+
+def find_task(name: str, where: str = "") -> Task:
+    """The task with this name: one of `TASKS`, of another package's entry points, or ``gymnasium:ID``.
+
+    Args:
+        where: file and key the name came from, to begin an error sentence with.
+
+    Raises:
+        UserError: no such task; the sentence names the nearest.
+        Unsupported: the task exists, but something that it needs is not installed.
+    """
+    place = f"{where}: " if where else ""
+    name = str(name)
+    if name in TASKS:
+        try:
+            return TASKS[name]
+        except ImportError as error:
+            raise Unsupported(f"{place}the task {name!r} cannot be loaded: {error}") from error
+    if name.startswith(GYMNASIUM):
+        from simreal_envs.adapters import gymnasium_task
+
+        return gymnasium_task(name.removeprefix(GYMNASIUM), where)
+    others = _entry_points()
+    if name in others:
+        return _bring(others[name])
+    raise UserError(
+        f"{place}unknown task {name!r}; {nearest(name, [*TASKS, *others])}, or {GYMNASIUM}ID for any Gymnasium id"
+    )
+
+
+def task_names() -> list[str]:
+    """Names of all tasks that are installed: ours first, then those of other packages."""
+    return [*TASKS, *(name for name in sorted(_entry_points()) if name not in TASKS)]
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+@cache
+def _bring(point: EntryPoint) -> Task:
+    """The task behind an entry point: a subclass of Task, or one that is made already."""
+    origin = f"the task {point.name!r} of {point.dist.name if point.dist else 'an entry point'} ({point.value})"
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        raise Unsupported(f"{origin} cannot be loaded: {error}") from error
+    task = found() if isinstance(found, type) and issubclass(found, Task) else found
+    if not isinstance(task, Task):
+        raise UserError(f"{origin} is not a Task but {found!r}")
+    if task.name != point.name:
+        raise UserError(f"{origin} calls itself {task.name!r}; the entry point must have the same name")
+    return task
+
+
+def _class(path: str) -> type[Task]:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return _class(_CLASSES[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["TASKS", "Task", "check_task", "find_task", "task_names"]

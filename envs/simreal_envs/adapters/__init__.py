@@ -1,0 +1,76 @@
+"""Any Gymnasium id as a task: ``Domain("gymnasium:HalfCheetah-v5", variation={"torso/mass": 8.0})``.
+
+Gymnasium's own MuJoCo environments whose observation and reward are functions of the simulator's state run batched on our
+MuJoCo engine (`batched`). Every other environment runs as it is, many in one process or spread over worker processes
+(`processes`); its imperfections are ours, its constructor arguments are the parameters ``kwargs/NAME``, and if it is made
+of a MuJoCo model, bodies and joints are parameters, too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from functools import cache
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+
+from simreal_envs.adapters.batched import batched_task, is_batched
+from simreal_envs.adapters.processes import process_task
+from simreal_envs.engines.mujoco import keep_warnings_out_of_files
+from simreal_envs.errors import Unsupported, UserError, nearest
+from simreal_envs.tasks.base import Task
+
+
+def gymnasium_task(name: str, where: str = "") -> Task:
+    """The task behind a Gymnasium id such as ``HalfCheetah-v5`` or ``my_package:MyEnv-v0``.
+
+    Raises:
+        UserError: no such id, or its observations or actions are nothing that our agents know.
+        Unsupported: the environment needs a package that is not installed.
+    """
+    try:
+        return _task(name)
+    except UserError as error:
+        raise type(error)(f"{where}: {error}" if where else str(error)) from error
+
+
+@cache
+def _task(name: str) -> Task:
+    keep_warnings_out_of_files()
+    spec = _spec(name)
+    try:
+        env = gymnasium.make(spec, disable_env_checker=True)
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise Unsupported(f"gymnasium:{name} needs a package that is not installed: {error}") from error
+    except (gymnasium.error.Error, TypeError, OSError) as error:
+        raise UserError(f"gymnasium:{name} cannot be made: {error}") from error
+    try:
+        return batched_task(name, env) if is_batched(env) else process_task(name, env)
+    finally:
+        env.close()
+
+
+def _spec(name: str) -> EnvSpec:
+    module, _, rest = name.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        return gymnasium.spec(rest)
+    except ModuleNotFoundError as error:
+        raise Unsupported(f"gymnasium:{name} needs a package that is not installed: {error}") from error
+    except gymnasium.error.NamespaceNotFound as error:
+        raise UserError(
+            f"there is no Gymnasium id {name!r}; if another package brings it, name the package: gymnasium:PACKAGE:{name}"
+        ) from error
+    except gymnasium.error.Error as error:
+        plain = re.sub(r"-v\d+$", "", name)
+        known = [i for i in gymnasium.registry if not i.startswith("simreal/")]
+        close = [i for i in known if re.sub(r"-v\d+$", "", i) == plain] or known
+        if len(close) > 20:
+            hint = nearest(name, close).partition("valid:")[0]
+            raise UserError(f"there is no Gymnasium id {name!r}; {hint}see gymnasium.pprint_registry()") from error
+        raise UserError(f"there is no Gymnasium id {name!r}; {nearest(name, close)}") from error
+
+
+__all__ = ["gymnasium_task"]

@@ -1,0 +1,280 @@
+"""Some copies of one Gymnasium environment, here or in a process of their own."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from simreal_envs.adapters.machine import Machine, write_parameters
+from simreal_envs.engines.mujoco import MujocoEngine
+from simreal_envs.errors import Unsupported
+
+KWARGS = "kwargs/"
+_CLOSE_SECONDS = 5.0
+
+
+class Envs:
+    """The copies. Rows of every array are environments.
+
+    An environment that has to be made anew in the middle of an episode is brought back to where it was: the seed and the
+    actions of every running episode are kept for that.
+    """
+
+    def __init__(self, spec: EnvSpec, machine: Machine | None, count: int):
+        self._spec, self._creator, self._defaults = spec, creator_of(spec), defaults_of(spec)
+        self._kwargs: list[dict[str, float]] = [{} for _ in range(count)]
+        self._envs: list[Any] = [self._make({}) for _ in range(count)]
+        self._parameters: Any = MujocoEngine(machine, "matched", count) if machine else None
+        self._stale = np.zeros(count, dtype=bool)  # made with other arguments than it should have now
+        self._seeds = np.full(count, -1)
+        self._logs: list[list[np.ndarray]] = [[] for _ in range(count)]
+        self._last: list[tuple[np.ndarray, float, bool, bool] | None] = [None] * count
+        self._space: Any = self._envs[0].action_space
+        self._disturbed = np.zeros(count, dtype=bool)
+
+    def _make(self, kwargs: Mapping[str, float]) -> gymnasium.Env:
+        arguments = {name: self._typed(name, value) for name, value in kwargs.items()}
+        modes = (getattr(self._creator, "metadata", None) or {}).get("render_modes", ())
+        if "rgb_array" in modes and "render_mode" not in self._spec.kwargs:
+            arguments["render_mode"] = "rgb_array"
+        return gymnasium.make(self._spec, disable_env_checker=True, **arguments)
+
+    def _typed(self, name: str, value: float) -> Any:
+        """A number as the constructor expects it."""
+        given = self._spec.kwargs.get(name, self._defaults.get(name))
+        if isinstance(given, bool):
+            return bool(value)
+        return round(value) if isinstance(given, int) and float(value).is_integer() else value
+
+    def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        own = {name: value for name, value in values.items() if not name.startswith(KWARGS)}
+        if own:
+            self._parameters.apply(ids, own)
+        for k, i in enumerate(ids.tolist()):
+            new = {name.removeprefix(KWARGS): float(v[k]) for name, v in values.items() if name.startswith(KWARGS)}
+            changed = {name: value for name, value in new.items() if self._kwargs[i].get(name) != value}
+            if changed:
+                self._kwargs[i] |= changed
+                self._stale[i] = True
+            elif own and not self._stale[i]:
+                write_parameters(self._parameters, i, self._envs[i].unwrapped.model)
+        self._disturbed[ids] = True
+
+    def read(self, name: str, nominal: float) -> np.ndarray:
+        if not name.startswith(KWARGS):
+            return self._parameters.read(name)
+        return np.array([kwargs.get(name.removeprefix(KWARGS), nominal) for kwargs in self._kwargs])
+
+    def reset(self, ids: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """Begin new episodes; returns the observations."""
+        seen = []
+        for i, seed in zip(ids.tolist(), seeds.tolist(), strict=True):
+            if self._stale[i]:
+                self._renew(i)
+            self._seeds[i], self._logs[i], self._last[i] = seed, [], None
+            seen.append(self._flat(self._envs[i].reset(seed=seed)[0]))
+        self._disturbed[ids] = False
+        return np.array(seen)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One step of every environment. One whose episode is over stays where it is until its reset."""
+        rows = [self._step(i, action) for i, action in enumerate(actions)]
+        return tuple(np.array(column) for column in zip(*rows, strict=True))
+
+    def _step(self, i: int, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
+        if self._stale[i]:
+            self._renew(i)
+            self._play(i)
+        last = self._last[i]
+        if last is not None and (last[2] or last[3]):
+            return last[0], 0.0, last[2], last[3]
+        self._logs[i].append(np.array(action))
+        self._last[i] = self._advance(i, action)
+        return self._last[i]
+
+    def _advance(self, i: int, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
+        space = self._space
+        given = np.clip(action.reshape(space.shape), space.low, space.high).astype(space.dtype)
+        seen, reward, terminated, truncated, _ = self._envs[i].step(given)
+        return self._flat(seen), float(reward), bool(terminated), bool(truncated)
+
+    def logs(self) -> list[np.ndarray]:
+        """The actions of the running episodes, each ``(length, a)``."""
+        changed = [i for i, log in enumerate(self._logs) if log and self._disturbed[i]]
+        if changed:
+            raise Unsupported("parameters of a Gymnasium environment changed in the middle of an episode: no snapshot")
+        size = int(np.prod(self._space.shape))
+        return [np.array(log).reshape(-1, size) for log in self._logs]
+
+    def begun(self) -> np.ndarray:
+        """Which environments have been reset, bool ``(count,)``."""
+        return self._seeds >= 0
+
+    def replay(self, logs: Sequence[np.ndarray]) -> np.ndarray:
+        """Play these actions after a reset; returns the last observations."""
+        seen = []
+        for i, log in enumerate(logs):
+            self._logs[i] = [np.array(action) for action in log]
+            seen.append(self._play(i))
+        return np.array(seen)
+
+    def _play(self, i: int) -> np.ndarray:
+        """Bring an environment back to where its seed and actions lead."""
+        self._last[i] = None
+        if self._seeds[i] < 0:
+            return np.zeros(spaces.flatdim(self._envs[i].observation_space))
+        seen = self._flat(self._envs[i].reset(seed=int(self._seeds[i]))[0])
+        for action in self._logs[i]:
+            self._last[i] = self._advance(i, action)
+            seen = self._last[i][0]
+        return seen
+
+    def _renew(self, i: int) -> None:
+        self._envs[i].close()
+        self._envs[i] = self._make(self._kwargs[i])
+        self._stale[i] = False
+        if self._parameters:
+            write_parameters(self._parameters, i, self._envs[i].unwrapped.model)
+
+    def _flat(self, observation: Any) -> np.ndarray:
+        return np.asarray(spaces.flatten(self._envs[0].observation_space, observation), dtype=np.float64)
+
+    def render(self, i: int) -> np.ndarray | None:
+        """A picture, uint8 ``(h, w, 3)``, or None where the environment draws none."""
+        try:
+            return self._envs[i].render() if self._envs[i].render_mode == "rgb_array" else None
+        except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+            raise Unsupported(f"a picture of {self._spec.id} needs a package that is not installed: {error}") from error
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()
+
+
+def creator_of(spec: EnvSpec) -> Any:
+    """The class or function that makes the environment."""
+    return load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+
+
+def defaults_of(spec: EnvSpec) -> dict[str, Any]:
+    """Arguments of the environment's constructor that have a default, with it."""
+    parameters = inspect.signature(creator_of(spec)).parameters.items()
+    return {name: p.default for name, p in parameters if p.default is not inspect.Parameter.empty}
+
+
+class Fleet(Protocol):
+    """`Envs` behind calls by name: `send` begins one, `receive` waits for its answer."""
+
+    def send(self, method: str, arguments: tuple[Any, ...]) -> None: ...
+
+    def receive(self) -> Any: ...
+
+    def call(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        self.send(method, arguments)
+        return self.receive()
+
+    def close(self) -> None: ...
+
+
+class Here(Fleet):
+    """In this process."""
+
+    def __init__(self, spec: EnvSpec, machine: Machine | None, count: int):
+        self._envs, self._answer = Envs(spec, machine, count), None
+        self._finalizer = weakref.finalize(self, self._envs.close)
+
+    def send(self, method: str, arguments: tuple[Any, ...]) -> None:
+        self._answer = getattr(self._envs, method)(*arguments)
+
+    def receive(self) -> Any:
+        return self._answer
+
+    def close(self) -> None:
+        self._finalizer()
+
+
+class Apart(Fleet):
+    """In a process of their own, which leaves when its pipe closes: when this process dies, however it dies."""
+
+    def __init__(self, spec: EnvSpec, machine: Machine | None, count: int):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, spec, machine, count), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._finalizer = weakref.finalize(self, _stop, os.getpid(), self._pipe, self._process)
+
+    def send(self, method: str, arguments: tuple[Any, ...]) -> None:
+        self._pipe.send((method, arguments))
+
+    def receive(self) -> Any:
+        try:
+            good, answer = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join(_CLOSE_SECONDS)
+            raise RuntimeError(
+                f"a process with Gymnasium environments died with exit code {self._process.exitcode}"
+            ) from None
+        if not good:
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        self._finalizer()
+
+
+def start_fleets(spec: EnvSpec, machine: Machine | None, sizes: Sequence[int], apart: bool) -> list[Fleet]:
+    """One fleet per size, each in a process of its own where `apart`."""
+    kind = Apart if apart else Here
+    fleets: list[Fleet] = []
+    try:
+        for size in sizes:
+            fleets.append(kind(spec, machine, size))
+        for fleet in fleets if apart else ():
+            fleet.receive()  # it has made its environments
+    except BaseException:
+        for fleet in fleets:
+            fleet.close()
+        raise
+    return fleets
+
+
+def serve(pipe: Connection, spec: EnvSpec, machine: Machine | None, count: int) -> None:
+    """What a worker process does: answer calls until the pipe closes."""
+    envs = None
+    try:
+        envs = Envs(spec, machine, count)
+        pipe.send((True, None))
+    except Exception as error:
+        pipe.send((False, error))
+        return
+    try:
+        while True:
+            method, arguments = pipe.recv()
+            try:
+                pipe.send((True, getattr(envs, method)(*arguments)))
+            except Exception as error:
+                pipe.send((False, error))
+    except (EOFError, OSError, KeyboardInterrupt):
+        envs.close()
+
+
+def _stop(owner: int, pipe: Connection, process: Any) -> None:
+    if os.getpid() != owner:
+        return  # a forked copy of the owner has no say over its workers
+    pipe.close()
+    process.join(_CLOSE_SECONDS)
+    if process.is_alive():
+        process.terminate()
+        process.join()
+    process.close()

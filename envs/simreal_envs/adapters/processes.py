@@ -1,0 +1,270 @@
+"""Any Gymnasium environment as it is: many of them in this process, or spread over worker processes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from simreal_envs.adapters.fleet import KWARGS, defaults_of, start_fleets
+from simreal_envs.adapters.machine import Machine, machine, named_model
+from simreal_envs.adapters.spaces import box_action, observation_fields, success
+from simreal_envs.engines.base import Engine, Robot
+from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.imperfections.vocabulary import link_parameters
+from simreal_envs.parameters import Draws, Parameter
+from simreal_envs.schema import Schema
+from simreal_envs.tasks.base import Episode, State, Task
+
+_LARGEST = 1e9  # bound of a constructor argument, of which we know nothing
+
+
+class GymnasiumEngine(Engine):
+    """See `Engine`. An environment keeps its state to itself, so ``qpos`` holds nothing but the seed of the episode.
+
+    Parameters ``kwargs/NAME`` are arguments of the environment's constructor: it is made anew when they change.
+
+    Attributes:
+        readings: ``observation (N, d)``, ``reward (N,)``, ``terminated`` and ``truncated`` of the last step.
+    """
+
+    name: ClassVar[str] = "gymnasium"
+
+    def __init__(self, task: GymnasiumTask, num_worlds: int, num_workers: int = 0):
+        if num_workers < 0:
+            raise UserError(f"num_workers must be 0 (in this process) or more, not {num_workers}")
+        self.robot, self.num_worlds, self._task = task.robot, num_worlds, task
+        size = task.schema.action_size
+        self.qpos, self.qvel = np.zeros((num_worlds, size)), np.zeros((num_worlds, size))
+        self._sound = np.ones(num_worlds, dtype=bool)
+        self._applied: set[str] = set()  # names of the parameters that are not simply as compiled
+        self.readings = {
+            "observation": np.zeros((num_worlds, task.schema.observation_size)),
+            "reward": np.zeros(num_worlds),
+            "terminated": np.zeros(num_worlds, dtype=bool),
+            "truncated": np.zeros(num_worlds, dtype=bool),
+        }
+        bounds = np.linspace(0, num_worlds, max(min(num_workers, num_worlds), 1) + 1).astype(int).tolist()
+        self._rows = [slice(a, b) for a, b in itertools.pairwise(bounds)]
+        sizes = [rows.stop - rows.start for rows in self._rows]
+        self._fleets = start_fleets(task.spec, task.machine, sizes, apart=num_workers > 0)
+
+    def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        arrays = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
+        self._applied |= set(arrays)
+        self._some("apply", ids, lambda mine: {name: array[mine] for name, array in arrays.items()})
+
+    def read(self, parameter: str) -> np.ndarray:
+        nominal = next(p.nominal for p in self._task.parameters if p.name == parameter)
+        return np.concatenate(self._all("read", parameter, nominal))
+
+    def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        ids = np.asarray(ids)
+        self.qpos[ids], self.qvel[ids] = qpos, qvel
+        seeds = np.asarray(qpos)[:, 0].astype(np.int64)
+        seen = self._some("reset", ids, lambda mine: seeds[mine])
+        if seen:
+            self.readings["observation"][ids] = np.concatenate(seen)
+        for name in ("reward", "terminated", "truncated"):
+            self.readings[name][ids] = 0
+        self._sound[ids] = True
+
+    def step(self, control: np.ndarray, substeps: int) -> None:
+        calls = [("step", (np.asarray(control)[rows],)) for rows in self._rows]
+        for rows, (observation, reward, terminated, truncated) in zip(self._rows, self._call(calls), strict=True):
+            sound = np.isfinite(observation).all(axis=1) & np.isfinite(reward)
+            self._sound[rows] = sound
+            self.readings["observation"][rows] = np.where(sound[:, None], observation, 0.0)
+            self.readings["reward"][rows] = np.where(sound, reward, 0.0)
+            self.readings["terminated"][rows], self.readings["truncated"][rows] = terminated, truncated
+
+    def diverged(self) -> np.ndarray:
+        return ~self._sound
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """See `Engine`: seeds, parameters and the actions of the running episodes, which `restore` plays again."""
+        logs = [log for part in self._all("logs") for log in part]
+        longest, size = max((len(log) for log in logs), default=0), self.qpos.shape[1]
+        actions = np.zeros((self.num_worlds, longest, size))
+        for row, log in zip(actions, logs, strict=True):
+            row[: len(log)] = log
+        values = {name: self.read(name) for name in sorted(self._applied)}
+        return {
+            "qpos": self.qpos.copy(), "sound": self._sound.copy(), "actions": actions,
+            "begun": np.concatenate(self._all("begun")), "lengths": np.array([len(log) for log in logs]),
+            **{f"value/{name}": value for name, value in values.items()},
+            **{f"reading/{name}": value.copy() for name, value in self.readings.items()},
+        }  # fmt: skip
+
+    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
+        """See `Engine`.
+
+        Raises:
+            Unsupported: the environment does not come to the same observation again.
+        """
+        everyone = np.arange(self.num_worlds)
+        self.apply(everyone, {name[6:]: value for name, value in snapshot.items() if name.startswith("value/")})
+        self.reset(everyone, snapshot["qpos"], np.zeros_like(self.qvel))
+        logs = [a[:n] for a, n in zip(snapshot["actions"], snapshot["lengths"], strict=True)]
+        seen = np.concatenate(self._call([("replay", (logs[rows],)) for rows in self._rows]))
+        for name, value in self.readings.items():
+            value[:] = snapshot[f"reading/{name}"]
+        self._sound[:] = snapshot["sound"]
+        same = (seen == self.readings["observation"]).all(axis=1) | ~self._sound | ~snapshot["begun"]
+        if not same.all():
+            raise Unsupported(
+                f"{self._task.name} does not repeat itself from a seed and the same actions, so it cannot be continued: "
+                f"world {int(np.argmin(same))} came to another observation"
+            )
+
+    def render(self, world: int, width: int, height: int) -> np.ndarray:
+        member = next(i for i, rows in enumerate(self._rows) if rows.start <= world < rows.stop)
+        picture = self._fleets[member].call("render", (world - self._rows[member].start,))
+        if picture is None:
+            raise Unsupported(f"{self._task.name} draws no pictures: it has no render mode 'rgb_array'")
+        rows, columns = (np.arange(n) * have // n for n, have in zip((height, width), picture.shape, strict=False))
+        return np.ascontiguousarray(picture[rows][:, columns])
+
+    def close(self) -> None:
+        for fleet in self._fleets:
+            fleet.close()
+
+    def _call(self, calls: list[tuple[str, tuple[Any, ...]]]) -> list[Any]:
+        """One call per fleet; all begin before the first answer is awaited."""
+        for fleet, (method, arguments) in zip(self._fleets, calls, strict=True):
+            fleet.send(method, arguments)
+        return [fleet.receive() for fleet in self._fleets]
+
+    def _all(self, method: str, *arguments: Any) -> list[Any]:
+        return self._call([(method, arguments)] * len(self._fleets))
+
+    def _some(self, method: str, ids: np.ndarray, part: Any) -> list[Any]:
+        """Call the fleets that hold any of the worlds `ids` with their own ids and their part of the data."""
+        called = []
+        for fleet, rows in zip(self._fleets, self._rows, strict=True):
+            mine = np.flatnonzero((ids >= rows.start) & (ids < rows.stop))
+            if len(mine):
+                fleet.send(method, (ids[mine] - rows.start, part(mine)))
+                called.append(fleet)
+        return [fleet.receive() for fleet in called]
+
+
+class GymnasiumTask(Task):
+    """An environment whose inside is unknown: it observes, rewards and terminates itself.
+
+    Attributes:
+        spec: how it is made.
+        machine: its MuJoCo model, if it has one.
+    """
+
+    engines = ("gymnasium",)
+    substeps = 1
+
+    def __init__(self, name: str, env: gymnasium.Env):
+        self.spec: Any = env.spec
+        self.name, self.says = f"gymnasium:{name}", f"Gymnasium's {name}"
+        if not self.spec.max_episode_steps:
+            raise UserError(f"gymnasium:{name} has no time limit; register it with max_episode_steps")
+        self.episode_steps, self.threshold = self.spec.max_episode_steps, self.spec.reward_threshold
+        self.goal, _ = success(self.threshold)
+        action, low, high = box_action(name, env.action_space)
+        self.center, self.half = (low + high) / 2, (high - low) / 2
+        period = _period(env)
+        self.schema = Schema(observation_fields(name, env.observation_space), (action,), period)
+        self.robot = _stand_in(name, len(low), period)
+        self.machine = _machine(name, env)
+        self._own = (*(self.machine.parameters if self.machine else ()), *_constructor(self.spec))
+        self.random_return = self.reference_return = float("nan")  # measured where they are needed
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What the environment takes, and the imperfections of observation and action around it."""
+        return (*self._own, *link_parameters(self.schema.control_period, self.schema))
+
+    def make_engine(
+        self, name: str, preset: str, num_worlds: int, num_threads: int, num_workers: int
+    ) -> GymnasiumEngine:
+        if preset != "matched":
+            raise Unsupported(f"{self.name} has settings of its own: there is no preset {preset!r} for it")
+        return GymnasiumEngine(self, num_worlds, num_workers)
+
+    def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """The seed of every episode, as its first number; the environment makes the rest of it."""
+        qpos = np.zeros((n, self.schema.action_size))
+        qpos[:, 0] = np.floor(draws.uniform("task/initial_state")[:, 0] * 2**31)
+        return qpos, np.zeros_like(qpos)
+
+    def control(self, action: np.ndarray) -> np.ndarray:
+        return self.center + self.half * action
+
+    def observe(self, state: State) -> np.ndarray:
+        return state.readings["observation"]
+
+    def reward(self, state: State) -> dict[str, np.ndarray]:
+        return {"reward": state.readings["reward"]}
+
+    def terminated(self, state: State) -> np.ndarray:
+        return state.readings["terminated"]
+
+    def truncated(self, state: State) -> np.ndarray:
+        return state.readings["truncated"]
+
+    def on_goal(self, state: State) -> np.ndarray:
+        return ~self.terminated(state)
+
+    def success(self, episode: Episode) -> np.ndarray:
+        return success(self.threshold)[1](episode)
+
+
+def process_task(name: str, env: gymnasium.Env) -> GymnasiumTask:
+    """The task of any environment that is made by its id."""
+    return GymnasiumTask(name, env)
+
+
+def _period(env: gymnasium.Env) -> float:
+    """Seconds per step: as the environment says (``dt``, ``tau``), else of a frame that it would show, else 1 s."""
+    for name in ("dt", "tau"):
+        value = getattr(env.unwrapped, name, None)
+        if isinstance(value, (int, float, np.number)) and 0 < value < math.inf:
+            return float(value)
+    fps = (env.metadata or {}).get("render_fps")
+    return 1.0 / fps if fps else 1.0
+
+
+def _stand_in(name: str, size: int, period: float) -> Robot:
+    """A stand-in for the machine, of which we only know how many actions it takes: as many joints as actions."""
+
+    def spec() -> mujoco.MjSpec:
+        spec, kind = mujoco.MjSpec(), mujoco.mjtJoint.mjJNT_SLIDE
+        for i in range(size):
+            body = spec.worldbody.add_body(name=f"body_{i}", mass=1.0, inertia=[1.0, 1.0, 1.0], explicitinertial=True)
+            body.add_joint(name=f"action_{i}", type=kind)
+        return spec
+
+    joints = tuple(f"action_{i}" for i in range(size))
+    return Robot(name=name, spec=spec, joints=joints, control="force", torque_limit=1.0, timestep=period)
+
+
+def _machine(name: str, env: gymnasium.Env) -> Machine | None:
+    model = getattr(env.unwrapped, "model", None)
+    if not isinstance(model, mujoco.MjModel):
+        return None
+    return machine(name, named_model(env.unwrapped), actuated=False)
+
+
+def _constructor(spec: Any) -> list[Parameter]:
+    """Numbers that the environment's constructor takes, with their values by this id."""
+    found = []
+    for name, value in {**defaults_of(spec), **spec.kwargs}.items():
+        if not isinstance(value, (bool, int, float, np.number)) or not abs(value) <= _LARGEST:
+            continue
+        choices = (0.0, 1.0) if isinstance(value, bool) else ()
+        low, high = choices or (-_LARGEST, _LARGEST)
+        says = f"the constructor's argument {name}"
+        found.append(Parameter(f"{KWARGS}{name}", "1", float(value), low, high, says, "constructor", choices=choices))
+    return found

@@ -1,0 +1,105 @@
+"""`check_engine`: our engines keep the contract, and every way to break it is named."""
+
+import numpy as np
+import pytest
+
+import simreal
+from simreal_envs.engines.bullet import BulletEngine
+from simreal_envs.engines.check import check_engine
+from simreal_envs.engines.mujoco import MujocoEngine
+from simreal_envs.errors import UserError
+from simreal_envs.tasks import find_task
+
+CARTPOLE = find_task("cartpole_swingup").robot
+
+
+@pytest.mark.parametrize("task", ["cartpole_swingup", "quadruped"])
+@pytest.mark.parametrize("engine", [MujocoEngine, BulletEngine])
+def test_our_engines_keep_the_contract(engine, task):
+    if engine is BulletEngine:
+        pytest.importorskip("pybullet")
+    simreal.check_engine(engine, find_task(task).robot)
+
+
+class Compounding(MujocoEngine):
+    """Scales what is in force, not what is nominal."""
+
+    def apply(self, ids, values):
+        super().apply(ids, {name: value * self.read(name)[ids] / 1.0 for name, value in values.items()})
+
+
+class Deaf(MujocoEngine):
+    def apply(self, ids, values):
+        pass
+
+
+class Spilling(MujocoEngine):
+    """Applies to everyone."""
+
+    def apply(self, ids, values):
+        super().apply(np.arange(self.num_worlds), {n: np.full(self.num_worlds, v[0]) for n, v in values.items()})
+
+
+class Forgetful(MujocoEngine):
+    """Remembers parameters in a snapshot, but not where the worlds were."""
+
+    def restore(self, snapshot):
+        super().restore({**snapshot, "state": self._batch.state.copy()})
+
+
+class Blind(MujocoEngine):
+    def diverged(self):
+        return np.zeros(self.num_worlds, dtype=bool)
+
+
+class Contagious(MujocoEngine):
+    def diverged(self):
+        return np.full(self.num_worlds, super().diverged().any())
+
+
+class ResetsAll(MujocoEngine):
+    def reset(self, ids, qpos, qvel):
+        super().reset(np.arange(self.num_worlds), qpos[:1], qvel[:1])
+
+
+class Stuck(MujocoEngine):
+    def step(self, control, substeps):
+        pass
+
+
+class Unpushed(MujocoEngine):
+    def push(self, force):
+        pass
+
+
+class Noisy(MujocoEngine):
+    """Draws from global random state."""
+
+    def step(self, control, substeps):
+        super().step(control + 1e-3 * np.random.default_rng().normal(size=control.shape), substeps)
+
+
+class OneForAll(MujocoEngine):
+    def diverged(self):
+        return super().diverged().any()
+
+
+@pytest.mark.parametrize(
+    ("engine", "sentence"),
+    [
+        (Deaf, "is read as .* after .* was applied"),
+        (Compounding, "is read as .* after .* was applied|applied twice is not"),
+        (Spilling, "changes in worlds that are not named"),
+        (Forgetful, r"after restore\(\) the same controls lead elsewhere"),
+        (Blind, "does not count as diverged"),
+        (Contagious, "because their neighbour is"),
+        (ResetsAll, "a reset changes worlds that it does not name"),
+        (Stuck, "nothing moves"),
+        (Unpushed, "a push moves nothing"),
+        (Noisy, "equal worlds move differently"),
+        (OneForAll, r"diverged\(\) has shape \(\), expected \(3,\)"),
+    ],
+)
+def test_every_way_to_break_the_contract_is_named(engine, sentence):
+    with pytest.raises(UserError, match=sentence):
+        check_engine(engine, CARTPOLE)

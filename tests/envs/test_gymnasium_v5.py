@@ -1,0 +1,173 @@
+"""Agreement with what we did not write: Gymnasium's MuJoCo environments on our engine, step by step, bit by bit."""
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+
+from simreal_envs.tasks import check_task, find_task
+from simreal_envs.tasks.base import State
+from simreal_envs.variation import Domain
+from simreal_envs.worlds import make
+
+ACCURACY = 1e-9
+IDS = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5"]
+OTHERS = ["Swimmer-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Reacher-v5"]
+STEPS, EPISODE, WORLDS = 1000, 200, 2
+each_id = pytest.mark.parametrize("name", IDS + OTHERS)
+
+
+def theirs(name):
+    return gymnasium.make(name, disable_env_checker=True).unwrapped
+
+
+class Pair:
+    """Our engine and Gymnasium's environment in the same state; ours holds a second world that does something else."""
+
+    def __init__(self, name):
+        self.task, self.env = find_task(f"gymnasium:{name}"), theirs(name)
+        self.engine = self.task.make_engine("mujoco", "matched", WORLDS, 1, 0)
+        self.rng, self.size = np.random.default_rng(0), self.task.schema.action_size
+
+    def reset(self, seed):
+        """Our and their observation of the start that they drew."""
+        observation, _ = self.env.reset(seed=seed)
+        ids = np.arange(WORLDS)
+        self.engine.reset(ids, np.tile(self.env.data.qpos, (WORLDS, 1)), np.tile(self.env.data.qvel, (WORLDS, 1)))
+        return self.task.observe(self.state(np.zeros((WORLDS, self.size))))[0], observation
+
+    def state(self, action):
+        return State(self.engine.qpos, self.engine.qvel, action, action, np.zeros((WORLDS, 0)), self.engine.readings)
+
+    def step(self):
+        """(observation, reward, terminated) of both after a random action."""
+        action = self.rng.uniform(-1, 1, (WORLDS, self.size))
+        control = self.task.control(action)
+        self.engine.step(control, self.task.substeps)
+        observation, reward, terminated, _, _ = self.env.step(control[0])
+        state = self.state(action)
+        own = self.task.observe(state)[0], sum(self.task.reward(state).values())[0], self.task.terminated(state)[0]
+        return own, (observation, reward, terminated)
+
+
+@each_id
+def test_observations_rewards_and_terminations_are_gymnasiums(name):
+    pair = Pair(name)
+    start, expected = pair.reset(0)
+    assert np.abs(start - expected).max() <= ACCURACY
+    length, episodes = 0, 0
+    for step in range(STEPS if name in IDS else 300):
+        (observation, reward, terminated), (their_observation, their_reward, their_end) = pair.step()
+        assert np.abs(observation - their_observation).max() <= ACCURACY, f"step {step}"
+        assert abs(reward - their_reward) <= ACCURACY, f"step {step}"
+        assert terminated == their_end, f"step {step}"
+        length += 1
+        if their_end or length == EPISODE:
+            start, expected = pair.reset(step)
+            assert np.abs(start - expected).max() <= ACCURACY
+            length, episodes = 0, episodes + 1
+    assert episodes >= 1
+
+
+def test_the_comparison_would_see_a_difference():
+    pair = Pair("Hopper-v5")
+    pair.reset(0)
+    pair.engine.apply(np.arange(WORLDS), {"torso/mass": np.full(WORLDS, 3.67)})  # 3.665 kg nominal
+    (observation, *_), (expected, *_) = [pair.step() for _ in range(5)][-1]
+    assert np.abs(observation - expected).max() > 1e-5
+
+
+def test_contact_forces_of_the_ant_are_seen_when_it_is_on_the_ground():
+    pair = Pair("Ant-v5")
+    pair.reset(0)
+    forces = [pair.step()[0][0][27:] for _ in range(50)]
+    assert np.abs(forces).max() == 1.0  # clipped to contact_force_range
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "value"),
+    [
+        ("HalfCheetah-v5", "torso/mass", 9.0), ("Hopper-v5", "foot/mass", 3.0), ("Walker2d-v5", "leg_joint/damping", 0.5),
+        ("Hopper-v5", "gravity", 5.0), ("HalfCheetah-v5", "bthigh/armature", 0.3), ("HalfCheetah-v5", "friction", 0.9),
+        ("HalfCheetah-v5", "actuator/strength", 0.6), ("Ant-v5", "hip_4/stiffness", 2.0),
+    ],
+)  # fmt: skip
+def test_a_parameter_does_what_it_does_in_gymnasiums_own_model(name, parameter, value):
+    pair = Pair(name)
+    pair.engine.apply(np.arange(WORLDS), {parameter: np.full(WORLDS, value)})
+    assert pair.engine.read(parameter) == pytest.approx(value)
+    change(pair.env.model, pair.env.data, parameter, value)
+    pair.reset(1)
+    for _ in range(100):
+        (observation, reward, _), (their_observation, their_reward, _) = pair.step()
+        assert np.abs(observation - their_observation).max() <= ACCURACY and abs(reward - their_reward) <= ACCURACY
+
+
+def change(model, data, parameter, value):
+    """The same change as somebody would make it by hand."""
+    name, _, quantity = parameter.partition("/")
+    if quantity == "mass":
+        body = model.body(name).id
+        model.body_inertia[body] *= value / model.body_mass[body]
+        model.body_mass[body] = value
+    elif quantity in ("damping", "armature"):
+        getattr(model, f"dof_{quantity}")[model.joint(name).dofadr[0]] = value
+    elif quantity == "stiffness":
+        model.jnt_stiffness[model.joint(name).id] = value
+    elif parameter == "gravity":
+        model.opt.gravity[2] = -value
+    elif parameter == "friction":
+        model.geom_friction[:, 0] = value
+    else:
+        model.actuator_gear[:, 0] *= value
+    mujoco.mj_setConst(model, data)
+
+
+@each_id
+def test_the_contract_of_a_task_is_kept(name):
+    task = find_task(f"gymnasium:{name}")
+    check_task(task)
+    assert task.schema.observation_size == theirs(name).observation_space.shape[0]
+    assert task.schema.control_period == pytest.approx(theirs(name).dt)
+
+
+def test_worlds_earn_what_gymnasium_pays():
+    worlds, env = make(Domain("gymnasium:HalfCheetah-v5"), 3, seed=4), theirs("HalfCheetah-v5")
+    worlds.reset()
+    env.reset(seed=0)
+    env.set_state(worlds.engine.qpos[1].copy(), worlds.engine.qvel[1].copy())
+    rng, total = np.random.default_rng(0), 0.0
+    for step in range(1000):
+        actions = rng.uniform(-1.2, 1.2, (3, 6))  # beyond the bounds, where ours are clipped
+        observations, rewards, _, truncated, infos = worlds.step(actions)
+        observation, reward, *_ = env.step(np.clip(actions[1], -1, 1))
+        total += reward
+        assert abs(rewards[1] - reward) <= ACCURACY
+        if step < 999:
+            assert np.array_equal(observations[1], observation.astype(np.float32))
+    assert truncated.all() and np.array_equal(infos["final_obs"][1], observation.astype(np.float32))
+    assert infos["outcome"]["r"][1] == pytest.approx(total)
+    assert not infos["outcome"]["s"][1]  # below the environment's own threshold of 4800
+
+
+def test_starts_are_drawn_as_gymnasium_draws_them():
+    for name in ("HalfCheetah-v5", "Hopper-v5"):
+        worlds, env = make(Domain(f"gymnasium:{name}"), 400), theirs(name)
+        worlds.reset()
+        own = np.concatenate([worlds.engine.qpos, worlds.engine.qvel], axis=1)
+        drawn = np.array([(env.reset(seed=s), env.state_vector())[1] for s in range(400)])
+        assert np.allclose(own.mean(axis=0), drawn.mean(axis=0), atol=0.25 * drawn.std(axis=0).max())
+        assert np.allclose(own.std(axis=0), drawn.std(axis=0), rtol=0.2)
+
+
+def test_a_batched_world_continues_from_a_snapshot_to_the_same_bits():
+    worlds = make(Domain("gymnasium:Ant-v5", variation={"torso/mass": {"uniform": [0.2, 0.5]}, "latency": 0.02}), 2)
+    worlds.reset()
+    actions = np.random.default_rng(0).uniform(-1, 1, (40, 2, 8))
+    for action in actions[:20]:
+        worlds.step(action)
+    saved = worlds.snapshot()
+    first = [worlds.step(action)[:2] for action in actions[20:]]
+    worlds.restore(saved)
+    again = [worlds.step(action)[:2] for action in actions[20:]]
+    assert all(np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) for a, b in zip(first, again, strict=True))

@@ -1,0 +1,129 @@
+"""Tasks and engines by name: ours, those of other packages, and any Gymnasium id."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import gymnasium
+import pytest
+
+from simreal_envs import tasks
+from simreal_envs.engines import registry
+from simreal_envs.engines.mujoco import MujocoEngine
+from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.registration import BUILT_IN, IDS, gymnasium_id
+from simreal_envs.tasks import TASKS, Task, find_task, task_names
+from simreal_envs.tasks.cartpole_swingup import CartpoleSwingup
+from simreal_envs.variation import Domain
+from simreal_envs.worlds import make
+
+
+class Balance(CartpoleSwingup):
+    """Another package's task, as far as the registry knows."""
+
+    name = "balance"
+
+
+class Misnamed(CartpoleSwingup):
+    name = "something_else"
+
+
+class TheirEngine(MujocoEngine):
+    """Another package's engine."""
+
+    name = "their_engine"
+
+
+def bring(monkeypatch, module, group, **targets):
+    points = {name: EntryPoint(name, target, group) for name, target in targets.items()}
+    monkeypatch.setattr(module, "_entry_points", lambda: points)
+
+
+def test_every_task_of_ours_has_the_name_that_it_is_registered_under():
+    for name in BUILT_IN:
+        task = find_task(name)
+        assert task.name == name and isinstance(task, Task) and TASKS[name] is task is find_task(name)
+
+
+def test_every_task_has_a_gymnasium_id_made_of_its_name():
+    assert gymnasium_id("cartpole_swingup") == "simreal/CartpoleSwingup-v0" and gymnasium_id("a_b2") == "simreal/AB2-v0"
+    assert len(IDS) == len(BUILT_IN)
+    for name, task in IDS.items():
+        assert gymnasium.spec(name).kwargs == {"task": task}
+
+
+def test_an_unknown_task_is_told_with_the_nearest_and_the_place():
+    with pytest.raises(
+        UserError, match=r"^a\.yaml:3: unknown task 'quadrupet'; did you mean 'quadruped'\? .* gymnasium:ID"
+    ):
+        find_task("quadrupet", "a.yaml:3")
+    with pytest.raises(UserError, match="unknown task 'quadrupet'"):
+        Domain("quadrupet")
+
+
+def test_a_task_class_is_found_in_the_package_by_its_name():
+    assert tasks.CartpoleSwingup is CartpoleSwingup
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = tasks.Nothing
+
+
+def test_looking_a_task_up_imports_the_others_only_when_they_are_asked_for():
+    code = """
+import sys
+from simreal_envs.tasks import TASKS, find_task
+find_task("cartpole_swingup")
+assert "simreal_envs.tasks.quadruped" not in sys.modules and len(TASKS) == len(list(TASKS)) > 1
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_task_that_lacks_a_package_is_unsupported_and_stops_nobody_else(monkeypatch):
+    monkeypatch.setitem(sys.modules, "simreal_envs.tasks.quadruped", None)  # makes its import fail
+    monkeypatch.setitem(TASKS._tasks, "quadruped", None)
+    with pytest.raises(Unsupported, match="the task 'quadruped' cannot be loaded"):
+        find_task("quadruped")
+    assert find_task("cartpole_swingup").name == "cartpole_swingup"
+
+
+def test_another_package_brings_a_task(monkeypatch):
+    bring(monkeypatch, tasks, "simreal.tasks", balance=f"{__name__}:Balance")
+    assert type(find_task("balance")) is Balance and find_task("balance") is find_task("balance")
+    assert task_names()[-1] == "balance" and "balance" not in TASKS
+    worlds = make(Domain("balance", variation={"pole/mass": 2.0}), 2)
+    observation, _ = worlds.reset()
+    assert observation.shape == (2, 5) and worlds.read("pole/mass") == pytest.approx([2.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "sentence"),
+    [
+        ("nowhere.at_all:Task", Unsupported, "the task 'mine' .* cannot be loaded: No module named 'nowhere'"),
+        (f"{__name__}:Absent", Unsupported, "cannot be loaded: module .* has no attribute 'Absent'"),
+        (f"{__name__}:bring", UserError, "is not a Task but"),
+        (f"{__name__}:Misnamed", UserError, "calls itself 'something_else'; the entry point must have the same name"),
+    ],
+)
+def test_a_package_that_brings_something_wrong_is_named(monkeypatch, target, error, sentence):
+    bring(monkeypatch, tasks, "simreal.tasks", mine=target)
+    with pytest.raises(error, match=sentence):
+        find_task("mine")
+
+
+def test_another_package_brings_an_engine(monkeypatch):
+    bring(monkeypatch, registry, "simreal.engines", their_engine=f"{__name__}:TheirEngine")
+    assert registry.engine_names() == ("mujoco", "bullet", "their_engine")
+    worlds = make(Domain("cartpole_swingup", engine="their_engine"), 2)
+    worlds.reset()
+    assert type(worlds.engine) is TheirEngine
+    assert Domain("cartpole_swingup").engine == "mujoco"
+
+
+def test_an_engine_that_cannot_be_loaded_is_unsupported(monkeypatch):
+    bring(monkeypatch, registry, "simreal.engines", their_engine="nowhere:Engine")
+    with pytest.raises(Unsupported, match=r"the engine 'their_engine' \(nowhere:Engine\) cannot be loaded"):
+        make(Domain("cartpole_swingup", engine="their_engine"), 1)
+
+
+def test_an_unknown_engine_is_told_with_the_nearest():
+    with pytest.raises(UserError, match=r"unknown engine 'bulet'; did you mean 'bullet'\?"):
+        Domain("cartpole_swingup", engine="bulet")
