@@ -1,23 +1,41 @@
-"""Quadruped: walk forward at a commanded velocity on flat ground, without falling."""
+"""Quadrupeds: walk forward at a commanded velocity without falling, on the flat, on slopes or on rough ground.
+
+One task for several robots. Fields, their labels, signs and zeros are the same for all of them (see
+`simreal_envs.robots.legs`), so a policy of one walks another, well or badly, by the names of its fields.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
 
+from simreal_envs.engines.base import Terrain
 from simreal_envs.parameters import Draws
-from simreal_envs.robots.a1 import A1, JOINTS, STANCE, STANCE_HEIGHT
+from simreal_envs.robots import a1, laikago, mini_cheetah
+from simreal_envs.robots.legs import JOINTS, lowest_foot
 from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks.base import Episode, State, Task
 
-ACTION_SCALE = np.array([0.2, 0.4, 0.4] * 4)  # rad of joint target around the stance, per unit of action
 COMMAND = (0.4, 0.8)  # m/s
 
 
-class Quadruped(Task):
-    name = "quadruped"
-    says = "Unitree A1 walks forward at a commanded velocity of 0.4 to 0.8 m/s"
+class _Walk(Task):
+    """What all quadrupeds have in common. Heights are those of the trunk's origin over the ground.
+
+    Attributes:
+        stance: joint angles in rad around which the robot acts, ``(12,)``.
+        action_scale: rad of joint target per unit of action.
+        stance_height, fallen_height: in the stance, and below which it counts as fallen, m.
+    """
+
+    stance: ClassVar[np.ndarray]
+    action_scale: ClassVar[np.ndarray] = np.array([0.2, 0.4, 0.4] * 4)
+    stance_height: ClassVar[float]
+    fallen_height: ClassVar[float]
+
     goal = "no fall, and within 0.2 m/s of the commanded velocity during at least 70 % of the episode"
-    robot = A1
     substeps = 5
     episode_steps = 500
     schema = Schema(
@@ -34,14 +52,12 @@ class Quadruped(Task):
         action=(Field("joint_target", "1", JOINTS, -1.0, 1.0),),
         control_period=0.02,
     )
-    random_return = -149.2
-    reference_return = 713.6
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
         u = 2 * draws.uniform("task/initial_state", 18) - 1
         qpos, qvel = np.zeros((n, 19)), np.zeros((n, 18))
-        qpos[:, 2], qpos[:, 3] = STANCE_HEIGHT + 0.02, 1.0
-        qpos[:, 7:] = STANCE + 0.15 * u[:, :12]
+        qpos[:, 2], qpos[:, 3] = self.stance_height + 0.02, 1.0
+        qpos[:, 7:] = self.stance + 0.15 * u[:, :12]
         # From rest alone, a gait can come to depend on the exploration noise that starts it.
         qvel[:, :3], qvel[:, 3:6] = 0.4 * u[:, 12:15] * [1, 1, 0], 0.4 * u[:, 15:18]
         return qpos, qvel
@@ -51,7 +67,7 @@ class Quadruped(Task):
         return low + (high - low) * draws.uniform("task/velocity_command")
 
     def control(self, action: np.ndarray) -> np.ndarray:
-        return STANCE + ACTION_SCALE * action
+        return self.stance + self.action_scale * action
 
     def observe(self, state: State) -> np.ndarray:
         return np.concatenate(
@@ -60,7 +76,7 @@ class Quadruped(Task):
                 state.qvel[:, 3:6],
                 state.gravity_direction,
                 state.command,
-                state.qpos[:, 7:] - STANCE,
+                state.qpos[:, 7:] - self.stance,
                 state.qvel[:, 6:],
                 state.action,
             ],
@@ -69,7 +85,7 @@ class Quadruped(Task):
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
         velocity = state.base_velocity
-        gravity = state.gravity_direction
+        floor = state.floor_direction  # on a slope the robot is to be parallel to the ground, not upright
         miss = (velocity[:, 0] - state.command[:, 0]) ** 2 + velocity[:, 1] ** 2
         tracking = np.exp(-miss / 0.1)
         return {
@@ -79,17 +95,65 @@ class Quadruped(Task):
             "alive": np.full(len(miss), 0.1),
             "bounce": -1.0 * np.minimum(velocity[:, 2] ** 2, 1.0),
             "roll_pitch_rate": -0.02 * np.minimum((state.qvel[:, 3:5] ** 2).sum(axis=1), 10.0),
-            "tilt": -1.0 * (gravity[:, :2] ** 2).sum(axis=1),
-            "posture": -0.03 * ((state.qpos[:, 7:] - STANCE) ** 2).sum(axis=1),
+            "tilt": -1.0 * (floor[:, :2] ** 2).sum(axis=1),
+            "posture": -0.03 * ((state.qpos[:, 7:] - self.stance) ** 2).sum(axis=1),
             "action_rate": -0.03 * ((state.action - state.previous_action) ** 2).sum(axis=1),
             "fall": -10.0 * self.terminated(state),
         }
 
+    def height(self, state: State) -> np.ndarray:
+        """Height of the trunk's origin over the ground, m, ``(n,)``."""
+        return state.qpos[:, 2]
+
     def terminated(self, state: State) -> np.ndarray:
-        return (state.qpos[:, 2] < 0.16) | (state.gravity_direction[:, 2] > -0.5)
+        return (self.height(state) < self.fallen_height) | (state.floor_direction[:, 2] > -0.5)
 
     def on_goal(self, state: State) -> np.ndarray:
         return np.abs(state.base_velocity[:, 0] - state.command[:, 0]) < 0.2
 
     def success(self, episode: Episode) -> np.ndarray:
         return ~episode.terminated & (episode.goal_share >= 0.7)
+
+
+class Quadruped(_Walk):
+    name = "quadruped"
+    says = "Unitree A1 walks forward at a commanded velocity of 0.4 to 0.8 m/s"
+    robot = a1.A1
+    stance, stance_height, fallen_height = np.array(a1.STANCE), a1.STANCE_HEIGHT, 0.16
+    random_return = -149.2
+    reference_return = 713.6
+
+
+class QuadrupedLaikago(_Walk):
+    name = "quadruped_laikago"
+    says = "Unitree Laikago walks forward at a commanded velocity of 0.4 to 0.8 m/s"
+    robot = laikago.LAIKAGO
+    stance, stance_height, fallen_height = np.array(laikago.STANCE), laikago.STANCE_HEIGHT, 0.22
+    random_return = -48.4
+    reference_return = 746.0
+
+
+class QuadrupedMiniCheetah(_Walk):
+    name = "quadruped_mini_cheetah"
+    says = "MIT Mini Cheetah walks forward at a commanded velocity of 0.4 to 0.8 m/s"
+    robot = mini_cheetah.MINI_CHEETAH
+    stance, stance_height, fallen_height = np.array(mini_cheetah.STANCE), mini_cheetah.STANCE_HEIGHT, 0.15
+    random_return = -124.7
+    reference_return = 742.8
+
+
+class QuadrupedRough(_Walk):
+    """The height over rough ground is measured from the lowest foot: blind robots know no other, and it needs no map."""
+
+    name = "quadruped_rough"
+    says = "Unitree A1 walks over rough ground at a commanded velocity of 0.4 to 0.8 m/s, without seeing it"
+    # So rough that a policy which has seen level ground only succeeds in about half of its episodes.
+    robot = replace(
+        a1.A1, name="a1_rough", terrain=Terrain(size=(20.0, 12.0), roughness=0.12, roughest=0.2, wavelength=0.4)
+    )
+    stance, stance_height, fallen_height = np.array(a1.STANCE), a1.STANCE_HEIGHT, 0.16
+    random_return = -101.6
+    reference_return = 690.2
+
+    def height(self, state: State) -> np.ndarray:
+        return lowest_foot(self.robot, state.qpos[:, 7:], state.floor_direction)

@@ -1,0 +1,80 @@
+"""Walker: walk forward at an easy pace, upright."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simreal_envs.parameters import Draws
+from simreal_envs.robots.walker import JOINTS, STANCE, STANCE_HEIGHT, WALKER
+from simreal_envs.tasks.base import Episode, State
+from simreal_envs.tasks.planar import Planar, foot_motion, planar_schema
+
+SPEED = 1.2  # m/s, an adult's easy walk
+SEGMENTS = (0.4, 0.4)  # m: thigh, shin
+SOLES = ((-0.05, -0.11), (0.15, -0.11))  # m from the ankle: heel, toe
+LOWEST, STEEPEST = 0.55, 1.0  # m, rad
+
+
+class Walker(Planar):
+    name = "walker"
+    says = "a planar biped walks forward at 1.2 m/s"
+    goal = "no fall, and within 0.4 m/s of 1.2 m/s during at least 70 % of the episode"
+    robot = WALKER
+    substeps = 5
+    episode_steps = 500
+    schema = planar_schema(JOINTS)
+    stance = np.array(STANCE)
+    action_scale = np.array([0.6, 0.6, 0.5] * 2)
+    stance_height = STANCE_HEIGHT
+    random_return = -38.6
+    reference_return = 961.7
+
+    def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
+        qpos, qvel = super().initial_state(draws, n)
+        u = draws.uniform("task/stride", 2)
+        # In stride, either leg ahead, at up to the speed that is asked for.
+        stride = 0.8 * u[:, 0] - 0.4
+        qpos[:, 3] += stride
+        qpos[:, 6] -= stride
+        qvel[:, 0] = SPEED * u[:, 1]
+        return qpos, qvel
+
+    def reward(self, state: State) -> dict[str, np.ndarray]:
+        tracking = np.exp(-((state.qvel[:, 0] - SPEED) ** 2) / 0.25)
+        reaches, heights, speeds = self._soles(state)
+        slip = np.minimum(speeds**2, 1.0) * np.exp(-np.maximum(heights, 0.0) / 0.01)
+        return {
+            "velocity": tracking,
+            # Without it, they limp: one foot always ahead of the other.
+            "passing": 2.0 * tracking * _passing(reaches, heights, speeds),
+            "alive": np.full(len(tracking), 0.1),
+            "pitch": -0.5 * state.qpos[:, 2] ** 2,
+            "bounce": -0.3 * np.minimum(state.qvel[:, 1] ** 2, 1.0),
+            "slip": -slip.sum(axis=(0, 1)),
+            "posture": -0.05 * (state.action**2).sum(axis=1),
+            "action_rate": -0.1 * ((state.action - state.previous_action) ** 2).sum(axis=1),
+            "fall": -20.0 * self.terminated(state),
+        }
+
+    def _soles(self, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See `foot_motion`: of the right and the left foot, heel and toe, each ``(2, 2, n)``."""
+        feet = [[foot_motion(state, slice(first, first + 3), SEGMENTS, sole) for sole in SOLES] for first in (3, 6)]
+        reaches, heights, speeds = np.moveaxis(np.array(feet), 2, 0)
+        return reaches, heights, speeds
+
+    def terminated(self, state: State) -> np.ndarray:
+        return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)
+
+    def on_goal(self, state: State) -> np.ndarray:
+        return np.abs(state.qvel[:, 0] - SPEED) < 0.4
+
+    def success(self, episode: Episode) -> np.ndarray:
+        return ~episode.terminated & (episode.goal_share >= 0.7)
+
+
+def _passing(reaches: np.ndarray, heights: np.ndarray, speeds: np.ndarray) -> np.ndarray:
+    """In [0, 1], ``(n,)``: how swiftly a lifted foot passes the other one, which is on the floor."""
+    apart, faster = np.diff(reaches.mean(axis=1), axis=0)[0], np.diff(speeds.mean(axis=1), axis=0)[0]
+    low, high = np.sort(heights.min(axis=1), axis=0)
+    swift = np.exp(-((apart / 0.2) ** 2)) * np.minimum(np.abs(faster) / 2.5, 1.0)
+    return swift * np.clip(high / 0.04, 0.0, 1.0) * np.exp(-np.maximum(low, 0.0) / 0.02)
