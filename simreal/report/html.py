@@ -1,6 +1,6 @@
 """report.html: one file that answers the question, shows why, and opens anywhere without a network.
 
-The same dict gives the same bytes. Everything that comes from the dict is escaped, and a content security policy lets
+The same dict and videos give the same bytes. Everything that comes from the dict is escaped, and a content security policy lets
 the page run only the scripts that this module put there.
 """
 
@@ -23,16 +23,17 @@ TEMPLATES = "simreal.report"
 EFFECTS = {"area": "area", "jumpstart": "jumpstart", "asymptotic": "asymptotic"}
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(report: Mapping[str, Any], videos: Mapping[str, bytes] | None = None) -> str:
     """Return the report as an HTML page.
 
     Args:
         report: the dict of report.json, format 1. Parts that are missing are left out of the page.
+        videos: target -> an mp4 of the agents at work there, to be embedded.
     """
     drawn = {target: figures.learning_curves(report, target) for target in _targets(report)}
-    scripts = [_plotly(), _file("report.js")]
+    scripts = [plotly(), file_text("report.js")]
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_file),
+        loader=jinja2.FunctionLoader(file_text),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -55,22 +56,27 @@ def render(report: Mapping[str, Any]) -> str:
         outcomes=words.outcomes(report),
         symbols=words.SYMBOLS,
         cards=[_card(report, target, drawn[target]) for target in _targets(report)],
+        videos={target: base64.b64encode(film).decode() for target, film in (videos or {}).items()},
         parameters=parameter_rows(report),
         glossary=words.GLOSSARY,
         views={view: of[0] for view, of in figures.VIEWS.items()},
-        data=Markup(_embedded(drawn)),
+        data=Markup(embedded(drawn)),
         scripts=[Markup(script) for script in scripts],
-        policy=_policy(scripts),
-        style=Markup(_file("report.css")),
+        policy=policy_for(scripts),
+        style=Markup(file_text("report.css")),
     )
 
 
-def write(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+def write(report: Mapping[str, Any], path: str | os.PathLike[str], videos: Mapping[str, bytes] | None = None) -> Path:
     """Write the page to `path`, complete or not at all, and return the path."""
-    path = Path(path)
+    return publish(render(report, videos), Path(path))
+
+
+def publish(page: str, path: Path) -> Path:
+    """Write a text to `path`, complete or not at all, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(render(report), encoding="utf-8")
+    temporary.write_text(page, encoding="utf-8")
     os.replace(temporary, path)
     return path
 
@@ -182,25 +188,27 @@ def _minus(say: Any) -> Any:
     return lambda value: say(value).replace("-", "\N{MINUS SIGN}")
 
 
-def _embedded(data: Any) -> str:
+def embedded(data: Any) -> str:
     """Return `data` as JSON that cannot close the script element it stands in."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _policy(scripts: Iterable[str]) -> str:
+def policy_for(scripts: Iterable[str]) -> str:
     """Return a content security policy that allows these inline scripts, inline styles, and no request at all."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; media-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
 
 
-def _file(name: str) -> str:
+def file_text(name: str) -> str:
+    """Return a file of the templates' folder."""
     return resources.files(TEMPLATES).joinpath(name).read_text(encoding="utf-8")
 
 
-def _plotly() -> str:
+def plotly() -> str:
+    """Return Plotly's script."""
     from plotly.offline import get_plotlyjs  # 5 MB that only a page needs
 
     return get_plotlyjs()

@@ -1,0 +1,341 @@
+"""Does every parameter do what it says: applied, read back, felt in the motion, not applied twice, gone afterwards.
+
+`audit` takes a task and an engine by name, `audit_engine` any engine, `audit_worlds` what is applied around an engine.
+A flag is one of
+
+no-op         no change of the motion, in any of the excitations
+read-back     the engine reports another value than the one that was applied
+compounding   applying the same value twice is not the same as applying it once
+residue       after going back to nominal the motion is not the nominal one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from simreal_envs.engines.base import Engine
+from simreal_envs.engines.registry import engine_names, start_engine
+from simreal_envs.errors import UserError, require_known
+from simreal_envs.parameters import APPROXIMATE, UNSUPPORTED, Draws, Parameter
+from simreal_envs.parity.bench import HIGH, Machine
+from simreal_envs.tasks import find_task
+from simreal_envs.tasks.base import Task
+from simreal_envs.variation import Choice, Domain, Randomization, Shift
+from simreal_envs.worlds import Worlds
+
+FLAGS = ("no-op", "read-back", "compounding", "residue")
+FELT = 1e-5  # share of the motion from which a change counts as an effect
+LEFT = 0.01  # of the effect: what a second application or the way back may leave
+SECONDS, WORLDS_SECONDS = 0.4, 2.2  # of an excitation; the longer one has room for a push every 2 s
+
+Run = Callable[[], np.ndarray]
+Say = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What became of one parameter.
+
+    Attributes:
+        applied, read: the changed value and what was read back, in the parameter's unit.
+        effect: change of the motion as a share of it (rms over rms), in the excitation where it is largest.
+        noise: the same between two nominal runs.
+        twice: change of the motion when the value is applied again, like effect.
+        left: what differs from the nominal motion after going back to nominal, like effect.
+        flags: some of FLAGS; empty if all is well.
+        through: ``engine``, or ``worlds`` for what is applied around it.
+    """
+
+    name: str
+    unit: str
+    support: str
+    through: str
+    nominal: float
+    applied: float
+    read: float
+    effect: float
+    noise: float
+    twice: float
+    left: float
+    flags: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        rows = asdict(self) | {"flags": list(self.flags)}
+        return {
+            k: (float(f"{v:.6g}") if np.isfinite(v) else None) if isinstance(v, float) else v for k, v in rows.items()
+        }
+
+
+def audit(task: str | Task, engine: str = "mujoco", preset: str = "matched", say: Say | None = None) -> list[Audited]:
+    """Audit every parameter of a task that an engine supports.
+
+    Raises:
+        UserError: an unknown task or engine.
+    """
+    task = find_task(task) if isinstance(task, str) else task
+    require_known(engine, task.engines or engine_names(), "engine", "--engine")
+    if task.engines:
+        raise UserError(f"{task.name} brings an engine of its own, which audit cannot excite")
+    own = {p.name for p in task.robot.parameters}
+    machine = Machine(task.robot, preset)
+    running = start_engine(engine, task.robot, preset, len(excitations(task, machine)[0]))
+    half = partial(_share, say, 0.0, 0.6)
+    try:
+        rows = audit_engine(task, running, engine, preset, say=half)
+    finally:
+        running.close()
+    around = [p for p in task.parameters if p.name not in own]
+    make = partial(Worlds, autoreset="Disabled")
+    return [*rows, *audit_worlds(task, engine, preset, around, make, partial(_share, say, 0.6, 1.0))]
+
+
+# -- parameters of an engine ---------------------------------------------------------------------------------------------
+
+
+def audit_engine(
+    task: Task, engine: Engine, name: str = "mujoco", preset: str = "matched", parameters: Sequence[Parameter] | None = None,
+    say: Say | None = None,
+) -> list[Audited]:  # fmt: skip
+    """Audit the parameters of an engine that holds the robot of a task, in all of its worlds at once.
+
+    Args:
+        engine: as many worlds as there are `excitations`.
+        name: of the engine, for what it supports.
+        parameters: those of the robot by default.
+    """
+    machine = Machine(task.robot, preset)
+    qpos, qvel, controls = excitations(task, machine)
+    everyone = np.arange(engine.num_worlds)
+    if len(qpos) != len(everyone):
+        raise UserError(f"audit_engine needs an engine of {len(qpos)} worlds, not {len(everyone)}")
+
+    def run() -> np.ndarray:
+        engine.reset(everyone, qpos, qvel)
+        states = []
+        for control in controls:
+            engine.step(control, task.substeps)
+            states.append(np.concatenate([engine.qpos, engine.qvel], axis=1))
+        return np.array(states)
+
+    def apply(parameter: Parameter, value: float) -> None:
+        engine.apply(everyone, {parameter.name: np.full(len(everyone), value)})
+
+    chosen = [
+        p for p in (task.robot.parameters if parameters is None else parameters) if p.supported(name) != UNSUPPORTED
+    ]
+    nominal = run()
+    noise, rows = difference(nominal, run()), []
+    for i, parameter in enumerate(chosen):
+        if say:
+            say(i / len(chosen), parameter.name)
+        tried = (
+            _tried(parameter, value, nominal, noise, run, apply, engine.read, name) for value in changed(parameter)
+        )
+        row = next(tried)
+        if "no-op" in row.flags:  # a larger limit may never be reached: then a smaller one tells
+            row = next(tried, row)
+        rows.append(row)
+    return rows
+
+
+def _tried(
+    parameter: Parameter, value: float, nominal: np.ndarray, noise: float, run: Run, apply, read, engine: str
+) -> Audited:
+    """One value of one parameter: apply, apply again, go back."""
+    apply(parameter, value)
+    once = run()
+    found = float(np.asarray(read(parameter.name))[0])
+    apply(parameter, value)
+    again = run()
+    apply(parameter, parameter.nominal)
+    back = run()
+    returned = float(np.asarray(read(parameter.name))[0])
+    return _judged(
+        parameter, engine, "engine", value, found, returned, difference(nominal, once), noise, difference(once, again, nominal),
+        difference(nominal, back),
+    )  # fmt: skip
+
+
+def _judged(
+    parameter: Parameter, engine: str, through: str, value: float, found: float, returned: float, effect: float, noise: float,
+    twice: float, left: float,
+) -> Audited:  # fmt: skip
+    support = parameter.supported(engine)
+    close = partial(np.isclose, rtol=0.02 if support == APPROXIMATE else 1e-4, atol=1e-9 + 1e-6 * parameter.high)
+    felt = effect > max(FELT, 100 * noise)
+    flags = (
+        ("no-op", not felt),
+        ("read-back", not (close(found, value) and close(returned, parameter.nominal))),
+        ("compounding", felt and twice > LEFT * effect),
+        ("residue", left > max(LEFT * effect, FELT)),
+    )
+    names = tuple(name for name, raised in flags if raised)
+    return Audited(
+        parameter.name,
+        parameter.unit,
+        support,
+        through,
+        parameter.nominal,
+        value,
+        found,
+        effect,
+        noise,
+        twice,
+        left,
+        names,
+    )
+
+
+def changed(parameter: Parameter) -> list[float]:
+    """Values far from nominal to try: upwards and downwards, since a larger limit may never be reached."""
+    p = parameter
+    if p.choices:
+        return [c for c in p.choices if c != p.nominal][:1]
+    negligible = p.nominal < 0.02 * (p.high - p.low)
+    up = min(p.nominal + 0.3 * (p.high - p.nominal), np.inf if negligible else 2 * p.nominal)
+    down = p.nominal - 0.5 * (p.nominal - p.low)
+    values = [up, down]
+    if p.resolution:
+        values = [max(round(v / p.resolution), 0) * p.resolution for v in values]
+    return [v for v in values if abs(v - p.nominal) > 1e-6 * max(abs(p.nominal), p.high - p.low)] or [p.high]
+
+
+def difference(a: np.ndarray, b: np.ndarray, reference: np.ndarray | None = None) -> float:
+    """Change of a motion ``(T, n, d)`` as a share of it, rms over rms, in the world where it is largest.
+
+    Args:
+        reference: whose motion it is a share of (default: a).
+    """
+    reference = a if reference is None else reference
+    if (np.isfinite(a) != np.isfinite(b)).any():
+        return float("inf")
+    apart, moved = np.nan_to_num(a - b), np.nan_to_num(reference - reference[:1])
+    share = np.linalg.norm(apart, axis=(0, 2)) / np.maximum(np.linalg.norm(moved, axis=(0, 2)), 1e-2)
+    return float(share.max(initial=0.0))
+
+
+def excitations(task: Task, machine: Machine) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Start states ``(n, nq)``, ``(n, nv)`` and controls ``(T, n, joints)`` in which every parameter can act.
+
+    Random actions while sliding and turning, a drop, drives far beyond their limits in the air, joints at speed without
+    commands, a spin on the spot, and the same away from the start, where terrain is rough.
+    """
+    rng = np.random.default_rng(3)
+    count, steps = 6, round(SECONDS / task.schema.control_period)
+    qpos, _ = task.initial_state(Draws(0, np.arange(1), np.zeros(1, dtype=int)), 1)
+    qpos = np.repeat(machine.standing(qpos), count, axis=0)
+    qvel = np.zeros((count, machine.model.nv))
+    actions = rng.uniform(-1, 1, (steps, count, task.schema.action_size))
+    controls = np.array([task.control(action) for action in actions])
+    hold = machine.hold(qpos)
+    drop, air, coast, spin, away = range(1, 6)
+    qpos[drop : drop + 1] = machine.lifted(qpos[drop : drop + 1], 0.3)
+    qpos[[air, coast]] = machine.lifted(qpos[[air, coast]], HIGH)
+    force = 4 * machine.limits / (np.maximum(machine.kp, 1e-9) if machine.position_control else 1.0)
+    sides = np.where(np.arange(steps) // max(1, steps // 4) % 2 == 0, 1.0, -1.0)
+    controls[:, air] = hold[air] + sides[:, None] * force * rng.choice([-1, 1], len(force))
+    controls[:, [drop, coast, spin]] = hold[[drop, coast, spin]]
+    qvel[coast, machine.velocities] = rng.uniform(0.5, 2.0, len(machine.joints)) * rng.choice(
+        [-1, 1], len(machine.joints)
+    )
+    along, across = machine.base(0), machine.base(1)
+    for world in (0, away):
+        if along is not None:
+            qvel[world, along[1]] = 1.0
+    if across is not None:
+        qvel[drop, across[1]] = 0.5
+    if machine.floating:
+        qvel[spin, 5], qvel[drop, 3:6] = 6.0, rng.uniform(-2, 2, 3)
+    if along is not None:
+        qpos[away, along[0]] += 2.0
+        qpos[away : away + 1] = machine.lifted(qpos[away : away + 1], 0.1)
+    return qpos, qvel, controls
+
+
+# -- parameters around an engine -----------------------------------------------------------------------------------------
+
+
+def audit_worlds(
+    task: Task, engine: str, preset: str, parameters: Sequence[Parameter], make: Callable[..., Worlds], say: Say | None = None
+) -> list[Audited]:  # fmt: skip
+    """Audit parameters through worlds: every draw is keyed, so that worlds which differ in one parameter are comparable.
+
+    Three sets of worlds run two episodes: nominal, changed, and drawn from both values. A world that went from nominal
+    to changed was applied to once, its like in the changed set twice; one that went back must be as if nothing had been.
+
+    Args:
+        make: makes worlds from (domain, number, seed); they must not reset by themselves.
+    """
+    chosen = [p for p in parameters if p.supported(engine) != UNSUPPORTED]
+    nominal: dict[int, tuple[np.ndarray, np.ndarray, list[np.ndarray]]] = {}
+    rows = []
+    for i, parameter in enumerate(chosen):
+        if say:
+            say(i / len(chosen), parameter.name)
+        value = changed(parameter)[0]
+        choice = Choice([parameter.nominal, value])
+        seed, on, off = _keys(parameter, choice)
+        if seed not in nominal:
+            nominal[seed] = _episodes(make(Domain(task.name, engine, Shift(), preset), 4, seed), task)
+        plain = nominal[seed]
+        fixed = _episodes(
+            make(Domain(task.name, engine, Shift({parameter.name: value}), preset), 4, seed), task, parameter.name
+        )
+        mixed = _episodes(
+            make(Domain(task.name, engine, Randomization({parameter.name: choice}), preset), 4, seed),
+            task,
+            parameter.name,
+        )
+        returned = float(mixed[2][1][off])
+        rows.append(
+            _judged(
+                parameter, engine, "worlds", value, float(fixed[2][0][0]), returned, difference(plain[0], fixed[0]), 0.0,
+                difference(fixed[1][:, [on]], mixed[1][:, [on]], plain[1][:, [on]]),
+                difference(plain[1][:, [off]], mixed[1][:, [off]]),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _keys(parameter: Parameter, choice: Choice) -> tuple[int, int, int]:
+    """A seed, a world that draws nominal and then the change, and one that draws the change and then nominal."""
+    for seed in range(1000):
+        drawn = []
+        for episode in (0, 1):
+            draws = Draws(seed, np.arange(4), np.full(4, episode))
+            drawn.append(choice.values(draws.uniforms((parameter.name,))[:, 0], parameter.nominal) != parameter.nominal)
+        on, off = np.flatnonzero(~drawn[0] & drawn[1]), np.flatnonzero(drawn[0] & ~drawn[1])
+        if len(on) and len(off):
+            return seed, int(on[0]), int(off[0])
+    raise RuntimeError(f"no seed draws {parameter.name} both ways")
+
+
+def _episodes(worlds: Worlds, task: Task, parameter: str = "") -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Observations and positions of two episodes, each ``(T, n, d)``, and what was read of a parameter in each."""
+    steps = round(WORLDS_SECONDS / task.schema.control_period)
+    rng, episodes, read = np.random.default_rng(1), [], []
+    low, high = worlds.schema.action_space.low, worlds.schema.action_space.high
+    actions = 0.3 * rng.uniform(low, high, (steps, worlds.num_envs, len(low)))
+    worlds.reset(seed=worlds.seed)
+    for episode in range(2):
+        if episode:
+            worlds.reset()
+        states = []
+        for action in actions:
+            observation, *_ = worlds.step(action)
+            states.append(np.concatenate([observation, worlds.engine.qpos], axis=1))
+        episodes.append(np.array(states, dtype=float))
+        read.append(np.asarray(worlds.read(parameter)).copy() if parameter else np.zeros(worlds.num_envs))
+    worlds.close()
+    return episodes[0], episodes[1], read
+
+
+def _share(say: Say | None, start: float, end: float, share: float, text: str) -> None:
+    if say:
+        say(start + (end - start) * share, text)

@@ -1,0 +1,201 @@
+"""A bench for experiments: any engine, driven from given states by given controls, and what its robot looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import mujoco
+import numpy as np
+
+from simreal_envs.engines.base import Engine, Robot
+
+HIGH = 5.0  # m: far enough above the floor that nothing touches it during a probe in the air
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Recorded states of n experiments at T + 1 times, the first of them the start.
+
+    Attributes:
+        times: ``(T + 1,)`` s.
+        qpos, qvel: ``(T + 1, n, nq)`` and ``(T + 1, n, nv)``, as in `simreal_envs.engines.base`.
+    """
+
+    times: np.ndarray
+    qpos: np.ndarray
+    qvel: np.ndarray
+
+
+class Bench:
+    """Runs experiments on the worlds of one engine, as many at a time as it has worlds.
+
+    Nothing but the engine's protocol is used, so any two engines can be compared, also wrapped ones.
+    """
+
+    def __init__(self, engine: Engine):
+        self.engine, self.robot = engine, engine.robot
+        self._everyone = np.arange(engine.num_worlds)
+
+    def run(
+        self, qpos: np.ndarray, qvel: np.ndarray, controls: np.ndarray, substeps: int = 1, passive: bool = False
+    ) -> Motion:
+        """Start n experiments from ``qpos (n, nq)``, ``qvel (n, nv)`` and drive them by ``controls (T, n, joints)``.
+
+        Args:
+            substeps: physics steps per control; the state is recorded after each control.
+            passive: switch the drives off (a torque limit of 0).
+        """
+        worlds, parts = self.engine.num_worlds, []
+        if passive:
+            self.set("torque_limit", lambda parameter: 0.0)
+        for first in range(0, len(qpos), worlds):
+            rows = np.minimum(np.arange(first, first + worlds), len(qpos) - 1)  # the last one fills up the worlds
+            used = min(worlds, len(qpos) - first)
+            self.engine.reset(self._everyone, qpos[rows], qvel[rows])
+            states = [(self.engine.qpos[:used].copy(), self.engine.qvel[:used].copy())]
+            for control in controls:
+                self.engine.step(control[rows], substeps)
+                states.append((self.engine.qpos[:used].copy(), self.engine.qvel[:used].copy()))
+            parts.append([np.array(column) for column in zip(*states, strict=True)])
+        if passive:
+            self.set("torque_limit", lambda parameter: parameter.nominal)
+        positions, velocities = (np.concatenate(column, axis=1) for column in zip(*parts, strict=True))
+        times = np.arange(len(controls) + 1) * substeps * self.robot.timestep
+        return Motion(times, positions, velocities)
+
+    def set(self, quantity: str, value: Callable[..., float]) -> None:
+        """Set every parameter of a quantity in all worlds to a function of the parameter."""
+        chosen = [p for p in self.robot.parameters if p.quantity == quantity]
+        self.engine.apply(self._everyone, {p.name: np.full(len(self._everyone), value(p)) for p in chosen})
+
+
+class Machine:
+    """Where the joints of a robot are in the state arrays, and its geometry, read from the compiled model."""
+
+    def __init__(self, robot: Robot, preset: str):
+        self.robot, self.model = robot, robot.model(preset)
+        self._data = mujoco.MjData(self.model)
+        model = self.model
+        scalar = [j for j in range(model.njnt) if model.jnt_type[j] in (_HINGE, _SLIDE)]
+        self.joints = tuple(model.joint(j).name for j in scalar)
+        self.positions, self.velocities = model.jnt_qposadr[scalar], model.jnt_dofadr[scalar]
+        self.units = tuple("rad" if model.jnt_type[j] == _HINGE else "m" for j in scalar)
+        self.ranges = np.where(model.jnt_limited[scalar, None] > 0, model.jnt_range[scalar], [-np.inf, np.inf])
+        self.actuated = np.array([self.joints.index(name) for name in robot.joints], dtype=int)
+        self.free = tuple(
+            (model.body(model.jnt_bodyid[j]).name, int(model.jnt_qposadr[j]), int(model.jnt_dofadr[j]))
+            for j in range(model.njnt)
+            if model.jnt_type[j] == _FREE
+        )
+        self.limits = np.broadcast_to(np.asarray(robot.torque_limit, dtype=float), (len(robot.joints),))
+        self.kp = np.broadcast_to(np.asarray(robot.kp, dtype=float), (len(robot.joints),))
+        self.kd = np.broadcast_to(np.asarray(robot.kd, dtype=float), (len(robot.joints),))
+
+    @property
+    def floating(self) -> bool:
+        return bool(self.model.jnt_type[0] == _FREE)
+
+    @property
+    def position_control(self) -> bool:
+        return self.robot.control == "position"
+
+    def hold(self, qpos: np.ndarray) -> np.ndarray:
+        """Controls ``(n, joints)`` that leave robots at rest in ``qpos (n, nq)`` without torque."""
+        held = qpos[:, self.positions[self.actuated]]
+        return held.copy() if self.position_control else np.zeros_like(held)
+
+    def base(self, axis: int) -> tuple[int, int] | None:
+        """Where the base's coordinate along a world axis is in ``qpos`` and ``qvel``; None for a base that is bolted down."""
+        if self.floating:
+            return axis, axis
+        for j in range(self.model.njnt):
+            root = self.model.body_parentid[self.model.jnt_bodyid[j]] == 0
+            if root and self.model.jnt_type[j] == _SLIDE and abs(self.model.jnt_axis[j][axis]) > 0.999:
+                return int(self.model.jnt_qposadr[j]), int(self.model.jnt_dofadr[j])
+        return None
+
+    def lifted(self, qpos: np.ndarray, height: float) -> np.ndarray:
+        """The same poses, higher up by `height` m where the base can be."""
+        qpos, vertical = qpos.copy(), self.base(2)
+        if vertical is not None and self.robot.floor:
+            qpos[:, vertical[0]] += height
+        return qpos
+
+    def standing(self, qpos: np.ndarray) -> np.ndarray:
+        """The same poses at the height at which they just touch the floor."""
+        qpos = qpos.copy()
+        if self.base(2) is None or not self.robot.floor:
+            return qpos
+        for row in range(len(qpos)):
+            low, high = -2.0, 2.0  # m: touching, free
+            for _ in range(40):
+                middle = (low + high) / 2
+                touches = self.depth(self.lifted(qpos[row : row + 1], middle)[0]) is not None
+                low, high = (middle, high) if touches else (low, middle)
+            qpos[row] = self.lifted(qpos[row : row + 1], high)[0]
+        return qpos
+
+    def depth(self, qpos: np.ndarray) -> float | None:
+        """How deep the robot is in whatever it touches, m; None when it touches nothing."""
+        self._data.qpos[:] = qpos
+        mujoco.mj_kinematics(self.model, self._data)
+        mujoco.mj_comPos(self.model, self._data)
+        mujoco.mj_collision(self.model, self._data)
+        return float(-self._data.contact.dist.min()) if self._data.ncon else None
+
+    def momentum(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+        """Linear momentum of the robot over its mass: the velocity of its centre of mass, m/s, ``(3,)``."""
+        self._data.qpos[:], self._data.qvel[:] = qpos, qvel
+        mujoco.mj_fwdPosition(self.model, self._data)
+        mujoco.mj_fwdVelocity(self.model, self._data)
+        mujoco.mj_subtreeVel(self.model, self._data)
+        return self._data.subtree_linvel[1].copy()
+
+    def response(self, qpos: np.ndarray) -> np.ndarray:
+        """Acceleration of everything per unit torque on each damped joint, ``(nv, J)``, as the model has it in a pose."""
+        self._data.qpos[:] = qpos
+        mujoco.mj_fwdPosition(self.model, self._data)
+        inertia = np.zeros((self.model.nv, self.model.nv))
+        mujoco.mj_fullM(self.model, self._data, inertia)
+        return np.linalg.inv(inertia)[:, self.velocities[self.damped]]
+
+    def touches(self, motion: Motion) -> float | None:
+        """The first time at which any experiment of a motion touches something, s."""
+        for t, states in zip(motion.times, motion.qpos, strict=True):
+            if any(np.isfinite(state).all() and self.depth(state) is not None for state in states):
+                return float(t)
+        return None
+
+    def reaches_limit(self, motion: Motion) -> tuple[float, str] | None:
+        """The first time at which a joint passes its range, s, and the joint's name."""
+        q = motion.qpos[:, :, self.positions]
+        steps, _, joints = np.nonzero((q < self.ranges[:, 0]) | (q > self.ranges[:, 1]))
+        return (float(motion.times[steps[0]]), self.joints[joints[0]]) if len(steps) else None
+
+    @cached_property
+    def damped(self) -> np.ndarray:
+        """Indices (into `joints`) of the joints whose viscous damping is a parameter."""
+        names = {e for p in self.robot.parameters if p.quantity == "damping" for e in p.elements}
+        return np.array([j for j, name in enumerate(self.joints) if name in names], dtype=int)
+
+
+def heavier(robot: Robot, factor: float = 1.1) -> Robot:
+    """The same robot with every mass and inertia multiplied: the yardstick for differences between engines."""
+
+    def spec() -> mujoco.MjSpec:
+        new = robot.spec()
+        model = new.compile()
+        for body in new.bodies[1:]:
+            i = body.id
+            body.explicitinertial = 1
+            body.mass, body.inertia = model.body_mass[i] * factor, model.body_inertia[i] * factor
+            body.ipos, body.iquat = model.body_ipos[i], model.body_iquat[i]
+        return new
+
+    return replace(robot, spec=spec)
+
+
+_HINGE, _SLIDE = int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)
+_FREE = int(mujoco.mjtJoint.mjJNT_FREE)

@@ -1,0 +1,161 @@
+"""Every parameter acts, reads back, does not compound and leaves nothing behind; and one that does not is flagged."""
+
+import json
+
+import numpy as np
+import pytest
+
+from simreal_envs.audit import Audited, audit, audit_engine, audit_worlds, changed, difference, excitations
+from simreal_envs.engines.registry import start_engine
+from simreal_envs.errors import UserError
+from simreal_envs.parameters import Parameter
+from simreal_envs.parity.bench import Machine
+from simreal_envs.tasks import find_task
+from simreal_envs.worlds import Worlds
+
+CART = find_task("cartpole_swingup")
+
+
+class Faulty:
+    """An engine in which applying one parameter goes wrong."""
+
+    def __init__(self, engine, name, fault):
+        self._engine, self._name, self._fault, self._given = engine, name, fault, None
+        self.robot, self.num_worlds = engine.robot, engine.num_worlds
+        self._nominal = {p.name: p.nominal for p in engine.robot.parameters}
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def apply(self, ids, values):
+        values = dict(values)
+        if self._name in values:
+            given = self._given = values[self._name]
+            if self._fault == "no-op":
+                del values[self._name]
+            elif self._fault == "compounding":  # scales what is there instead of what is nominal
+                values[self._name] = self._engine.read(self._name)[ids] * given / self._nominal[self._name]
+            elif self._fault == "read-back":
+                values[self._name] = 0.9 * given
+            elif self._fault == "residue":  # never goes back
+                values[self._name] = given if (given != self._nominal[self._name]).all() else 1.3 * given
+        self._engine.apply(ids, values)
+
+    def read(self, name):
+        if name == self._name and self._fault in ("no-op", "residue"):
+            return np.full(self.num_worlds, self._given)  # what it remembers, not what is in force
+        return self._engine.read(name)
+
+
+def audited(fault, name="pole/mass", engine="mujoco"):
+    worlds = len(excitations(CART, Machine(CART.robot, "matched"))[0])
+    inner = start_engine(engine, CART.robot, "matched", worlds)
+    rows = audit_engine(
+        CART, Faulty(inner, name, fault), engine, parameters=[p for p in CART.robot.parameters if p.name == name]
+    )
+    inner.close()
+    return rows[0]
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+@pytest.mark.parametrize(
+    ("fault", "flags"),
+    [
+        ("no-op", {"no-op"}),
+        ("compounding", {"compounding", "residue", "read-back"}),
+        ("read-back", {"read-back", "residue"}),
+        ("residue", {"residue"}),
+        ("nothing", set()),
+    ],
+)
+def test_a_planted_fault_is_flagged(engine, fault, flags):
+    if engine == "bullet":
+        pytest.importorskip("pybullet")
+    row = audited(fault, engine=engine)
+    assert set(row.flags) == flags
+    assert (row.effect > 0.1) == (fault != "no-op")
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_every_parameter_of_the_cart_pole_passes(engine):
+    if engine == "bullet":
+        pytest.importorskip("pybullet")
+    rows = audit("cartpole_swingup", engine)
+    assert {row.name: row.flags for row in rows if row.flags} == {}
+    assert [row.name for row in rows] == [p.name for p in CART.parameters if p.supported(engine) != "unsupported"]
+    assert {row.through for row in rows} == {"engine", "worlds"}
+    json.dumps([row.to_dict() for row in rows], allow_nan=False)
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_every_parameter_of_the_quadruped_passes(engine):
+    pytest.importorskip("pybullet")
+    quadruped = find_task("quadruped")
+    worlds = len(excitations(quadruped, Machine(quadruped.robot, "matched"))[0])
+    running = start_engine(engine, quadruped.robot, "matched", worlds)
+    rows = audit_engine(quadruped, running, engine)
+    running.close()
+    assert len(rows) > 30
+    assert {row.name: row.flags for row in rows if row.flags} == {}
+
+
+def test_worlds_that_ignore_a_parameter_around_the_engine_are_flagged():
+    def deaf(domain, num_worlds, seed):
+        worlds = Worlds(domain, num_worlds, seed, autoreset="Disabled")
+        worlds._imperfections.set = lambda *arguments: None
+        return worlds
+
+    latency = next(p for p in CART.parameters if p.name == "latency")
+    (row,) = audit_worlds(CART, "mujoco", "matched", [latency], deaf)
+    assert set(row.flags) == {"no-op", "read-back"} and row.effect == 0
+
+
+def test_worlds_that_add_a_latency_to_the_last_one_are_flagged():
+    def adding(domain, num_worlds, seed):
+        worlds = Worlds(domain, num_worlds, seed, autoreset="Disabled")
+        apply, so_far = worlds._imperfections.set, np.zeros(num_worlds)
+
+        def add(quantity, ids, values):
+            so_far[ids] += values
+            apply(quantity, ids, so_far[ids])
+
+        worlds._imperfections.set = add
+        return worlds
+
+    latency = next(p for p in CART.parameters if p.name == "latency")
+    (row,) = audit_worlds(CART, "mujoco", "matched", [latency], adding)
+    assert {"compounding", "residue"} <= set(row.flags) and row.twice > 0.01
+
+
+def test_changed_values_lie_within_the_bounds_and_away_from_nominal():
+    for task in (CART, find_task("quadruped")):
+        for parameter in task.parameters:
+            for value in changed(parameter):
+                parameter.require_valid(value, value)
+                assert value != parameter.nominal
+    limit = Parameter("limit", "N", 10.0, 1.0, 50.0, "", "torque_limit")
+    assert changed(limit) == [20.0, 5.5]  # twice, and half of the way down
+    assert changed(Parameter("sign", "1", 1.0, -1.0, 1.0, "", "sign", choices=(-1.0, 1.0))) == [-1.0]
+    assert changed(Parameter("latency", "s", 0.0, 0.0, 0.2, "", "latency", resolution=0.004)) == [pytest.approx(0.06)]
+
+
+def test_a_difference_is_a_share_of_the_motion():
+    t = np.linspace(0, 1, 50)
+    motion = np.stack([t, np.zeros(50)], axis=1)[:, None]
+    assert difference(motion, 1.1 * motion) == pytest.approx(0.1)
+    assert difference(motion, motion) == 0
+    assert difference(motion, np.where(t[:, None, None] > 0.5, np.nan, motion)) == np.inf
+    broken = np.where(t[:, None, None] > 0.5, np.nan, motion)
+    assert difference(broken, broken) == 0
+
+
+def test_a_row_is_plain_data_also_when_something_broke_down():
+    row = Audited("a", "kg", "exact", "engine", 1.0, 2.0, 2.0, float("inf"), 0.0, 0.0, 0.0, ("no-op",))
+    assert row.to_dict()["effect"] is None and row.to_dict()["flags"] == ["no-op"]
+
+
+def test_a_mistake_is_one_sentence():
+    with pytest.raises(UserError, match="--engine: unknown engine 'mujco'; did you mean 'mujoco'"):
+        audit("cartpole_swingup", "mujco")
+    with pytest.raises(UserError, match="needs an engine of 6 worlds, not 2"):
+        audit_engine(CART, start_engine("mujoco", CART.robot, "matched", 2))
