@@ -77,15 +77,84 @@ def schemas() -> str:
     return table(("task", "", "field", "size", "unit", "bounds", "noise at level 1"), rows)
 
 
+BODY, JOINT = ("mass", "inertia", "com"), ("damping", "frictionloss", "armature", "stiffness", "range")
+
+
 def parameters() -> str:
-    """Everything that may vary, as `simreal list parameters --json` says it."""
-    rows = listing("parameters")
+    """Every kind of parameter; `simreal list parameters --task NAME` gives the numbers of one task."""
+    from simreal_envs.tasks import TASKS
+    from simreal_envs.variation import Domain
+
+    found: dict[str, dict[str, Any]] = {}
+    for task in TASKS.values():
+        drives = set(task.robot.drives)
+        for p in task.parameters:
+            prefix, _, suffix = p.name.partition("/")
+            part = (
+                "body"
+                if p.quantity in BODY
+                else "joint"
+                if p.quantity in JOINT
+                else "drive"
+                if prefix in drives
+                else ""
+            )
+            general = part and suffix
+            if part == "drive":
+                pattern = f"actuator/{suffix}"  # robots with unlike drives name their groups instead
+            else:
+                pattern = f"*/{suffix}".replace("com_x", "com_x, com_y, com_z") if general else p.name
+            if suffix in ("com_y", "com_z"):
+                continue
+            says = (
+                re.sub(rf"the {re.escape(prefix)}\b( \(each of \d+\))?", f"the {part}", p.says) if general else p.says
+            )
+            says = says.replace(" along the x axis of its frame", " in its frame, per axis")
+            row = found.setdefault(pattern, {"says": says, "units": {}, "support": {}, "tasks": []})
+            row["units"][p.unit] = None
+            for engine in Domain.ENGINES:
+                row["support"].setdefault(engine, {})[p.supported(engine)] = None
+            if task.name not in row["tasks"]:
+                row["tasks"].append(task.name)
     return table(
-        ("parameter", "what", "unit", "nominal", "bounds", "MuJoCo", "Bullet", "tasks"),
+        ("parameter", "what", "unit", "MuJoCo", "Bullet", "tasks"),
         (
-            (f"`{row['name']}`", row["says"], row["unit"], f"{row['nominal']:g}", " to ".join(f"{b:g}" for b in row["bounds"]),
-             row["support"]["mujoco"], row["support"]["bullet"], ", ".join(row["tasks"]))
-            for row in rows
+            (f"`{name}`", _what(row["says"], name), ", ".join(row["units"]), ", ".join(row["support"]["mujoco"]),
+             ", ".join(row["support"]["bullet"]), _which(row["tasks"], list(TASKS)))
+            for name, row in found.items()
+        ),
+    )  # fmt: skip
+
+
+_SAYS = {
+    "actuator/failed": "which drive is dead, by its index in the action; -1: none",
+    "payload": "load that the robot carries, on its back or in its hand",
+}
+
+
+def _what(says: str, name: str) -> str:
+    """One sentence for all robots."""
+    return _SAYS.get(name, says)
+
+
+def _which(tasks: Sequence[str], everything: Sequence[str]) -> str:
+    """Tasks in as few words as possible."""
+    without = [task for task in everything if task not in tasks]
+    if not without:
+        return "all"
+    return f"all but {', '.join(without)}" if len(without) < len(tasks) else ", ".join(tasks)
+
+
+def names() -> str:
+    """What stands before the slash in the parameters of each task."""
+    from simreal_envs.tasks import TASKS
+
+    return table(
+        ("task", "bodies", "joints", "drives"),
+        (
+            (f"`{task.name}`", *(", ".join(f"`{name}`" for name in group)
+             for group in (task.robot.bodies, task.robot.groups, task.robot.drives or {"actuator": ()})))
+            for task in TASKS.values()
         ),
     )  # fmt: skip
 
@@ -119,7 +188,7 @@ def config() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "tasks": tasks, "schemas": schemas, "parameters": parameters, "strategies": strategies, "config": config,
+    "tasks": tasks, "schemas": schemas, "parameters": parameters, "names": names, "strategies": strategies, "config": config,
 }  # fmt: skip
 
 

@@ -10,14 +10,14 @@ from simreal_envs.errors import UserError, require_known
 
 def tasks() -> list[dict[str, Any]]:
     """Tasks with their engines, schema and goal."""
-    from simreal_envs.tasks import TASKS
-    from simreal_envs.variation import Domain
+    from simreal_envs.engines.registry import engine_names
 
+    found, broken = _installed()
     return [
         {
             "name": task.name,
             "says": task.says,
-            "engines": list(Domain.ENGINES),
+            "engines": list(task.engines or engine_names()),
             "goal": task.goal,
             "robot": task.robot.name,
             "control_period": task.schema.control_period,
@@ -27,26 +27,43 @@ def tasks() -> list[dict[str, Any]]:
             "random_return": task.random_return,
             "reference_return": task.reference_return,
         }
-        for task in TASKS.values()
-    ]
+        for task in found
+    ] + [{"name": name, "says": says, "engines": []} for name, says in broken.items()]
 
 
-def parameters() -> list[dict[str, Any]]:
-    """Every parameter of every task, with unit, nominal value, bounds and support per engine."""
-    from simreal_envs.tasks import TASKS
-    from simreal_envs.variation import Domain
+def _installed() -> tuple[list[Any], dict[str, str]]:
+    """The tasks that are installed, and why some of them cannot be loaded: a package that only they need is missing."""
+    from simreal_envs.errors import Unsupported
+    from simreal_envs.tasks import find_task, task_names
+
+    found, broken = [], {}
+    for name in task_names():
+        try:
+            found.append(task := find_task(name))
+            _ = task.parameters  # which compiles its model
+        except Unsupported as error:
+            found = [one for one in found if one.name != name]
+            broken[name] = f"cannot be loaded: {error}"
+    return found, broken
+
+
+def parameters(task: str = "") -> list[dict[str, Any]]:
+    """Every parameter of every task, or of one, with unit, nominal value, bounds and support per engine."""
+    from simreal_envs.engines.registry import engine_names
+    from simreal_envs.tasks import find_task
 
     rows: dict[tuple[str, str, float], dict[str, Any]] = {}
-    for task in TASKS.values():
-        for p in task.parameters:
+    for chosen in [find_task(task, "--task")] if task else _installed()[0]:
+        for p in chosen.parameters:
             row = rows.setdefault(
                 (p.name, p.unit, p.nominal),
                 {
                     "name": p.name, "says": p.says, "unit": p.unit, "nominal": p.nominal, "bounds": [p.low, p.high],
-                    "support": {engine: p.supported(engine) for engine in Domain.ENGINES}, "tasks": [],
+                    "choices": list(p.choices), "resolution": p.resolution,
+                    "support": {engine: p.supported(engine) for engine in chosen.engines or engine_names()}, "tasks": [],
                 },
             )  # fmt: skip
-            row["tasks"].append(task.name)
+            row["tasks"].append(chosen.name)
     return sorted(rows.values(), key=lambda row: row["name"])
 
 
@@ -91,6 +108,11 @@ def agents() -> list[dict[str, Any]]:
 KINDS = {"tasks": tasks, "parameters": parameters, "strategies": strategies, "configs": configs, "agents": agents}
 
 
-def listing(kind: str) -> list[dict[str, Any]]:
-    """The rows of one kind. Raises a UserError for an unknown one."""
-    return KINDS[require_known(kind, KINDS, "kind of thing to list")]()
+def listing(kind: str, task: str = "") -> list[dict[str, Any]]:
+    """The rows of one kind; of parameters, those of one task if it is named. Raises a UserError for what is unknown."""
+    chosen = KINDS[require_known(kind, KINDS, "kind of thing to list")]
+    if not task:
+        return chosen()
+    if chosen is not parameters:
+        raise UserError(f"--task goes with the list of parameters, not of {kind}")
+    return parameters(task)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json as jsonlib
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -160,15 +162,128 @@ def report(folder: Folder, /, *, json: Json = False) -> None:
     _print(result) if json else print(f"{folder / 'report.html'}\n{folder / 'report.json'}")
 
 
+def video(
+    bundle: Bundle, config: Config, overrides: Overrides = (), /, *, out: Path, source: str = "", target: str = "", seconds: float = 8.0,
+    seed: int = 0, renderer: Literal["mujoco", "engine"] = "mujoco", json: Json = False,
+) -> None:  # fmt: skip
+    """Film a saved agent in a source and in a target of a config, side by side, without a display.
+
+    Args:
+        out: the mp4 file.
+        source: name of the source in the config (default: the first).
+        target: name of the target in the config (default: the first).
+        seconds: simulated time that is shown.
+        seed: of initial states and drawn parameters.
+        renderer: who draws: MuJoCo all states alike, or each engine its own world.
+    """
+    from simreal.config import resolve
+    from simreal.experiment import check
+    from simreal.video import Panel, film
+    from simreal_agents.bundle import load
+
+    experiment, where = resolve(config, overrides)
+    domains = check(experiment, where)
+    names = {
+        "sources": _chosen(source, experiment.sources, "source"),
+        "targets": _chosen(target, experiment.targets, "target"),
+    }
+    if out.suffix != ".mp4":
+        raise UserError(f"--out must name an .mp4 file, not {str(out)!r}")
+    agent = load(bundle)
+    panels = [Panel(f"{kind[:-1]} {name}", agent, domains[kind, name]) for kind, name in names.items()]
+    with _shown(f"video of {' and '.join(names.values())}") as report:
+        film(panels, out, seconds=seconds, seed=seed, renderer=renderer, report=report)
+    _tell({"video": str(out), **names, "seconds": seconds, "seed": seed}, json)
+
+
+def view(bundle: Bundle, config: Config, overrides: Overrides = (), /, *, domain: str = "", seed: int = 0) -> None:
+    """Watch a saved agent in MuJoCo's interactive viewer, in real time; needs a display.
+
+    Args:
+        domain: a target or source of the config (default: the first target).
+        seed: of initial states and drawn parameters.
+    """
+    from simreal.config import resolve
+    from simreal.experiment import check
+    from simreal_agents.bundle import load
+    from simreal_envs.viewer import watch
+    from simreal_envs.worlds import make
+
+    experiment, where = resolve(config, overrides)
+    domains = check(experiment, where)
+    name = _chosen(domain, {**experiment.targets, **experiment.sources}, "target or source")
+    agent, worlds = load(bundle), make(domains.get(("targets", name)) or domains["sources", name], 1, seed)
+    agent.schema.require_same(worlds.schema, "the agent", f"the domain {name!r}")
+    worlds.progress = 1.0
+    watch(worlds, lambda observations: agent.act(observations, deterministic=True))
+
+
+def parity(
+    task: Annotated[Positional[str], arg(metavar="TASK", help="name of a task")], /, *, engines: str = "mujoco,bullet",
+    preset: Literal["matched", "engine_default", "both"] = "both", agent: Path | None = None, seed: int = 0, out: Path | None = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Do two engines agree on a task, where not, and why: beside the yardstick of 10 % more mass.
+
+    Args:
+        engines: the two, separated by a comma.
+        preset: how both are set up.
+        agent: folder of a saved agent, whose trajectories are compared, too.
+        seed: of start states and random actions.
+        out: folder for parity.html and parity.json, which holds the motions, too.
+    """
+    from simreal.parity_report import print_parity, write
+    from simreal.report.html import publish
+    from simreal_envs.engines.base import PRESETS
+    from simreal_envs.parity import run as compare_engines
+
+    policy = _policy_of(agent, task) if agent else None
+    names, presets = tuple(name.strip() for name in engines.split(",")), PRESETS if preset == "both" else (preset,)
+    with _shown(f"parity of {task} on {' and '.join(names)}") as report:
+        found = compare_engines(task, names, presets, policy=policy, seed=seed, say=report)
+    if out:
+        publish(jsonlib.dumps(found.to_dict(), allow_nan=False) + "\n", out / "parity.json")
+        write(found.to_dict(), out / "parity.html", _command())
+    if json:
+        return _print(found.to_dict(traces=False))
+    print_parity(found.to_dict(traces=False))
+    if out:
+        print(f"report: {out / 'parity.html'}")
+
+
+def audit(
+    task: Annotated[Positional[str], arg(metavar="TASK", help="name of a task")], /, *, engine: str = "mujoco",
+    preset: Literal["matched", "engine_default"] = "matched", json: Json = False,
+) -> None:  # fmt: skip
+    """Does every parameter of a task act, read back, not compound and leave nothing behind? Exits with 1 if one does not.
+
+    Args:
+        engine: where it is applied.
+        preset: how the engine is set up.
+    """
+    from simreal.parity_report import print_audit
+    from simreal_envs.audit import audit as audit_parameters
+
+    with _shown(f"audit of {task} on {engine}") as report:
+        rows = [row.to_dict() for row in audit_parameters(task, engine, preset, say=report)]
+    _print(rows) if json else print_audit(rows, f"{task} on {engine}")
+    if any(row["flags"] for row in rows):
+        raise SystemExit(1)
+
+
 def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, parameters, strategies, configs or agents")], /, *,
-          json: Json = False) -> None:  # fmt: skip
-    """List what there is to choose from."""
+          task: str = "", json: Json = False) -> None:  # fmt: skip
+    """List what there is to choose from.
+
+    Args:
+        task: only the parameters of this task.
+    """
     from rich.console import Console
     from rich.table import Table
 
     from simreal.catalogue import listing
 
-    rows = listing(kind)
+    rows = listing(kind, task)
     if json:
         return _print(rows)
     if not rows:
@@ -208,7 +323,7 @@ def doctor(*, json: Json = False) -> None:
 
 COMMANDS = {
     "run": run, "pretrain": pretrain, "transfer": transfer, "evaluate": evaluate, "diagnose": diagnose, "report": report,
-    "list": list_, "doctor": doctor,
+    "video": video, "view": view, "parity": parity, "audit": audit, "list": list_, "doctor": doctor,
 }  # fmt: skip
 
 
@@ -248,7 +363,6 @@ def _exit(status: int, sentences: str) -> None:
 def _train(experiment: Any, agent: Any, domain: Any, strategy: Any, steps: int, seed: int) -> Any:
     """Train in this process, with the remaining time on stderr."""
     from simreal.learner import Learning, Target
-    from simreal.progress import Item, progress_to
     from simreal.training import Schedule, train
 
     settings = experiment.agent
@@ -256,20 +370,39 @@ def _train(experiment: Any, agent: Any, domain: Any, strategy: Any, steps: int, 
         settings.hidden, settings.activation, settings.num_worlds, settings.hyperparameters.model_dump()
     )
     target, schedule = Target(domain, learning, seed), Schedule(steps, **experiment.evaluation.model_dump())
-    progress, name = progress_to(), f"{strategy.name} on {domain.task} ({domain.engine}) seed {seed}"
+    with _shown(f"{strategy.name} on {domain.task} ({domain.engine}) seed {seed}") as report:
+        return train(agent, target, strategy, schedule, report=report)
+
+
+@contextmanager
+def _shown(name: str) -> Iterator[Callable[[float, str], None]]:
+    """Show the progress of one piece of work on stderr, with its remaining time."""
+    from simreal.progress import Item, progress_to
+
+    progress, last = progress_to(), [""]
     progress.begin([Item(name, name, 1.0, 1.0, False)], 1)
     progress.start(name)
 
     def report(fraction: float, text: str) -> None:
+        last[0] = text
         progress.report(name, fraction, text)
         progress.tick()
 
     try:
-        result = train(agent, target, strategy, schedule, report=report)
-        progress.finish(name, f"return {result.curve[-1].return_mean:.1f}")
-        return result
+        yield report
+        progress.finish(name, last[0])
     finally:
         progress.close()
+
+
+def _policy_of(bundle: Path, task: str) -> Callable[[Any], Any]:
+    """The deterministic policy of a saved agent, checked against a task."""
+    from simreal_agents.bundle import load
+    from simreal_envs.tasks import find_task
+
+    agent = load(bundle)
+    agent.schema.require_same(find_task(task).schema, "the agent", f"the task {task!r}")
+    return agent.act
 
 
 def _last(result: Any) -> dict[str, Any]:

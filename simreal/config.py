@@ -118,7 +118,9 @@ class DomainConfig(_Config):
     """A domain: task, engine and how the world differs from nominal."""
 
     task: Annotated[str, Field(min_length=1)] = Field(description="What is to be done; default: the experiment's task.")
-    engine: Annotated[str, Field(min_length=1)] = Field("mujoco", description="What computes the world.")
+    engine: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="What computes the world; by default the first that the task runs on, mujoco for ours."
+    )
     preset: Literal["matched", "engine_default"] = Field(
         "matched", description="Engine settings that agree across engines, or each engine's own."
     )
@@ -207,6 +209,7 @@ class Experiment(_Config):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How agents are evaluated.")
     verdict: VerdictConfig = Field(default_factory=VerdictConfig, description="When a transfer counts as one.")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Where runs are mirrored.")
+    video: Float = Field(6.0, ge=0, le=600, description="Seconds of video per target in the report (0: none).")
     workers: Int = Field(0, ge=0, le=1024, description="Processes that work at a time (0: one per core).")
 
     @field_validator("agent", "evaluation", "verdict", "tracking", mode="before")

@@ -3,6 +3,7 @@
 OUT/agents/SOURCE/seed-K/                    bundles
 OUT/references/{sources,targets}/NAME/       what a random policy earns there
 OUT/arms/SOURCE/STRATEGY/TARGET/seed-K/      one arm; the control arm has the source "none"
+OUT/videos/TARGET/                           the agents at work, if the config wants it
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 NO_SOURCE = "none"
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
+VIDEOS, VIDEO = Path("videos"), "video.mp4"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def check(experiment: Experiment, where: configs.Where | None = None) -> dict[tu
             that differ.
     """
     from simreal.strategies import make_strategy
-    from simreal_envs.tasks import TASKS
+    from simreal_envs.tasks import find_task
 
     domains = configs.domains(experiment, where)
     for name, strategy in experiment.strategies.items():
@@ -75,8 +77,8 @@ def check(experiment: Experiment, where: configs.Where | None = None) -> dict[tu
             theirs, ours = domains["targets", target], domains["sources", source]
             place = where("targets", target) if where else f"targets.{target}"
             try:
-                TASKS[ours.task].schema.require_same(
-                    TASKS[theirs.task].schema, f"source {source!r}", f"target {target!r}"
+                find_task(ours.task).schema.require_same(
+                    find_task(theirs.task).schema, f"source {source!r}", f"target {target!r}"
                 )
             except UserError as error:
                 raise UserError(f"{place}: {error}") from None
@@ -192,6 +194,24 @@ def plan(
             f"{arm.strategy} {'' if arm.source == NO_SOURCE else f'from {arm.source} '}-> {arm.target} seed {arm.seed}"
         )
         add("arm", arm.path, data, inputs, needs, kwargs=kwargs, weight=weight, title=title)
+    for target in experiment.targets if experiment.video else ():
+        shown = [arm for arm in arms(experiment) if arm.target == target]
+        needs = tuple(str(arm.path) for arm in shown)
+        inputs = {name: stages[name].key for name in needs}
+        data = {
+            "domain": domains["targets", target].to_dict(), "seconds": experiment.video, "seeds": list(experiment.seeds),
+            "sources": {name: domains["sources", name].to_dict() for name in experiment.sources},
+            "zero_shot": [name for name, strategy in experiment.strategies.items() if strategy.type == "zero_shot"],
+        }  # fmt: skip
+        kwargs = {
+            **data,
+            "out": str(out),
+            "arms": [list(one) for one in dict.fromkeys((arm.source, arm.strategy, target) for arm in shown)],
+        }
+        path = VIDEOS / target
+        add(
+            "video", path, data, inputs, needs, kwargs=kwargs, weight=0.2 * experiment.video, title=f"video of {target}"
+        )
     return list(stages.values())
 
 
@@ -217,9 +237,9 @@ def finished_stages(experiment: Experiment, domains: dict[tuple[str, str], Domai
 
 def _cost(domain: Domain, steps: int, points: int, episodes: int) -> float:
     """Roughly proportional to seconds; only the order of stages and the first remaining time depend on it."""
-    from simreal_envs.tasks import TASKS
+    from simreal_envs.tasks import find_task
 
-    task = TASKS[domain.task]
+    task = find_task(domain.task)
     physics = task.substeps * len(task.robot.joints) * (4 if domain.engine == "bullet" else 1)
     return (steps + points * episodes * task.episode_steps) * (20 + physics) * 1e-6
 
@@ -253,6 +273,56 @@ def stage_arm(
     return _train(
         folder, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle="agent"
     )
+
+
+def stage_video(
+    *, folder: Path, report: Report, domain: dict[str, Any], seconds: float, seeds: list[int], sources: dict[str, Any],
+    zero_shot: list[str], out: str, arms: list[list[str]],
+) -> str:  # fmt: skip
+    """Film one target: the source agent at home and moved, and what the best arm and the control arm have learned."""
+    from simreal.video import film
+    from simreal_envs.errors import Unsupported
+
+    panels = _panels(Path(out), domain, seeds, sources, zero_shot, [(s, strategy, t) for s, strategy, t in arms])
+    try:
+        film(panels, folder / VIDEO, seconds=seconds, size=(360, 270), report=report)
+    except Unsupported as reason:  # a machine without OpenGL still gets its report
+        write_text(folder / "skipped.txt", f"{reason}\n")
+        return f"no video: {reason}"
+    return f"{len(panels)} views"
+
+
+def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
+    """Who is filmed: of every kind of arm the seed whose final return is the median one."""
+    from simreal.curve import read_curve
+    from simreal.video import Panel
+    from simreal_agents.bundle import load
+
+    target = Domain.from_dict(domain)
+
+    def finals(arm: tuple[str, str, str]) -> list[float]:
+        paths = [out / Arm(*arm, seed).path / "curve.csv" for seed in seeds]
+        return [read_curve(path)[-1].return_mean for path in paths]
+
+    def median(arm: tuple[str, str, str]) -> int:
+        ranked = sorted(zip(finals(arm), seeds, strict=True))
+        return ranked[(len(ranked) - 1) // 2][1]
+
+    def agent(arm: tuple[str, str, str]) -> Any:
+        return load(out / Arm(*arm, median(arm)).path / "agent")
+
+    control = [arm for arm in arms if arm[0] == NO_SOURCE]
+    moved = [arm for arm in arms if arm[0] != NO_SOURCE]
+    learned = [arm for arm in moved if arm[1] not in zero_shot]
+    best = max(learned or moved, key=lambda arm: sum(finals(arm)), default=None)
+    panels = []
+    if best:
+        source = best[0]
+        pretrained = load(out / "agents" / source / f"seed-{median(best)}")
+        panels += [Panel(f"{source}: where it learned", pretrained, Domain.from_dict(sources[source]))]
+        panels += [Panel("the same agent in the target", pretrained, target)]
+    panels += [Panel(f"{best[1]} from {best[0]}, at the end", agent(best), target)] if best and learned else []
+    return panels + [Panel("scratch, at the end", agent(arm), target) for arm in control]
 
 
 def _train(folder, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle) -> str:

@@ -15,9 +15,20 @@ import numpy as np
 from simreal.config import CONTROL_ARM, Experiment, dump
 from simreal.curve import Row, read_curve
 from simreal.diagnostics import Curves, diagnose, summarize
-from simreal.experiment import NO_SOURCE, Arm, arms, check, finished_stages, load_experiment, read_manifest, write_text
+from simreal.experiment import (
+    NO_SOURCE,
+    VIDEO,
+    VIDEOS,
+    Arm,
+    arms,
+    check,
+    finished_stages,
+    load_experiment,
+    read_manifest,
+    write_text,
+)
 from simreal_envs.errors import UserError
-from simreal_envs.variation import Distribution, Domain, Scale
+from simreal_envs.variation import Distribution, Domain, Interval, Scale, Startup
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +43,8 @@ def write_report(out: Path) -> dict[str, Any]:
 
     report = build_report(out)
     write_text(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    write(report, out / "report.html")
+    films = {target: out / VIDEOS / target / VIDEO for target in report["targets"]}
+    write(report, out / "report.html", {target: film.read_bytes() for target, film in films.items() if film.is_file()})
     return report
 
 
@@ -203,7 +215,10 @@ def _domain(domain: Domain, spec: Any) -> dict[str, Any]:
 
 
 def describe(distribution: Distribution) -> str:
-    """A distribution in a few words: ``uniform 0.5 to 1.5``, ``1.2 x nominal``."""
+    """A distribution in a few words: ``uniform 0.5 to 1.5``, ``1.2 x nominal``, ``uniform 0 to 1, every 2 s``."""
+    if isinstance(distribution, (Startup, Interval)):
+        when = f"every {distribution.every:g} s" if isinstance(distribution, Interval) else "once per world"
+        return f"{describe(distribution.of)}, {when}"
     if isinstance(distribution, Scale):
         return f"{describe(distribution.of)} x nominal"
     values = asdict(distribution)

@@ -25,8 +25,8 @@ ORDER = {
         {"cli"},
         {"results"},
         {"experiment"},
-        {"compare", "catalogue", "doctor", "manifest"},
-        {"training"},
+        {"compare", "catalogue", "doctor", "manifest", "parity_report"},
+        {"training", "video"},
         {"strategies"},
         {"handover", "learner"},
         {"evaluation"},
@@ -42,21 +42,26 @@ ORDER = {
         {"normalizer", "gae", "vecenv"},
     ],
     "simreal_envs": [
-        {"gym"},
+        {"audit"},
+        {"gym", "viewer", "parity"},
         {"worlds"},
+        {"beginnings"},
         {"variation"},
+        {"adapters"},
         {"tasks"},
         {"robots", "imperfections", "rendering"},
         {"engines"},
-        {"parameters", "schema", "registration"},
+        {"parameters", "schema", "registration", "kinematics"},
         {"errors"},
     ],
 }
 # Chosen at run time by name, in the one function that makes an engine or draws a picture.
 LATE = {
     ("simreal_envs.engines.mujoco", "simreal_envs.rendering"),
+    ("simreal_envs.engines.base", "simreal_envs.robots.vocabulary"),
     ("simreal_envs.engines.bullet", "simreal_envs.robots.urdf"),
     ("simreal.experiment", "simreal.results"),
+    ("simreal_envs.tasks", "simreal_envs.adapters"),
 }
 HEAVY = {"torch", "stable_baselines3", "wandb", "mujoco", "pybullet"}
 

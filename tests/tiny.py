@@ -26,6 +26,7 @@ strategies:
 evaluation: {points: 3, episodes: 2}
 verdict: {min_seeds: 2}
 tracking: {wandb: auto}
+video: 0
 workers: 2
 """
 ROLLOUT = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import mujoco
@@ -10,9 +11,24 @@ import numpy as np
 from simreal_envs.engines.base import Robot
 from simreal_envs.errors import Unsupported
 
+LOAD_DENSITY = 1500.0  # kg/m^3: how large a payload is drawn
+MARKER_RADIUS = 0.025  # m
+_MARKER, _LOAD = (0.93, 0.16, 0.22, 0.9), (0.80, 0.52, 0.25, 1.0)
 
-def render_mujoco(robot: Robot, model: mujoco.MjModel, qpos: np.ndarray, width: int, height: int) -> np.ndarray:
+
+def render_mujoco(
+    robot: Robot,
+    model: mujoco.MjModel,
+    qpos: np.ndarray,
+    width: int,
+    height: int,
+    markers: Mapping[str, np.ndarray] | None = None,
+) -> np.ndarray:
     """A picture of one state, uint8 ``(height, width, 3)``, from the robot's camera.
+
+    Args:
+        qpos: ``(nq,)``.
+        markers: points to show, each ``(3,)`` m in the world frame, as `Task.markers` names them.
 
     Raises:
         Unsupported: no OpenGL on this machine.
@@ -24,13 +40,37 @@ def render_mujoco(robot: Robot, model: mujoco.MjModel, qpos: np.ndarray, width: 
     renderer = _renderer(robot, width, height)
     camera = mujoco.MjvCamera()
     camera.distance, camera.azimuth, camera.elevation, height_above = robot.camera
-    base = qpos[:2] if robot.floating else np.zeros(2)
-    camera.lookat[:] = [*base, height_above]
+    camera.lookat[:] = [*_followed(model, data), height_above]
     renderer._model = model
     renderer.update_scene(data, camera)
+    for point in (markers or {}).values():
+        _add(renderer.scene, mujoco.mjtGeom.mjGEOM_SPHERE, point, MARKER_RADIUS, _MARKER)
+    if robot.payload and (load := model.body(robot.payload)).mass[0] > 0.1:
+        edge = (load.mass[0] / LOAD_DENSITY) ** (1 / 3)
+        turn = data.xmat[load.id]
+        _add(renderer.scene, mujoco.mjtGeom.mjGEOM_BOX, data.xpos[load.id], edge / 2, _LOAD, turn)
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
     return renderer.render()
+
+
+def _followed(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    """Where the camera looks, x and y in m: at a robot that moves over a ground, else at the origin."""
+    ground = np.isin(model.geom_type, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD))
+    free_or_sliding = mujoco.mjtJoint(model.jnt_type[0]) in (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_SLIDE)
+    return data.xpos[model.jnt_bodyid[0], :2] if ground.any() and free_or_sliding else np.zeros(2)
+
+
+def _add(scene, kind, position, size: float, rgba, turn=None) -> None:
+    """Put one more shape into a scene, beside the model's own."""
+    if scene.ngeom >= scene.maxgeom:
+        return
+    scene.ngeom += 1
+    frame = np.eye(3).ravel() if turn is None else turn
+    mujoco.mjv_initGeom(
+        scene.geoms[scene.ngeom - 1], kind, np.full(3, size), np.asarray(position, dtype=float), frame,
+        np.array(rgba, dtype=np.float32),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=4)

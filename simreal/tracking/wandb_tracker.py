@@ -128,7 +128,8 @@ class WandbTracker:
 
     def summary(self, mapping: Mapping[str, Any]) -> None:
         """Update the run's summary."""
-        self._run.summary.update(dict(mapping))
+        with _blamed(self._name):
+            self._run.summary.update(dict(mapping))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Record a wandb.Table; a column that mixes types is allowed."""
@@ -136,12 +137,13 @@ class WandbTracker:
 
         table = wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
         # wandb stages the files of a table in the home directory unless told otherwise.
-        with _environment("WANDB_DATA_DIR", str(self._staging)):
+        with _blamed(self._name), _environment("WANDB_DATA_DIR", str(self._staging)):
             self._run.log({name: table})
 
     def alert(self, title: str, text: str) -> None:
         """Raise a W&B alert of level WARN: an e-mail or a Slack message, as the user has set it up."""
-        self._run.alert(title=title, text=text, level="WARN")
+        with _blamed(self._name):
+            self._run.alert(title=title, text=text, level="WARN")
 
     def close(self) -> None:
         """Finish the run; online, wait until it is uploaded. May be called again.
