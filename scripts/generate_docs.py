@@ -9,12 +9,13 @@ A table stands between `<!-- generated: NAME -->` and `<!-- end -->` and comes f
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,99 +65,171 @@ def tasks() -> str:
 
 
 def schemas() -> str:
-    """Observation and action fields of every task."""
+    """Observation and action fields of every task; tasks with the same fields share their rows."""
     from simreal_envs.tasks import TASKS
 
+    alike: dict[Any, list[str]] = {}
+    for task in TASKS.values():
+        alike.setdefault(task.schema, []).append(task.name)
     rows = [
-        (f"`{task.name}`", kind, f"`{field.name}`", str(field.size), field.unit, f"{field.low:g} to {field.high:g}",
+        (_families(tasks), kind, f"`{field.name}`", str(field.size), field.unit, f"{field.low:g} to {field.high:g}",
          f"{field.noise:g}" if field.noise else "")
-        for task in TASKS.values()
-        for kind, fields in (("observation", task.schema.observation), ("action", task.schema.action))
+        for schema, tasks in alike.items()
+        for kind, fields in (("observation", schema.observation), ("action", schema.action))
         for field in fields
     ]  # fmt: skip
     return table(("task", "", "field", "size", "unit", "bounds", "noise at level 1"), rows)
 
 
-BODY, JOINT = ("mass", "inertia", "com"), ("damping", "frictionloss", "armature", "stiffness", "range")
+def results() -> str:
+    """What agents earn in every task on both engines, and how fast its worlds are, as far as it was measured."""
+    from measure_tasks import shipped_config
 
-
-def parameters() -> str:
-    """Every kind of parameter; `simreal list parameters --task NAME` gives the numbers of one task."""
     from simreal_envs.tasks import TASKS
-    from simreal_envs.variation import Domain
 
-    found: dict[str, dict[str, Any]] = {}
-    for task in TASKS.values():
-        drives = set(task.robot.drives)
-        for p in task.parameters:
-            prefix, _, suffix = p.name.partition("/")
-            part = (
-                "body"
-                if p.quantity in BODY
-                else "joint"
-                if p.quantity in JOINT
-                else "drive"
-                if prefix in drives
-                else ""
-            )
-            general = part and suffix
-            if part == "drive":
-                pattern = f"actuator/{suffix}"  # robots with unlike drives name their groups instead
-            else:
-                pattern = f"*/{suffix}".replace("com_x", "com_x, com_y, com_z") if general else p.name
-            if suffix in ("com_y", "com_z"):
-                continue
-            says = (
-                re.sub(rf"the {re.escape(prefix)}\b( \(each of \d+\))?", f"the {part}", p.says) if general else p.says
-            )
-            says = says.replace(" along the x axis of its frame", " in its frame, per axis")
-            row = found.setdefault(pattern, {"says": says, "units": {}, "support": {}, "tasks": []})
-            row["units"][p.unit] = None
-            for engine in Domain.ENGINES:
-                row["support"].setdefault(engine, {})[p.supported(engine)] = None
-            if task.name not in row["tasks"]:
-                row["tasks"].append(task.name)
-    return table(
-        ("parameter", "what", "unit", "MuJoCo", "Bullet", "tasks"),
-        (
-            (f"`{name}`", _what(row["says"], name), ", ".join(row["units"]), ", ".join(row["support"]["mujoco"]),
-             ", ".join(row["support"]["bullet"]), _which(row["tasks"], list(TASKS)))
-            for name, row in found.items()
-        ),
+    measured, timed = measurements("tasks"), measurements("bench_worlds")
+
+    def figure(name: str, form: str, key: str = "value") -> str:
+        value = measured.get(name, {}).get(key)
+        return "" if value is None else format(value, form)
+
+    def earned(what: str) -> str:
+        success = figure(f"{what}/success", ".0%")
+        return figure(f"{what}/return", ".4g") + (f" ({success})" if success else "")
+
+    def speed(group: str) -> str:
+        row = timed.get(f"{group}/64 worlds/simreal")
+        return f"{float(format(row['value'], '.2g')):,.0f}" if row else ""
+
+    rows = []
+    for task in TASKS:
+        config, steps = shipped_config(task)[0].name, figure(f"{task}/training steps", ",.0f")
+        rows.append((
+            f"[`{task}`](#{task})", f"[{config}](../configs/{config})",
+            steps and f"{steps} x {figure(f'{task}/seeds', '.0f')}", figure(f"{task}/training time per seed", ".1f"),
+            figure(f"{task}/mujoco/random", ".4g"), earned(f"{task}/mujoco"), earned(f"{task}/bullet"),
+            figure(f"{task}/bullet/return", ".2f", "ratio"), speed(task), speed(f"{task} on bullet"),
+        ))  # fmt: skip
+    header = (
+        "task", "config", "training steps x seeds", "CPU min per seed", "random", "MuJoCo", "Bullet", "ratio",
+        "MuJoCo steps/s", "Bullet steps/s",
     )  # fmt: skip
+    return table(header, rows)
 
 
-_SAYS = {
-    "actuator/failed": "which drive is dead, by its index in the action; -1: none",
+def measurements(name: str) -> dict[str, dict[str, Any]]:
+    """The rows of docs/results/NAME.json by name; none if there is no such file."""
+    file = DOCS / "results" / f"{name}.json"
+    return {row["name"]: row for row in json.loads(file.read_text(encoding="utf-8"))["rows"]} if file.is_file() else {}
+
+
+# In the order of the table; those of a part of the robot have its name before the slash.
+PARTS = {
+    "body": ("mass", "inertia", "com"),
+    "joint": ("damping", "frictionloss", "armature", "stiffness", "range"),
+    "drive": ("strength", "sign", "torque_limit", "kp", "kd"),
+}
+WHOLE = (
+    "failure", "friction", "torsional", "rolling", "restitution", "time_constant", "roughness", "gravity", "slope",
+    "slope_side", "timestep",
+)  # fmt: skip
+GENERAL = {  # sentences that differ between robots
     "payload": "load that the robot carries, on its back or in its hand",
+    "actuator/failed": "which drive is dead, by its index in the action; -1: none",
+    "friction": "sliding friction coefficient of contacts",
 }
 
 
-def _what(says: str, name: str) -> str:
-    """One sentence for all robots."""
-    return _SAYS.get(name, says)
+def parameters() -> str:
+    """What engines apply, for all robots at once; `simreal list parameters --task NAME` has the numbers of one."""
+    from simreal_envs.imperfections import QUANTITIES
+    from simreal_envs.tasks import TASKS
+
+    found = vocabulary(lambda quantity: quantity not in QUANTITIES)
+    rows = [
+        (f"`{name}`", row["says"], _units(row["unit"]), _common(row["nominal"]), _common(row["bounds"]),
+         ", ".join(row["mujoco"]), ", ".join(row["bullet"]), _which(row["tasks"], list(TASKS)))
+        for name, row in found.items()
+    ]  # fmt: skip
+    return table(("parameter", "what", "unit", "nominal", "bounds", "MuJoCo", "Bullet", "tasks"), rows)
 
 
-def _which(tasks: Sequence[str], everything: Sequence[str]) -> str:
+def imperfections() -> str:
+    """What is applied around the engine."""
+    from simreal_envs.imperfections import QUANTITIES
+
+    found = vocabulary(lambda quantity: quantity in QUANTITIES)
+    rows = ((f"`{name}`", row["says"], _units(row["unit"]), _common(row["bounds"])) for name, row in found.items())
+    return table(("parameter", "what", "unit", "bounds"), rows)
+
+
+def vocabulary(chosen: Callable[[str], bool]) -> dict[str, dict[str, Any]]:
+    """Parameters of all tasks whose quantity is chosen, by name or pattern: every value that a fact takes in them."""
+    from simreal_envs.tasks import TASKS
+
+    part_of = {quantity: part for part, quantities in PARTS.items() for quantity in quantities}
+    order = [*part_of, *WHOLE]
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    everything = [(task, p) for task in TASKS.values() for p in task.parameters if chosen(p.quantity)]
+    everything.sort(key=lambda one: order.index(one[1].quantity) if one[1].quantity in order else len(order))
+    for task, p in everything:
+        prefix, _, suffix = p.name.partition("/")
+        part = part_of.get(p.quantity) if suffix else None
+        name, says = p.name, GENERAL.get(p.name, p.says)
+        if part:
+            name = f"*/{suffix}".replace("com_y", "com_x").replace("com_z", "com_x")
+            says = re.sub(rf"the {re.escape(prefix)}\b( \(each of \d+\))?", f"the {part}", says)
+        if name == "*/com_x":
+            name, says = "*/com_x`, `*/com_y`, `*/com_z", re.sub("along the [xyz] axis", "along an axis", says)
+        facts = {
+            "says": says, "unit": p.unit, "nominal": f"{p.nominal:g}", "bounds": f"{p.low:g} to {p.high:g}",
+            "mujoco": p.supported("mujoco"), "bullet": p.supported("bullet"), "tasks": task.name,
+        }  # fmt: skip
+        for fact, value in facts.items():
+            found.setdefault(name, {}).setdefault(fact, {})[value] = None
+    for name, row in found.items():
+        if len(row["says"]) > 1:
+            raise LookupError(f"{name} means different things: {list(row['says'])}; say it for all robots in GENERAL")
+    return {name: {**row, "says": next(iter(row["says"]))} for name, row in found.items()}
+
+
+def _units(units: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(unit for several in units for unit in several.split(" or ")))
+
+
+def _common(values: Mapping[str, None]) -> str:
+    return next(iter(values)) if len(values) == 1 else "the robot's"
+
+
+def _which(tasks: Iterable[str], everything: Sequence[str]) -> str:
     """Tasks in as few words as possible."""
+    tasks = list(tasks)
     without = [task for task in everything if task not in tasks]
     if not without:
         return "all"
-    return f"all but {', '.join(without)}" if len(without) < len(tasks) else ", ".join(tasks)
+    return f"all but {_families(without)}" if len(without) < len(tasks) else _families(tasks)
+
+
+def _families(tasks: Sequence[str]) -> str:
+    """A family of tasks as a pattern."""
+    from simreal_envs.tasks import TASKS
+
+    family = [task for task in TASKS if task.startswith("quadruped")]
+    whole = set(family) <= set(tasks)
+    shown = [task for task in tasks if not whole or task not in family] + ["quadruped*"] * whole
+    return ", ".join(f"`{task}`" for task in shown)
 
 
 def names() -> str:
     """What stands before the slash in the parameters of each task."""
     from simreal_envs.tasks import TASKS
 
-    return table(
-        ("task", "bodies", "joints", "drives"),
-        (
-            (f"`{task.name}`", *(", ".join(f"`{name}`" for name in group)
-             for group in (task.robot.bodies, task.robot.groups, task.robot.drives or {"actuator": ()})))
-            for task in TASKS.values()
-        ),
-    )  # fmt: skip
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for task in TASKS.values():
+        robot = task.robot
+        groups = (robot.bodies, robot.groups, robot.drives or {"actuator": robot.joints})
+        alike.setdefault(tuple(", ".join(f"`{name}`" for name in group) for group in groups), []).append(task.name)
+    return table(("task", "bodies", "joints", "drives"), ((_families(tasks), *cells) for cells, tasks in alike.items()))
 
 
 def strategies() -> str:
@@ -188,7 +261,8 @@ def config() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "tasks": tasks, "schemas": schemas, "parameters": parameters, "names": names, "strategies": strategies, "config": config,
+    "tasks": tasks, "schemas": schemas, "results": results, "parameters": parameters, "imperfections": imperfections,
+    "names": names, "strategies": strategies, "config": config,
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
     python scripts/measure_tasks.py [--task NAME ...] [--seeds 3] [--episodes 50] [--json docs/results/tasks.json]
 
-The table in docs/worlds.md is made from the JSON file; a task's `random_return` and `reference_return` are its first
+The table in docs/tasks.md is made from the JSON file; a task's `random_return` and `reference_return` are its first
 figures. What is done stays in --out and is not repeated, so the command can be interrupted and given again; with --task,
 other tasks keep the figures that the JSON file holds.
 """

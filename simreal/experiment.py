@@ -105,6 +105,7 @@ def run(
     from simreal.tracking.wandb_tracker import resolve_mode
 
     domains = check(experiment, where)
+    _require_engines(domains, where)
     resolve_mode(experiment.tracking.wandb)  # a missing login shows now, not after the last arm
     require_free(out, MANIFEST, "the folder of an experiment")
     with output_lock(out):
@@ -121,6 +122,19 @@ def run(
         except TrackingError as error:
             log.warning("simreal: warning: %s; the same command mirrors what is missing", error)
     return report
+
+
+def _require_engines(domains: dict[tuple[str, str], Domain], where: configs.Where | None) -> None:
+    """Refuse a domain whose engine is not installed now, not when its turn comes after hours of pretraining."""
+    from simreal_envs.engines.bullet_world import import_pybullet
+    from simreal_envs.errors import Unsupported
+
+    for (kind, name), domain in domains.items():
+        try:
+            if domain.engine == "bullet":
+                import_pybullet()
+        except Unsupported as error:
+            raise Unsupported(f"{where(kind, name) if where else f'{kind}.{name}'}: {error}") from None
 
 
 def mirror(experiment: Experiment, out: Path, report: dict[str, Any]) -> None:

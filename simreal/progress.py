@@ -142,7 +142,7 @@ class Tally:
             left = "done"
         else:
             left = "estimating the time" if remaining is None else f"{duration(remaining)} left"
-        return f"{self.done}/{len(self.items)} stages, {left}"
+        return f"{self.done}/{len(self.items)} stage{'s' if len(self.items) > 1 else ''}, {left}"
 
 
 class PlainProgress:
@@ -157,7 +157,8 @@ class PlainProgress:
     def begin(self, items: Sequence[Item], workers: int) -> None:
         self._tally = Tally(items, workers, self._clock)
         cached = f", {self._tally.done} of them done before" if self._tally.done else ""
-        self._say(f"{len(items)} stages{cached}, {workers} worker{'s' if workers > 1 else ''}", headline=False)
+        stages = f"{len(items)} stage{'s' if len(items) > 1 else ''}"
+        self._say(f"{stages}{cached}, {workers} worker{'s' if workers > 1 else ''}", headline=False)
 
     def start(self, name: str) -> None:
         self._tally.start(name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simreal_envs.errors import UserError
-from simreal_envs.variation import Domain
+from simreal_envs.variation import Domain, Interval
 from simreal_envs.viewer import drawing
 from simreal_envs.worlds import Worlds, make
 
@@ -64,8 +64,10 @@ def film(
     """
     import imageio.v2 as imageio
 
-    if not panels or seconds <= 0:
-        raise UserError(f"a video needs at least one panel and more than 0 seconds, not {len(panels)} and {seconds:g}")
+    if not panels or not 0 < seconds <= 3600:
+        raise UserError(
+            f"a video needs at least one panel and more than 0 seconds, an hour at most, not {len(panels)} and {seconds:g}"
+        )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
@@ -129,6 +131,7 @@ class _Caption:
         from PIL import ImageFont
 
         self._panel, self._worlds, self._width = panel, worlds, width
+        self._changes = any(isinstance(v.distribution, Interval) for v in worlds.varied)  # within an episode
         self._large, self._small = ImageFont.load_default(15), ImageFont.load_default(12)
         self.refresh()
 
@@ -148,6 +151,8 @@ class _Caption:
         """The picture with its caption, uint8 ``(height + band, width, 3)``."""
         from PIL import Image, ImageDraw
 
+        if self._changes:
+            self.refresh()
         height = picture.shape[0]
         canvas: Image = Image.new("RGB", (self._width, height + _HEAD), _PAPER)
         canvas.paste(Image.fromarray(picture), (0, _HEAD))
@@ -187,6 +192,8 @@ def _side_by_side(frames: Sequence[np.ndarray]) -> np.ndarray:
     height, width, _ = frames[0].shape
     rows = -(-len(frames) // columns)
     sheet = np.full((rows * height + (rows - 1) * 2, columns * width + (columns - 1) * 2, 3), 210, dtype=np.uint8)
+    if len(frames) % columns:
+        sheet[-height:, width + 2 :] = _PAPER  # a place that nobody takes
     for index, frame in enumerate(frames):
         top, left = index // columns * (height + 2), index % columns * (width + 2)
         sheet[top : top + height, left : left + width] = frame

@@ -57,13 +57,39 @@ def slug(heading):
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
-def test_generated_tables_are_up_to_date():
-    path = ROOT / "scripts/generate_docs.py"
-    spec = importlib.util.spec_from_file_location("generate_docs", path)
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+@pytest.fixture
+def generate(monkeypatch):
+    """The script that writes the tables, which finds its neighbours when it is run."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "scripts/generate_docs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_tables_are_up_to_date(generate):
     stale = [page.name for page in PAGES if generate.rendered(text := page.read_text(encoding="utf-8")) != text]
     assert not stale, "run: python scripts/generate_docs.py"
+
+
+def test_results_show_what_was_measured_and_nothing_where_nothing_was(generate, tmp_path, monkeypatch):
+    from bench_common import Row, write_json
+    from measure_tasks import rows_of
+
+    nobody = {"random": -10.0, "random_success": 0.0, "stochastic_return": 70.0, "stochastic_success": 0.5}
+    measured = {
+        "steps": 600_000, "minutes": 0.52, "config": "hopper.yaml",
+        "mujoco": {"return": 90.0, "success": 0.96, **nobody}, "bullet": {"return": 70.0, "success": 0.5, **nobody},
+    }  # fmt: skip
+    write_json(tmp_path / "results/tasks.json", "test", rows_of("hopper", {0: measured, 1: measured}))
+    write_json(
+        tmp_path / "results/bench_worlds.json", "test", [Row("hopper on bullet/64 worlds/simreal", 12345.0, "steps/s")]
+    )
+    monkeypatch.setattr(generate, "DOCS", tmp_path)
+    rows = {line.split("`")[1]: line for line in generate.results().splitlines()[2:]}
+    link = "[`hopper`](#hopper) | [hopper.yaml](../configs/hopper.yaml)"
+    assert rows["hopper"] == f"| {link} | 600,000 x 2 | 0.5 | -10 | 90 (96%) | 70 (50%) | 0.80 |  | 12,000 |"
+    assert rows["ant"].replace(" ", "").endswith("ant.yaml)|||||||||")
 
 
 PYTHON = blocks("python", "python run")
@@ -118,7 +144,7 @@ def test_commands_that_are_shown_exist_with_the_options_that_are_shown():
         options = set(inspect.signature(COMMANDS[command]).parameters)
         for word in rest:
             if option := re.match(r"\[?--([\w-]+)", word):
-                assert option[1] in options, f"{page}: simreal {command} --{option[1]}"
+                assert option[1].replace("-", "_") in options, f"{page}: simreal {command} --{option[1]}"
             if word.startswith("configs/"):
                 assert (ROOT / word).is_file(), f"{page}: {word}"
         if command == "list" and rest[0] != "KIND":

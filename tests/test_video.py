@@ -9,10 +9,10 @@ import tiny
 
 from simreal import config, results
 from simreal.experiment import check, plan
-from simreal.video import FPS, Panel, _wrapped, film
+from simreal.video import _PAPER, FPS, Panel, _Caption, _side_by_side, _wrapped, film
 from simreal_agents.bundle import load
 from simreal_envs.errors import Unsupported, UserError
-from simreal_envs.variation import Domain
+from simreal_envs.variation import Choice, Domain, Interval
 from simreal_envs.worlds import Worlds
 
 SHIFTED = Domain("cartpole_swingup", "bullet", {"pole/mass": 2.0, "latency": 0.02})
@@ -68,7 +68,27 @@ def test_a_film_of_nothing_is_refused(tmp_path):
         film([], tmp_path / "film.mp4")
     with pytest.raises(UserError, match="more than 0 seconds"):
         film([Panel("", None, tiny.CARTPOLE)], tmp_path / "film.mp4", seconds=0)
+    with pytest.raises(UserError, match="more than 0 seconds, an hour at most, not 1 and nan"):
+        film([Panel("", None, tiny.CARTPOLE)], tmp_path / "film.mp4", seconds=float("nan"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_caption_follows_a_parameter_that_changes_within_an_episode():
+    domain = Domain("cartpole_swingup", variation={"pole/mass": Interval(Choice([0.5, 1.5]), every=0.02)})
+    worlds = Worlds(domain, 1)
+    worlds.reset(seed=0)
+    caption, picture, seen = _Caption(Panel("", None, domain), worlds, 320), np.zeros((10, 320, 3), np.uint8), set()
+    for _ in range(20):
+        worlds.step(np.zeros((1, 1)))
+        seen.add(caption.over(picture, "", "").tobytes())
+    assert len(seen) == 2
+
+
+def test_a_place_that_no_panel_takes_is_paper():
+    frame = np.full((6, 8, 3), 9, dtype=np.uint8)
+    sheet = _side_by_side([frame] * 3)
+    assert sheet.shape == (14, 18, 3) and (sheet[8:, 10:] == _PAPER).all() and (sheet[8:, :8] == 9).all()
+    assert (_side_by_side([frame] * 4)[8:, 10:] == 9).all()
 
 
 def test_captions_break_after_a_comma_and_end_in_dots():

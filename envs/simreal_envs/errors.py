@@ -16,12 +16,21 @@ class Unsupported(UserError):
     """A valid request that the chosen engine, task or installation cannot carry out."""
 
 
+_SHOWN = 8  # so many names fit into a sentence; of more, some are shown
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
-    """Return ``"did you mean 'x'? "`` plus the valid names, to end an error sentence with."""
+    """Return ``"did you mean 'x'? "`` plus the valid names, to end an error sentence with.
+
+    Of many valid names the most alike are shown, and how many there are.
+    """
     options = sorted(options)
-    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}valid: {', '.join(options) or 'none'}"
+    if len(options) <= _SHOWN:
+        return f"{hint}valid: {', '.join(options) or 'none'}"
+    alike = difflib.get_close_matches(str(name), options, n=_SHOWN - 2, cutoff=0.0)
+    return f"{hint}valid: {', '.join(alike)}, ... ({len(options)} in all)"
 
 
 def require_known(name: str, options: Iterable[str], what: str, where: str = "") -> str:

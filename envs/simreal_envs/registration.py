@@ -7,24 +7,29 @@ import gymnasium
 # Name that users type -> module:class in simreal_envs.tasks. One line makes a task known everywhere.
 BUILT_IN = {
     "cartpole_swingup": "cartpole_swingup:CartpoleSwingup",
+    "pendulum_swingup": "pendulum_swingup:PendulumSwingup",
+    "reacher": "reacher:Reacher",
+    "halfcheetah": "halfcheetah:HalfCheetah",
+    "hopper": "hopper:Hopper",
+    "walker": "walker:Walker",
+    "ant": "ant:Ant",
     "arm_reach": "arm_reach:ArmReach",
     "arm_push": "arm_push:ArmPush",
     "quadruped": "quadruped:Quadruped",
     "quadruped_laikago": "quadruped:QuadrupedLaikago",
     "quadruped_mini_cheetah": "quadruped:QuadrupedMiniCheetah",
     "quadruped_rough": "quadruped:QuadrupedRough",
-    "halfcheetah": "halfcheetah:HalfCheetah",
-    "pendulum_swingup": "pendulum_swingup:PendulumSwingup",
-    "reacher": "reacher:Reacher",
-    "ant": "ant:Ant",
-    "hopper": "hopper:Hopper",
-    "walker": "walker:Walker",
+    "quadruped_laikago_rough": "quadruped:QuadrupedLaikagoRough",
 }
+
+
+# Spelt as everybody knows it, which the name of the task does not tell.
+_SPELT = {"halfcheetah": "HalfCheetah"}
 
 
 def gymnasium_id(task: str) -> str:
     """The Gymnasium id of one of our tasks: ``cartpole_swingup`` -> ``simreal/CartpoleSwingup-v0``."""
-    return f"simreal/{''.join(word[:1].upper() + word[1:] for word in task.split('_'))}-v0"
+    return f"simreal/{''.join(_SPELT.get(word, word[:1].upper() + word[1:]) for word in task.split('_'))}-v0"
 
 
 IDS = {gymnasium_id(task): task for task in BUILT_IN}

@@ -39,8 +39,7 @@ def render_mujoco(
     mujoco.mj_comPos(model, data)
     renderer = _renderer(robot, width, height)
     camera = mujoco.MjvCamera()
-    camera.distance, camera.azimuth, camera.elevation, height_above = robot.camera
-    camera.lookat[:] = [*_followed(model, data), height_above]
+    place_camera(camera, robot, model, data)
     renderer._model = model
     renderer.update_scene(data, camera)
     for point in (markers or {}).values():
@@ -54,11 +53,17 @@ def render_mujoco(
     return renderer.render()
 
 
-def _followed(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
-    """Where the camera looks, x and y in m: at a robot that moves over a ground, else at the origin."""
-    ground = np.isin(model.geom_type, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD))
-    free_or_sliding = mujoco.mjtJoint(model.jnt_type[0]) in (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_SLIDE)
-    return data.xpos[model.jnt_bodyid[0], :2] if ground.any() and free_or_sliding else np.zeros(2)
+def place_camera(camera: mujoco.MjvCamera, robot: Robot, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    """Put a free camera where the robot's pictures are taken from: it looks at a robot that moves, else at the origin."""
+    camera.distance, camera.azimuth, camera.elevation, height = robot.camera
+    camera.lookat[:] = [*(data.xpos[model.jnt_bodyid[0], :2] if follows(model) else (0.0, 0.0)), height]
+
+
+def follows(model: mujoco.MjModel) -> bool:
+    """Whether the robot moves over a ground, so that a camera must keep up with it."""
+    ground = np.isin(model.geom_type, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)).any()
+    root = mujoco.mjtJoint(model.jnt_type[0])
+    return bool(ground) and root in (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_SLIDE)
 
 
 def _add(scene, kind, position, size: float, rgba, turn=None) -> None:

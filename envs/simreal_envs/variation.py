@@ -400,9 +400,17 @@ def variation_from_dict(data: Mapping[str, Any], where: str = "variation") -> Sh
     """
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected parameter: value pairs, not {data!r}")
-    values = {name: _with_mode(value, f"{where}.{name}" if where else name) for name, value in data.items()}
+    values = {name: _placed(value, f"{where}.{name}" if where else str(name)) for name, value in data.items()}
     fixed = all(_is_fixed(value) for value in values.values())
     return (Shift if fixed else Randomization)(values)
+
+
+def _placed(value: Any, where: str) -> Distribution:
+    """Read a distribution; whatever is wrong with it is told with its place."""
+    try:
+        return _with_mode(value, where)
+    except UserError as error:
+        raise error if str(error).startswith(where) else UserError(f"{where}: {error}") from None
 
 
 def _with_mode(value: Any, where: str) -> Distribution:
@@ -413,15 +421,16 @@ def _with_mode(value: Any, where: str) -> Distribution:
         return _distribution(value, where)
     inner = {key: argument for key, argument in value.items() if key not in ("mode", "every")}
     mode = require_known(str(value.get("mode", "reset")), ("reset", *_MODES), "mode", where)
-    if ("every" in value) != (mode == "interval"):
-        raise UserError(f"{where}: `every: seconds` belongs to `mode: interval`, and only there")
+    for key in inner if len(inner) > 1 else ():
+        require_known(str(key), (*_KINDS, "mode", "every"), "key of a distribution", where)
+    if mode == "interval" and "every" not in value:
+        raise UserError(f"{where}: `mode: interval` needs `every:`, the seconds between two draws")
+    if "every" in value and mode != "interval":
+        raise UserError(f"{where}: `every: seconds` belongs to `mode: interval`, not to mode {mode}")
     if mode == "reset":
         return _distribution(inner, where)
     settings = {"every": value["every"]} if mode == "interval" else {}
-    try:
-        return _MODES[mode](_distribution(inner, where), **settings)
-    except UserError as error:
-        raise error if str(error).startswith(where) else UserError(f"{where}: {error}") from None
+    return _MODES[mode](_distribution(inner, where), **settings)
 
 
 def _distribution(value: Any, where: str) -> Distribution:
@@ -431,6 +440,8 @@ def _distribution(value: Any, where: str) -> Distribution:
         if not math.isfinite(value):
             raise UserError(f"{where}: expected a finite number, not {value}")
         return Constant(float(value))
+    for key in value if isinstance(value, Mapping) and len(value) > 1 else ():
+        require_known(str(key), (*_KINDS, "mode", "every"), "key of a distribution", where)
     if isinstance(value, Mapping) and len(value) == 1:
         kind, argument = next(iter(value.items()))
         cls = _KINDS[require_known(str(kind), _KINDS, "distribution", where)]

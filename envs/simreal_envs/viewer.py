@@ -13,7 +13,7 @@ import numpy as np
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported
 from simreal_envs.parameters import UNSUPPORTED
-from simreal_envs.rendering import render_mujoco
+from simreal_envs.rendering import follows, place_camera, render_mujoco
 from simreal_envs.worlds import Worlds
 
 RENDERERS = ("mujoco", "engine")
@@ -63,8 +63,12 @@ def watch(worlds: Worlds, act: Callable[[np.ndarray], np.ndarray]) -> None:
 
     model = worlds.task.robot.model(worlds.domain.preset)
     data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
     observation, _ = worlds.reset()
-    with viewer.launch_passive(model, data) as window:
+    with viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False) as window:
+        place_camera(window.cam, worlds.task.robot, model, data)
+        if follows(model):  # let the viewer keep up with a robot that walks
+            window.cam.type, window.cam.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, model.jnt_bodyid[0]
         while window.is_running():
             began = time.monotonic()
             observation = worlds.step(act(observation))[0]

@@ -310,6 +310,7 @@ def test_without_a_way_to_draw_there_are_no_pictures():
         ({"task": "gymnasium:test/Endless-v0"}, "has no time limit; register it with max_episode_steps"),
         ({"task": "gymnasium:HalfCheeta-v5"}, "there is no Gymnasium id 'HalfCheeta-v5'; did you mean 'HalfCheetah-v5'"),
         ({"task": "gymnasium:HalfCheetah-v9"}, "valid: .*HalfCheetah-v5"),
+        ({"task": "gymnasium:simreal/Hopper-v0"}, "is the task 'hopper'"),
         ({"task": "gymnasium:nothing_here:Thing-v0"}, "needs a package that is not installed"),
         ({"task": "gymnasium:nowhere/Thing-v0"}, "name the package: gymnasium:PACKAGE:nowhere/Thing-v0"),
         ({"task": PENDULUM, "engine": "mujoco"}, r"unknown engine of gymnasium:Pendulum-v1 'mujoco'; valid: gymnasium"),

@@ -25,6 +25,15 @@ def test_nothing_near_means_no_guess():
     assert nearest("zzz", ["scratch"]) == "valid: scratch"
 
 
+def test_of_many_names_the_most_alike_are_shown_and_how_many_there_are():
+    many = [f"{body}/{what}" for body in ("torso", "thigh", "leg", "foot") for what in ("mass", "com_x", "inertia")]
+    sentence = nearest("torso/mas", many)
+    assert sentence.startswith("did you mean 'torso/mass'? valid: torso/mass, ")
+    assert sentence.endswith(", ... (12 in all)") and sentence.count("/") == 7
+    assert nearest("zzz", many).startswith("valid: ") and nearest("zzz", many).endswith(", ... (12 in all)")
+    assert nearest("zzz", many[:8]) == f"valid: {', '.join(sorted(many[:8]))}"
+
+
 def test_no_options_at_all_is_said():
     assert nearest("a", []) == "valid: none"
 

@@ -47,6 +47,7 @@ def test_every_task_of_ours_has_the_name_that_it_is_registered_under():
 
 def test_every_task_has_a_gymnasium_id_made_of_its_name():
     assert gymnasium_id("cartpole_swingup") == "simreal/CartpoleSwingup-v0" and gymnasium_id("a_b2") == "simreal/AB2-v0"
+    assert gymnasium_id("halfcheetah") == "simreal/HalfCheetah-v0"
     assert len(IDS) == len(BUILT_IN)
     for name, task in IDS.items():
         assert gymnasium.spec(name).kwargs == {"task": task}

@@ -205,9 +205,16 @@ def test_a_variation_prints_as_what_one_would_type():
         ),
         (
             {"gravity": {"uniform": [1, 2], "every": 2.0}},
-            r"target\.gravity: `every: seconds` belongs to `mode: interval`",
+            r"target\.gravity: `every: seconds` belongs to `mode: interval`, not to mode reset",
         ),
-        ({"gravity": {"uniform": [1, 2], "mode": "interval"}}, r"target\.gravity: `every: seconds` belongs to"),
+        ({"gravity": {"uniform": [1, 2], "mode": "interval"}}, r"target\.gravity: `mode: interval` needs `every:`"),
+        (
+            {"gravity": {"uniform": [1, 2], "mode": "interval", "evry": 2}},
+            r"target\.gravity: unknown key of a distribution 'evry'; did you mean 'every'\?",
+        ),
+        ({"gravity": {"uniform": [1, 2], "modes": "startup"}}, r"'modes'; did you mean 'mode'\?"),
+        ({"gravity": {"uniform": [2, 1]}}, r"target\.gravity: Uniform\(low=2.0, high=1.0\) needs low <= high"),
+        ({"gravity": {"scale": {"log_uniform": [0, 1]}}}, r"target\.gravity: LogUniform.* needs low > 0"),
         (
             {"gravity": {"uniform": [1, 2], "mode": "interval", "every": -1}},
             r"target\.gravity: .*positive number of seconds",

@@ -19,6 +19,7 @@ from simreal_envs.adapters.batched import batched_task, is_batched
 from simreal_envs.adapters.processes import process_task
 from simreal_envs.engines.mujoco import keep_warnings_out_of_files
 from simreal_envs.errors import Unsupported, UserError, nearest
+from simreal_envs.registration import IDS
 from simreal_envs.tasks.base import Task
 
 
@@ -53,6 +54,10 @@ def _task(name: str) -> Task:
 
 def _spec(name: str) -> EnvSpec:
     module, _, rest = name.rpartition(":")
+    if rest in IDS:
+        raise UserError(
+            f"gymnasium:{name} is the task {IDS[rest]!r}, which has more parameters and engines by that name"
+        )
     try:
         if module:
             importlib.import_module(module)

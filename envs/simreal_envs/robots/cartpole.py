@@ -43,5 +43,5 @@ CARTPOLE = Robot(
     bodies={"cart": ("cart",), "pole": ("pole",)},
     groups={"slider": ("slider",), "hinge": ("hinge",)},
     bounds={"pole/mass": (0.05, 5.0), "slider/damping": (0.0, 10.0), "slider/frictionloss": (0.0, 10.0)},
-    camera=(6.0, 90.0, -8.0, 1.5),
+    camera=(5.0, 90.0, -8.0, 1.5),
 )

@@ -54,5 +54,5 @@ LAIKAGO = Robot(
     groups={"joint": JOINTS},
     payload="payload",
     bounds={"payload": (0.0, 12.0)},
-    camera=(2.0, 120.0, -15.0, 0.35),
+    camera=(1.8, 120.0, -15.0, 0.33),
 )

@@ -76,5 +76,5 @@ REACHER = Robot(
     timestep=0.004,
     bodies={"upper_link": ("upper_link",), "lower_link": ("lower_link",)},
     groups={"shoulder": ("shoulder",), "elbow": ("elbow",)},
-    camera=(1.6, 90.0, -6.0, 0.62),
+    camera=(1.35, 90.0, -6.0, 0.62),
 )

@@ -14,12 +14,12 @@ from simreal_envs.tasks.base import Episode, State, Task
 
 CENTRE, HALF = np.array([0.50, 0.0]), np.array([0.22, 0.30])  # m: the rectangle of tip targets
 TIP_HEIGHT = 0.035  # m above the table
-TIP_START, PUCK_START, GOAL = (  # m: rectangles (centre, half size)
+TIP_START, PUCK_START = (  # m: rectangles (centre, half size)
     (np.array([0.34, 0.0]), np.array([0.03, 0.12])),
     (np.array([0.46, 0.0]), np.array([0.03, 0.10])),
-    (np.array([0.62, 0.0]), np.array([0.04, 0.16])),
 )
-REACH = np.array([0.25, 0.35])  # m: a puck further from CENTRE along either axis is lost
+WAY, TURN = (0.10, 0.20), np.radians(30)  # m and rad: how far the goal is ahead of the puck, and how far to either side
+REACH = np.array([0.25, 0.30])  # m: a puck further from CENTRE along either axis is lost
 TOLERANCE = 0.05  # m
 
 
@@ -43,8 +43,8 @@ class ArmPush(Task):
         action=(Field("tip_target", "1", ("x", "y"), -1.0, 1.0),),
         control_period=0.02,
     )
-    random_return = -156.0
-    reference_return = 276.8
+    random_return = -139.4
+    reference_return = 334.1
 
     @cached_property
     def _kinematics(self) -> Kinematics:
@@ -55,15 +55,16 @@ class ArmPush(Task):
         return GravityTorque(self.robot.model("matched"), JOINTS)
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
-        u = 2 * draws.uniform("task/initial_state", 4) - 1
         qpos = np.zeros((n, 10))
-        qpos[:, :7] = _joints(TIP_START[0] + TIP_START[1] * u[:, :2])
-        qpos[:, 7:9] = PUCK_START[0] + PUCK_START[1] * u[:, 2:]
+        qpos[:, :7] = _joints(_drawn(TIP_START, draws, "task/tip"))
+        qpos[:, 7:9] = _drawn(PUCK_START, draws, "task/puck")
         return qpos, np.zeros((n, 10))
 
     def command(self, draws: Draws, n: int) -> np.ndarray:
-        """The goal on the table, m, from the middle of the arm's foot."""
-        return GOAL[0] + GOAL[1] * (2 * draws.uniform("task/goal", 2) - 1)
+        """The goal on the table, m, from the middle of the arm's foot: ahead of where the puck starts."""
+        u = draws.uniform("task/goal", 2)
+        way, angle = WAY[0] + (WAY[1] - WAY[0]) * u[:, 0], TURN * (2 * u[:, 1] - 1)
+        return _drawn(PUCK_START, draws, "task/puck") + way[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
     def control(self, action: np.ndarray) -> np.ndarray:
         """The joint targets that hold the tip over a point of the table, on the nominal machine."""
@@ -77,7 +78,7 @@ class ArmPush(Task):
         return np.concatenate([tip, velocity, *offsets, state.action], axis=1)
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
-        tip, _ = state.once(self._tip)
+        tip, velocity = state.once(self._tip)
         distance = state.once(_distance)
         to_puck, to_goal = state.qpos[:, 7:9] - tip[:, :2], state.command - state.qpos[:, 7:9]
         apart = np.linalg.norm(to_puck, axis=1)
@@ -90,6 +91,8 @@ class ArmPush(Task):
             # Behind the puck, as seen from the goal: the way there is around the puck.
             "alignment": -0.5 * far * (1.0 - aligned),
             "height": -2.0 * np.abs(tip[:, 2] - TIP_HEIGHT),
+            # A real Panda's hand does 1.7 m/s at most, and a puck that is struck slides away.
+            "tip_speed": -0.5 * np.clip(np.linalg.norm(velocity, axis=1) - 1.0, 0.0, 2.0) ** 2,
             "puck_speed": -0.2 * np.minimum((state.qvel[:, 7:9] ** 2).sum(axis=1), 4.0),
             "action_rate": -0.2 * ((state.action - state.previous_action) ** 2).sum(axis=1),
             "lost": -20.0 * self.terminated(state),
@@ -111,6 +114,11 @@ class ArmPush(Task):
         """Position and velocity of the middle of the rod's ball, m and m/s, each ``(n, 3)``."""
         motion = self._kinematics.motion(state.qpos, state.qvel)
         return motion.position[:, 0], motion.linear[:, 0]
+
+
+def _drawn(rectangle: tuple[np.ndarray, np.ndarray], draws: Draws, name: str) -> np.ndarray:
+    """A point of a rectangle per world, m, ``(n, 2)``: the same for the same name."""
+    return rectangle[0] + rectangle[1] * (2 * draws.uniform(name, 2) - 1)
 
 
 def _joints(tip: np.ndarray) -> np.ndarray:

@@ -142,9 +142,14 @@ class QuadrupedMiniCheetah(_Walk):
     reference_return = 742.8
 
 
-class QuadrupedRough(_Walk):
+class _RoughWalk(_Walk):
     """The height over rough ground is measured from the lowest foot: blind robots know no other, and it needs no map."""
 
+    def height(self, state: State) -> np.ndarray:
+        return lowest_foot(self.robot, state.qpos[:, 7:], state.floor_direction)
+
+
+class QuadrupedRough(_RoughWalk):
     name = "quadruped_rough"
     says = "Unitree A1 walks over rough ground at a commanded velocity of 0.4 to 0.8 m/s, without seeing it"
     # So rough that a policy which has seen level ground only succeeds in about half of its episodes.
@@ -155,5 +160,11 @@ class QuadrupedRough(_Walk):
     random_return = -101.6
     reference_return = 690.2
 
-    def height(self, state: State) -> np.ndarray:
-        return lowest_foot(self.robot, state.qpos[:, 7:], state.floor_direction)
+
+class QuadrupedLaikagoRough(_RoughWalk):
+    name = "quadruped_laikago_rough"
+    says = "Unitree Laikago walks over rough ground at a commanded velocity of 0.4 to 0.8 m/s, without seeing it"
+    robot = replace(laikago.LAIKAGO, name="laikago_rough", terrain=QuadrupedRough.robot.terrain)  # the same ground
+    stance, stance_height, fallen_height = np.array(laikago.STANCE), laikago.STANCE_HEIGHT, 0.22
+    random_return = -48.4
+    reference_return = 746.0

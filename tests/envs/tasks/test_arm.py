@@ -22,7 +22,7 @@ from simreal_envs.robots.panda import (
     pointing_down,
 )
 from simreal_envs.tasks import find_task
-from simreal_envs.tasks.arm_push import CENTRE, GOAL, HALF, PUCK_START, TIP_HEIGHT, TIP_START
+from simreal_envs.tasks.arm_push import CENTRE, HALF, PUCK_START, TIP_HEIGHT, TIP_START, TOLERANCE, TURN, WAY
 from simreal_envs.tasks.arm_reach import ACTION_SCALE, GOAL_HIGH, GOAL_LOW
 from simreal_envs.tasks.base import Episode, State, check_task
 from simreal_envs.variation import Domain
@@ -249,13 +249,23 @@ def test_push_pays_for_a_puck_near_its_goal_and_a_tip_behind_it():
     terms = PUSH.reward(pushing(puck=(0.5, 0.1), tip=tip, goal=(0.56, 0.1), speed=0.5, action=0.1))
     expected = {
         "distance": 1 - 0.06 / 0.3, "precision": np.exp(-1.44), "approach": -0.5 * 0.03 / 0.2,
-        "alignment": -0.5 * (1 - np.sqrt(0.5)), "height": 0.0, "puck_speed": -0.2 * 0.25, "action_rate": -0.2 * 0.02, "lost": 0.0,
+        "alignment": -0.5 * (1 - np.sqrt(0.5)), "height": 0.0, "tip_speed": 0.0,
+        "puck_speed": -0.2 * 0.25, "action_rate": -0.2 * 0.02, "lost": 0.0,
     }  # fmt: skip
     assert {name: term[0] for name, term in terms.items()} == pytest.approx(expected, abs=1e-5)
 
 
+def test_push_pays_for_a_tip_that_is_faster_than_a_metre_per_second():
+    state = pushing(puck=(0.5, 0.1), tip=(0.35, 0.0), goal=(0.6, 0.1))
+    for speed, cost in ((0.9, 0.0), (1.8, -0.5 * 0.8**2), (9.0, -0.5 * 2**2)):
+        qvel = np.zeros((1, 10))
+        qvel[0, 0] = speed / 0.35  # about the vertical through the foot
+        turning = State(state.qpos, qvel, state.action, state.previous_action, state.command)
+        assert PUSH.reward(turning)["tip_speed"][0] == pytest.approx(cost, abs=1e-4)
+
+
 def test_push_fails_when_the_puck_is_out_of_reach_and_succeeds_when_it_stays_at_the_goal():
-    for puck, lost in (((0.5, 0.34), False), ((0.5, 0.36), True), ((0.76, 0.0), True), ((0.24, 0.0), True)):
+    for puck, lost in (((0.5, 0.29), False), ((0.5, 0.31), True), ((0.76, 0.0), True), ((0.24, 0.0), True)):
         state = pushing(puck, (0.35, 0.0), (0.6, 0.0))
         assert bool(PUSH.terminated(state)[0]) is lost and bool(PUSH.reward(state)["lost"][0] < 0) is lost
     for away, on in ((0.049, True), (0.051, False)):
@@ -268,9 +278,18 @@ def test_no_push_starts_at_its_goal_or_with_the_tip_in_the_puck():
     qpos, _, goal = start(PUSH, 500)
     tip = np.array([place_of(PANDA_PUSHER, "tip", q)[:2] for q in qpos[:50]])
     assert (np.linalg.norm(tip - qpos[:50, 7:9], axis=1) > PUCK_RADIUS + TIP_RADIUS).all()
-    assert (np.linalg.norm(goal - qpos[:, 7:9], axis=1) > 0.05).all()
-    for found, (middle, half) in ((tip, TIP_START), (qpos[:, 7:9], PUCK_START), (goal, GOAL)):
+    assert (np.linalg.norm(goal - qpos[:, 7:9], axis=1) > TOLERANCE).all()
+    for found, (middle, half) in ((tip, TIP_START), (qpos[:, 7:9], PUCK_START)):
         assert (np.abs(found - middle) <= half + 1e-5).all()
+
+
+def test_every_goal_of_push_is_ahead_of_its_puck_where_the_tip_reaches_either_side_of_it():
+    qpos, _, goal = start(PUSH, 500)
+    x, y = (goal - qpos[:, 7:9]).T
+    for found, low, high in ((np.hypot(x, y), *WAY), (np.arctan2(y, x), -TURN, TURN)):
+        assert (found > low - 1e-9).all() and (found < high + 1e-9).all()
+        assert np.ptp(found) == pytest.approx(high - low, rel=0.05)
+    assert (np.abs(goal[:, 1]) + PUCK_RADIUS + TIP_RADIUS < HALF[1]).all()
 
 
 @pytest.mark.parametrize("name", ["arm_reach", "arm_push"])

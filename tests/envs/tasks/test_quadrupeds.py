@@ -16,8 +16,12 @@ from simreal_envs.worlds import make
 
 ENGINES = (MujocoEngine, BulletEngine)
 FLAT = ("quadruped", "quadruped_laikago", "quadruped_mini_cheetah")
-ALL = (*FLAT, "quadruped_rough")
-MASS = {"quadruped": 12.46, "quadruped_laikago": 25.57, "quadruped_mini_cheetah": 8.85, "quadruped_rough": 12.46}
+ROUGH = ("quadruped_rough", "quadruped_laikago_rough")
+ALL = (*FLAT, *ROUGH)
+MASS = {
+    "quadruped": 12.46, "quadruped_laikago": 25.57, "quadruped_mini_cheetah": 8.85, "quadruped_rough": 12.46,
+    "quadruped_laikago_rough": 25.57,
+}  # fmt: skip
 
 
 def state_of(task, qpos, qvel=None, action=None):
@@ -202,10 +206,11 @@ def test_lying_or_tipped_over_counts_as_fallen_and_standing_does_not(name):
     assert task.terminated(state_of(task, lying))[0] and task.terminated(state_of(task, tipped))[0]
 
 
-def test_on_rough_ground_height_counts_from_the_feet_not_from_zero():
-    task = find_task("quadruped_rough")
+@pytest.mark.parametrize("name", ROUGH)
+def test_on_rough_ground_height_counts_from_the_feet_not_from_zero(name):
+    task = find_task(name)
     for z in (-0.2, 0.0, 0.5):  # in a hollow or on a hill
-        assert task.height(state_of(task, stance(task, q2=z)))[0] == pytest.approx(0.30, abs=0.01)
+        assert task.height(state_of(task, stance(task, q2=z)))[0] == pytest.approx(task.stance_height, abs=0.01)
         assert not task.terminated(state_of(task, stance(task, q2=z)))[0]
 
 
