@@ -6,13 +6,32 @@ many, then looks up rows instead of paying for a dozen small computations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from simreal_envs.parameters import Draws
 from simreal_envs.tasks.base import Task
 from simreal_envs.variation import Varied
+
+
+class Beginning(NamedTuple):
+    """What some episodes begin with.
+
+    Attributes:
+        keys: of their draws, ``(n,)``.
+        values: of the parameters, ``(parameters, n)``.
+        qpos, qvel, command: see `Task`.
+        prepared: what puts the values in force quickly, ``(n, k)``; None where it is not known.
+    """
+
+    keys: np.ndarray
+    values: np.ndarray
+    qpos: np.ndarray
+    qvel: np.ndarray
+    command: np.ndarray
+    prepared: np.ndarray | None
 
 
 class Beginnings:
@@ -22,14 +41,25 @@ class Beginnings:
         varied: the parameters whose values are wanted.
         draws: those of all worlds; only their seed and worlds matter.
         ahead: episodes per world that are drawn at a time; 0 takes what costs little time and memory.
+        prepare: makes of values ``(n, parameters)`` what puts them in force quickly, ``(n, k)``, or None.
     """
 
-    def __init__(self, task: Task, varied: Sequence[Varied], draws: Draws, num_worlds: int, ahead: int = 0):
+    def __init__(
+        self,
+        task: Task,
+        varied: Sequence[Varied],
+        draws: Draws,
+        num_worlds: int,
+        ahead: int = 0,
+        prepare: Callable[[np.ndarray], np.ndarray | None] = lambda values: None,
+    ):
         self._task, self._varied, self._draws = task, tuple(varied), draws
         self._names = tuple(v.parameter.name for v in self._varied)
         self._nominal = np.array([[v.parameter.nominal] for v in self._varied]).reshape(-1, 1)
         self._choices = [i for i, v in enumerate(self._varied) if v.parameter.choices]
         self._ahead = ahead or min(16, max(2, 1024 // num_worlds))
+        self._prepare = prepare
+        self._prepared = np.zeros(num_worlds, dtype=bool)  # worlds whose episodes in the table are prepared
         self._next = np.zeros(num_worlds, dtype=np.int64)  # episode of each world that is expected next
         self._first = np.full(num_worlds, -self._ahead)  # episode of each world that stands in the first column
         self._table = np.zeros((num_worlds, self._ahead, 0))  # (N, ahead, all that is drawn, side by side)
@@ -39,30 +69,28 @@ class Beginnings:
             first = draws.ahead(np.arange(num_worlds), np.zeros((num_worlds, 1), dtype=np.int64))
             self._fixed = [part[:, self._startup] for part in self._values(first)]
 
-    def take(self, ids: np.ndarray, episodes: np.ndarray, width: float) -> tuple[np.ndarray, ...]:
+    def take(self, ids: np.ndarray, episodes: np.ndarray, width: float) -> Beginning:
         """What the given episodes ``(n,)`` of the worlds `ids` begin with.
 
         Args:
             width: share of the deviation from nominal that is in force, in [0, 1].
-
-        Returns:
-            keys of the draws ``(n,)``, values ``(parameters, n)``, qpos ``(n, nq)``, qvel ``(n, nv)``, command ``(n, c)``.
         """
         place = episodes - self._first[ids]
         if np.count_nonzero(place >= self._ahead):
-            self._draw(ids, episodes)
+            self._draw(ids, episodes, width)
             place = episodes - self._first[ids]
         self._next[ids] = episodes + 1
         rows = self._table[ids, place]
-        keys, values, shares, qpos, qvel, command = (rows[:, part] for part in self._parts)
+        keys, values, shares, qpos, qvel, command, prepared = (rows[:, part] for part in self._parts)
         keys, values = keys[:, 0].view(np.uint64), values.T
         if width < 1:
             full, values = values, self._nominal + width * (values - self._nominal)
             for i in self._choices:  # there is nothing between two choices: take the drawn one more and more often
                 values[i] = np.where(shares[:, i] < width, full[i], self._nominal[i])
-        return keys, values, qpos, qvel, command
+        ready = width >= 1 and 0 < len(ids) == np.count_nonzero(self._prepared[ids])
+        return Beginning(keys, values, qpos, qvel, command, prepared if ready else None)
 
-    def _draw(self, ids: np.ndarray, episodes: np.ndarray) -> None:
+    def _draw(self, ids: np.ndarray, episodes: np.ndarray, width: float) -> None:
         """Draw new columns for the worlds `ids`, and for those that have used up half of theirs."""
         self._next[ids] = episodes
         stale = self._next - self._first >= self._ahead / 2
@@ -76,11 +104,17 @@ class Beginnings:
             for part, fixed in zip((values, shares), self._fixed, strict=True):
                 part[:, self._startup] = np.repeat(fixed[rows], self._ahead, axis=0)
         keys = draws.keys[:, None].view(np.float64)  # the same bits in a table of floats
-        drawn = (keys, values, shares, *self._task.initial_state(draws, n), self._task.command(draws, n))
-        if not self._parts:
-            ends = np.cumsum([part.shape[1] for part in drawn]).tolist()
+        prepared = self._prepare(values) if width >= 1 else None
+        self._prepared[rows] = prepared is not None
+        if prepared is None:
+            prepared = np.zeros((n, self._parts[-1].stop - self._parts[-1].start if self._parts else 0))
+        drawn = (keys, values, shares, *self._task.initial_state(draws, n), self._task.command(draws, n), prepared)
+        ends = np.cumsum([part.shape[1] for part in drawn]).tolist()
+        if ends[-1] != self._table.shape[2]:
             self._parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
             self._table = np.zeros((len(self._next), self._ahead, ends[-1]))
+            others = np.delete(np.arange(len(self._next)), rows)
+            self._first[others] = -self._ahead  # to be drawn again, to the same numbers
         self._table[rows] = np.concatenate(drawn, axis=1).reshape(len(rows), self._ahead, -1)
 
     def _values(self, draws: Draws) -> tuple[np.ndarray, np.ndarray]:

@@ -127,6 +127,18 @@ class Draws:
         key = _mix(_mix(self._keys[:, None] ^ _name_keys(names)))
         return _unit(_mix(key + _GOLDEN))
 
+    def table(self, sizes: tuple[tuple[str, int], ...], steps: np.ndarray) -> np.ndarray:
+        """Numbers of several names at several steps, ``(n, k, sum of the sizes)``: equal to ``uniform``, name by name.
+
+        Args:
+            sizes: names, and how many numbers of each.
+            steps: of each name, ``(n, k, len(sizes))``.
+        """
+        names, counts = zip(*sizes, strict=True)
+        key = _mix(self._keys[:, None] ^ _name_keys(names))
+        key = _mix(key[:, None] + np.asarray(steps).astype(np.uint64) * _GOLDEN)
+        return _unit(_mix(np.repeat(key, counts, axis=2) + np.concatenate([_counter(count) for count in counts])))
+
     def normal(self, name: str, size: int = 1, step: np.ndarray | int = 0) -> np.ndarray:
         """Standard normal float64 numbers, shape ``(n, size)``."""
         return ndtri(self.uniform(name, size, step))

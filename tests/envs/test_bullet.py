@@ -78,6 +78,29 @@ def test_the_number_of_workers_changes_no_bit(make):
             assert a.tobytes() == b.tobytes()
 
 
+@pytest.mark.parametrize("robot", [A1, CARTPOLE], ids=["a1", "cartpole"])
+def test_a_played_sequence_is_the_same_as_its_steps(make, robot):
+    """Commands change at other moments in other worlds; one is pushed, one has springs, one has diverged."""
+    results = []
+    for num_workers, played in ((0, False), (0, True), (2, True)):
+        engine = make(robot, num_worlds=4, num_workers=num_workers)
+        spring = "joint/stiffness" if robot is A1 else "hinge/stiffness"
+        engine.apply(np.array([1]), {spring: np.array([2.0])})
+        place(engine)
+        engine.reset(np.array([3]), np.full((1, engine.qpos.shape[1]), np.nan), np.zeros((1, engine.qvel.shape[1])))
+        engine.push(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [5.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
+        sequence = np.repeat(controls(engine, 4), [2, 1, 1, 2], axis=0).swapaxes(0, 1)
+        sequence[0] = sequence[0, :1]
+        if played:
+            engine.play(sequence)
+        else:
+            for k in range(sequence.shape[1]):
+                engine.step(sequence[:, k], 1)
+        assert engine.diverged().tolist() == [False, False, False, True]
+        results.append(np.concatenate([engine.qpos, engine.qvel], axis=1)[:3])
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
 def test_more_workers_than_worlds_are_not_started(make):
     engine = make(CARTPOLE, num_worlds=1, num_workers=3)
     place(engine)

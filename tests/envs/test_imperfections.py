@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from simreal_envs.errors import UserError
-from simreal_envs.imperfections import ActionDelay, Imperfections, sensor_noise
+from simreal_envs.imperfections import ActionDelay, Imperfections
+from simreal_envs.imperfections.ahead import StepDraws
 from simreal_envs.imperfections.pushes import Pushes
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Field, Schema
@@ -285,6 +286,21 @@ def test_a_push_lasts_a_tenth_of_a_second_once_in_two_seconds_and_is_horizontal(
     assert len(np.unique(starts)) > 20 and starts.max() <= 95
 
 
+def test_a_push_follows_its_level_and_its_world():
+    n, draws, steps = 20, keyed(20), np.arange(20)
+    pushes = Pushes(n, 0.02)
+    while (force := pushes.force(np.ones(n), draws, steps)) is None or not force.any():
+        steps = steps + 1
+    quiet = Pushes(n, 0.02)
+    first = quiet.force(np.ones(n), draws, steps)
+    assert quiet.force(np.ones(n), draws, steps) is None
+    quiet.changed()
+    assert np.array_equal(quiet.force(np.full(n, 3.0), draws, steps), 3 * first)
+    quiet.begin(np.array([4]))
+    again = quiet.force(np.ones(n), keyed(n, episode=1), steps)
+    assert np.array_equal(np.delete(again, 4, axis=0), np.delete(first, 4, axis=0))
+
+
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 def test_a_push_accelerates_the_cart_as_newton_says(engine):
     pushed, left = (make(Domain("cartpole_swingup", engine, v), 8, seed=0) for v in ({"push": 20.0}, {}))
@@ -302,6 +318,18 @@ def test_a_push_accelerates_the_cart_as_newton_says(engine):
 
 def keyed(n, episode=0, seed=0):
     return Draws(seed, np.arange(n), np.full(n, episode))
+
+
+def sensor_noise(draws, level, std, step):
+    """What is added to the readings after a control step, ``(n, d)``; 0 is the start of an episode."""
+    n = len(level)
+    schema = Schema(
+        tuple(Field(f"f{i}", "1", ("a",), noise=s) for i, s in enumerate(std)), (Field("u", "1", ("a",)),), 0.02
+    )
+    around = Imperfections(Joint(STEP), schema, lambda action: action, SUBSTEPS, n, {"noise": "reset"})
+    around.set("noise", np.arange(n), level)
+    around.begin(np.arange(n), draws, draws)
+    return around.sense(np.zeros((n, len(std))), draws, step, None if step.any() else np.arange(n))
 
 
 def test_noise_has_the_stated_deviation_times_the_level_and_no_mean():
@@ -326,6 +354,33 @@ def test_noise_differs_between_steps_worlds_and_episodes_and_repeats_for_the_sam
         sensor_noise(keyed(4, seed=1), level, std, np.full(4, 5)),
     ):
         assert not np.isin(other, base).any()
+
+
+@pytest.mark.parametrize("ahead", [1, 5])
+def test_what_is_drawn_for_many_steps_at_once_is_what_the_keys_say(ahead):
+    n, rng = 6, np.random.default_rng(0)
+    drawn = StepDraws(n, {"a": 1, "b": 3, "c": 2}, after=("b", "c"), normal=("b",), ahead=ahead)
+    episodes, steps = np.zeros(n, int), np.zeros(n, int)
+
+    def expected(ids, at):
+        draws = Draws(7, ids, episodes[ids])
+        return {"a": draws.uniform("a", 1, at), "b": draws.normal("b", 3, at + 1), "c": draws.uniform("c", 2, at + 1)}
+
+    for _ in range(40):
+        everyone, draws = np.arange(n), Draws(7, np.arange(n), episodes)
+        drawn.advance()
+        numbers, right = drawn.at(draws, steps), expected(everyone, steps)
+        assert all(np.array_equal(numbers[name], right[name]) for name in right)
+        again = drawn.at(draws, steps)  # the same step, asked once more after it is done
+        assert all(np.array_equal(again[name], right[name]) for name in right)
+        steps += 1
+        if len(ids := np.flatnonzero(rng.random(n) < 0.2)):  # their episodes are over
+            episodes[ids], steps[ids] = episodes[ids] + 1, 0
+            drawn.forget(ids)
+            start, right = drawn.start(Draws(7, ids, episodes[ids]), ids), expected(ids, np.full(len(ids), -1))
+            assert all(np.array_equal(start[name], right[name]) for name in ("b", "c"))
+        if rng.random() < 0.1:  # somebody else sets the clocks
+            steps[:] = rng.integers(0, 100, n)
 
 
 @pytest.mark.parametrize("name", ["cartpole_swingup", "quadruped"])

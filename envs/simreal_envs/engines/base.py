@@ -187,6 +187,21 @@ class Engine(Protocol):
             Unsupported: the engine does not have one of them.
         """
 
+    def prepare(self, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """What `apply_prepared` needs to set these values quickly later, each ``(m,)``: float64 ``(m, k)``.
+
+        None where an engine has no quicker way than `apply`. The number of columns may grow from call to call; rows of
+        before, and rows of other parameters, are then void.
+        """
+        return None
+
+    def apply_prepared(self, ids: np.ndarray, rows: np.ndarray) -> bool:
+        """Do what `apply` does with the values that rows were prepared from, one for each of the worlds `ids`.
+
+        False, and nothing is done, where that is not possible because other parameters were applied as well.
+        """
+        return False
+
     def read(self, parameter: str) -> np.ndarray:
         """The value in force in each world, shape ``(N,)``, as the engine itself reports or shows it."""
 

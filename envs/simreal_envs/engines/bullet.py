@@ -84,6 +84,10 @@ class BulletEngine(Engine):
         self._team.arrays["control"][:] = control
         self._team.call_all("step", substeps)
 
+    def play(self, control: np.ndarray) -> None:
+        control = np.asarray(control, dtype=np.float64)
+        self._team.call([(member, "play", (control[rows],)) for member, rows in enumerate(self._team.rows)])
+
     def diverged(self) -> np.ndarray:
         return self._team.arrays["failed"].astype(bool)
 

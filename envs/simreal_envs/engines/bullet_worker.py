@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import traceback
 from collections.abc import Mapping
@@ -96,16 +97,32 @@ class BulletClients:
 
     def step(self, substeps: int) -> None:
         """Advance every world that has not diverged by `substeps` physics steps under `control` and `push`."""
-        targets = self.control - self._target_references if self._blueprint.position_control else self.control
-        commands, pushed = targets.tolist(), self.push.any(axis=1).tolist()
+        self._run([[(substeps, command)] for command in self._commands(self.control)])
+
+    def play(self, control: np.ndarray) -> None:
+        """The same by one physics step under each control of the shape ``(k, steps, len(actuated))``."""
+        steps = control.shape[1]
+        changes = (control[:, 1:] != control[:, :-1]).any(axis=2)
+        plans = []
+        for commands, changed in zip(self._commands(control), changes, strict=True):
+            starts = [0, *(np.flatnonzero(changed) + 1).tolist(), steps]
+            plans.append([(end - start, commands[start]) for start, end in itertools.pairwise(starts)])
+        self._run(plans)
+
+    def _commands(self, control: np.ndarray) -> list[Any]:
+        return (control - self._target_references if self._blueprint.position_control else control).tolist()
+
+    def _run(self, plans: list[list[tuple[int, list[float]]]]) -> None:
+        """Carry out what is planned for every world, how many physics steps under which command, unless it has diverged."""
+        pushed = self.push.any(axis=1).tolist()
         running = [world for world, failed in enumerate(self.failed.tolist()) if not failed]
         for world in running:
             if pushed[world] or self._worlds[world].springs:
-                self._advance_disturbed(world, substeps, commands[world])
-            elif self._blueprint.position_control:
-                self._advance_position(world, substeps, commands[world])
+                advance = self._advance_disturbed
             else:
-                self._advance_force(world, substeps, commands[world])
+                advance = self._advance_position if self._blueprint.position_control else self._advance_force
+            for substeps, command in plans[world]:
+                advance(world, substeps, command)
         self._observe(running)
         self.failed |= ~(_sane(self.qpos) & _sane(self.qvel))
 

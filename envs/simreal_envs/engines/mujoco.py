@@ -14,6 +14,7 @@ from mujoco.batch import Batch, SimulationError
 
 from simreal_envs.engines.base import Engine, Robot, require_supported
 from simreal_envs.engines.mujoco_parameters import MujocoParameters, shared_field
+from simreal_envs.engines.mujoco_prepared import PreparedParameters
 
 
 class MujocoEngine(Engine):
@@ -37,12 +38,29 @@ class MujocoEngine(Engine):
         self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
         self._start = self._batch.state[0].copy()
         self._parameters = MujocoParameters(robot, self.model, self._batch)
+        self._prepared: PreparedParameters | None = None
+        self._applied: set[str] = set()  # the parameters that `apply` ever set
         base = self.model.body(robot.base_body()).id
         self._pushes = self._batch.bind("xfrc_applied")[:, base, :3]
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         require_supported(self, values)
+        self._applied.update(values)
         self._parameters.apply(ids, values)
+
+    def prepare(self, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        if type(self).apply is not MujocoEngine.apply:
+            return None  # whatever it does besides
+        if self._prepared is None or self._prepared.names != values.keys():
+            require_supported(self, values)
+            self._prepared = PreparedParameters(self.robot, self.model, self._parameters, frozenset(values))
+        return self._prepared.rows(values)
+
+    def apply_prepared(self, ids: np.ndarray, rows: np.ndarray) -> bool:
+        if not self._applied <= self._prepared.names:
+            return False
+        self._prepared.write(self._batch, ids, rows)
+        return True
 
     def read(self, parameter: str) -> np.ndarray:
         require_supported(self, [parameter])
@@ -73,8 +91,9 @@ class MujocoEngine(Engine):
             self._failed[error.ids] = True
 
     def diverged(self) -> np.ndarray:
-        # One product tells whether anything is wrong at all; it nearly never is, and this runs at every step.
-        healthy = math.isfinite(np.vdot(self._batch.state, self._batch.state))
+        # One sum tells whether anything is wrong at all; it nearly never is, and this runs at every step.
+        # (A product would do, too, but BLAS spreads it over threads, which then wait for each other.)
+        healthy = math.isfinite(np.add.reduce(self._motion, axis=None))
         if healthy and not np.count_nonzero(self._warnings) and not np.count_nonzero(self._failed):
             return self._none
         return ~np.isfinite(self._motion).all(axis=1) | self._failed | self._warnings.any(axis=1)

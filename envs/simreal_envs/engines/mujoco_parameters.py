@@ -6,7 +6,7 @@ of a body from mass and inertia, gravity from its strength and two slopes, conta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import mujoco
@@ -19,6 +19,11 @@ from simreal_envs.parameters import Parameter
 
 # mj_setConst recomputes what depends on masses (invweight0 scales contacts); the other fields are read as they are.
 _NEEDS_SET_CONST = {"mass", "com", "inertia", "armature"}
+# What parameters write that no field tells (`MujocoParameters.own`).
+_OWN = {
+    "inertia": "inertia", "kp": "gains", "kd": "gains", "gravity": "tilt", "slope": "tilt", "slope_side": "tilt",
+    "time_constant": "softness",
+}  # fmt: skip
 _BODIES, _GEOMS, _DOFS, _JOINTS = (
     {"mass", "com", "inertia"},
     {"friction", "torsional", "rolling"},
@@ -104,6 +109,11 @@ class MujocoParameters:
             any(p.quantity in _NEEDS_SET_CONST for p in parameters),
         )
         return plan
+
+    def own_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """What of `own` some parameters write."""
+        quantities = (self._parameters[name].quantity for name in names)
+        return tuple(sorted({_OWN[quantity] for quantity in quantities if quantity in _OWN}))
 
     def read(self, name: str) -> np.ndarray:
         """See `Engine.read`."""

@@ -10,22 +10,23 @@ Random numbers are keyed by seed, world, episode, name and control step, like ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from simreal_envs.engines.base import Robot
+from simreal_envs.imperfections.ahead import StepDraws
 from simreal_envs.imperfections.commands import ActionDelay
 from simreal_envs.imperfections.pushes import PUSH_EVERY, PUSH_SECONDS, Pushes
-from simreal_envs.imperfections.readings import Encoders, Sensors, sensor_noise
+from simreal_envs.imperfections.readings import Encoders, Sensors
 from simreal_envs.imperfections.vocabulary import QUANTITIES, link_parameters, machine_parameters, parameters_of
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Schema
 
 __all__ = [
     "PUSH_EVERY", "PUSH_SECONDS", "QUANTITIES", "ActionDelay", "Imperfections", "link_parameters", "machine_parameters",
-    "parameters_of", "sensor_noise",
+    "parameters_of",
 ]  # fmt: skip
 
 
@@ -55,6 +56,7 @@ class Imperfections:
         self.delay = ActionDelay(
             num_worlds, schema.action_size, substeps, self._timestep, varying, "command_loss" in modes
         )
+        self._drawn = _step_draws(schema, num_worlds, modes)
         self._at_rest = control(np.zeros((1, schema.action_size)))
         self._followed = np.repeat(self._at_rest, num_worlds, axis=0)  # by the drives, when they lag
         self._encoders = Encoders(robot, num_worlds) if "encoder_bias" in modes else None
@@ -70,7 +72,11 @@ class Imperfections:
             self._timestep[ids] = values
             return
         self._levels[quantity][ids] = values
-        if quantity == "latency":
+        if quantity in ("noise", "bias", "quantization"):
+            self._sensors.changed(ids)
+        elif quantity == "push":
+            self._pushes.changed()
+        elif quantity == "latency":
             self.delay.set(ids, values)
         elif quantity == "jitter":
             self.delay.set_jitter(ids, values)
@@ -96,6 +102,8 @@ class Imperfections:
             draws, first: the draws of all worlds, of these episodes and of their first ones, which decide in mode startup.
         """
         self.delay.clear(ids)
+        if self._drawn:
+            self._drawn.forget(ids)
         if "lag" in self._levels:
             self._followed[ids] = self._at_rest
         if self._encoders:
@@ -117,10 +125,13 @@ class Imperfections:
             control ``(N, joints)``, or ``(N, substeps, joints)`` where it changes within the step.
         """
         lost = late = None
-        if "command_loss" in self._levels:
-            lost = draws.uniform("action/dropout#step", 1, steps)[:, 0] < self._levels["command_loss"]
-        if "jitter" in self._levels:
-            late = draws.uniform("latency/jitter#step", 1, steps)[:, 0] * self._levels["jitter"]
+        if self._drawn:
+            self._drawn.advance()
+            drawn = self._drawn.at(draws, steps)
+            if "command_loss" in self._levels:
+                lost = drawn["action/dropout#step"][:, 0] < self._levels["command_loss"]
+            if "jitter" in self._levels:
+                late = drawn["latency/jitter#step"][:, 0] * self._levels["jitter"]
         self.delay.push(actions, lost, late)
         actions = self.delay.in_effect()
         if actions.ndim == 2:
@@ -169,7 +180,12 @@ class Imperfections:
 
         `draws` and `steps` are of the same rows as `observation`.
         """
-        return observation if self._sensors is None else self._sensors.read(observation, draws, steps, ids)
+        if self._sensors is None:
+            return observation
+        drawn: Mapping[str, np.ndarray] = {}
+        if self._drawn:
+            drawn = self._drawn.at(draws, steps - 1) if ids is None else self._drawn.start(draws, ids)
+        return self._sensors.read(observation, drawn, ids)
 
     # -- to stop and to go on -----------------------------------------------------------------------------------------
 
@@ -191,5 +207,21 @@ class Imperfections:
         for name, part in {"delay": self.delay, "encoders": self._encoders, "sensors": self._sensors}.items():
             if part:
                 part.restore(snapshot[name])
+        everyone = np.arange(len(self._timestep))
+        if self._drawn:
+            self._drawn.forget(everyone)
         if self._pushes:
-            self._pushes.begin(np.arange(len(self._timestep)))
+            self._pushes.begin(everyone)
+
+
+def _step_draws(schema: Schema, num_worlds: int, quantities: Collection[str]) -> StepDraws | None:
+    """What is drawn anew at every control step; None: nothing."""
+    sizes = {
+        "command_loss": ("action/dropout#step", 1),
+        "jitter": ("latency/jitter#step", 1),
+        "noise": ("observation/noise#step", np.count_nonzero(schema.noise)),
+        "reading_loss": ("observation/dropout#step", len(schema.observation)),
+    }
+    needed = dict(size for quantity, size in sizes.items() if quantity in quantities)
+    after = ("observation/noise#step", "observation/dropout#step")
+    return StepDraws(num_worlds, needed, after, normal=after[:1]) if needed else None

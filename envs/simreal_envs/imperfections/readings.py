@@ -53,12 +53,18 @@ class Sensors:
     """
 
     def __init__(self, schema: Schema, num_worlds: int, levels: Mapping[str, np.ndarray]):
-        self._levels, self._std = levels, schema.noise
-        self._noisy = np.flatnonzero(self._std)
-        self._measured = self._noisy if len(self._noisy) else np.arange(schema.observation_size)
+        self._levels, std = levels, schema.noise
+        self._noisy = np.flatnonzero(std)
+        self._std, self._size = std[self._noisy], schema.observation_size
+        self._measured = self._noisy if len(self._noisy) else np.arange(self._size)
+        self._all = len(self._measured) == self._size
         fields = np.repeat(np.arange(len(schema.observation)), [field.size for field in schema.observation])
-        self._fields, self._num_fields = fields[self._measured], len(schema.observation)
+        self._fields = fields[self._measured]
         self._bias = np.zeros((num_worlds, len(self._noisy)))
+        # Noise, bias and steps between readings in the units of the fields, as far as they are known.
+        self._scale, self._offset, self._step = np.zeros((3, num_worlds, len(self._noisy)))
+        self._divisor = np.ones_like(self._step)
+        self._unknown = np.ones(num_worlds, dtype=bool)
         self.delay = np.zeros(num_worlds, dtype=np.int64)  # in control steps
         self._keeps = "reading_delay" in levels or "reading_loss" in levels
         self._ring, self._head = np.zeros((1, num_worlds, len(self._measured))), 0  # the newest at `_head`
@@ -72,42 +78,65 @@ class Sensors:
             ring = self._in_order()
             self._ring, self._head = np.concatenate([ring, np.repeat(ring[-1:], missing, axis=0)]), 0
 
+    def changed(self, ids: np.ndarray) -> None:
+        """The levels of some worlds are others."""
+        self._unknown[ids] = True
+
     def begin(self, ids: np.ndarray, draws: Draws) -> None:
         """Draw the bias of some worlds."""
         self._bias[ids] = draws.normal("observation/bias#element", len(self._noisy))
+        self._unknown[ids] = True
 
-    def read(self, observation: np.ndarray, draws: Draws, steps: np.ndarray, ids: np.ndarray | None) -> np.ndarray:
-        """See `Imperfections.sense`."""
-        rows = slice(None) if ids is None else ids
-        observation = self._disturbed(observation, draws, steps, rows)
-        if not self._keeps:
-            return observation
-        reading = observation[:, self._measured]
+    def read(self, observation: np.ndarray, drawn: Mapping[str, np.ndarray], ids: np.ndarray | None) -> np.ndarray:
+        """See `Imperfections.sense`; `drawn` are the random numbers of this step by name, each ``(n, size)``."""
+        reading = observation.copy() if self._all else observation[:, self._measured]
+        self._disturb(reading, drawn, slice(None) if ids is None else ids)
+        if self._keeps:
+            reading = self._arrived(reading, drawn, ids)
+        if self._all:
+            return reading
+        arrived = observation + 0.0 if "noise" in self._levels else observation.copy()
+        arrived[:, self._measured] = reading
+        return arrived
+
+    def _disturb(self, reading: np.ndarray, drawn: Mapping[str, np.ndarray], rows: np.ndarray | slice) -> None:
+        """Add to readings ``(n, measured)`` of the worlds in some rows what their sensors add."""
+        if not len(self._noisy):
+            return
+        levels = self._levels
+        if np.count_nonzero(self._unknown):
+            self._find_out(np.flatnonzero(self._unknown))
+        if "bias" in levels:
+            reading += self._offset[rows]
+        if "noise" in levels:
+            reading += self._scale[rows] * drawn["observation/noise#step"]
+        if "quantization" in levels:
+            divisor = self._divisor[rows]
+            whole = np.rint(reading / divisor) * divisor
+            np.copyto(reading, whole, where=self._step[rows] > 0)
+
+    def _find_out(self, ids: np.ndarray) -> None:
+        levels, std = self._levels, self._std
+        if "bias" in levels:
+            self._offset[ids] = levels["bias"][ids, None] * std * self._bias[ids]
+        if "noise" in levels:
+            self._scale[ids] = levels["noise"][ids, None] * std
+        if "quantization" in levels:
+            self._step[ids] = step = levels["quantization"][ids, None] * std
+            self._divisor[ids] = np.where(step > 0, step, 1.0)
+        self._unknown[ids] = False
+
+    def _arrived(self, reading: np.ndarray, drawn: Mapping[str, np.ndarray], ids: np.ndarray | None) -> np.ndarray:
+        """What arrives at this step of the readings that are made and of older ones, ``(n, measured)``."""
         if ids is not None:  # nothing was read before the first observation of an episode
             self._ring[:, ids] = reading
-            return observation
+            return reading
         if "reading_loss" in self._levels:
-            chance = draws.uniform("observation/dropout#step", self._num_fields, steps)
-            lost = chance < self._levels["reading_loss"][:, None]
+            lost = drawn["observation/dropout#step"] < self._levels["reading_loss"][:, None]
             reading = np.where(lost[:, self._fields], self._ring[self._head], reading)
         self._head = (self._head - 1) % len(self._ring)
         self._ring[self._head] = reading
-        observation[:, self._measured] = self._ring[(self._head + self.delay) % len(self._ring), self._everyone]
-        return observation
-
-    def _disturbed(
-        self, observation: np.ndarray, draws: Draws, steps: np.ndarray, rows: np.ndarray | slice
-    ) -> np.ndarray:
-        observation, levels, std = observation.copy(), self._levels, self._std[self._noisy]
-        if "bias" in levels:
-            observation[:, self._noisy] += levels["bias"][rows, None] * std * self._bias[rows]
-        if "noise" in levels:
-            observation += sensor_noise(draws, levels["noise"][rows], self._std, steps)
-        if "quantization" in levels:
-            step = levels["quantization"][rows, None] * std
-            exact, divisor = observation[:, self._noisy], np.where(step > 0, step, 1.0)
-            observation[:, self._noisy] = np.where(step > 0, np.rint(exact / divisor) * divisor, exact)
-        return observation
+        return self._ring[(self._head + self.delay) % len(self._ring), self._everyone]
 
     def _in_order(self) -> np.ndarray:
         return self._ring[(self._head + np.arange(len(self._ring))) % len(self._ring)]
@@ -118,11 +147,4 @@ class Sensors:
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
         self._bias[:], self.delay[:] = snapshot["bias"], snapshot["delay"]
         self._ring, self._head = snapshot["ring"].copy(), 0
-
-
-def sensor_noise(draws: Draws, level: np.ndarray, std: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Gaussian noise ``(n, d)``: `level` ``(n,)`` times the fields' `std` ``(d,)``, a function of world, episode and step."""
-    noisy = np.flatnonzero(std)
-    noise = np.zeros((len(level), len(std)))
-    noise[:, noisy] = level[:, None] * std[noisy] * draws.normal("observation/noise#step", len(noisy), step)
-    return noise
+        self.changed(self._everyone)
