@@ -43,8 +43,8 @@ class ArmPush(Task):
         action=(Field("tip_target", "1", ("x", "y"), -1.0, 1.0),),
         control_period=0.02,
     )
-    random_return = -139.4
-    reference_return = 334.1
+    random_return = -163.9
+    reference_return = 303.1
 
     @cached_property
     def _kinematics(self) -> Kinematics:

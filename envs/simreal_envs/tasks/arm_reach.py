@@ -35,8 +35,8 @@ class ArmReach(Task):
         action=(Field("joint_target", "1", JOINTS, -1.0, 1.0),),
         control_period=0.02,
     )
-    random_return = -177.0
-    reference_return = 124.4
+    random_return = -180.2
+    reference_return = 124.0
 
     @cached_property
     def _kinematics(self) -> Kinematics:

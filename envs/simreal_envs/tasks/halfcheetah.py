@@ -24,8 +24,8 @@ class HalfCheetah(Planar):
     stance = np.zeros(6)
     action_scale = np.array([0.6, 0.6, 0.5, 0.6, 0.6, 0.5])
     stance_height = STANCE_HEIGHT
-    random_return = -486.9
-    reference_return = 1815.5
+    random_return = -493.0
+    reference_return = 1836.2
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
         return {

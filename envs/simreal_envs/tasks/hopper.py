@@ -27,7 +27,7 @@ class Hopper(Planar):
     action_scale = np.array([0.7, 0.8, 0.5])
     stance_height = STANCE_HEIGHT
     random_return = -18.4
-    reference_return = 764.0
+    reference_return = 764.5
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
         tracking = np.exp(-((state.qvel[:, 0] - SPEED) ** 2) / 0.25)

@@ -129,8 +129,8 @@ class QuadrupedLaikago(_Walk):
     says = "Unitree Laikago walks forward at a commanded velocity of 0.4 to 0.8 m/s"
     robot = laikago.LAIKAGO
     stance, stance_height, fallen_height = np.array(laikago.STANCE), laikago.STANCE_HEIGHT, 0.22
-    random_return = -48.4
-    reference_return = 746.0
+    random_return = -47.1
+    reference_return = 733.3
 
 
 class QuadrupedMiniCheetah(_Walk):
@@ -138,8 +138,8 @@ class QuadrupedMiniCheetah(_Walk):
     says = "MIT Mini Cheetah walks forward at a commanded velocity of 0.4 to 0.8 m/s"
     robot = mini_cheetah.MINI_CHEETAH
     stance, stance_height, fallen_height = np.array(mini_cheetah.STANCE), mini_cheetah.STANCE_HEIGHT, 0.15
-    random_return = -124.7
-    reference_return = 742.8
+    random_return = -108.9
+    reference_return = 712.4
 
 
 class _RoughWalk(_Walk):
@@ -157,8 +157,8 @@ class QuadrupedRough(_RoughWalk):
         a1.A1, name="a1_rough", terrain=Terrain(size=(20.0, 12.0), roughness=0.12, roughest=0.2, wavelength=0.4)
     )
     stance, stance_height, fallen_height = np.array(a1.STANCE), a1.STANCE_HEIGHT, 0.16
-    random_return = -101.6
-    reference_return = 690.2
+    random_return = -109.7
+    reference_return = 632.7
 
 
 class QuadrupedLaikagoRough(_RoughWalk):
@@ -166,5 +166,5 @@ class QuadrupedLaikagoRough(_RoughWalk):
     says = "Unitree Laikago walks over rough ground at a commanded velocity of 0.4 to 0.8 m/s, without seeing it"
     robot = replace(laikago.LAIKAGO, name="laikago_rough", terrain=QuadrupedRough.robot.terrain)  # the same ground
     stance, stance_height, fallen_height = np.array(laikago.STANCE), laikago.STANCE_HEIGHT, 0.22
-    random_return = -48.4
-    reference_return = 746.0
+    random_return = -47.0
+    reference_return = 669.5

@@ -31,8 +31,8 @@ class Reacher(Task):
         action=(Field("torque", "1", ("shoulder", "elbow"), -1.0, 1.0),),
         control_period=0.02,
     )
-    random_return = -103.8
-    reference_return = 100.9
+    random_return = -105.2
+    reference_return = 100.2
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
         u = 2 * draws.uniform("task/initial_state", 4) - 1

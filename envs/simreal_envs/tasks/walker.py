@@ -26,8 +26,8 @@ class Walker(Planar):
     stance = np.array(STANCE)
     action_scale = np.array([0.6, 0.6, 0.5] * 2)
     stance_height = STANCE_HEIGHT
-    random_return = -38.6
-    reference_return = 961.7
+    random_return = -39.4
+    reference_return = 961.9
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
         qpos, qvel = super().initial_state(draws, n)
