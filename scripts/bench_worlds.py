@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import json
 import multiprocessing
 import os
 import statistics
@@ -388,8 +389,8 @@ def costs(task: str, engine: str, num_worlds: int, repetitions: int) -> list[Row
     worlds.close()
     group = f"{task}{' on bullet' if engine == 'bullet' else ''}/{_worlds(num_worlds)}"
     rows = [Row(f"{group}/{name}", value, "us per world") for name, value in spent.items()]
-    script = [sys.executable, __file__, "--task", task, "--memory", engine, str(num_worlds)]
-    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    script = [sys.executable, "-X", "faulthandler", __file__, "--task", task, "--memory", engine, str(num_worlds)]
+    done = subprocess.run(script, stdout=subprocess.PIPE, text=True, check=True)
     return [*rows, Row(f"{group}/memory", float(done.stdout), "kB per world")]
 
 
@@ -464,9 +465,19 @@ def main() -> None:
             if numbers:
                 number = min(numbers, key=lambda n: abs(n - (64 if engine == "mujoco" else 16)))
                 rows += costs(task, engine, number, 3 if arguments.quick else 20)
+        if arguments.json:  # after every task: minutes of measurements should not be lost to the last one
+            write_json(
+                arguments.json, "python scripts/bench_worlds.py", [*_kept(arguments.json, arguments.tasks), *rows]
+            )
     show([asdict(row) for row in rows])
-    if arguments.json:
-        write_json(arguments.json, "python scripts/bench_worlds.py", rows)
+
+
+def _kept(file: Path, tasks: list[str]) -> list[Row]:
+    """Rows of an earlier run for the tasks that are not measured now."""
+    if not file.is_file():
+        return []
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    return [Row(**row) for row in rows if row["name"].partition("/")[0].partition(" ")[0] not in tasks]
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ _WHERE = {
     "simreal_envs.tasks": ("Task", "check_task", "find_task"),
     "simreal_envs.engines.check": ("check_engine",),
     "simreal_agents.bundle": ("Agent", "load", "save"),
+    "simreal_agents.surgery": ("Surgery", "fit"),
     "simreal.learner": ("Learning",),
     "simreal.training": ("Run", "pretrain", "transfer"),
     "simreal.evaluation": ("Evaluation", "evaluate"),
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from simreal.strategies import FineTune, FrozenEncoder, Scratch, Strategy, ZeroShot
     from simreal.training import Run, pretrain, transfer
     from simreal_agents.bundle import Agent, load, save
+    from simreal_agents.surgery import Surgery, fit
     from simreal_envs.engines.check import check_engine
     from simreal_envs.errors import Unsupported, UserError
     from simreal_envs.tasks import Task, check_task, find_task

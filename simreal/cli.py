@@ -7,6 +7,7 @@ Results go to stdout (with ``--json`` as one JSON object or list), progress to s
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -145,6 +146,43 @@ def evaluate(
     )
 
 
+def inspect(bundle: Bundle, /, *, json: Json = False) -> None:
+    """Show what is in a saved agent: what it sees and does, how it was trained, where it comes from; verifies it."""
+    from simreal.inspection import inspect as look_into
+    from simreal.inspection import print_inspection
+
+    found = look_into(bundle)
+    _print(found) if json else print_inspection(found)
+
+
+def fit(
+    bundle: Bundle, config: Config, overrides: Overrides = (), /, *, out: Path, target: str = "", json: Json = False
+) -> None:
+    """Fit a saved agent to what a target observes and takes, by field, element and unit; says what was matched and what not.
+
+    Args:
+        out: folder of the fitted agent's bundle.
+        target: name of the target in the config (default: the first).
+    """
+    from simreal.config import resolve
+    from simreal.experiment import check, require_free
+    from simreal_agents.bundle import load
+    from simreal_agents.surgery import fit as fit_agent
+    from simreal_envs.tasks import find_task
+
+    experiment, where = resolve(config, overrides)
+    domains = check(experiment, where)
+    name = _chosen(target, experiment.targets, "target")
+    agent, surgery = fit_agent(load(bundle), find_task(domains["targets", name].task).schema)
+    if out.resolve() == bundle.resolve():
+        raise UserError(f"--out {out} is the agent itself, which surgery leaves as it is: name another folder")
+    require_free(out, "card.json", "a bundle")
+    agent.save(out)
+    if json:
+        return _print({"bundle": str(out), "target": name, **surgery.to_dict()})
+    print(f"{surgery}\nbundle: {out}")
+
+
 def diagnose(folder: Folder, /, *, json: Json = False) -> None:
     """Compute metrics and verdicts from the finished arms of an experiment."""
     from simreal.report.terminal import print_verdicts
@@ -271,6 +309,57 @@ def audit(
         raise SystemExit(1)
 
 
+def export(bundle: Bundle, /, *, to: Literal["onnx", "sb3"], out: Path, json: Json = False) -> None:
+    """Write a saved agent for other programs: ONNX for a robot, a zip for Stable-Baselines3.
+
+    Args:
+        to: onnx is checked against the agent in onnxruntime before it is written.
+        out: a new file, .onnx or .zip.
+    """
+    from simreal.exchange import export_agent
+    from simreal_agents.bundle import load
+
+    _tell(export_agent(load(bundle), to, out), json)
+
+
+def import_(
+    path: Annotated[Positional[Path], arg(metavar="ZIP", help="model of Stable-Baselines3, or a folder of RL Zoo")], /, *,
+    out: Path, task: str = "", config: str = "", domain: str = "", vec_normalize: Path | None = None, trust: bool = False,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Turn the policy of a PPO or A2C zip of Stable-Baselines3 into a bundle. Runs nothing of it unless trusted.
+
+    Args:
+        out: folder of the bundle, which must not exist.
+        task: name of the task that the policy is for; or give a config.
+        config: an experiment that has the policy's task.
+        domain: a source or target of the config (default: the first source).
+        vec_normalize: file written by VecNormalize.save; a folder's own is found.
+        trust: read pickles (VecNormalize, clip range), which can run any code.
+    """
+    from simreal.config import resolve
+    from simreal.exchange import import_agent
+    from simreal.experiment import check
+    from simreal_envs.variation import Domain
+
+    if bool(task) == bool(config):
+        raise UserError("import needs --task or --config, one of them, to know what observations and actions mean")
+    if config:
+        experiment, where = resolve(config, ())
+        domains = check(experiment, where)
+        name = _chosen(domain, {**experiment.sources, **experiment.targets}, "source or target")
+        chosen = domains.get(("sources", name)) or domains["targets", name]
+    elif domain:
+        raise UserError("--domain names a source or target of a config: give --config, too")
+    else:
+        chosen = Domain(task)
+    result = import_agent(path, chosen, out, vec_normalize, trust)
+    if not json:
+        for note in result.pop("notes"):
+            print(f"note: {note}", file=sys.stderr)
+    _tell(result, json)
+
+
 def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, parameters, strategies, configs or agents")], /, *,
           task: str = "", json: Json = False) -> None:  # fmt: skip
     """List what there is to choose from.
@@ -289,15 +378,19 @@ def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, para
     if not rows:
         print(f"no {kind} here")
         return
+    if kind == "parameters":
+        rows = _short(rows, task)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    columns = [
-        c for c in ("name", "unit", "nominal", "bounds", "support", "settings", "engines", "says") if c in rows[0]
-    ]
+    columns = [c for c in ("name", "unit", "nominal", "bounds", "tasks", "settings", "engines", "says") if c in rows[0]]
     for column in columns:
-        table.add_column(column, no_wrap=column == "name", overflow="fold")
+        table.add_column(column, no_wrap=column in ("name", "nominal", "bounds", "engines"), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row[column]) for column in columns))
-    Console().print(table)
+    # A pipe has no width: whole lines, for grep.
+    console = Console(highlight=False) if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=1000)
+    console.print(table)
+    if kind == "parameters" and not task:
+        print("\n*/mass fits every body; names, nominal values and bounds: simreal list parameters --task TASK")
 
 
 def doctor(*, json: Json = False) -> None:
@@ -323,7 +416,8 @@ def doctor(*, json: Json = False) -> None:
 
 COMMANDS = {
     "run": run, "pretrain": pretrain, "transfer": transfer, "evaluate": evaluate, "diagnose": diagnose, "report": report,
-    "video": video, "view": view, "parity": parity, "audit": audit, "list": list_, "doctor": doctor,
+    "inspect": inspect, "fit": fit,
+    "video": video, "view": view, "parity": parity, "audit": audit, "export": export, "import": import_, "list": list_, "doctor": doctor,
 }  # fmt: skip
 
 
@@ -376,23 +470,29 @@ def _train(experiment: Any, agent: Any, domain: Any, strategy: Any, steps: int, 
 
 @contextmanager
 def _shown(name: str) -> Iterator[Callable[[float, str], None]]:
-    """Show the progress of one piece of work on stderr, with its remaining time."""
+    """Show the progress of one piece of work on stderr, with its remaining time, from its first report on.
+
+    What is refused before that is a mistake of the user, whose sentence stands alone.
+    """
     from simreal.progress import Item, progress_to
 
-    progress, last = progress_to(), [""]
-    progress.begin([Item(name, name, 1.0, 1.0, False)], 1)
-    progress.start(name)
+    progress, said = progress_to(), []
 
     def report(fraction: float, text: str) -> None:
-        last[0] = text
+        if not said:
+            progress.begin([Item(name, name, 1.0, 1.0, False)], 1)
+            progress.start(name)
+        said.append(text)
         progress.report(name, fraction, text)
         progress.tick()
 
     try:
         yield report
-        progress.finish(name, last[0])
+        if said:
+            progress.finish(name, said[-1])
     finally:
-        progress.close()
+        if said:
+            progress.close()
 
 
 def _policy_of(bundle: Path, task: str) -> Callable[[Any], Any]:
@@ -436,13 +536,48 @@ def _print(data: Any) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items())
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set)):
         return (
             " to ".join(f"{v:g}" for v in value)
             if all(isinstance(v, (int, float)) for v in value)
             else ", ".join(map(str, value))
         )
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _short(rows: list[dict[str, Any]], task: str) -> list[dict[str, Any]]:
+    """The list of parameters as people read it: what an engine cannot do stands behind what the parameter says.
+
+    Without a task, what every robot has for its own bodies, joints and drives is one row: the pattern that fits all.
+    """
+    short: dict[str, dict[str, Any]] = {}
+    owners: dict[str, set[str]] = {}
+    for row in rows:
+        owner, _, what = row["name"].rpartition("/")
+        owners.setdefault(what, set()).add(owner)
+    for row in rows:
+        owner, _, what = row["name"].rpartition("/")
+        rare = [f"{engine}: {how}" for engine, how in row["support"].items() if how != "exact"]
+        says = row["says"] + (f" ({', '.join(rare)})" if rare else "")
+        unit = "" if row["unit"] == "1" else row["unit"]
+        if task:
+            low, high = row["bounds"]
+            nominal = f"{row['nominal']:.4g} {unit}".strip()
+            short[row["name"]] = {
+                "name": row["name"], "nominal": nominal, "bounds": f"{low:.4g} to {high:.4g}", "says": says
+            }  # fmt: skip
+            continue
+        many = len(owners[what]) > 2
+        name = f"*/{what}" if many else row["name"]
+        says = f"{row['name']}: {says}" if many else says
+        one = short.setdefault(name, {"name": name, "unit": [], "tasks": set(), "says": says})
+        one["unit"] += [unit] if unit not in one["unit"] else []
+        one["tasks"] |= set(row["tasks"])
+    every = set().union(*(one["tasks"] for one in short.values())) if not task else set()
+    for one in short.values() if not task else ():
+        count = len(one["tasks"])
+        one["tasks"] = "all" if one["tasks"] == every else str(count) if count > 1 else one["tasks"]
+    return sorted(short.values(), key=lambda one: one["name"])
 
 
 def _command() -> str:

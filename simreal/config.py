@@ -90,7 +90,7 @@ class AgentConfig(_Config):
     hidden: tuple[Annotated[Int, Field(ge=1, le=8192)], ...] = Field(
         (64, 64), min_length=1, max_length=16, description="Units of each hidden layer."
     )
-    activation: Literal["tanh", "elu"] = Field("tanh", description="What the hidden layers apply.")
+    activation: Literal["tanh", "elu", "relu"] = Field("tanh", description="What the hidden layers apply.")
     num_worlds: Int = Field(64, ge=1, le=65_536, description="Worlds that are stepped together.")
     hyperparameters: PPOHyperparameters = Field(
         default_factory=PPOHyperparameters, description="Settings of the algorithm."
@@ -370,7 +370,7 @@ def domain_of(spec: DomainConfig, where: str = "") -> "Domain":
     from simreal_envs.variation import Domain
 
     try:
-        return Domain.from_dict(spec.model_dump(mode="json"), f"{where}.variation" if where else "variation")
+        return Domain.from_dict(spec.model_dump(), f"{where}.variation" if where else "variation")
     except UserError as error:
         if not where or str(error).startswith(where):
             raise

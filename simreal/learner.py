@@ -23,7 +23,7 @@ class Learning:
 
     Attributes:
         hidden: units of each hidden layer; the first is the encoder, the others are the trunk.
-        activation: ``"tanh"`` or ``"elu"``.
+        activation: ``"tanh"``, ``"elu"`` or ``"relu"``.
         num_worlds: worlds that are stepped together.
         hyperparameters: keyword arguments of SB3's PPO, and ``log_std_init``; the defaults are a config's.
     """

@@ -233,6 +233,8 @@ class _Arm:
             "steps": self.rows[-1].env_steps,
             "returns": [{k: v for k, v in asdict(row).items() if k != "wall_s"} for row in self.rows],
         }
+        if self.source_agent is not None:
+            card["ancestors"] = self.source_agent.lineage
         return Agent(agent.policy, agent.schema, {**agent.card, **card})
 
     def _words(self) -> str:

@@ -24,8 +24,8 @@ ORDER = {
     "simreal": [
         {"cli"},
         {"results"},
-        {"experiment"},
-        {"compare", "catalogue", "doctor", "manifest", "parity_report"},
+        {"experiment", "exchange"},
+        {"compare", "catalogue", "doctor", "inspection", "manifest", "parity_report"},
         {"training", "video"},
         {"strategies"},
         {"handover", "learner"},
@@ -35,11 +35,12 @@ ORDER = {
         {"diagnostics", "report", "tracking", "progress", "yaml_strict", "curve"},
     ],
     "simreal_agents": [
+        {"surgery", "export", "sb3"},
         {"bundle"},
         {"ppo"},
         {"kernels", "optimizer"},
         {"networks"},
-        {"normalizer", "gae", "vecenv"},
+        {"normalizer", "gae", "vecenv", "units", "files"},
     ],
     "simreal_envs": [
         {"audit"},

@@ -10,14 +10,19 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 
 
 def test_every_dependency_is_pinned_within_its_range():
-    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
+    for text in [*PROJECT["dependencies"], *EXTRAS["dev"], *EXTRAS["export"]]:
         requirement = Requirement(text)
         pin = PINS.get(canonicalize_name(requirement.name))
         assert pin, f"constraints.txt does not pin {requirement.name}"
         assert requirement.specifier.contains(pin), f"{requirement} does not allow the pinned {pin}"
+
+
+def test_developers_have_what_the_tests_of_the_exports_need():
+    assert set(EXTRAS["export"]) <= set(EXTRAS["dev"])
 
 
 def test_no_pin_names_a_local_build():

@@ -90,8 +90,8 @@ def test_the_ledger_has_every_evaluation(finished):
     }
     evidence = json.loads((folder / "evidence.json").read_text())
     assert evidence.keys() == {
-        "action_saturation", "critic_bias", "critic_explained_variance", "normalizer_shift", "policy_kl_end", "policy_kl_start", "policy_std",
-        "source_return_after", "source_return_before",
+        "action_saturation", "critic_bias", "critic_explained_variance", "normalizer_shift", "policy_kl_end", "policy_kl_start",
+        "policy_std", "source_return_after", "source_return_before",
     }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from simreal_envs.errors import UserError, require_known
 from simreal_envs.schema import Schema
 
 FORMAT = 1
+ALGORITHMS = ("ppo",)
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 PACKAGES = ("gymnasium", "numpy", "safetensors", "stable-baselines3", "torch")
 HYPERPARAMETERS = (
@@ -45,6 +46,7 @@ HYPERPARAMETERS = (
     "target_kl",
     "scale_rewards",
 )
+LINEAGE = ("algorithm", "domain", "strategy", "seed", "steps", "surgery")
 OWN_KEYS = ("format", "schema", "network", "normalizer", "versions", "torch_threads", "sha256", "card_sha256")
 
 
@@ -129,6 +131,16 @@ class Agent:
         """What this agent's critic multiplies rewards with."""
         return self.policy.reward_scaler.scale
 
+    @property
+    def lineage(self) -> list[dict[str, Any]]:
+        """Where this agent comes from, oldest first and itself last: the ``ancestors`` of what is made of it."""
+        own = {key: self.card[key] for key in LINEAGE if key in self.card}
+        match self.card.get("returns"):
+            case [*_, {"return_mean": last}]:
+                own["return_mean"] = last
+        ancestors = json.loads(json.dumps(self.card.get("ancestors", [])))
+        return [*ancestors, {**own, "sha256": hashlib.sha256(_weights(self.policy)).hexdigest()}]
+
     def save(self, folder: str | Path, card: Mapping[str, Any] | None = None) -> Path:
         """``save(self, folder, card)``."""
         return save(self, folder, card)
@@ -147,8 +159,7 @@ def save(agent: Agent | PPO, folder: str | Path, card: Mapping[str, Any] | None 
     agent = Agent.of(agent) if isinstance(agent, PPO) else agent
     if taken := sorted(set(card or {}) & set(OWN_KEYS)):
         raise UserError(f"the card key {taken[0]!r} is written by the bundle itself; use another name")
-    tensors = {name: tensor.contiguous() for name, tensor in sorted(agent.policy.state_dict().items())}
-    weights = safetensors.torch.save(tensors)
+    weights = _weights(agent.policy)
     full = {
         **{key: value for key, value in agent.card.items() if key not in OWN_KEYS},
         **(card or {}),
@@ -180,7 +191,7 @@ def load(folder: str | Path) -> Agent:
     folder = Path(folder)
     card = _read_card(folder)
     data = _read(folder, WEIGHTS)
-    if hashlib.sha256(data).hexdigest() != card["sha256"]:
+    if hashlib.sha256(data).hexdigest() != card.get("sha256"):
         raise UserError(f"bundle {folder}: {WEIGHTS} does not match its sha256, it was changed or cut off after saving")
     try:
         tensors = safetensors.torch.load(data)
@@ -188,7 +199,7 @@ def load(folder: str | Path) -> Agent:
         agent.policy.load_state_dict(tensors)
     except UserError as error:
         raise UserError(f"bundle {folder}: {error}") from error
-    except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"bundle {folder}: weights, network and schema do not fit each other: {error}") from error
     return Agent(agent.policy, agent.schema, card)
 
@@ -246,28 +257,44 @@ def _copy_of(policy: Policy, schema: Schema) -> Policy:
     return copy
 
 
+def _weights(policy: Policy) -> bytes:
+    """Every tensor, in the bytes of a bundle; equal tensors give equal bytes."""
+    return safetensors.torch.save({n: tensor.contiguous() for n, tensor in sorted(policy.state_dict().items())})
+
+
 def _read(folder: Path, name: str) -> bytes:
     if not folder.is_dir():
         raise UserError(f"there is no bundle at {folder}; expected a folder with {CARD} and {WEIGHTS}")
+    path = folder / name
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"bundle {folder}: {name} is a link or a device, but a bundle holds plain files of its own")
     try:
-        return (folder / name).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"bundle {folder}: {name} is missing or cannot be read ({error.strerror})") from error
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
+    text = _read(folder, CARD)
     try:
-        card = json.loads(_read(folder, CARD))
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
+        card = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"bundle {folder}: {CARD} is not valid JSON, it was changed or cut off after saving") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         found = card.get("format") if isinstance(card, dict) else None
         raise UserError(f"bundle {folder} has format {found!r} but this version of simreal reads format {FORMAT}")
     if card.get("card_sha256") != _card_checksum(card):
         raise UserError(f"bundle {folder}: {CARD} does not match its own checksum, it was changed after saving")
+    if card.get("algorithm", ALGORITHMS[0]) not in ALGORITHMS:
+        known = ", ".join(ALGORITHMS)
+        raise UserError(
+            f"bundle {folder} holds an agent of {card['algorithm']!r}; this version of simreal reads {known}"
+        )
     return card
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _card_checksum(card: Mapping[str, Any]) -> str:

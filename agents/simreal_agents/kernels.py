@@ -45,10 +45,19 @@ def _elu_backward(gradient: Array, h: Array, scratch: Array, zeros: Array) -> No
     np.multiply(gradient, scratch, out=gradient)
 
 
+def _relu(h: Array, scratch: Array, zeros: Array) -> None:
+    np.maximum(h, zeros, out=h)
+
+
+def _relu_backward(gradient: Array, h: Array, scratch: Array, zeros: Array) -> None:
+    np.multiply(gradient, h > zeros, out=gradient)
+
+
 # Both work in place on arrays of one shape: forward(h, scratch, zeros), backward(gradient, h, scratch, zeros).
 ACTIVATIONS: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
     "tanh": (_tanh, _tanh_backward),
     "elu": (_elu, _elu_backward),
+    "relu": (_relu, _relu_backward),
 }
 
 

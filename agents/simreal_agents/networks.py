@@ -27,7 +27,7 @@ from torch import nn
 from simreal_agents.normalizer import Normalizer, RewardScaler
 from simreal_envs.errors import Unsupported, UserError, require_known
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "elu": nn.ELU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "elu": nn.ELU, "relu": nn.ReLU}
 MODULES = ("encoder", "trunk", "heads")
 GROUPS = (
     "encoder.actor",
@@ -93,7 +93,7 @@ class Policy(ActorCriticPolicy):
         action_space: Box of shape ``(a,)``.
         lr_schedule: SB3's schedule; only its value at 1 is used.
         hidden: widths of the hidden layers; the first is the encoder, the others are the trunk.
-        activation: ``"tanh"`` or ``"elu"``.
+        activation: ``"tanh"``, ``"elu"`` or ``"relu"``.
         log_std_init: initial logarithm of the action noise.
         normalize_observations: whether the encoder normalizes with running statistics.
         seed: of the initial weights.

@@ -14,9 +14,10 @@ class RunningMoments(nn.Module):
     """Mean, variance and count of every row seen so far, merged batch by batch.
 
     The merge is the parallel form of Chan, Golub & LeVeque (1979), in float64. Before the first row the moments read
-    mean 0 and variance 1, so that a fresh agent sees its observations unchanged.
+    mean 0 and variance 1, so that a fresh agent sees its observations unchanged. Every element has a count of its own:
+    one that an agent gets in surgery starts at 0 and is measured from its first rows, however many the others have seen.
 
-    Buffers: ``mean`` and ``var`` of shape ``(size,)``, ``count`` a scalar, all float64.
+    Buffers: ``mean``, ``var`` and ``count`` of shape ``(size,)``, all float64.
     """
 
     mean: torch.Tensor
@@ -27,7 +28,13 @@ class RunningMoments(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("var", torch.ones(size, dtype=torch.float64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("count", torch.zeros(size, dtype=torch.float64))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
+        # Agents that were saved when all elements shared one count.
+        if (count := state_dict.get(f"{prefix}count")) is not None and count.dim() == 0:
+            state_dict[f"{prefix}count"] = count.expand_as(self.count)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @torch.no_grad()
     def update(self, rows: torch.Tensor) -> None:

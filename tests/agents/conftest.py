@@ -73,7 +73,7 @@ def one_torch_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def point_mass():
     return PointMass
 

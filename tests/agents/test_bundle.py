@@ -1,5 +1,8 @@
+import hashlib
 import json
 import os
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +31,7 @@ def observations(n=7):
 
 def test_a_reloaded_agent_acts_and_values_to_the_bit_with_its_statistics(trained, bundle):
     agent, loaded = Agent.of(trained), load(bundle)
-    assert loaded.policy.encoder.normalizer.count == 768 and loaded.policy.reward_scaler.count == 768
+    assert loaded.policy.encoder.normalizer.count.eq(768).all() and loaded.policy.reward_scaler.count == 768
     for name, tensor in trained.policy.state_dict().items():
         assert torch.equal(tensor, loaded.policy.state_dict()[name]), name
     np.testing.assert_array_equal(agent.act(observations()), loaded.act(observations()))
@@ -84,6 +87,109 @@ def test_a_damaged_bundle_is_refused_in_one_sentence(bundle, damage, says):
     damage(bundle)
     with pytest.raises(UserError, match=says):
         load(bundle)
+
+
+def forge(bundle, **changes):
+    """What somebody who knows the format would write: a changed card with a matching checksum."""
+    card = {**json.loads((bundle / CARD).read_text()), **changes}
+    card["sha256"] = changes.get("sha256", hashlib.sha256((bundle / WEIGHTS).read_bytes()).hexdigest())
+    content = {key: value for key, value in card.items() if key != "card_sha256"}
+    card["card_sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (bundle / CARD).write_text(json.dumps(card))
+
+
+def link(path, target):
+    path.unlink()
+    path.symlink_to(target)
+
+
+def fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def huge(bundle):
+    """A header that promises more bytes than there are."""
+    header = json.dumps({"heads.log_std": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
+    (bundle / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header)
+    forge(bundle)
+
+
+@pytest.mark.parametrize(
+    ("attack", "says"),
+    [
+        (lambda b: forge(b, format=2), "has format 2 but this version of simreal reads format 1"),
+        (lambda b: forge(b, format="1"), "has format '1' but"),
+        (lambda b: forge(b, algorithm="dreamer"), "holds an agent of 'dreamer'; this version of simreal reads ppo"),
+        (lambda b: forge(b, algorithm=["ppo"]), r"holds an agent of \['ppo'\]"),
+        (lambda b: forge(b, sha256=None), "does not match its sha256"),
+        (lambda b: forge(b, network={"hidden": [16, 16], "__class__": "os.system"}), "unknown network setting '__class__'"),
+        (lambda b: forge(b, network={"hidden": [8, 8]}), "do not fit each other"),
+        (lambda b: forge(b, network={"hidden": "ab"}), "do not fit each other"),
+        (lambda b: forge(b, network=None), "do not fit each other"),
+        (lambda b: forge(b, schema={}), "do not fit each other"),
+        (lambda b: forge(b, schema={"observation": [], "action": [], "control_period": "soon"}), "do not fit each other"),
+        (lambda b: (b / CARD).write_text((b / CARD).read_text().replace("768", "NaN")), "not valid JSON"),
+        (lambda b: (b / CARD).write_text("[" * 100_000), "not valid JSON"),
+        ((lambda b: ((b / WEIGHTS).write_bytes(b""), forge(b))), "do not fit each other"),
+        ((lambda b: ((b / WEIGHTS).write_bytes(pickle.dumps({"heads.log_std": 0})), forge(b))), "do not fit each other"),
+        (huge, "do not fit each other"),
+        (lambda b: link(b / WEIGHTS, "/dev/zero"), "weights.safetensors is a link or a device"),
+        (lambda b: link(b / WEIGHTS, "../secret"), "weights.safetensors is a link or a device"),
+        (lambda b: link(b / CARD, "/etc/hostname"), "card.json is a link or a device"),
+        (lambda b: link(b / CARD, "nowhere"), "card.json is a link or a device"),
+        (lambda b: fifo(b / CARD), "card.json is a link or a device"),
+        (lambda b: ((b / WEIGHTS).unlink(), (b / WEIGHTS).mkdir()), "weights.safetensors is a link or a device"),
+    ],
+)  # fmt: skip
+def test_a_bundle_that_was_made_to_harm_is_refused_in_one_sentence(bundle, tmp_path, attack, says):
+    (tmp_path / "secret").write_bytes((bundle / WEIGHTS).read_bytes())
+    attack(bundle)
+    with pytest.raises(UserError, match=says):
+        load(bundle)
+
+
+def test_a_card_cannot_name_files_to_read_or_write(bundle, monkeypatch, tmp_path):
+    paths = {"weights": "../secret", "files": ["/etc/passwd", "../../x"], "schema_file": "/etc/passwd"}
+    forge(bundle, **paths)
+    opened, read = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path) or read(path))
+    agent = load(bundle)
+    assert opened == [bundle / CARD, bundle / WEIGHTS]
+    agent.save(tmp_path / "copy")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["bundle", "copy", *2 * [CARD, WEIGHTS]])
+
+
+class Harmful:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_pickle_in_a_bundle_is_never_run(bundle, tmp_path):
+    payload = pickle.dumps(Harmful(tmp_path / "run"))
+    for name in ("weights.pt", "optimizer.pkl", "vec_normalize.pkl"):
+        (bundle / name).write_bytes(payload)
+    load(bundle)
+    (bundle / WEIGHTS).write_bytes(payload)
+    forge(bundle)
+    with pytest.raises(UserError, match="do not fit each other"):
+        load(bundle)
+    assert not (tmp_path / "run").exists()
+    pickle.loads(payload)
+    assert (tmp_path / "run").exists()  # it would have shown
+
+
+def test_the_line_of_an_agent_names_its_weights_and_ends_with_itself(bundle, trained):
+    agent = load(bundle)
+    (line,) = agent.lineage  # its returns are not a curve, so none is last
+    assert line == {"algorithm": "ppo", "sha256": agent.card["sha256"]}
+    child = Agent(agent.policy, agent.schema, {"algorithm": "ppo", "seed": 4, "ancestors": agent.lineage})
+    assert child.lineage == [line, {"algorithm": "ppo", "seed": 4, "sha256": agent.card["sha256"]}]
 
 
 def test_a_missing_bundle_is_refused_in_one_sentence(tmp_path):

@@ -22,7 +22,7 @@ def rows(n, width=5, seed=0):
     return np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "elu"])
+@pytest.mark.parametrize("activation", ["tanh", "elu", "relu"])
 @pytest.mark.parametrize("hidden", [[8], [16, 12], [16, 12, 8]])
 def test_the_kernel_agrees_with_the_policy(activation, hidden):
     policy = make(activation=activation, hidden=hidden)
@@ -39,7 +39,7 @@ def test_the_kernel_agrees_with_the_policy(activation, hidden):
     np.testing.assert_allclose(log_prob_of_noise(noise, kernel.std), distribution.log_prob(actions).sum(1), atol=2e-5)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "elu"])
+@pytest.mark.parametrize("activation", ["tanh", "elu", "relu"])
 @pytest.mark.parametrize("hidden", [[8], [16, 12], [16, 12, 8]])
 def test_gradients_by_hand_equal_autograd(activation, hidden):
     policy = make(activation=activation, hidden=hidden)

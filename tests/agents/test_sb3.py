@@ -1,0 +1,467 @@
+"""Policies cross between SB3 and us with equal actions, and nothing in a file runs unless its reader says so."""
+
+import base64
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import cloudpickle
+import gymnasium
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from torch import nn
+
+from simreal_agents.bundle import Agent, load
+from simreal_agents.sb3 import load_zip, save_zip
+from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.schema import Field, Schema
+
+
+class Nothing(gymnasium.Env):
+    """Random observations, for SB3 to wrap."""
+
+    def __init__(self, observations=3, low=(-1.0,), high=(1.0,)):
+        self.observation_space = spaces.Box(-np.inf, np.inf, (observations,), np.float32)
+        self.action_space = spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.normal(3.0, 5.0, 3).astype(np.float32), {}
+
+    def step(self, action):
+        return self.np_random.normal(3.0, 5.0, 3).astype(np.float32), 1.0, False, False, {}
+
+
+def stock(env=None, algorithm=stable_baselines3.PPO, seed=0, **policy_kwargs):
+    """A model of SB3's own whose actions are neither tiny nor all clipped."""
+    settings = {"n_steps": 8, "batch_size": 8} if algorithm is stable_baselines3.PPO else {}
+    model = algorithm("MlpPolicy", env or Nothing(), policy_kwargs=policy_kwargs or None, device="cpu", **settings)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.policy.parameters():
+            width = parameter.shape[1] if parameter.ndim == 2 else 20
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / width**0.5)
+    return model
+
+
+def observations(count=200, size=3, scale=2.0):
+    return (scale * np.random.default_rng(1).standard_normal((count, size))).astype(np.float32)
+
+
+def largest(a, b):
+    return np.abs(np.asarray(a) - np.asarray(b)).max()
+
+
+@pytest.fixture
+def zip_of(tmp_path):
+    def save(model, name="model.zip"):
+        model.save(tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+def wrapped(**settings):
+    """A VecNormalize that has seen rewards and observations far from standard."""
+    venv = VecNormalize(DummyVecEnv([Nothing]), **settings)
+    venv.seed(0)
+    venv.reset()
+    for _ in range(50):
+        venv.step(np.zeros((1, 1)))
+    return venv
+
+
+def rewritten(path, **members):
+    """The zip with members replaced."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in {**content, **{name.replace("__", "."): data for name, data in members.items()}}.items():
+            archive.writestr(name, data)
+    return path
+
+
+# ---- in ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "hidden", "activation"),
+    [
+        ({}, [64, 64], "tanh"),
+        ({"net_arch": [32, 16, 8], "activation_fn": nn.ReLU}, [32, 16, 8], "relu"),
+        ({"net_arch": {"pi": [16], "vf": [16]}, "activation_fn": nn.ELU}, [16], "elu"),
+        ({"net_arch": {"pi": [8, 24], "vf": [32, 16]}}, [32, 24], "tanh"),
+    ],
+    ids=["default", "relu", "elu", "towers of other widths"],
+)
+def test_actions_and_values_are_those_of_sb3(zip_of, schema, kwargs, hidden, activation):
+    model = stock(**kwargs)
+    imported = load_zip(zip_of(model))
+    agent = imported.agent(schema)
+    rows = observations()
+    assert (agent.policy.network["hidden"], agent.policy.network["activation"]) == (hidden, activation)
+    expected = model.predict(rows, deterministic=True)[0]
+    assert np.mean(np.abs(expected) < 1.0) > 0.2 and expected.std() > 0.1
+    assert largest(agent.act(rows), expected) < 1e-6
+    with torch.no_grad():
+        assert largest(agent.value(rows), model.policy.predict_values(torch.from_numpy(rows))[:, 0]) < 1e-5
+    assert np.array_equal(agent.distribution(rows)[1], model.policy.log_std.detach().exp().numpy())
+    assert "takes observations as they are" in imported.notes[0]
+
+
+def test_a_critic_of_another_depth_is_left_behind_and_said_so(zip_of, schema):
+    model = stock(net_arch={"pi": [16, 16], "vf": [16]})
+    imported = load_zip(zip_of(model))
+    assert (
+        largest(imported.agent(schema).act(observations()), model.predict(observations(), deterministic=True)[0]) < 1e-6
+    )
+    assert imported.critic == [] and "critic was left behind" in imported.notes[0] and "warm it up" in imported.notes[0]
+
+
+def test_units_that_fill_a_narrow_tower_up_never_learn(zip_of, schema, point_mass):
+    from simreal_agents.bundle import load_into
+    from simreal_agents.ppo import PPO
+
+    agent = load_zip(zip_of(stock(net_arch={"pi": [8, 8], "vf": [16, 16]}))).agent(schema)
+    ppo = PPO(env=point_mass(), policy_kwargs={"hidden": [16, 16]}, n_steps=16, batch_size=64, seed=0)
+    load_into(ppo, agent)
+    ppo.learn(512)
+    layer = ppo.policy.linears("actor")[1]
+    assert not layer.weight[8:].any() and not layer.weight[:, 8:].any() and not layer.bias[8:].any()
+    assert largest(layer.weight[:8, :8].detach(), agent.policy.linears("actor")[1].weight[:8, :8].detach()) > 1e-4
+
+
+def test_a2c_is_read_like_ppo(zip_of, schema):
+    model = stock(algorithm=stable_baselines3.A2C)
+    imported = load_zip(zip_of(model))
+    assert (
+        largest(imported.agent(schema).act(observations()), model.predict(observations(), deterministic=True)[0]) < 1e-6
+    )
+    assert imported.card["imported"]["algorithm"] == "a2c" and imported.card["algorithm"] == "ppo"
+
+
+def test_actions_in_other_bounds_give_the_machine_the_same_command(zip_of):
+    low, high = np.array([-2.0, 0.0]), np.array([2.0, 5.0])
+    model = stock(Nothing(low=low, high=high))
+    labels = tuple(f"{i} ({a:g} to {b:g})" for i, (a, b) in enumerate(zip(low, high, strict=True)))
+    fields = (Field("o", "1", ("x", "y", "z")),), (Field("action", "1", labels, -1.0, 1.0),)
+    agent = load_zip(zip_of(model)).agent(Schema(*fields, 0.05))
+    command = (low + high) / 2 + (high - low) / 2 * agent.act(observations())
+    expected = model.predict(observations(), deterministic=True)[0]
+    assert np.mean((expected > low) & (expected < high)) > 0.2
+    assert largest(command, expected) < 1e-6
+    std = model.policy.log_std.detach().exp().numpy()
+    assert largest(agent.distribution(observations())[1] * (high - low) / 2, std) < 1e-6
+
+
+def test_bounds_that_a_zip_does_not_say_are_the_tasks(zip_of, schema):
+    model = stock()
+    path = zip_of(model)
+    with zipfile.ZipFile(path) as archive:
+        data = json.loads(archive.read("data"))
+    del data["action_space"]
+    imported = load_zip(rewritten(path, data=json.dumps(data)))
+    assert any("bounds of its actions" in note for note in imported.notes)
+    assert (
+        largest(imported.agent(schema).act(observations()), model.predict(observations(), deterministic=True)[0]) < 1e-6
+    )
+
+
+def test_statistics_of_vecnormalize_come_along_when_trusted(zip_of, tmp_path, schema):
+    venv = wrapped(gamma=0.9, epsilon=1e-3)
+    venv.save(tmp_path / "stats.pkl")
+    model = stock()
+    agent = load_zip(zip_of(model), vec_normalize=tmp_path / "stats.pkl", trust=True).agent(schema)
+    rows = observations(scale=60.0)
+    normalized = venv.normalize_obs(rows)
+    assert np.abs(normalized).max() == 10.0  # some are clipped
+    assert largest(agent.act(rows), model.predict(normalized, deterministic=True)[0]) < 1e-6
+    venv.old_reward = np.array([1.0])
+    assert agent.reward_scale == pytest.approx(float(venv.normalize_reward(np.array([1.0]))[0]))
+
+
+def test_reward_statistics_alone_leave_observations_as_they_are(zip_of, tmp_path, schema):
+    wrapped(norm_obs=False).save(tmp_path / "stats.pkl")
+    agent = load_zip(zip_of(stock()), vec_normalize=tmp_path / "stats.pkl", trust=True).agent(schema)
+    assert not agent.policy.encoder.normalizer.enabled and agent.reward_scale != 1.0
+
+
+def test_plain_settings_are_read_and_pickled_ones_only_when_trusted(zip_of):
+    path = zip_of(stock())
+    plain, trusted = load_zip(path).card["hyperparameters"], load_zip(path, trust=True).card["hyperparameters"]
+    assert plain["n_steps"] == 8 and plain["gamma"] == 0.99 and plain["learning_rate"] == 3e-4
+    assert "clip_range" not in plain and trusted == {**plain, "clip_range": 0.2}
+
+
+def test_an_imported_agent_is_a_bundle_like_any_other(zip_of, tmp_path, schema):
+    agent = load_zip(zip_of(stock())).agent(schema)
+    agent.save(tmp_path / "bundle")
+    again = load(tmp_path / "bundle")
+    assert np.array_equal(again.act(observations()), agent.act(observations()))
+    assert again.card["imported"]["file"] == "model.zip" and str(tmp_path) not in json.dumps(dict(again.card))
+
+
+# ---- RL Zoo ------------------------------------------------------------------------------------------------------------
+
+CONFIG = """!!python/object/apply:collections.OrderedDict
+- - - normalize
+    - true
+  - - policy_kwargs
+    - dict(log_std_init=-2, activation_fn=nn.ReLU)
+"""
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    """A folder as RL Zoo writes it."""
+    folder = tmp_path / "ppo" / "Thing-v0_1"
+    inner = folder / "Thing-v0"
+    inner.mkdir(parents=True)
+    model = stock()
+    model.save(folder / "Thing-v0.zip")
+    stock(seed=1).save(folder / "best_model.zip")
+    wrapped().save(str(inner / "vecnormalize.pkl"))
+    (inner / "config.yml").write_text(CONFIG)
+    args = CONFIG.splitlines()[0] + "\n- - - algo\n    - ppo\n  - - env\n    - Thing-v0\n  - - seed\n    - 3\n"
+    (inner / "args.yml").write_text(args)
+    return folder, model
+
+
+def test_a_zoo_folder_brings_its_statistics_and_says_where_it_is_from(zoo, schema):
+    folder, model = zoo
+    imported = load_zip(folder, trust=True)
+    rows = observations(scale=20.0)
+    venv = VecNormalize.load(str(folder / "Thing-v0/vecnormalize.pkl"), DummyVecEnv([Nothing]))
+    assert (
+        largest(imported.agent(schema).act(rows), model.predict(venv.normalize_obs(rows), deterministic=True)[0]) < 1e-6
+    )
+    assert imported.card["imported"]["rl_zoo"] == {"algo": "ppo", "env": "Thing-v0", "seed": 3, "normalize": True}
+
+
+def test_a_folder_of_the_hub_has_everything_beside_the_zip(zoo, schema):
+    folder, _ = zoo
+    inner = folder / "Thing-v0"
+    (inner / "vecnormalize.pkl").rename(folder / "vec_normalize.pkl")
+    (inner / "config.yml").rename(folder / "config.yml")
+    (folder / "best_model.zip").unlink()
+    (folder / "Thing-v0.zip").rename(folder / "ppo-Thing-v0.zip")
+    imported = load_zip(folder, trust=True)
+    assert imported.card["imported"]["file"] == "ppo-Thing-v0.zip" and imported.agent(schema).reward_scale != 1.0
+
+
+def test_a_zoo_folder_without_what_it_needs_is_refused(zoo):
+    folder, _ = zoo
+    with pytest.raises(UserError, match=r"vecnormalize\.pkl is a pickle.*--trust.*Thing-v0\.zip alone"):
+        load_zip(folder)
+    (folder / "Thing-v0/vecnormalize.pkl").unlink()
+    with pytest.raises(UserError, match=r"observations were normalized but has no vecnormalize\.pkl"):
+        load_zip(folder)
+    (folder / "Thing-v0.zip").rename(folder / "a.zip")
+    (folder / "b.zip").write_bytes(b"")
+    with pytest.raises(UserError, match=r"must hold one \.zip of a model, found a\.zip, b\.zip, best_model\.zip"):
+        load_zip(folder)
+
+
+# ---- nothing runs ------------------------------------------------------------------------------------------------------
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
+def test_a_payload_in_the_settings_runs_only_when_trusted(zip_of, tmp_path, schema):
+    victim = tmp_path / "it_ran"
+    path = zip_of(stock())
+    with zipfile.ZipFile(path) as archive:
+        data = json.loads(archive.read("data"))
+    data["clip_range"] = {":type:": "x", ":serialized:": base64.b64encode(cloudpickle.dumps(Payload(victim))).decode()}
+    rewritten(path, data=json.dumps(data))
+    load_zip(path).agent(schema)
+    assert not victim.exists()
+    load_zip(path, trust=True)
+    assert victim.exists()
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_payload_among_the_weights_never_runs(zip_of, tmp_path, trust):
+    victim, buffer = tmp_path / "it_ran", io.BytesIO()
+    torch.save({"log_std": Payload(victim)}, buffer)
+    path = rewritten(zip_of(stock()), policy__pth=buffer.getvalue())
+    with pytest.raises(UserError, match=r"more than tensors.*nothing of it was executed"):
+        load_zip(path, trust=trust)
+    torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
+    assert victim.exists()  # the payload is a real one
+
+
+def test_a_payload_in_the_statistics_or_in_yaml_does_not_run(zip_of, zoo, tmp_path):
+    victim = tmp_path / "it_ran"
+    (tmp_path / "stats.pkl").write_bytes(pickle.dumps(Payload(victim)))
+    with pytest.raises(UserError, match=r"stats\.pkl is a pickle"):
+        load_zip(zip_of(stock()), vec_normalize=tmp_path / "stats.pkl")
+    folder, _ = zoo
+    (folder / "Thing-v0/config.yml").write_text(f"a: !!python/object/apply:os.system ['touch {victim}']")
+    with pytest.raises(UserError, match=r"config\.yml cannot be read"):
+        load_zip(folder, trust=True)
+    assert not victim.exists()
+
+
+def test_members_that_point_outside_are_never_written(zip_of, tmp_path, schema):
+    path = zip_of(stock())
+    before = {file for file in tmp_path.rglob("*")} | {file for file in tmp_path.parent.iterdir()}
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../outside.pth", b"x")
+        archive.writestr("/tmp/outside.pth", b"x")
+    load_zip(path, trust=True).agent(schema)
+    assert {file for file in tmp_path.rglob("*")} | {file for file in tmp_path.parent.iterdir()} == before
+
+
+# ---- refusals ----------------------------------------------------------------------------------------------------------
+
+
+class Halved(FlattenExtractor):
+    """Changes what the policy sees without a tensor of its own."""
+
+    def forward(self, observations):
+        return super().forward(observations) / 2
+
+
+def test_other_policies_are_refused_by_their_kind(zip_of, schema):
+    class Discrete(Nothing):
+        def __init__(self):
+            super().__init__()
+            self.action_space = spaces.Discrete(3)
+
+    sac = stable_baselines3.SAC("MlpPolicy", Nothing(), device="cpu", buffer_size=10)
+    wanted = {
+        "SAC, TD3 or DDPG": sac,
+        "discrete actions": stock(Discrete()),
+        "use_sde": stable_baselines3.PPO("MlpPolicy", Nothing(), device="cpu", use_sde=True, n_steps=8, batch_size=8),
+        "activation SiLU.*relu|ReLU": stock(activation_fn=nn.SiLU),
+        "no hidden layer": stock(net_arch=[]),
+        "features extractor of its own": stock(features_extractor_class=Halved),
+    }
+    for words, model in wanted.items():
+        with pytest.raises(Unsupported, match=words):
+            load_zip(zip_of(model))
+    with pytest.raises(UserError, match="has 5 observations but the task has 3"):
+        load_zip(zip_of(stock(Nothing(observations=5)))).agent(schema)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "words"),
+    [
+        ("action_net.weight", torch.full((1, 64), torch.nan), "not all finite"),
+        ("action_net.weight", torch.zeros(1, 63), "do not fit each other"),
+        ("mlp_extractor.policy_net.2.bias", None, "no tensor 'mlp_extractor.policy_net.2.bias'"),
+        ("attention.weight", torch.zeros(1), r"not an MlpPolicy of PPO or A2C \(attention.weight\)"),
+    ],
+)
+def test_weights_that_are_no_such_policy_are_refused(zip_of, name, tensor, words):
+    model, buffer = stock(), io.BytesIO()
+    weights = {**model.policy.state_dict(), name: tensor}
+    torch.save({key: value for key, value in weights.items() if value is not None}, buffer)
+    with pytest.raises(UserError, match=words):
+        load_zip(rewritten(zip_of(model), policy__pth=buffer.getvalue()))
+
+
+def test_files_that_are_none_or_damaged_are_one_sentence(zip_of, tmp_path):
+    whole = zip_of(stock()).read_bytes()
+    buffer = io.BytesIO()
+    torch.save([1, 2], buffer)
+    cases = {
+        "no SB3 zip that can be read": tmp_path / "missing.zip",
+        "is not an SB3 model, or was cut off": tmp_path / "cut.zip",
+        "no item named 'policy.pth'.*PPO.save": tmp_path / "other.zip",
+        "does not hold named tensors": rewritten(zip_of(stock(), "list.zip"), policy__pth=buffer.getvalue()),
+        "data does not hold named settings": rewritten(zip_of(stock(), "data.zip"), data="[]"),
+    }
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("readme", "hello")
+    for words, path in cases.items():
+        with pytest.raises(UserError, match=words) as error:
+            load_zip(path)
+        assert "\n" not in str(error.value)
+
+
+def test_statistics_that_do_not_fit_are_refused(zip_of, tmp_path):
+    path = zip_of(stock())
+    for words, content in {
+        "other observations than the policy's 3": VecNormalize(DummyVecEnv([lambda: Nothing(observations=4)])),
+        "clips observations at 5": VecNormalize(DummyVecEnv([Nothing]), clip_obs=5.0),
+        "cannot be read as a VecNormalize": {"a": 1},
+    }.items():
+        (tmp_path / "stats.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(UserError, match=words):
+            load_zip(path, vec_normalize=tmp_path / "stats.pkl", trust=True)
+
+
+# ---- out ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def learned(make_ppo):
+    """An agent with statistics, whose card has hyperparameters."""
+    ppo = make_ppo(network={"activation": "elu"}).learn(1024)
+    return Agent.of(ppo)
+
+
+def test_sb3_opens_an_export_and_acts_alike(learned, tmp_path):
+    before = torch.get_rng_state()
+    model_file, statistics = save_zip(learned, tmp_path / "out/agent.zip")
+    assert torch.equal(torch.get_rng_state(), before)
+    model = stable_baselines3.PPO.load(model_file)
+    venv = VecNormalize.load(str(statistics), DummyVecEnv([Nothing]))
+    rows = observations(scale=1.0)
+    assert largest(model.predict(venv.normalize_obs(rows), deterministic=True)[0], learned.act(rows)) < 1e-6
+    with torch.no_grad():
+        values = model.policy.predict_values(torch.from_numpy(venv.normalize_obs(rows)))[:, 0]
+    assert largest(values, learned.value(rows)) < 1e-5
+    assert float(venv.normalize_reward(np.array([1.0]))[0]) == pytest.approx(learned.reward_scale)
+    assert (model.n_steps, model.gamma, model.learning_rate) == (16, 0.99, 1e-3)
+    assert model.num_timesteps == learned.card["env_steps"]
+    model.set_env(venv)
+    model.learn(32)  # and goes on learning
+
+
+def test_an_agent_survives_the_way_out_and_in(learned, tmp_path, schema):
+    model_file, statistics = save_zip(learned, tmp_path / "agent.zip")
+    agent = load_zip(model_file, vec_normalize=statistics, trust=True).agent(schema)
+    ours, theirs = learned.policy.state_dict(), agent.policy.state_dict()
+    for name in ours:
+        if name not in ("reward_scaler.mean",):
+            assert torch.equal(ours[name], theirs[name]), name
+    assert np.array_equal(agent.act(observations()), learned.act(observations()))
+
+
+def test_an_agent_without_statistics_is_one_file(tmp_path, schema):
+    agent = Agent.new(schema, {"normalize_observations": False, "hidden": [8]})
+    assert save_zip(agent, tmp_path / "a.zip") == [tmp_path / "a.zip"]
+    model = stable_baselines3.PPO.load(tmp_path / "a.zip")
+    assert largest(model.predict(observations(), deterministic=True)[0], agent.act(observations())) < 1e-6
+
+
+def test_nothing_is_overwritten_and_nothing_is_left_half(learned, tmp_path):
+    with pytest.raises(UserError, match=r"must end in \.zip"):
+        save_zip(learned, tmp_path / "a.onnx")
+    (tmp_path / "a.vecnormalize.pkl").write_text("mine")
+    with pytest.raises(UserError, match=r"a\.vecnormalize\.pkl exists already"):
+        save_zip(learned, tmp_path / "a.zip")
+    (tmp_path / "b.zip").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"b\.zip exists already"):
+        save_zip(learned, tmp_path / "b.zip")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.vecnormalize.pkl", "b.zip"]
+    assert (tmp_path / "a.vecnormalize.pkl").read_text() == "mine"
