@@ -223,9 +223,9 @@ def plan(
             "arms": [list(one) for one in dict.fromkeys((arm.source, arm.strategy, target) for arm in shown)],
         }
         path = VIDEOS / target
-        add(
-            "video", path, data, inputs, needs, kwargs=kwargs, weight=0.2 * experiment.video, title=f"video of {target}"
-        )
+        title, weight = f"video of {target}", 0.2 * experiment.video
+        # OpenGL beside all that training has left in a process would double what the machine must have.
+        add("video", path, data, inputs, needs, kwargs=kwargs, weight=weight, title=title, fresh=True)
     return list(stages.values())
 
 

@@ -57,6 +57,7 @@ class Stage:
         needs: names of the stages that must be done before.
         weight: relative cost, for the order and the remaining time.
         title: what progress and errors call it; default: the name.
+        fresh: run it in a new process, not in one that still holds the memory of earlier stages.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     weight: float = 1.0
     title: str = ""
+    fresh: bool = False
 
     @property
     def label(self) -> str:
@@ -334,7 +336,11 @@ class _Run:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         log.parent.mkdir(parents=True, exist_ok=True)
-        worker = self._idle.pop() if self._idle else Worker(self._threads)
+        if stage.fresh and self._idle:
+            close([self._idle.pop()])
+            worker = Worker(self._threads)
+        else:
+            worker = self._idle.pop() if self._idle else Worker(self._threads)
         self._waiting.remove(name)
         self._busy[name] = worker
         self._attempts[name] += 1

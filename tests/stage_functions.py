@@ -49,6 +49,10 @@ def environment(folder: Path, report) -> None:
     Path(folder, "out.txt").write_text(" ".join(f"{name}={os.environ.get(name)}" for name in names))
 
 
+def process(folder: Path, report) -> None:
+    Path(folder, "out.txt").write_text(str(os.getpid()))
+
+
 def hang(folder: Path, report, pids: str) -> None:
     """Start a child, note both process ids, and never return."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])

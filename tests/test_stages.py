@@ -86,6 +86,15 @@ def test_the_longest_chain_starts_first(tmp_path):
     assert Path(journal).read_text().split() == ["source", "long", "arm", "short"]
 
 
+def test_a_stage_may_ask_for_a_process_without_the_memory_of_others(tmp_path):
+    stages = [
+        stage(tmp_path, name, "process", weight=weight) for name, weight in (("a", 4), ("b", 3), ("c", 2), ("d", 1))
+    ]
+    run([*stages[:2], replace(stages[2], fresh=True), stages[3]], tmp_path, workers=1)
+    a, b, c, d = (int((tmp_path / name / "out.txt").read_text()) for name in "abcd")
+    assert a == b != c == d and not is_alive(a)
+
+
 def test_done_stages_are_skipped_and_a_new_key_or_a_lost_file_recomputes(tmp_path):
     journal = str(tmp_path / "journal")
     stages = [stage(tmp_path, name, journal=journal) for name in ("a", "b", "c")]
