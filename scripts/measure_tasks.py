@@ -1,6 +1,6 @@
 """Train every task in its nominal MuJoCo world as its config says, and evaluate the agents there and, untouched, in Bullet.
 
-    python scripts/measure_tasks.py [--task NAME ...] [--seeds 3] [--episodes 50] [--json docs/results/tasks.json]
+    python scripts/measure_tasks.py [--task NAME ...] [--seeds 3] [--episodes 30] [--json docs/results/tasks.json]
 
 The table in docs/tasks.md is made from the JSON file; a task's `random_return` and `reference_return` are its first
 figures. What is done stays in --out and is not repeated, so the command can be interrupted and given again; with --task,
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", nargs="*", default=[], help="only these tasks")
     parser.add_argument("--seeds", type=int, default=3, help="agents per task")
-    parser.add_argument("--episodes", type=int, default=50, help="episodes per policy and engine")
+    parser.add_argument("--episodes", type=int, default=30, help="episodes per policy and engine")
     parser.add_argument("--workers", type=int, default=2, help="agents that are trained at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/tasks"), help="where agents and figures are kept")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
