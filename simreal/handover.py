@@ -9,7 +9,6 @@ import numpy as np
 from simreal.evaluation import Trace
 from simreal_agents.bundle import Agent
 
-SATURATION = 0.98  # share of the action range beyond which an action counts as saturated
 MAX_STATES = 2000
 
 
@@ -25,13 +24,13 @@ def at_handover(agent: Agent, trace: Trace, gamma: float) -> dict[str, Any]:
     returns = returns_to_go(agent, trace, gamma)[trace.alive]
     values = agent.value(states)
     spread = float(returns.var())
-    mean, std = agent.distribution(states)
+    policy = agent.distribution(states)
     explained = {"critic_explained_variance": float(1 - np.var(returns - values) / spread)} if spread > 1e-12 else {}
     return {
         **explained,
         "critic_bias": float((values - returns).mean() / agent.reward_scale),
-        "action_saturation": float((np.abs(mean) >= SATURATION).mean()),
-        "policy_std": float(np.mean(std)),
+        "action_saturation": policy.saturation,
+        "policy_std": policy.spread,
         "normalizer_shift": normalizer_shift(agent, states),
     }
 
@@ -63,8 +62,6 @@ def normalizer_shift(agent: Agent, states: np.ndarray) -> dict[str, float]:
 
 
 def policy_kl(agent: Agent, other: Agent, states: np.ndarray) -> float:
-    """Mean KL divergence (nats) from `other`'s Gaussian policy to `agent`'s over states ``(n, d)``."""
+    """Mean KL divergence (nats) from `other`'s policy to `agent`'s over states ``(n, d)``."""
     states = states[:: max(1, len(states) // MAX_STATES)]
-    (m1, s1), (m2, s2) = agent.distribution(states), other.distribution(states)
-    kl = np.log(s2 / s1) + (s1**2 + (m1 - m2) ** 2) / (2 * s2**2) - 0.5
-    return float(kl.sum(axis=1).mean())
+    return float(agent.distribution(states).kl(other.distribution(states)).mean())

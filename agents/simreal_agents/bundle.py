@@ -23,31 +23,20 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from simreal_agents.kernels import Kernel
-from simreal_agents.networks import MODULES, Policy, matching_groups
-from simreal_agents.ppo import PPO
+from simreal_agents.algorithms import ALGORITHMS, find_algorithm
+from simreal_agents.distributions import Distribution
+from simreal_agents.networks import MODULES, matching_groups
+from simreal_agents.transferable import Transferable
 from simreal_agents.vecenv import SB3Worlds
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.schema import Schema
 
 FORMAT = 1
-ALGORITHMS = ("ppo",)
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 PACKAGES = ("gymnasium", "numpy", "safetensors", "stable-baselines3", "torch")
-HYPERPARAMETERS = (
-    "n_steps",
-    "batch_size",
-    "n_epochs",
-    "gamma",
-    "gae_lambda",
-    "ent_coef",
-    "vf_coef",
-    "max_grad_norm",
-    "target_kl",
-    "scale_rewards",
-)
 LINEAGE = ("algorithm", "domain", "strategy", "seed", "steps", "surgery")
 OWN_KEYS = ("format", "schema", "network", "normalizer", "versions", "torch_threads", "sha256", "card_sha256")
+Observations = np.ndarray | Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -60,71 +49,76 @@ class Agent:
         card: everything else, as JSON data.
     """
 
-    policy: Policy
+    policy: Any
     schema: Schema
     card: Mapping[str, Any] = field(default_factory=dict)
-    _kernel: Kernel = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_kernel", Kernel(self.policy))
 
     @classmethod
-    def new(cls, schema: Schema, network: Mapping[str, Any] | None = None, seed: int = 0) -> Agent:
-        """A fresh agent; `network` has the keyword arguments of ``Policy`` (hidden, activation, ..).
+    def new(
+        cls, schema: Schema, network: Mapping[str, Any] | None = None, seed: int = 0, algorithm: str = "ppo"
+    ) -> Agent:
+        """A fresh agent; `network` has the keyword arguments of the algorithm's policy (hidden, activation, ..).
 
         Raises:
-            UserError: for an unknown network setting, or one out of bounds.
+            UserError: for an unknown algorithm or network setting, or one out of bounds.
         """
-        network = dict(network or {})
+        network, kind = dict(network or {}), find_algorithm(algorithm).policy_class_
         for name in network:
-            known = ("hidden", "activation", "log_std_init", "normalize_observations")
-            require_known(name, known, "network setting")
-        policy = Policy(schema.observation_space, schema.action_space, lambda _: 0.0, seed=seed, **network)
+            require_known(name, kind.SETTINGS, "network setting")
+        policy = kind(schema.observation_space, schema.action_space, lambda _: 0.0, seed=seed, **network)
         policy.set_training_mode(False)
-        return cls(policy, schema)
+        return cls(policy, schema, {} if algorithm == "ppo" else {"algorithm": algorithm})
 
     @classmethod
-    def of(cls, ppo: PPO, schema: Schema | None = None) -> Agent:
-        """A copy of what `ppo` has learned so far; the schema is that of its worlds unless given.
+    def of(cls, learner: Transferable, schema: Schema | None = None) -> Agent:
+        """A copy of what `learner` has learned so far; the schema is that of its worlds unless given.
 
         Raises:
             UserError: when neither the worlds nor the caller know the schema.
         """
-        schema = schema or _schema_of(ppo)
+        schema = schema or _schema_of(learner)
         if schema is None:
             raise UserError("these worlds have no schema, so an agent cannot be made of them: pass schema=")
-        rates = {"learning_rate": ppo.lr_schedule(1), "clip_range": ppo.clip_range(1), "num_worlds": ppo.n_envs}
-        settings = {name: getattr(ppo, name) for name in HYPERPARAMETERS}
-        card = {"algorithm": "ppo", "hyperparameters": {**rates, **settings}, "env_steps": ppo.num_timesteps}
-        return cls(_copy_of(ppo.policy, schema), schema, card)
+        card = {
+            "algorithm": learner.algorithm,
+            "hyperparameters": learner.hyperparameters,
+            "env_steps": learner.num_timesteps,
+        }
+        return cls(_copy_of(learner.policy, schema, learner.algorithm), schema, card)
+
+    @property
+    def algorithm(self) -> str:
+        """What it learned with: ``"ppo"``, ``"sac"``, .."""
+        return self.card.get("algorithm", "ppo")
 
     def copy(self) -> Agent:
         """An agent with tensors of its own."""
-        return Agent(_copy_of(self.policy, self.schema), self.schema, json.loads(json.dumps(dict(self.card))))
+        policy = _copy_of(self.policy, self.schema, self.algorithm)
+        return Agent(policy, self.schema, json.loads(json.dumps(dict(self.card))))
 
     def act(
-        self, observations: np.ndarray, deterministic: bool = True, generator: torch.Generator | None = None
+        self, observations: Observations, deterministic: bool = True, generator: torch.Generator | None = None
     ) -> np.ndarray:
-        """Actions ``(N, a)`` float32, clipped to the action space, for observations ``(N, d)``.
+        """Actions for a batch of observations as the worlds show them.
+
+        Returns:
+            float32 ``(N, a)``, clipped to the action space, or int64 ``(N,)`` where actions are discrete.
 
         Raises:
             UserError: when a stochastic action is asked for without a generator.
         """
-        mean, std = self.distribution(observations)
-        if not deterministic:
-            if generator is None:
-                raise UserError("act(deterministic=False) needs a torch.Generator to draw from")
-            mean += std * torch.randn(mean.shape, generator=generator).numpy()
-        space = self.policy.action_space
-        return np.minimum(np.maximum(mean, space.low), space.high)
+        return self.policy.act(self._rows(observations), deterministic, generator)
 
-    def distribution(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean ``(N, a)`` and standard deviation ``(a,)`` of the Gaussian policy before clipping, float32."""
-        return self._kernel.mean(self._kernel.ruler()(observations)).copy(), self._kernel.std
+    def distribution(self, observations: Observations) -> Distribution:
+        """What the policy would do, before clipping: see `distributions`."""
+        return self.policy.distribution(self._rows(observations))
 
-    def value(self, observations: np.ndarray) -> np.ndarray:
+    def value(self, observations: Observations) -> np.ndarray:
         """State values ``(N,)`` float32, in scaled reward units: multiply rewards by ``reward_scale`` to compare."""
-        return self._kernel.value(self._kernel.ruler()(observations)).copy()
+        return self.policy.value(self._rows(observations))
+
+    def _rows(self, observations: Observations) -> np.ndarray:
+        return self.policy.layout.flatten(observations)
 
     @property
     def reward_scale(self) -> float:
@@ -146,7 +140,7 @@ class Agent:
         return save(self, folder, card)
 
 
-def save(agent: Agent | PPO, folder: str | Path, card: Mapping[str, Any] | None = None) -> Path:
+def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any] | None = None) -> Path:
     """Write a bundle; it appears complete or not at all. Equal agents and cards give equal bytes.
 
     Args:
@@ -156,7 +150,7 @@ def save(agent: Agent | PPO, folder: str | Path, card: Mapping[str, Any] | None 
     Raises:
         UserError: when `card` sets a key that the bundle writes itself, or holds something that is not JSON.
     """
-    agent = Agent.of(agent) if isinstance(agent, PPO) else agent
+    agent = agent if isinstance(agent, Agent) else Agent.of(agent)
     if taken := sorted(set(card or {}) & set(OWN_KEYS)):
         raise UserError(f"the card key {taken[0]!r} is written by the bundle itself; use another name")
     weights = _weights(agent.policy)
@@ -195,7 +189,7 @@ def load(folder: str | Path) -> Agent:
         raise UserError(f"bundle {folder}: {WEIGHTS} does not match its sha256, it was changed or cut off after saving")
     try:
         tensors = safetensors.torch.load(data)
-        agent = Agent.new(Schema.from_dict(card["schema"]), card["network"])
+        agent = Agent.new(Schema.from_dict(card["schema"]), card["network"], algorithm=card.get("algorithm", "ppo"))
         agent.policy.load_state_dict(tensors)
     except UserError as error:
         raise UserError(f"bundle {folder}: {error}") from error
@@ -206,31 +200,35 @@ def load(folder: str | Path) -> Agent:
 
 @torch.no_grad()
 def load_into(
-    ppo: PPO,
+    learner: Transferable,
     agent: Agent,
     modules: Sequence[str] = MODULES,
     *,
     normalizer: Literal["copy", "fresh"] = "copy",
     reward_scaler: Literal["copy", "fresh"] = "copy",
 ) -> None:
-    """Start a training run from an agent: copy parts of it, keep `ppo`'s own initialization for the rest.
+    """Start a training run from an agent: copy parts of it, keep `learner`'s own initialization for the rest.
 
     Args:
         modules: what is copied, e.g. ``["encoder", "trunk", "heads.actor"]``; may be empty.
-        normalizer: ``"copy"`` takes the observation statistics along, ``"fresh"`` leaves `ppo`'s own.
+        normalizer: ``"copy"`` takes the observation statistics along, ``"fresh"`` leaves `learner`'s own.
         reward_scaler: likewise for the unit that the critic's values are in.
 
     Raises:
-        UserError: for an unknown module, or when schema or layer shapes differ; `ppo` is unchanged then.
+        UserError: for an unknown module, or when schema or layer shapes differ, or the algorithm; `learner` is unchanged then.
     """
     for what, choice in (("normalizer", normalizer), ("reward_scaler", reward_scaler)):
         require_known(choice, ("copy", "fresh"), f"{what} setting", "load_into")
     groups = matching_groups(modules, "load_into")
-    if (schema := _schema_of(ppo)) is not None:
+    if agent.algorithm != learner.algorithm:
+        raise UserError(
+            f"the agent learned with {agent.algorithm} and cannot go on with {learner.algorithm}: set algorithm: {agent.algorithm}"
+        )
+    if (schema := _schema_of(learner)) is not None:
         agent.schema.require_same(schema)
     prefixes = [*groups]
     prefixes += ["encoder.normalizer"] * (normalizer == "copy") + ["reward_scaler"] * (reward_scaler == "copy")
-    source, target = agent.policy.state_dict(), ppo.policy.state_dict()
+    source, target = agent.policy.state_dict(), learner.policy.state_dict()
     chosen = [n for n in {**target, **source} if any(n == p or n.startswith(f"{p}.") for p in prefixes)]
     for name in chosen:
         shapes = [list(state[name].shape) if name in state else "missing" for state in (source, target)]
@@ -238,26 +236,26 @@ def load_into(
             raise UserError(
                 f"{name} of the agent has shape {shapes[0]} but the new network has {shapes[1]}: use its hidden"
             )
-    if groups and agent.policy.network["activation"] != ppo.policy.network["activation"]:
-        both = agent.policy.network["activation"], ppo.policy.network["activation"]
+    if groups and agent.policy.network["activation"] != learner.policy.network["activation"]:
+        both = agent.policy.network["activation"], learner.policy.network["activation"]
         raise UserError(f"the agent was trained with activation {both[0]!r} but the new network uses {both[1]!r}")
     for name in chosen:
         target[name].copy_(source[name])
-    for name in set(groups) & set(ppo.optimizer.names):
-        ppo.optimizer.reset_moments(name)
+    for name in set(groups) & set(learner.optimizer.names):
+        learner.optimizer.reset_moments(name)
 
 
-def _schema_of(ppo: PPO) -> Schema | None:
-    return getattr(ppo.env.worlds, "schema", None) if isinstance(ppo.env, SB3Worlds) else None
+def _schema_of(learner: Transferable) -> Schema | None:
+    return getattr(learner.env.worlds, "schema", None) if isinstance(learner.env, SB3Worlds) else None
 
 
-def _copy_of(policy: Policy, schema: Schema) -> Policy:
-    copy = Agent.new(schema, policy.network).policy
+def _copy_of(policy: Any, schema: Schema, algorithm: str) -> Any:
+    copy = Agent.new(schema, policy.network, algorithm=algorithm).policy
     copy.load_state_dict(policy.state_dict())
     return copy
 
 
-def _weights(policy: Policy) -> bytes:
+def _weights(policy: torch.nn.Module) -> bytes:
     """Every tensor, in the bytes of a bundle; equal tensors give equal bytes."""
     return safetensors.torch.save({n: tensor.contiguous() for n, tensor in sorted(policy.state_dict().items())})
 
@@ -285,7 +283,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
         raise UserError(f"bundle {folder} has format {found!r} but this version of simreal reads format {FORMAT}")
     if card.get("card_sha256") != _card_checksum(card):
         raise UserError(f"bundle {folder}: {CARD} does not match its own checksum, it was changed after saving")
-    if card.get("algorithm", ALGORITHMS[0]) not in ALGORITHMS:
+    if card.get("algorithm", "ppo") not in tuple(ALGORITHMS):
         known = ", ".join(ALGORITHMS)
         raise UserError(
             f"bundle {folder} holds an agent of {card['algorithm']!r}; this version of simreal reads {known}"

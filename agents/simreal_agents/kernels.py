@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from simreal_agents.networks import Policy
+from simreal_agents.distributions import Gaussian
+
+if TYPE_CHECKING:
+    from simreal_agents.networks import Policy
 
 Array = np.ndarray
 LOG_2PI = math.log(2 * math.pi)
@@ -157,6 +160,37 @@ class Kernel:
     def std(self) -> Array:
         """Action standard deviations ``(a,)`` float32."""
         return np.exp(self.policy.heads.log_std.detach().numpy())
+
+    # What a learner asks of a policy of any kind; `Graph` has the same methods.
+
+    def noise(self, *shape: int, generator: torch.Generator) -> Array:
+        """What actions ``(*shape, a)`` are drawn with: standard normal."""
+        return torch.randn((*shape, self.policy.action_space.shape[0]), generator=generator).numpy()
+
+    def best(self, normalized: Array) -> Array:
+        """The most likely actions ``(n, a)``."""
+        return self.mean(normalized)
+
+    def sample(self, normalized: Array, noise: Array) -> Array:
+        """Actions ``(n, a)`` drawn with `noise` ``(n, a)``."""
+        return self.mean(normalized) + self.std * noise
+
+    def applied(self, actions: Array) -> Array:
+        """Actions as the worlds take them: a copy, clipped to the action space."""
+        space = self.policy.action_space
+        return np.minimum(np.maximum(actions, space.low), space.high)
+
+    def log_probs(self, noise: Array, rows: Array, actions: Array) -> Array:
+        """Log-densities ``(..)`` float32 of the actions that were drawn with `noise` ``(.., a)``."""
+        return log_prob_of_noise(noise, self.std)
+
+    def distribution(self, normalized: Array) -> Gaussian:
+        """What the policy would do."""
+        return Gaussian(self.mean(normalized).copy(), self.std)
+
+    def surrogate(self, **settings: Any) -> Surrogate:
+        """The loss of PPO."""
+        return Surrogate(self, **settings)
 
 
 class Surrogate:

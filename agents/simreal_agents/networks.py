@@ -1,12 +1,15 @@
 """The policy as named modules: encoder, trunk and heads, with separate towers for actor and critic.
 
-    encoder.normalizer   running observation statistics (buffers, no parameters)
+    encoder.normalizer   running statistics of what is no picture (buffers, no parameters)
     encoder.actor        first layer of the actor          encoder.critic   first layer of the critic
+    encoder.shared       instead of both where there are pictures: one encoder for actor and critic
     trunk.actor          its remaining hidden layers       trunk.critic     likewise
-    heads.actor          action mean                       heads.critic     value
+    heads.actor          action mean, or logits            heads.critic     value
     heads.log_std        logarithm of the action noise, one per action
 
-Everything that transfers, freezes or gets its own learning rate is addressed by these names or a prefix of them.
+Everything that transfers, freezes or gets its own learning rate is addressed by these names, by a module (``encoder``) or
+by a tower (``actor``, ``critic``) across the modules. Agents of other algorithms have the same names: the critic may be
+several networks with stacked weights, ``heads.temperature`` is SAC's.
 """
 
 from __future__ import annotations
@@ -24,12 +27,19 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from simreal_agents.distributions import Categorical, Gaussian
+from simreal_agents.encoders import Dropout, Perception
+from simreal_agents.graph import Graph
+from simreal_agents.kernels import Kernel
+from simreal_agents.layout import Layout
 from simreal_agents.normalizer import Normalizer, RewardScaler
 from simreal_envs.errors import Unsupported, UserError, require_known
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "elu": nn.ELU, "relu": nn.ReLU}
 MODULES = ("encoder", "trunk", "heads")
+TOWERS = ("actor", "critic")
 GROUPS = (
+    "encoder.shared",
     "encoder.actor",
     "encoder.critic",
     "trunk.actor",
@@ -37,36 +47,47 @@ GROUPS = (
     "heads.actor",
     "heads.critic",
     "heads.log_std",
+    "heads.temperature",
 )
 
 
 class Encoder(nn.Module):
-    """The normalizer and the first layer of both towers."""
+    """The normalizer and the first layer of both towers, or one encoder for both where there are pictures."""
 
-    def __init__(self, size: int, width: int, activation: type[nn.Module], normalize: bool):
+    def __init__(self, layout: Layout, width: int, activation: type[nn.Module], normalize: bool):
         super().__init__()
-        self.normalizer = Normalizer(size, enabled=normalize)
-        self.actor = _layers([size, width], activation)
-        self.critic = _layers([size, width], activation)
+        self.normalizer = Normalizer(len(layout.vector), enabled=normalize and len(layout.vector) > 0)
+        if layout.images:
+            self.shared = Perception(layout, width, activation)
+        else:
+            self.actor = layers([layout.size, width], activation)
+            self.critic = layers([layout.size, width], activation)
+
+    def features(self, rows: torch.Tensor, tower: str) -> torch.Tensor:
+        """Features ``(n, width)`` of raw rows ``(n, size)`` for ``"actor"`` or ``"critic"``."""
+        if hasattr(self, "shared"):
+            return self.shared(rows, self.normalizer)
+        return getattr(self, tower)(self.normalizer(rows))
 
 
 class Trunk(nn.Module):
     """The hidden layers behind the encoder; empty when there is one hidden layer only."""
 
-    def __init__(self, widths: Sequence[int], activation: type[nn.Module]):
+    def __init__(self, widths: Sequence[int], activation: type[nn.Module], dropout: float = 0.0):
         super().__init__()
-        self.actor = _layers(widths, activation)
-        self.critic = _layers(widths, activation)
+        self.actor = layers(widths, activation, dropout)
+        self.critic = layers(widths, activation, dropout)
 
 
 class Heads(nn.Module):
-    """Action mean, action noise and value."""
+    """Action mean and noise, or a logit for each of several actions; and value."""
 
-    def __init__(self, width: int, actions: int):
+    def __init__(self, width: int, actions: int, discrete: bool = False):
         super().__init__()
         self.actor = nn.utils.skip_init(nn.Linear, width, actions)
         self.critic = nn.utils.skip_init(nn.Linear, width, 1)
-        self.log_std = nn.Parameter(torch.zeros(actions))
+        if not discrete:
+            self.log_std = nn.Parameter(torch.zeros(actions))
 
 
 class Towers(NamedTuple):
@@ -76,31 +97,40 @@ class Towers(NamedTuple):
     trunk: Trunk
 
     def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
-        return self.trunk.actor(self.encoder.actor(self.encoder.normalizer(features)))
+        return self.trunk.actor(self.encoder.features(features, "actor"))
 
     def forward_critic(self, features: torch.Tensor) -> torch.Tensor:
-        return self.trunk.critic(self.encoder.critic(self.encoder.normalizer(features)))
+        return self.trunk.critic(self.encoder.features(features, "critic"))
 
     def __call__(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if hasattr(self.encoder, "shared"):
+            shared = self.encoder.features(features, "")
+            return self.trunk.actor(shared), self.trunk.critic(shared)
         return self.forward_actor(features), self.forward_critic(features)
 
 
 class Policy(ActorCriticPolicy):
-    """A Gaussian MLP policy whose parts have names; everything SB3 does with a policy keeps working.
+    """A policy and a value function whose parts have names; everything SB3 does with a policy keeps working.
+
+    Actions are Gaussian in a Box and categorical in a Discrete space. The network is an MLP over vectors; pictures are
+    seen by a CNN, dictionaries by both (`encoders`).
 
     Args:
-        observation_space: Box of shape ``(d,)``.
-        action_space: Box of shape ``(a,)``.
+        observation_space: what `Layout.of` takes; the policy itself is called with rows ``(n, size)``.
+        action_space: Box of shape ``(a,)`` or Discrete.
         lr_schedule: SB3's schedule; only its value at 1 is used.
         hidden: widths of the hidden layers; the first is the encoder, the others are the trunk.
         activation: ``"tanh"``, ``"elu"`` or ``"relu"``.
         log_std_init: initial logarithm of the action noise.
-        normalize_observations: whether the encoder normalizes with running statistics.
+        normalize_observations: whether the encoder normalizes vectors with running statistics.
+        dropout: share of the trunk's units that an update leaves out, 0 to below 1; none where actions are chosen.
         seed: of the initial weights.
 
     Raises:
-        UserError: for other spaces, an unknown activation, or hidden widths that are not positive.
+        UserError: for other spaces, an unknown activation, or settings out of bounds.
     """
+
+    SETTINGS = ("hidden", "activation", "log_std_init", "normalize_observations", "dropout")
 
     def __init__(
         self,
@@ -112,26 +142,27 @@ class Policy(ActorCriticPolicy):
         activation: str = "tanh",
         log_std_init: float = 0.0,
         normalize_observations: bool = True,
+        dropout: float = 0.0,
         seed: int = 0,
         use_sde: bool = False,
     ):
-        for name, space in (("observation", observation_space), ("action", action_space)):
-            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-                raise Unsupported(f"the policy needs a Box {name} space of one axis, got {space}")
+        self.discrete = require_actions(action_space, (spaces.Box, spaces.Discrete))
         if use_sde:
             raise Unsupported("state-dependent exploration (use_sde) is not supported, use the Gaussian policy")
-        if not hidden or min(hidden) < 1:
-            raise UserError(f"hidden must list at least one positive layer width, got {list(hidden)}")
+        require_widths(hidden)
         require_known(activation, ACTIVATIONS, "activation")
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout must be a number from 0 to below 1, got {dropout}")
         self.network: dict[str, Any] = {
             "hidden": [int(width) for width in hidden],
             "activation": activation,
             "log_std_init": float(log_std_init),
             "normalize_observations": bool(normalize_observations),
-        }
-        self._seed = seed
+        } | ({"dropout": float(dropout)} if dropout else {})
+        self._seed, self._kernel = seed, None
+        self.layout = Layout.of(observation_space)
         super().__init__(
-            observation_space,
+            self.layout.flat_space(observation_space),
             action_space,
             lr_schedule,
             net_arch=list(hidden),
@@ -140,10 +171,11 @@ class Policy(ActorCriticPolicy):
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
-        hidden, size = self.network["hidden"], self.observation_space.shape[0]
-        self.encoder = Encoder(size, hidden[0], self.activation_fn, self.network["normalize_observations"])
-        self.trunk = Trunk(hidden, self.activation_fn)
-        self.heads = Heads(hidden[-1], self.action_space.shape[0])
+        hidden, dropout = self.network["hidden"], self.network.get("dropout", 0.0)
+        self.encoder = Encoder(self.layout, hidden[0], self.activation_fn, self.network["normalize_observations"])
+        self.trunk = Trunk(hidden, self.activation_fn, dropout)
+        actions = int(self.action_space.n) if self.discrete else self.action_space.shape[0]
+        self.heads = Heads(hidden[-1], actions, self.discrete)
         self.reward_scaler = RewardScaler()
         self.initialize(stream(self._seed, "weights"))
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
@@ -151,17 +183,53 @@ class Policy(ActorCriticPolicy):
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
         """Draw all weights anew, orthogonal with SB3's gains (hidden sqrt 2, action 0.01, value 1), biases zero."""
+        gains = {self.heads.actor: 0.01, self.heads.critic: 1.0}
         for module in (self.encoder, self.trunk, self.heads):
             for layer in module.modules():
-                if isinstance(layer, nn.Linear):
-                    gain = {self.heads.actor: 0.01, self.heads.critic: 1.0}.get(layer, math.sqrt(2))
-                    nn.init.orthogonal_(layer.weight, gain=gain, generator=generator)
+                if isinstance(layer, nn.Linear | nn.Conv2d):
+                    nn.init.orthogonal_(layer.weight, gain=gains.get(layer, math.sqrt(2)), generator=generator)
                     layer.bias.zero_()
-        self.heads.log_std.fill_(self.log_std_init)
+        if not self.discrete:
+            self.heads.log_std.fill_(self.log_std_init)
+
+    # ---- acting -----------------------------------------------------------------------------------------------------
+
+    @property
+    def kernel(self) -> Kernel | Graph:
+        """What computes with the current weights; by hand for plain MLPs with Gaussian actions, else with autograd."""
+        if self._kernel is None:
+            plain = self.layout.is_vector and not self.discrete and not self.network.get("dropout")
+            object.__setattr__(self, "_kernel", Kernel(self) if plain else Graph(self))
+        return self._kernel
+
+    def tensors_were_replaced(self) -> None:
+        """To be called after parameters got new memory (changes in place are seen)."""
+        object.__setattr__(self, "_kernel", None)
+
+    def act(self, rows: np.ndarray, deterministic: bool = True, generator: torch.Generator | None = None) -> np.ndarray:
+        """Actions for rows ``(n, size)``: float32 ``(n, a)`` clipped to the space, or int64 ``(n,)``.
+
+        Raises:
+            UserError: when a stochastic action is asked for without a generator.
+        """
+        kernel, normalized = self.kernel, self.kernel.ruler()(rows)
+        if deterministic:
+            return kernel.applied(kernel.best(normalized))
+        if generator is None:
+            raise UserError("act(deterministic=False) needs a torch.Generator to draw from")
+        return kernel.applied(kernel.sample(normalized, kernel.noise(len(rows), generator=generator)))
+
+    def distribution(self, rows: np.ndarray) -> Gaussian | Categorical:
+        """What the policy would do for rows ``(n, size)``, before clipping."""
+        return self.kernel.distribution(self.kernel.ruler()(rows))
+
+    def value(self, rows: np.ndarray) -> np.ndarray:
+        """State values ``(n,)`` float32, in scaled reward units."""
+        return self.kernel.value(self.kernel.ruler()(rows)).copy()
 
     def linears(self, tower: str) -> list[nn.Linear]:
         """The linear layers of ``"actor"`` or ``"critic"``, from observation to output."""
-        parts = (getattr(module, tower) for module in (self.encoder, self.trunk, self.heads))
+        parts = (getattr(module, tower, nn.Identity()) for module in (self.encoder, self.trunk, self.heads))
         return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear)]
 
     # SB3 looks its parts up under these names. Properties keep each tensor under one name in the state dict.
@@ -202,13 +270,13 @@ def stream(seed: int | None, purpose: str) -> torch.Generator:
     return generator.manual_seed(int(words[0] >> np.uint64(1)))
 
 
-def modules_of(policy: Policy) -> dict[str, list[tuple[str, nn.Parameter]]]:
+def modules_of(policy: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
     """Every parameter under exactly one of ``encoder``, ``trunk``, ``heads``: ``{module: [(name, parameter), ..]}``."""
     named = list(policy.named_parameters())
     return {module: [(n, p) for n, p in named if n.startswith(f"{module}.")] for module in MODULES}
 
 
-def groups_of(policy: Policy) -> dict[str, list[tuple[str, nn.Parameter]]]:
+def groups_of(policy: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
     """The same one level deeper: ``{"encoder.actor": [(name, parameter), ..], ..}``; empty groups are left out."""
     named = list(policy.named_parameters())
     groups = {group: [(n, p) for n, p in named if n == group or n.startswith(f"{group}.")] for group in GROUPS}
@@ -216,18 +284,44 @@ def groups_of(policy: Policy) -> dict[str, list[tuple[str, nn.Parameter]]]:
 
 
 def matching_groups(names: Iterable[str], where: str = "") -> list[str]:
-    """The groups addressed by `names`, each a module (``encoder``) or a group (``heads.actor``), in network order.
+    """The groups addressed by `names`, in network order.
+
+    Args:
+        names: modules (``encoder``), groups (``heads.actor``) or towers (``actor``, with the action noise; ``critic``).
 
     Raises:
         UserError: for an unknown name; says the nearest one.
     """
     names = [names] if isinstance(names, str) else list(names)
     for name in names:
-        require_known(name, (*MODULES, *GROUPS), "module", where)
-    return [group for group in GROUPS if any(group == name or group.startswith(f"{name}.") for name in names)]
+        require_known(name, (*MODULES, *TOWERS, *GROUPS), "module", where)
+    return [group for group in GROUPS if any(_addresses(name, group) for name in names)]
 
 
-def _layers(widths: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
+def _addresses(name: str, group: str) -> bool:
+    module, _, part = group.partition(".")
+    return name in (group, module, {"log_std": "actor"}.get(part, part))
+
+
+def require_widths(hidden: Sequence[int]) -> None:
+    """Raise a UserError unless `hidden` lists at least one positive width."""
+    if not hidden or min(hidden) < 1:
+        raise UserError(f"hidden must list at least one positive layer width, got {list(hidden)}")
+
+
+def require_actions(space: spaces.Space, kinds: tuple[type[spaces.Space], ...]) -> bool:
+    """Whether the actions are discrete. Raises Unsupported for a space of none of `kinds`, or a Box of several axes."""
+    if not isinstance(space, kinds) or (isinstance(space, spaces.Box) and len(space.shape) != 1):
+        raise Unsupported(f"the policy acts in a {' or '.join(k.__name__ for k in kinds)} of one axis, not in {space}")
+    if isinstance(space, spaces.Discrete) and space.start != 0:
+        raise Unsupported(f"discrete actions must count from 0, got {space}")
+    return isinstance(space, spaces.Discrete)
+
+
+def layers(widths: Sequence[int], activation: type[nn.Module], dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers of these widths, each with its activation (and dropout) behind it; weights are not initialized."""
     # skip_init: the default initialization would draw from torch's global generator.
-    pairs = itertools.pairwise(widths)
-    return nn.Sequential(*(m for i, o in pairs for m in (nn.utils.skip_init(nn.Linear, i, o), activation())))
+    modules: list[nn.Module] = []
+    for i, o in itertools.pairwise(widths):
+        modules += [nn.utils.skip_init(nn.Linear, i, o), activation()] + ([Dropout(dropout)] if dropout else [])
+    return nn.Sequential(*modules)

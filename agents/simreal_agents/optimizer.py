@@ -1,18 +1,19 @@
 """Adam over one flat vector: every parameter is a view into it, so a step is a few vector operations.
 
-Updates equal ``torch.optim.Adam`` (Kingma & Ba 2015) without weight decay. Each group has a name, a learning-rate
-scale and a `frozen` switch; a frozen group is not touched at all.
+Updates equal ``torch.optim.AdamW`` (Kingma & Ba 2015; Loshchilov & Hutter 2019), without weight decay those of
+``torch.optim.Adam``. Each group has a name, a learning-rate scale, options of its own and a `frozen` switch; a frozen
+group is not touched at all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from simreal_agents.networks import Policy, groups_of
+from simreal_agents.networks import groups_of
 
 
 class FlatAdam(torch.optim.Optimizer):
@@ -20,15 +21,30 @@ class FlatAdam(torch.optim.Optimizer):
 
     After construction the policy's parameters and their gradients are views of ``self.parameters`` and
     ``self.gradients``, both ``(n,)`` float32, in the order of the groups. Group options: ``name``, ``lr``,
-    ``lr_scale``, ``frozen``, ``step`` (updates since the group's moments were last reset), ``betas``, ``eps``.
+    ``lr_scale``, ``frozen``, ``step`` (updates since the group's moments were last reset), ``betas``, ``eps``,
+    ``weight_decay`` (decoupled, times the learning rate) and ``max_grad_norm`` (of this group alone; None: no bound).
+
+    Args:
+        order: names of all groups in the order of the flat vectors; those that are stepped together are best neighbours.
+            By default that of the network.
     """
 
-    def __init__(self, policy: Policy, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-5):
+    OPTIONS = ("weight_decay", "max_grad_norm", "betas", "eps")
+
+    def __init__(
+        self,
+        policy: torch.nn.Module,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-5,
+        order: Sequence[str] | None = None,
+    ):
+        members_of = groups_of(policy)
         groups = [
-            {"name": name, "params": [p for _, p in members], "lr_scale": 1.0, "frozen": False, "step": 0}
-            for name, members in groups_of(policy).items()
+            {"name": name, "params": [p for _, p in members_of[name]], "lr_scale": 1.0, "frozen": False, "step": 0}
+            for name in order or members_of
         ]
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps})
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "max_grad_norm": None})
         members = [p for group in self.param_groups for p in group["params"]]
         size = sum(p.numel() for p in members)
         self.parameters, self.gradients, self._scratch = (torch.zeros(size) for _ in range(3))
@@ -67,45 +83,82 @@ class FlatAdam(torch.optim.Optimizer):
             moment[self._slices[name]] = 0.0
         self.group(name)["step"] = 0
 
+    def snapshot(self) -> dict[str, Any]:
+        """Moments and the options of every group, as plain data."""
+        options = [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]
+        return {"moments": [moment.clone() for moment in self._moments], "groups": options}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from a snapshot of an optimizer for the same network."""
+        for moment, saved in zip(self._moments, snapshot["moments"], strict=True):
+            moment.copy_(saved)
+        for group, options in zip(self.param_groups, snapshot["groups"], strict=True):
+            group.update(options)
+
     def step(self, closure: Callable[[], float] | None = None) -> None:
         """One Adam step with the gradients as they are."""
         self.clipped_step(math.inf)
 
     @torch.no_grad()
-    def clipped_step(self, max_norm: float) -> float:
+    def clipped_step(self, max_norm: float, names: Collection[str] | None = None) -> float:
         """Scale the gradient to norm `max_norm` if it is longer, take one Adam step, return the norm before scaling.
 
-        Frozen groups neither move nor count for the norm.
+        Args:
+            names: the groups that move, all by default. Frozen groups neither move nor count for the norm.
 
         Raises:
             FloatingPointError: when the norm is not finite; no parameter has been changed then.
         """
-        for group in self.param_groups:
-            if group["frozen"]:
-                self.gradients[self._slices[group["name"]]] = 0.0
-        norm = float(torch.linalg.vector_norm(self.gradients))
+        moving = [
+            group for group in self.param_groups if not group["frozen"] and (names is None or group["name"] in names)
+        ]
+        norm = self._norm(moving)
         if not math.isfinite(norm):
             raise FloatingPointError(f"the gradient norm is {norm}; the parameters were left as they were")
-        if norm + 1e-6 > max_norm:
-            self.gradients.mul_(max_norm / (norm + 1e-6))
-        for part, lr, step, (beta1, beta2), eps in self._runs():
+        bounded = [group for group in moving if group["max_grad_norm"] is not None]
+        for group in bounded:
+            gradient = self.gradients[self._slices[group["name"]]]
+            _shorten(gradient, float(torch.linalg.vector_norm(gradient)), group["max_grad_norm"])
+        length = self._norm(moving) if bounded else norm
+        if length + 1e-6 > max_norm:
+            for part in self._parts(moving):
+                self.gradients[part].mul_(max_norm / (length + 1e-6))
+        for part, lr, step, (beta1, beta2), eps, decay in self._runs(moving):
             p, g, tmp = self.parameters[part], self.gradients[part], self._scratch[part]
             m, v = (moment[part] for moment in self._moments)
+            if decay:
+                p.mul_(1 - lr * decay)
             m.lerp_(g, 1 - beta1)
             v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
             torch.sqrt(v, out=tmp).div_(math.sqrt(1 - beta2**step)).add_(eps)
             p.addcdiv_(m, tmp, value=-lr / (1 - beta1**step))
         return norm
 
-    def _runs(self) -> Iterator[tuple[slice, float, int, tuple[float, float], float]]:
+    def _norm(self, groups: list[dict[str, Any]]) -> float:
+        if len(groups) == len(self.param_groups):
+            return float(torch.linalg.vector_norm(self.gradients))
+        parts = [self.gradients[part] for part in self._parts(groups)]
+        return math.hypot(*(float(torch.linalg.vector_norm(part)) for part in parts))
+
+    def _parts(self, groups: list[dict[str, Any]]) -> list[slice]:
+        """Maximal slices of neighbouring groups."""
+        parts: list[slice] = []
+        for group in groups:
+            part = self._slices[group["name"]]
+            if parts and parts[-1].stop == part.start:
+                part = slice(parts.pop().start, part.stop)
+            parts.append(part)
+        return parts
+
+    def _runs(
+        self, groups: list[dict[str, Any]]
+    ) -> Iterator[tuple[slice, float, int, tuple[float, float], float, float]]:
         """Advance the step counts and yield maximal slices of neighbouring groups that share all their settings."""
         run: tuple[Any, ...] | None = None
-        for group in self.param_groups:
-            if group["frozen"]:
-                continue
+        for group in groups:
             group["step"] += 1
             part = self._slices[group["name"]]
-            settings = (group["lr"], group["step"], tuple(group["betas"]), group["eps"])
+            settings = (group["lr"], group["step"], tuple(group["betas"]), group["eps"], group["weight_decay"])
             if run is not None and run[0].stop == part.start and run[1:] == settings:
                 run = (slice(run[0].start, part.stop), *settings)
                 continue
@@ -124,3 +177,8 @@ class FlatAdam(torch.optim.Optimizer):
             for key, view in own.items():
                 view.copy_(self.state[p][key])
             self.state[p] = own
+
+
+def _shorten(gradient: torch.Tensor, norm: float, longest: float) -> None:
+    if norm + 1e-6 > longest:
+        gradient.mul_(longest / (norm + 1e-6))

@@ -36,10 +36,11 @@ from gymnasium import spaces
 from stable_baselines3.common.save_util import json_to_data
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from simreal_agents.bundle import HYPERPARAMETERS, Agent
+from simreal_agents.bundle import Agent
 from simreal_agents.files import require_new, write_new
 from simreal_agents.networks import ACTIVATIONS
 from simreal_agents.normalizer import RunningMoments
+from simreal_agents.ppo import PPO
 from simreal_envs.errors import Unsupported, UserError, nearest
 from simreal_envs.schema import Schema
 
@@ -377,7 +378,7 @@ def _card(archive: Path, sha256: str, data: Mapping[str, Any], zoo: Mapping[str,
 
 def _hyperparameters(data: Mapping[str, Any]) -> dict[str, Any]:
     """Those that SB3 wrote as plain numbers; the clip range is pickled, so it is here only when it was trusted."""
-    plain = {name: data[name] for name in (*HYPERPARAMETERS, "learning_rate") if name in data}
+    plain = {name: data[name] for name in (*PPO.settings, "learning_rate") if name in data}
     plain["num_worlds"] = data.get("n_envs")
     clip_range: Any = data.get("clip_range")
     if callable(clip_range):
@@ -440,7 +441,7 @@ class _Nowhere(gymnasium.Env):
 
 def _zip_of(agent: Agent) -> bytes:
     policy, card = agent.policy, agent.card.get("hyperparameters", {})
-    known = {name for name in (*HYPERPARAMETERS, "learning_rate", "clip_range")} - {"scale_rewards"}
+    known = {name for name in (*PPO.settings, "learning_rate", "clip_range")} - {"scale_rewards"}
     hidden = policy.network["hidden"]
     kwargs = {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": ACTIVATIONS[policy.network["activation"]]}
     settings = {name: value for name, value in card.items() if name in known}

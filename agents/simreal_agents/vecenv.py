@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
+from simreal_agents.layout import Layout
 from simreal_envs.errors import UserError
 
 
@@ -17,7 +18,7 @@ class Step(NamedTuple):
     """What one step of N worlds gives.
 
     Attributes:
-        observations: ``(N, d)``; of the next episode where a world finished.
+        observations: ``(N, d)`` rows of the layout; of the next episode where a world finished.
         rewards: ``(N,)`` float.
         terminated, truncated: ``(N,)`` bool; both may be set, termination wins.
         final_observations: ``(N, d)``, rows valid where terminated or truncated; None when no world finished.
@@ -33,7 +34,7 @@ class Step(NamedTuple):
 
 
 class SB3Worlds(VecEnv):
-    """A Gymnasium VectorEnv with same-step autoreset as an SB3 VecEnv.
+    """A Gymnasium VectorEnv with same-step autoreset as an SB3 VecEnv; pictures and dictionaries become flat rows.
 
     Worlds that were made with a seed (attribute ``seed`` that is not None) keep it; others are seeded at the next
     reset with the seed that SB3 passes to ``seed``.
@@ -46,8 +47,9 @@ class SB3Worlds(VecEnv):
         mode = worlds.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
             raise UserError(f"training needs worlds made with autoreset=AutoresetMode.SAME_STEP, got {mode}")
-        self.worlds = worlds
-        super().__init__(worlds.num_envs, worlds.single_observation_space, worlds.single_action_space)
+        self.worlds, self.layout = worlds, Layout.of(worlds.single_observation_space)
+        space = self.layout.flat_space(worlds.single_observation_space)
+        super().__init__(worlds.num_envs, space, worlds.single_action_space)
 
     def reset(self) -> np.ndarray:
         """First observations ``(N, d)``."""
@@ -56,18 +58,20 @@ class SB3Worlds(VecEnv):
         observations, _ = self.worlds.reset(seed=seed)
         self._reset_seeds()
         self._reset_options()
-        return observations
+        return self.layout.flatten(observations)
 
     def step_arrays(self, actions: np.ndarray) -> Step:
         """Step with actions ``(N, a)`` inside the action space; no per-world dictionaries are made."""
-        observations, rewards, terminated, truncated, infos = self.worlds.step(actions)
+        seen, rewards, terminated, truncated, infos = self.worlds.step(actions)
+        observations = self.layout.flatten(seen)
         final = success = None
         if terminated.any() or truncated.any():
             final = getattr(self.worlds, "final_observation", None)
             if final is None:
                 final = np.zeros_like(observations)
                 for i in np.flatnonzero(infos["_final_obs"]):
-                    final[i] = infos["final_obs"][i]
+                    final[i] = row_of(self.layout, infos["final_obs"][i])
+            final = self.layout.flatten(final)
             success = infos["outcome"].get("s") if "outcome" in infos else None
         return Step(observations, rewards, terminated, truncated, final, success)
 
@@ -103,6 +107,32 @@ class SB3Worlds(VecEnv):
 
     def _indices(self, indices: VecEnvIndices) -> Sequence[int]:
         return list(self._get_indices(indices))
+
+
+class FlatVecEnv(VecEnvWrapper):
+    """An SB3 VecEnv of pictures or dictionaries whose observations are flat rows ``(n, size)``."""
+
+    def __init__(self, venv: VecEnv):
+        self.layout = Layout.of(venv.observation_space)
+        super().__init__(venv, observation_space=self.layout.flat_space(venv.observation_space))
+
+    def reset(self) -> np.ndarray:
+        """First observations ``(N, size)``."""
+        return self.layout.flatten(self.venv.reset())
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """SB3's form of a step, final observations in the infos included."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        for i in np.flatnonzero(dones):
+            infos[i]["terminal_observation"] = row_of(self.layout, infos[i]["terminal_observation"])
+        return self.layout.flatten(observations), rewards, dones, infos
+
+
+def row_of(layout: Layout, observation: Any) -> np.ndarray:
+    """One observation as a row ``(size,)``."""
+    if isinstance(observation, dict):
+        return layout.flatten({name: np.asarray(part)[None] for name, part in observation.items()})[0]
+    return layout.flatten(np.asarray(observation)[None])[0]
 
 
 def step_arrays(env: VecEnv, actions: np.ndarray) -> Step:

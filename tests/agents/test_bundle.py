@@ -214,7 +214,7 @@ def test_acting_is_clipped_seeded_and_needs_a_generator_for_noise(schema):
     np.testing.assert_array_equal(draws[0], draws[1])
     assert not np.array_equal(draws[0], draws[2])
     assert np.abs(draws[0]).max() == 1.0 and draws[0].dtype == np.float32 and draws[0].shape == (7, 1)
-    mean, std = agent.distribution(observations())
+    mean, std, _ = agent.distribution(observations())
     assert mean.shape == (7, 1) and std == pytest.approx([np.e])
     with pytest.raises(UserError, match=r"needs a torch\.Generator"):
         agent.act(observations(), deterministic=False)

@@ -10,11 +10,17 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from simreal_agents.networks import Policy
 from simreal_agents.ppo import PPO
 from simreal_agents.vecenv import SB3Worlds
 from simreal_envs.errors import Unsupported, UserError
+
+
+class TwoDials(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.MultiDiscrete([2, 3])
 
 
 class Nothing(BaseCallback):
@@ -243,8 +249,8 @@ def test_what_is_not_supported_says_so(make_ppo):
     for settings in ({"device": "cuda"}, {"use_sde": True}, {"clip_range_vf": 0.2}):
         with pytest.raises(Unsupported):
             make_ppo(**settings)
-    with pytest.raises(Unsupported, match="Box action space"):
-        PPO(env=make_vec_env("CartPole-v1", 1))
+    with pytest.raises(Unsupported, match="Box or Discrete of one axis, not in MultiDiscrete"):
+        PPO(env=DummyVecEnv([lambda: TwoDials()]))
     with pytest.raises(UserError, match="did you mean 'trunk'"):
         make_ppo(lr_scale={"trunc": 1.0})
     with pytest.raises(UserError, match=r"did you mean 'heads\.actor'"):

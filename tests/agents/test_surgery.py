@@ -74,7 +74,7 @@ def assert_same_behaviour(old, new, read, new_read=None, gain=1.0, **tolerance):
     """Mean and noise of every shared action, and the value, agree on corresponding readings."""
     tolerance = tolerance or ROUNDING
     before, after = rows(old.schema, read), rows(new.schema, new_read or read)
-    (m1, s1), (m2, s2) = old.distribution(before), new.distribution(after)
+    (m1, s1, _), (m2, s2, _) = old.distribution(before), new.distribution(after)
     old_mean, new_mean = columns(old.schema, m1), columns(new.schema, m2)
     old_std, new_std = columns(old.schema, s1[None]), columns(new.schema, s2[None])
     shared = old_mean.keys() & new_mean.keys()
@@ -169,7 +169,7 @@ def test_new_actions_start_at_zero_or_the_bound_next_to_it_with_fresh_noise():
     valve = Field("valve", "Pa", ("main",), 2.0, 9.0)
     target = replace(SCHEMA, action=(replace(TORQUE, labels=("ankle", "hip")), valve, GRIP))
     new, surgery = fit(agent, target)
-    actions, noise = new.distribution(rows(target, readings()))
+    actions, noise, _ = new.distribution(rows(target, readings()))
     mean, std = columns(target, actions), columns(target, noise)
     np.testing.assert_array_equal(mean["torque", "ankle"], 0.0)
     np.testing.assert_array_equal(mean["valve", "main"], 2.0)
@@ -235,7 +235,7 @@ def test_units_of_the_same_quantity_are_converted(normalize):
     read = readings()
     factors = {"height": 1e3, "angle": 180 / math.pi, "speed": 3.6}
     converted = {name: values * factors[name[0]] for name, values in read.items()}
-    (m1, s1), (m2, s2) = agent.distribution(rows(SCHEMA, read)), new.distribution(rows(target, converted))
+    (m1, s1, _), (m2, s2, _) = agent.distribution(rows(SCHEMA, read)), new.distribution(rows(target, converted))
     scale = np.array([1e3, 1e3, 1.0])
     np.testing.assert_allclose(m2 / scale, m1, **ROUNDING)
     np.testing.assert_allclose(s2 / scale, s1, rtol=1e-6)

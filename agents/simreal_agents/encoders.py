@@ -1,0 +1,92 @@
+"""Encoders for what is no plain vector: pictures, and dictionaries of pictures and vectors; and dropout with a seed.
+
+Large pictures are seen by the convolutions of Mnih et al. (2015, Nature 518, table 1 of the extended data), small grids
+by one 3x3 convolution of 16 channels as in Young & Tian (2019, MinAtar). What comes out of them stands beside the
+normalized vector elements and goes through one linear layer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from simreal_agents.layout import Layout, Part
+from simreal_agents.normalizer import Normalizer
+
+NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, kernel, stride
+GRID = ((16, 3, 1),)
+SMALLEST = 36  # pixels that Nature's three kernels need
+
+
+class Perception(nn.Module):
+    """Rows ``(n, size)`` of a `Layout` with pictures -> features ``(n, width)``.
+
+    Attributes:
+        cnns: one stack of convolutions per picture, under ``image`` or its name.
+        linear: from all their outputs and the vector elements to the features.
+    """
+
+    def __init__(self, layout: Layout, width: int, activation: type[nn.Module]):
+        super().__init__()
+        self.layout, self.activation = layout, activation()
+        self.cnns = nn.ModuleDict({part.name or "image": _convolutions(part, activation) for part in layout.images})
+        outputs = sum(_outputs(part) for part in layout.images)
+        self.linear = nn.utils.skip_init(nn.Linear, outputs + len(layout.vector), width)
+        self.register_buffer("_columns", torch.from_numpy(layout.vector), persistent=False)
+
+    def forward(self, rows: torch.Tensor, normalizer: Normalizer) -> torch.Tensor:
+        features = [self._see(rows, part) for part in self.layout.images]
+        if len(self._columns):
+            features.append(normalizer(rows[:, self._columns].float()))
+        return self.activation(self.linear(torch.cat(features, dim=1)))
+
+    def _see(self, rows: torch.Tensor, part: Part) -> torch.Tensor:
+        picture = rows[:, part.columns].reshape(-1, *part.shape).float()
+        if not part.channels_first:
+            picture = picture.movedim(-1, 1)
+        return self.cnns[part.name or "image"](picture * part.scale).flatten(1)
+
+
+class Dropout(nn.Module):
+    """Inverted dropout (Srivastava et al. 2014) that draws from a generator of its own, in training mode only.
+
+    Attributes:
+        generator: a torch.Generator; the learner seeds it.
+    """
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share, self.generator = share, torch.Generator()
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return features
+        kept = torch.rand(features.shape, generator=self.generator) >= self.share
+        return features * kept / (1 - self.share)
+
+
+def _kind(part: Part) -> tuple[tuple[int, int, int], ...]:
+    return NATURE if min(_extent(part)) >= SMALLEST else GRID
+
+
+def _extent(part: Part) -> tuple[int, int]:
+    return part.shape[1:] if part.channels_first else part.shape[:2]  # type: ignore[return-value]
+
+
+def _convolutions(part: Part, activation: type[nn.Module]) -> nn.Sequential:
+    modules: list[nn.Module] = []
+    channels = part.shape[0] if part.channels_first else part.shape[2]
+    for out, kernel, stride in _kind(part):
+        modules += [nn.utils.skip_init(nn.Conv2d, channels, out, kernel, stride), activation()]
+        channels = out
+    return nn.Sequential(*modules)
+
+
+def _outputs(part: Part) -> int:
+    extent = _extent(part)
+    channels = 0
+    for channels, kernel, stride in _kind(part):  # noqa: B007 - the last one counts
+        extent = tuple((pixels - kernel) // stride + 1 for pixels in extent)
+    return channels * math.prod(extent)

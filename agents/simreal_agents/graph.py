@@ -1,0 +1,149 @@
+"""The policy's forward and backward pass by autograd: for pictures, discrete actions and dropout.
+
+`Graph` has the methods of `kernels.Kernel`, `GraphSurrogate` those of `kernels.Surrogate`; both give the same numbers to
+rounding where both apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from simreal_agents.distributions import Categorical, Gaussian
+from simreal_agents.kernels import LOG_2PI, log_prob_of_noise
+
+if TYPE_CHECKING:
+    from simreal_agents.networks import Policy
+
+Array = np.ndarray
+
+
+class Graph:
+    """Inference for one policy. Rows ``(n, size)`` are raw: the network normalizes them itself."""
+
+    def __init__(self, policy: Policy):
+        self.policy = policy
+
+    def ruler(self) -> Callable[[Array], Array]:
+        """A function that copies observations into the network's number type."""
+        dtype = self.policy.layout.dtype
+        return lambda observations: np.array(observations, dtype=dtype)
+
+    @torch.no_grad()
+    def mean(self, rows: Array) -> Array:
+        """Action means ``(n, a)``, or logits ``(n, actions)``."""
+        policy = self.policy
+        return policy.heads.actor(policy.mlp_extractor.forward_actor(torch.from_numpy(rows))).numpy()
+
+    @torch.no_grad()
+    def value(self, rows: Array) -> Array:
+        """Values ``(n,)``, in scaled reward units."""
+        policy = self.policy
+        return policy.heads.critic(policy.mlp_extractor.forward_critic(torch.from_numpy(rows))).numpy()[:, 0]
+
+    @property
+    def std(self) -> Array:
+        """Action standard deviations ``(a,)`` float32."""
+        return np.exp(self.policy.heads.log_std.detach().numpy())
+
+    def noise(self, *shape: int, generator: torch.Generator) -> Array:
+        """What actions are drawn with: standard normal ``(*shape, a)``, or uniform ``(*shape,)``."""
+        if self.policy.discrete:
+            return torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
+        return torch.randn((*shape, self.policy.action_space.shape[0]), generator=generator).numpy()
+
+    def best(self, rows: Array) -> Array:
+        """The most likely actions ``(n, a)`` or ``(n,)``."""
+        return self.mean(rows).argmax(axis=1) if self.policy.discrete else self.mean(rows)
+
+    def sample(self, rows: Array, noise: Array) -> Array:
+        """Actions drawn with `noise`; categorical ones by inverting the cumulative distribution."""
+        if not self.policy.discrete:
+            return self.mean(rows) + self.std * noise
+        cumulative = np.exp(log_softmax(self.mean(rows))).cumsum(axis=1)
+        return (cumulative[:, :-1] < noise[:, None]).sum(axis=1)
+
+    def applied(self, actions: Array) -> Array:
+        """Actions as the worlds take them: clipped float32, or int64."""
+        if self.policy.discrete:
+            return actions.astype(np.int64)
+        space = self.policy.action_space
+        return np.minimum(np.maximum(actions, space.low), space.high)
+
+    def log_probs(self, noise: Array, rows: Array, actions: Array) -> Array:
+        """Log-probabilities ``(T, N)`` float32 of actions taken at rows ``(T, N, size)``."""
+        if not self.policy.discrete:
+            return log_prob_of_noise(noise, self.std)
+        found = [
+            np.take_along_axis(log_softmax(self.mean(r)), a.astype(np.int64).reshape(-1, 1), axis=1)[:, 0]
+            for r, a in zip(rows, actions, strict=True)
+        ]
+        return np.stack(found).astype(np.float32)
+
+    def distribution(self, rows: Array) -> Gaussian | Categorical:
+        """What the policy would do."""
+        mean = self.mean(rows)
+        return Categorical(log_softmax(mean)) if self.policy.discrete else Gaussian(mean, self.std)
+
+    def surrogate(self, **settings: Any) -> GraphSurrogate:
+        """The loss of PPO."""
+        return GraphSurrogate(self.policy, **settings)
+
+
+class GraphSurrogate:
+    """PPO's clipped loss (Schulman et al. 2017, eq. 7 and 9) for one minibatch; see `kernels.Surrogate`."""
+
+    def __init__(self, policy: Policy, *, clip_range: float, ent_coef: float, vf_coef: float, normalize: bool):
+        self.policy, self.normalize = policy, normalize
+        self.clip_range, self.ent_coef, self.vf_coef = clip_range, ent_coef, vf_coef
+
+    def forward(self, rows: torch.Tensor, actions: Array, advantages: Array, old_log_probs: Array, returns: Array):
+        """Losses of a minibatch, as ``dict[str, float]``; keeps the graph for ``backward``."""
+        policy, n = self.policy, len(actions)
+        policy.train(True)  # dropout leaves out units here and nowhere else
+        actor, critic = policy.mlp_extractor(rows)
+        log_prob, entropy = self._judge(policy.heads.actor(actor), torch.from_numpy(actions))
+        policy.train(False)
+        log_ratio = log_prob - torch.from_numpy(old_log_probs)
+        ratio = log_ratio.exp()
+        advantage = torch.from_numpy(advantages)
+        if self.normalize and n > 1:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        clipped = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
+        policy_loss = -torch.min(advantage * ratio, advantage * clipped).mean()
+        value_loss = (policy.heads.critic(critic)[:, 0] - torch.from_numpy(returns)).square().mean()
+        entropy_loss = -entropy
+        self.loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        return {
+            "policy_gradient_loss": policy_loss.item(),
+            "value_loss": value_loss.item(),
+            "entropy_loss": entropy_loss.item(),
+            "loss": self.loss.item(),
+            "approx_kl": (ratio - 1 - log_ratio).mean().item(),
+            "clip_fraction": ((ratio - 1).abs() > self.clip_range).float().mean().item(),
+        }
+
+    def backward(self) -> None:
+        """Overwrite the ``.grad`` of every parameter with the gradient of the last ``forward``."""
+        self.policy.optimizer.zero_grad()
+        self.loss.backward()
+
+    def _judge(self, output: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probability ``(n,)`` of actions and mean entropy."""
+        if self.policy.discrete:
+            log_probs = output.log_softmax(dim=1)
+            chosen = log_probs.gather(1, actions.long().reshape(-1, 1))[:, 0]
+            return chosen, -(log_probs.exp() * log_probs).sum(1).mean()
+        log_std = self.policy.heads.log_std
+        z = (actions - output) / log_std.exp()
+        constant = log_std.sum() + 0.5 * LOG_2PI * len(log_std)
+        return -0.5 * z.square().sum(1) - constant, constant + 0.5 * len(log_std)
+
+
+def log_softmax(logits: Array) -> Array:
+    """Logarithm of the softmax over the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

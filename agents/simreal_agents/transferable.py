@@ -1,0 +1,333 @@
+"""What every learner of ours adds to SB3's algorithm: named groups, freezing, extra losses, own randomness, exact resume.
+
+A learner is ``class PPO(Transferable, stable_baselines3.PPO)``. The mixin never looks inside an algorithm; the algorithm
+says what it is called, which policy it trains, and what else decides its future.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from stable_baselines3.common.vec_env import VecEnv
+
+from simreal_agents.encoders import Dropout
+from simreal_agents.layout import Layout
+from simreal_agents.networks import MODULES, matching_groups, stream
+from simreal_agents.optimizer import FlatAdam
+from simreal_agents.vecenv import FlatVecEnv, SB3Worlds, Step
+from simreal_envs.errors import Unsupported, UserError, require_known
+
+LossTerm = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
+ProgressHook = Callable[[Any, float], None]
+
+
+class Transferable:
+    """Mixin before an SB3 algorithm class.
+
+    Attributes:
+        algorithm: what users type.
+        policy_class_: the policy that this algorithm trains, for agents on disk.
+        settings: names of the attributes that a card lists as hyperparameters.
+        counters: names of the attributes, numbers or arrays, that decide the future besides what `training_state` lists.
+        loss_terms: callables ``(policy, batch) -> scalar tensor`` added to the loss of every minibatch.
+        progress_hooks: callables ``(learner, progress)`` run before every rollout, with progress in [0, 1).
+        seconds: wall time in ``physics``, ``inference``, ``update`` and ``other``, summed over all ``learn`` calls.
+    """
+
+    algorithm: ClassVar[str]
+    policy_class_: ClassVar[type]
+    settings: ClassVar[tuple[str, ...]]
+    counters: ClassVar[tuple[str, ...]] = (
+        "num_timesteps", "_episode_num", "_n_updates", "_last_obs", "_last_episode_starts",
+        "_returns", "_lengths", "_keep_normalizer",
+    )  # fmt: skip
+
+    def _begin(
+        self,
+        device: str,
+        lr_scale: Mapping[str, float] | None,
+        loss_terms: Iterable[LossTerm],
+        progress_hooks: Iterable[ProgressHook],
+    ) -> None:
+        """To be called before SB3's constructor."""
+        if str(device) not in ("cpu", "auto"):
+            raise Unsupported(f"{self.algorithm.upper()} for small networks computes on the CPU, got device {device!r}")
+        self.loss_terms: list[LossTerm] = list(loss_terms)
+        self.progress_hooks: list[ProgressHook] = list(progress_hooks)
+        self.seconds = dict.fromkeys(("physics", "inference", "update", "other"), 0.0)
+        self._keep_normalizer = False
+        self._lr_scale = dict(lr_scale or {})
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if isinstance(env, VectorEnv):
+            return SB3Worlds(env)
+        if not isinstance(env, VecEnv):
+            from stable_baselines3.common.base_class import BaseAlgorithm
+
+            # SB3's own wrapping also moves the channels of pictures to the front, which our layout does itself.
+            env = BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        return env if Layout.of(env.observation_space).is_vector else FlatVecEnv(env)
+
+    def _setup_model(self) -> None:
+        states = self.__dict__.pop("_generator_states", None)
+        super()._setup_model()  # type: ignore[misc]
+        if not isinstance(self.policy, self.policy_class_):
+            wanted = f"{self.policy_class_.__module__}.{self.policy_class_.__name__}"
+            raise Unsupported(f"{self.algorithm.upper()} needs {wanted}, got {type(self.policy).__name__}")
+        if states is not None:
+            self._noise.set_state(states[0])
+            self._order.set_state(states[1])
+        self.policy.initialize(stream(self.seed, "weights"))
+        self.policy.set_training_mode(False)
+        self.policy.optimizer = self._make_optimizer()
+        self.policy.tensors_were_replaced()
+        for i, dropout in enumerate(m for m in self.policy.modules() if isinstance(m, Dropout)):
+            dropout.generator = stream(self.seed, f"dropout {i}")
+        self.policy.encoder.normalizer.frozen = self._keep_normalizer
+        self.set_lr_scale(self._lr_scale)
+
+    def _make_optimizer(self) -> FlatAdam:
+        return FlatAdam(self.policy, lr=self.lr_schedule(1))
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed this agent's own generators and the worlds; global random state is left alone."""
+        self._noise, self._order = stream(seed, "noise"), stream(seed, "order")
+        if seed is not None and self.env is not None:
+            self.env.seed(seed)
+
+    @property
+    def rollout_size(self) -> int:
+        """Environment steps between two calls of the progress hooks."""
+        return self.n_steps * self.n_envs
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What a card says of how this agent learned."""
+        rates = {"learning_rate": self.lr_schedule(1), "num_worlds": self.n_envs}
+        return {**rates, **{name: getattr(self, name) for name in self.settings}}
+
+    # ---- what may move, and how fast --------------------------------------------------------------------------------
+
+    @property
+    def optimizer(self) -> FlatAdam:
+        """The optimizer; one group per part of the network, e.g. ``encoder.actor``."""
+        return self.policy.optimizer
+
+    def set_lr_scale(self, scales: Mapping[str, float]) -> None:
+        """Multiply the learning rate of modules, towers or groups; the longest matching name wins, others return to 1.
+
+        Raises:
+            UserError: for an unknown name or a negative scale.
+        """
+        for name, scale in scales.items():
+            if not scale >= 0:
+                raise UserError(f"lr_scale of {name!r} must not be negative, got {scale}")
+        for group in self.optimizer.param_groups:
+            group["lr_scale"] = 1.0
+        for name in sorted(scales, key=len):
+            for group in self._groups([name], "lr_scale"):
+                group["lr_scale"] = float(scales[name])
+
+    def set_options(self, names: Sequence[str] = MODULES, **options: Any) -> None:
+        """Set options of the optimizer for modules, towers or groups.
+
+        Args:
+            options: ``weight_decay`` (decoupled, Loshchilov & Hutter 2019), ``max_grad_norm`` (of each group by itself,
+                before the norm of all is bounded), ``betas`` or ``eps``.
+
+        Raises:
+            UserError: for an unknown name or option, or a negative number.
+        """
+        for option, value in options.items():
+            require_known(option, FlatAdam.OPTIONS, "optimizer option", "set_options")
+            if isinstance(value, float | int) and not value >= 0:
+                raise UserError(f"{option} must not be negative, got {value}")
+        for group in self._groups(names, "set_options"):
+            group.update(options)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        # SB3 writes one learning rate into every group, which would undo the scales.
+        lr = self.lr_schedule(self._current_progress_remaining)
+        self.logger.record("train/learning_rate", lr)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["lr_scale"]
+
+    def freeze(self, names: Sequence[str], *, normalizer: Literal["keep", "update"] = "update") -> None:
+        """Stop modules, towers or groups from learning: their tensors stay bit-equal until ``thaw``.
+
+        Args:
+            names: modules (``encoder``), towers (``actor``) or groups (``heads.actor``).
+            normalizer: ``"keep"`` also stops the observation statistics, ``"update"`` lets them follow the data.
+
+        Raises:
+            UserError: for an unknown name.
+        """
+        require_known(normalizer, ("keep", "update"), "normalizer setting", "freeze")
+        for group in self._groups(names, "freeze"):
+            group["frozen"] = True
+        self._keep_normalizer = self.policy.encoder.normalizer.frozen = normalizer == "keep"
+        self._mark_frozen()
+
+    def thaw(self, names: Sequence[str] = MODULES) -> None:
+        """Let frozen parts learn again, with fresh Adam moments, and the observation statistics too."""
+        for group in self._groups(names, "thaw"):
+            if group["frozen"]:
+                group["frozen"] = False
+                self.optimizer.reset_moments(group["name"])
+        self._keep_normalizer = self.policy.encoder.normalizer.frozen = False
+        self._mark_frozen()
+
+    def reinitialize(self, names: Sequence[str]) -> None:
+        """Draw the weights of modules, towers or groups anew, as this learner's seed has them at its very beginning.
+
+        Raises:
+            UserError: for an unknown name.
+        """
+        chosen = [group["name"] for group in self._groups(names, "reinitialize")]
+        state = {name: tensor.clone() for name, tensor in self.policy.state_dict().items()}
+        self.policy.initialize(stream(self.seed, "weights"))
+        kept = {n: t for n, t in state.items() if not any(n == c or n.startswith(f"{c}.") for c in chosen)}
+        self.policy.load_state_dict(kept, strict=False)
+        for name in chosen:
+            self.optimizer.reset_moments(name)
+
+    def _groups(self, names: Sequence[str], where: str) -> list[dict[str, Any]]:
+        matched = matching_groups(names, where)
+        return [group for group in self.optimizer.param_groups if group["name"] in matched]
+
+    def _mark_frozen(self) -> None:
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.requires_grad_(not group["frozen"])
+
+    # ---- saving in SB3's way ----------------------------------------------------------------------------------------
+
+    def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+        """SB3's zip (it runs code when loaded: for your own use; share a bundle). Hooks and loss terms stay behind."""
+        self._generator_states = (self._noise.get_state(), self._order.get_state())
+        super().save(path, exclude, include)  # type: ignore[misc]
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "loss_terms", "progress_hooks", "_noise", "_order"]  # type: ignore[misc]
+
+    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
+        """SB3's; also restores what is frozen."""
+        super().set_parameters(*args, **kwargs)  # type: ignore[misc]
+        self._mark_frozen()
+
+    # ---- to stop and to go on ---------------------------------------------------------------------------------------
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything that decides the future, between two rollouts: nested dicts of tensors, arrays, numbers, strings.
+
+        Taking one may change rounding errors of what follows (Bullet drops cached contacts), in the same way as
+        restoring it: a run that is to be continued exactly takes the same ones as a run that is not interrupted.
+        """
+        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
+        if not hasattr(worlds, "snapshot"):
+            raise Unsupported(f"{type(worlds).__name__} has no snapshot(), so that training in it cannot be continued")
+        return {
+            "policy": dict(self.policy.state_dict()),
+            "optimizer": self.optimizer.snapshot(),
+            "generators": {name: g.get_state() for name, g in self._generators().items()},
+            "counters": {name: getattr(self, name, None) for name in self.counters},
+            "total": [self._total_timesteps, self._num_timesteps_at_start],
+            "episodes": [[info["r"], info["l"]] for info in self.ep_info_buffer or ()],
+            "successes": [bool(success) for success in self.ep_success_buffer or ()],
+            "seconds": dict(self.seconds),
+            "worlds": worlds.snapshot(),
+        }
+
+    def restore_training_state(self, state: Mapping[str, Any]) -> None:
+        """Continue where `training_state` was taken; call ``learn`` with the steps that are left and
+        ``reset_num_timesteps=False``."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.restore(state["optimizer"])
+        self._mark_frozen()
+        for name, generator in self._generators().items():
+            generator.set_state(state["generators"][name])
+        for name, value in state["counters"].items():
+            setattr(self, name, np.copy(value) if isinstance(value, np.ndarray) else value)
+        self.policy.encoder.normalizer.frozen = self._keep_normalizer
+        self._total_timesteps, self._num_timesteps_at_start = state["total"]
+        now = time.time()
+        self.ep_info_buffer = deque(({"r": r, "l": n, "t": now} for r, n in state["episodes"]), self._stats_window_size)
+        self.ep_success_buffer = deque(state["successes"], self._stats_window_size)
+        self.seconds = dict(state["seconds"])
+        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
+        worlds.restore(state["worlds"])
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        dropouts = (m.generator for m in self.policy.modules() if isinstance(m, Dropout))
+        return {"noise": self._noise, "order": self._order} | {f"dropout {i}": g for i, g in enumerate(dropouts)}
+
+    # ---- experience -------------------------------------------------------------------------------------------------
+
+    def _setup_learn(
+        self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
+    ) -> Any:
+        if reset_num_timesteps or self._last_obs is None:
+            # Per world, since its last reset: return and length.
+            self._returns, self._lengths = np.zeros((2, self.n_envs))
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)  # type: ignore[misc]
+
+    def learn(self, *args: Any, **kwargs: Any) -> Any:
+        """SB3's ``learn``; also keeps ``seconds``."""
+        start, before = time.perf_counter(), sum(self.seconds.values())
+        try:
+            return super().learn(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.seconds["other"] += time.perf_counter() - start - (sum(self.seconds.values()) - before)
+
+    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
+        """SB3's ``predict``, for observations as the worlds show them."""
+        layout = self.policy.layout
+        if not layout.is_vector:
+            batched = (
+                {k: np.asarray(v) for k, v in observation.items()} if isinstance(observation, Mapping) else observation
+            )
+            part = layout.parts[0]
+            first = batched[part.name] if isinstance(batched, Mapping) else np.asarray(batched)
+            single = first.ndim == len(part.shape) and first.size == int(np.prod(part.shape))
+            add = (lambda a: np.asarray(a)[None]) if single else np.asarray
+            rows = layout.flatten(
+                {k: add(v) for k, v in batched.items()} if isinstance(batched, Mapping) else add(batched)
+            )
+            observation = rows[0] if single else rows
+        return super().predict(observation, *args, **kwargs)  # type: ignore[misc]
+
+    def _announce_progress(self, env: VecEnv) -> None:
+        """Tell curricula and hooks how much of this ``learn`` call is done."""
+        progress = min(self.num_timesteps / max(self._total_timesteps, 1), 1.0)
+        worlds = env.worlds.unwrapped if isinstance(env, SB3Worlds) else env
+        if hasattr(worlds, "progress"):
+            worlds.progress = progress
+        for hook in self.progress_hooks:
+            hook(self, progress)
+
+    def _count_episodes(self, step: Step, done: np.ndarray) -> None:
+        self._returns += step.rewards
+        self._lengths += 1
+        if not done.any():
+            return
+        for i in np.flatnonzero(done):
+            self.ep_info_buffer.append({"r": float(self._returns[i]), "l": int(self._lengths[i]), "t": time.time()})
+            if step.success is not None:
+                self.ep_success_buffer.append(bool(step.success[i]))
+        self._returns[done] = 0.0
+        self._lengths[done] = 0
+
+
+def require_finite(step: Step) -> None:
+    """Raise a FloatingPointError if a world returned an observation or reward that is not finite."""
+    for what, array in (("an observation", step.observations), ("a reward", step.rewards)):
+        if array.dtype != np.uint8 and not np.isfinite(array).all():
+            bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))
+            raise FloatingPointError(f"world {bad[0]} returned {what} that is not finite; nothing was learned from it")

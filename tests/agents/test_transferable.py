@@ -1,0 +1,174 @@
+"""What every learner has: options per part of the network, parts drawn anew, and a state to continue from."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from simreal_agents.ppo import PPO
+from simreal_agents.vecenv import SB3Worlds
+from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.variation import Domain, Randomization, Uniform
+from simreal_envs.worlds import make
+
+
+def learner(dropout=0.0, seed=3):
+    worlds = make(Domain("cartpole_swingup", variation=Randomization({"pole/mass": Uniform(0.05, 0.2)})), 8, seed)
+    network = {"hidden": [16, 8]} | ({"dropout": dropout} if dropout else {})
+    return PPO(env=worlds, n_steps=8, batch_size=32, n_epochs=2, seed=seed, policy_kwargs=network)
+
+
+def tensors(ppo):
+    return {name: tensor.clone() for name, tensor in ppo.policy.state_dict().items()}
+
+
+def differing(before, after):
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def interrupted(make_learner, at, total):
+    """The weights of a run that was cut in two, with a new learner for the second part."""
+    first, states = make_learner(), []
+    first.progress_hooks.append(
+        lambda ppo, progress: states.append(copy.deepcopy(ppo.training_state())) if ppo.num_timesteps == at else None
+    )
+    first.learn(total)
+    second = make_learner()
+    second.learn(64)  # whatever it did before is forgotten
+    second.restore_training_state(states[0])
+    second.learn(total - at, reset_num_timesteps=False)
+    assert second.num_timesteps == first.num_timesteps == total
+    return first, second
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_run_that_was_cut_in_two_ends_with_the_same_bits(dropout):
+    first, second = interrupted(lambda: learner(dropout), at=192, total=448)
+    assert differing(tensors(first), tensors(second)) == set()
+    for a, b in zip(first.optimizer.snapshot()["moments"], second.optimizer.snapshot()["moments"], strict=True):
+        assert torch.equal(a, b)
+    assert first._n_updates == second._n_updates
+    assert [e["r"] for e in first.ep_info_buffer] == [e["r"] for e in second.ep_info_buffer]
+
+
+def test_what_is_frozen_scaled_and_bounded_continues_so():
+    def make_learner():
+        ppo = learner()
+        ppo.freeze(["encoder"], normalizer="keep")
+        ppo.set_lr_scale({"heads.critic": 0.5})
+        ppo.set_options(["trunk"], weight_decay=0.1, max_grad_norm=0.05)
+        return ppo
+
+    first, _ = interrupted(make_learner, at=128, total=256)
+    fresh = learner()
+    fresh.learn(64)
+    fresh.restore_training_state(first.training_state())
+    assert fresh.optimizer.group("encoder.actor")["frozen"] and fresh.policy.encoder.normalizer.frozen
+    assert not fresh.policy.encoder.actor[0].weight.requires_grad
+    assert fresh.optimizer.group("heads.critic")["lr_scale"] == 0.5
+    assert fresh.optimizer.group("trunk.actor")["weight_decay"] == 0.1
+
+
+def test_worlds_without_a_snapshot_cannot_be_continued(point_mass):
+    ppo = PPO(env=SB3Worlds(point_mass(4)), n_steps=8, batch_size=32)
+    ppo.learn(32)
+    with pytest.raises(Unsupported, match="PointMass has no snapshot"):
+        ppo.training_state()
+
+
+def test_the_actor_stands_still_while_the_critic_warms_up():
+    ppo = learner()
+    ppo.learn(128)
+    ppo.freeze(["actor"])
+    before = tensors(ppo)
+    ppo.learn(128)
+    moved = differing(before, tensors(ppo))
+    assert not any(".actor" in name or "log_std" in name for name in moved)
+    assert {"encoder.critic.0.weight", "trunk.critic.0.weight", "heads.critic.weight"} <= moved
+    ppo.thaw(["actor"])
+    ppo.learn(128)
+    assert "heads.actor.weight" in differing(before, tensors(ppo))
+
+
+def test_a_part_is_drawn_anew_as_the_seed_had_it():
+    ppo = learner()
+    fresh = tensors(ppo)
+    ppo.learn(128)
+    learned = tensors(ppo)
+    ppo.reinitialize(["critic"])
+    now = tensors(ppo)
+    changed = differing(learned, now)
+    assert changed and all("critic" in name for name in changed)
+    assert all(torch.equal(now[name], fresh[name]) for name in changed)
+    assert ppo.optimizer.group("heads.critic")["step"] == 0 < ppo.optimizer.group("heads.actor")["step"]
+
+
+def test_weight_decay_shrinks_only_what_it_was_set_for():
+    ppo = learner()
+    ppo.set_options(["trunk.critic"], weight_decay=0.5)
+    before = tensors(ppo)
+    ppo.optimizer.zero_grad()
+    ppo.optimizer.clipped_step(1.0)
+    assert differing(before, tensors(ppo)) == {"trunk.critic.0.weight"}  # its bias is zero
+    shrunk = before["trunk.critic.0.weight"] * (1 - 3e-4 * 0.5)
+    torch.testing.assert_close(tensors(ppo)["trunk.critic.0.weight"], shrunk)
+
+
+def test_weight_decay_equals_adamw():
+    ppo = learner()
+    ppo.set_options(weight_decay=0.3)
+    twin = [p.detach().clone().requires_grad_() for g in ppo.optimizer.param_groups for p in g["params"]]
+    adamw = torch.optim.AdamW(twin, lr=3e-4, weight_decay=0.3, eps=1e-5)
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        for mine, other in zip((p for g in ppo.optimizer.param_groups for p in g["params"]), twin, strict=True):
+            mine.grad.copy_(torch.randn(mine.shape, generator=draw))
+            other.grad = mine.grad.clone()
+        ppo.optimizer.clipped_step(1e9)
+        adamw.step()
+    for mine, other in zip((p for g in ppo.optimizer.param_groups for p in g["params"]), twin, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
+
+
+def test_the_gradient_of_a_group_is_bounded_by_itself():
+    ppo = learner()
+    ppo.set_options(["critic"], max_grad_norm=0.1)
+    ppo.optimizer.gradients.fill_(1.0)
+    ppo.optimizer.clipped_step(1e9)
+    for name in ppo.optimizer.names:
+        norm = float(torch.cat([p.grad.ravel() for p in ppo.optimizer.group(name)["params"]]).norm())
+        assert norm == pytest.approx(0.1, rel=1e-4) if "critic" in name else norm > 0.9, name
+
+
+def test_only_the_groups_that_are_named_step():
+    ppo = learner()
+    ppo.optimizer.gradients.fill_(1.0)
+    before = tensors(ppo)
+    ppo.optimizer.clipped_step(0.5, ["heads.critic"])
+    assert differing(before, tensors(ppo)) == {"heads.critic.weight", "heads.critic.bias"}
+    assert ppo.optimizer.group("heads.actor")["step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda ppo: ppo.set_options(["trunc"], weight_decay=0.1), "did you mean 'trunk'"),
+        (lambda ppo: ppo.set_options(weigth_decay=0.1), "did you mean 'weight_decay'"),
+        (lambda ppo: ppo.set_options(weight_decay=-1.0), "weight_decay must not be negative"),
+        (lambda ppo: ppo.reinitialize(["critics"]), "did you mean 'critic'"),
+    ],
+)
+def test_mistakes_are_named(call, says):
+    with pytest.raises(UserError, match=says):
+        call(learner())
+
+
+def test_dropout_leaves_acting_alone_and_has_a_seed():
+    one, two = learner(0.5), learner(0.5)
+    rows = np.random.default_rng(0).normal(size=(16, 5)).astype(np.float32)
+    assert np.array_equal(one.policy.act(rows), one.policy.act(rows))
+    one.learn(128)
+    torch.manual_seed(5)  # nobody listens
+    two.learn(128)
+    assert differing(tensors(one), tensors(two)) == set()
