@@ -20,6 +20,7 @@ from simreal_envs.parameters import Draws
 from simreal_envs.robots.a1 import STANCE
 from simreal_envs.tasks import TASKS
 from simreal_envs.tasks.cartpole_swingup import RAIL
+from simreal_envs.tasks.halfcheetah import LOWEST, SPEED, STEEPEST
 from simreal_envs.variation import Domain
 
 _STANCE = np.array(STANCE)
@@ -82,6 +83,22 @@ class PlainCartpole(PlainWorld):
         upright, out = 0.5 * (1 + math.cos(angle)), abs(x) > RAIL
         reward = upright**2 - 0.1 * min(x**2, RAIL**2) - 0.02 * action[0] ** 2 - 20.0 * out
         return float(reward - 0.002 * upright * min(self.data.qvel[1] ** 2, 100.0)), bool(out)
+
+
+class PlainHalfCheetah(PlainWorld):
+    """`simreal_envs.tasks.halfcheetah` for one world."""
+
+    task_name = "halfcheetah"
+
+    def _observe(self, action: np.ndarray) -> np.ndarray:
+        qpos, qvel = self.data.qpos, self.data.qvel
+        return np.concatenate((qpos[1:3], qvel[:3], qpos[3:], qvel[3:], action))
+
+    def _judge(self, action: np.ndarray) -> tuple[float, bool]:
+        fallen = self.data.qpos[1] < LOWEST or abs(self.data.qpos[2]) > STEEPEST
+        change = action - self._last_action
+        forward = SPEED - abs(self.data.qvel[0] - SPEED)
+        return float(forward - 0.1 * (action @ action) - 0.1 * (change @ change) - 20.0 * fallen), bool(fallen)
 
 
 class PlainQuadruped(PlainWorld):
@@ -158,11 +175,13 @@ def _setter(model: mujoco.MjModel, parameter: Any) -> Callable[[float], None]:
         def write(value: float) -> None:
             model.dof_damping[dofs] = value
     elif kind in ("kp", "kd"):
+        joints = [model.joint(name).id for name in parameter.elements]
+        drives = np.flatnonzero(np.isin(model.actuator_trnid[:, 0], joints))
 
         def write(value: float) -> None:
-            model.actuator_biasprm[:, 1 if kind == "kp" else 2] = -value
+            model.actuator_biasprm[drives, 1 if kind == "kp" else 2] = -value
             if kind == "kp":
-                model.actuator_gainprm[:, 0] = value
+                model.actuator_gainprm[drives, 0] = value
     elif kind == "strength":  # only of force drives, whose bias is zero
 
         def write(value: float) -> None:
@@ -172,7 +191,7 @@ def _setter(model: mujoco.MjModel, parameter: Any) -> Callable[[float], None]:
     return write
 
 
-PLAIN = {world.task_name: world for world in (PlainCartpole, PlainQuadruped)}
+PLAIN = {world.task_name: world for world in (PlainCartpole, PlainHalfCheetah, PlainQuadruped)}
 
 
 def plain_world(domain: Domain) -> gymnasium.Env:

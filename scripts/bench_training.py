@@ -56,6 +56,7 @@ class Settings:
 
 SETTINGS = {
     "cartpole_swingup": Settings((64, 64), "tanh", 16, 256, 8, 1e-3, 0.98),
+    "halfcheetah": Settings((128, 64), "elu", 32, 512, 5, 1e-3, 0.99),
     "quadruped": Settings((128, 64), "elu", 32, 512, 5, 1e-3, 0.99),
 }
 LOG_STD = -0.5

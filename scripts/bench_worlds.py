@@ -46,6 +46,13 @@ VARIATIONS = {
         "*/damping": {"scale": {"uniform": [0.5, 2.0]}},
         "actuator/strength": ROUGHLY,
     },
+    "halfcheetah": {
+        "*/mass": {"scale": ROUGHLY},
+        "friction": {"uniform": [0.4, 1.25]},
+        "joint/damping": {"scale": {"uniform": [0.5, 2.0]}},
+        "*/kp": {"scale": ROUGHLY},
+        "*/kd": {"scale": ROUGHLY},
+    },
     "quadruped": {
         "*/mass": {"scale": ROUGHLY},
         "payload": {"uniform": [0.0, 3.0]},
@@ -67,7 +74,7 @@ IMPERFECT = {
     "observation/delay": {"uniform": [0.0, 0.06]},
     "observation/dropout": {"uniform": [0.0, 0.05]},
 }
-YARDSTICKS = {"cartpole_swingup": "InvertedPendulum-v4", "quadruped": "Ant-v4"}
+YARDSTICKS = {"cartpole_swingup": "InvertedPendulum-v4", "halfcheetah": "HalfCheetah-v4", "quadruped": "Ant-v4"}
 MOST_PROCESSES = 64  # a process per world beyond that is nobody's choice on a small machine
 MOST_LOOPED = 256  # what steps world by world is no faster with more of them
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,6 +84,7 @@ class Tower:
             for layer in layers
         ]
 
+    @torch.no_grad()
     def forward(self, rows: torch.Tensor) -> Array:
         """Output ``(batch, out)`` for normalized observations ``(batch, d)`` float32."""
         self.inputs = rows
@@ -94,6 +96,7 @@ class Tower:
             rows = output
         return self.arrays[-1]
 
+    @torch.no_grad()
     def backward(self, gradient: Array) -> None:
         """Write the parameters' ``.grad`` for the loss gradient ``(batch, out)`` float32 at the output.
 
@@ -146,12 +149,10 @@ class Kernel:
         clip = normalizer.clip
         return lambda observations: ((observations - shift) * scale).astype(np.float32).clip(-clip, clip)
 
-    @torch.no_grad()
     def mean(self, normalized: Array) -> Array:
         """Action means ``(n, a)`` of normalized observations ``(n, d)``; overwritten by the next call."""
         return self.tower("actor", len(normalized)).forward(torch.from_numpy(normalized))
 
-    @torch.no_grad()
     def value(self, normalized: Array) -> Array:
         """Values ``(n,)`` of normalized observations ``(n, d)``, in scaled reward units; overwritten by the next."""
         return self.tower("critic", len(normalized)).forward(torch.from_numpy(normalized))[:, 0]
@@ -197,10 +198,22 @@ class Surrogate:
     """PPO's clipped loss and its gradient for one minibatch, the formulas of SB3's ``PPO.train`` without autograd.
 
     Schulman et al. (2017), eq. 7 and 9: ``loss = policy_loss + ent_coef * entropy_loss + vf_coef * value_loss``.
+
+    Args:
+        beside: computes the critic while this thread computes the actor. They share nothing, so that the bits stay.
     """
 
-    def __init__(self, kernel: Kernel, *, clip_range: float, ent_coef: float, vf_coef: float, normalize: bool):
-        self.kernel = kernel
+    def __init__(
+        self,
+        kernel: Kernel,
+        *,
+        clip_range: float,
+        ent_coef: float,
+        vf_coef: float,
+        normalize: bool,
+        beside: Executor | None = None,
+    ):
+        self.kernel, self.beside = kernel, beside
         self.log_std = kernel.policy.heads.log_std
         self.clip_range, self.ent_coef, self.vf_coef, self.normalize = clip_range, ent_coef, vf_coef, normalize
 
@@ -213,6 +226,7 @@ class Surrogate:
         """
         n = len(actions)
         self.actor, self.critic = self.kernel.tower("actor", n), self.kernel.tower("critic", n)
+        critic = self._beside(self.critic.forward, rows)
         log_std = self.log_std.detach().numpy()
         self.std = np.exp(log_std)
         self.z = (actions - self.actor.forward(rows)) / self.std
@@ -227,7 +241,7 @@ class Surrogate:
         clipped = advantages * np.minimum(np.maximum(self.ratio, 1 - self.clip_range), 1 + self.clip_range)
         # torch.min splits a tie between both branches; inside the clip range they are equal and so is their slope.
         self.active = plain <= clipped
-        self.value_error = self.critic.forward(rows)[:, 0] - returns
+        self.value_error = critic()[:, 0] - returns
         policy_loss = -float(np.minimum(plain, clipped).sum()) / n
         value_loss = float((self.value_error * self.value_error).sum()) / n
         entropy_loss = -(constant + 0.5 * len(log_std))
@@ -244,6 +258,7 @@ class Surrogate:
     def backward(self) -> None:
         """Overwrite the ``.grad`` of every parameter with the gradient of the last ``forward``."""
         n = len(self.ratio)
+        critic = self._beside(self.critic.backward, (self.value_error * np.float32(2 * self.vf_coef / n))[:, None])
         d_log_prob = self.advantages * self.ratio
         np.multiply(d_log_prob, self.active, out=d_log_prob)
         np.multiply(d_log_prob, np.float32(-1.0 / n), out=d_log_prob)
@@ -251,7 +266,13 @@ class Surrogate:
         self.actor.backward(weighted / self.std)
         d_log_std = (weighted * self.z).sum(0) - d_log_prob.sum() - self.ent_coef
         self.log_std.grad.copy_(torch.from_numpy(d_log_std.astype(np.float32)))
-        self.critic.backward((self.value_error * np.float32(2 * self.vf_coef / n))[:, None])
+        critic()
+
+    def _beside(self, function: Callable[..., Any], argument: Any) -> Callable[[], Any]:
+        """Begin ``function(argument)`` on the other thread; what is returned waits for it. Without one it only waits."""
+        if self.beside is None:
+            return lambda: function(argument)
+        return self.beside.submit(function, argument).result
 
 
 def log_prob_of_noise(noise: Array, std: Array) -> Array:
