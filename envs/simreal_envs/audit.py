@@ -79,9 +79,12 @@ def audit(task: str | Task, engine: str = "mujoco", preset: str = "matched", say
         UserError: an unknown task or engine.
     """
     task = find_task(task) if isinstance(task, str) else task
-    require_known(engine, task.engines or engine_names(), "engine", "--engine")
     if task.engines:
-        raise UserError(f"{task.name} brings an engine of its own, which audit cannot excite")
+        raise UserError(
+            f"{task.name} brings an engine of its own, which audit cannot excite; it takes tasks that run on "
+            f"{', '.join(engine_names())}"
+        )
+    require_known(engine, engine_names(), "engine", "--engine")
     own = {p.name for p in task.robot.parameters}
     machine = Machine(task.robot, preset)
     running = start_engine(engine, task.robot, preset, len(excitations(task, machine)[0]))

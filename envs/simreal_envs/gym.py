@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from simreal_envs.errors import require_known
+from simreal_envs.schema import Observation, row
 from simreal_envs.variation import Domain, Variation
 from simreal_envs.worlds import Worlds
 
@@ -46,19 +47,19 @@ class World(gymnasium.Env):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is None and not self._seeded:
             seed = int(self.np_random.integers(2**31))
         self._seeded = True
         observation, _ = self.worlds.reset(seed=seed)
-        return observation[0], {}
+        return row(observation, 0), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
         info = {name: value[0] for name, value in infos.get("outcome", {}).items()}
         return (
-            observation[0],
+            row(observation, 0),
             float(reward[0]),
             bool(terminated[0]),
             bool(truncated[0]),

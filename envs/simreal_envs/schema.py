@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, require_known
+
+STATE = "state"  # the part of an observation space that holds the vector fields beside images
+Observation = np.ndarray | Mapping[str, np.ndarray]  # a batch: one array, or one per part
 
 
 @dataclass(frozen=True)
 class Field:
-    """One named quantity of an observation or action vector.
+    """One named quantity of an observation or action: a vector, an image, or one choice among several.
 
     Attributes:
         name: what it is, e.g. ``"joint_position"``.
         unit: SI unit, ``"1"`` for dimensionless quantities.
-        labels: one label per element (joint names, axes); its length is the field's size.
+        labels: one label per element (joint names, axes), per channel of an image, or per choice of a discrete action.
         low, high: bounds in `unit`; infinite where the quantity is unbounded.
         noise: standard deviation, in `unit`, of a typical real sensor: what ``observation/noise: 1`` means.
+        grid: height and width of an image in pixels; empty for what is no image.
+        dtype: of an image's pixels, ``"float32"`` or ``"uint8"``; everything else is float32.
+        discrete: whether an action is one choice among its labels.
     """
 
     name: str
@@ -30,37 +39,136 @@ class Field:
     low: float = -np.inf
     high: float = np.inf
     noise: float = 0.0
+    grid: tuple[int, ...] = ()
+    dtype: str = "float32"
+    discrete: bool = False
+
+    def __post_init__(self) -> None:
+        require_known(self.dtype, ["float32", "uint8"], "dtype", f"field {self.name!r}")
+        if len(self.grid) not in (0, 2) or (self.dtype != "float32" and not self.grid):
+            raise UserError(f"field {self.name!r}: a grid is (height, width), and only images may be {self.dtype}")
 
     @property
     def size(self) -> int:
-        return len(self.labels)
+        """How many numbers it is: of an image height x width x channels, of a discrete action one, the choice's index."""
+        return 1 if self.discrete else math.prod(self.grid) * len(self.labels)
 
 
 @dataclass(frozen=True)
 class Schema:
-    """Observation fields, action fields and the control period in seconds."""
+    """Observation fields, action fields and the control period in seconds.
+
+    Inside a world, an observation is *flat*: all its numbers in the order of the fields, an image row by row and the
+    channels of a pixel together. Outside it is what `observation_space` says; `pack` and `unpack` lead from one to the other.
+
+    Raises:
+        UserError: a discrete field beside other action fields or in an observation, or two parts of one name.
+    """
 
     observation: tuple[Field, ...]
     action: tuple[Field, ...]
     control_period: float
 
+    def __post_init__(self) -> None:
+        discrete = [f for f in (*self.observation, *self.action) if f.discrete]
+        if len(discrete) > 1 or (discrete and tuple(discrete) != self.action):
+            raise UserError(
+                f"the discrete field {discrete[0].name!r} must be the only action: an action is one choice or a vector, not both, "
+                "and observations are not discrete (one-hot them)"
+            )
+        if shown := [f.name for f in self.action if f.grid]:
+            raise UserError(f"the action {shown[0]!r} cannot be an image")
+        images = [f.name for f in self.observation if f.grid]
+        if len({*images, STATE}) <= len(images):
+            raise UserError(f"images need names of their own, other than {STATE!r}, that of the vector: {images}")
+
     @property
     def observation_size(self) -> int:
+        """Numbers in a flat observation."""
         return sum(field.size for field in self.observation)
 
     @property
     def action_size(self) -> int:
+        """Numbers in a flat action; a discrete action is one, the index of the choice."""
         return sum(field.size for field in self.action)
 
     @property
-    def observation_space(self) -> spaces.Box:
-        """Box of shape ``(observation_size,)``, float32."""
-        return _box(self.observation)
+    def choices(self) -> int:
+        """Between how many things a discrete action chooses; 0 where actions are vectors."""
+        return sum(len(f.labels) for f in self.action if f.discrete)
 
     @property
-    def action_space(self) -> spaces.Box:
-        """Box of shape ``(action_size,)``, float32."""
-        return _box(self.action)
+    def dtype(self) -> np.dtype:
+        """Of flat observations: uint8 where all of it is uint8, else float32."""
+        return np.dtype("uint8" if all(f.dtype == "uint8" for f in self.observation) else "float32")
+
+    @property
+    def observation_space(self) -> spaces.Box | spaces.Dict:
+        """What an agent sees of one world.
+
+        Vector fields only: a float32 Box of shape ``(observation_size,)``. One image only: a Box ``(height, width,
+        channels)`` of its dtype. Otherwise a Dict: every image by its name, all vector fields together as ``"state"``.
+        """
+        # Copies: a space has a random state of its own.
+        parts: dict[str, Any] = {name: deepcopy(space) for name, _, space in self._parts}
+        return spaces.Dict(parts) if len(parts) > 1 else next(iter(parts.values()))
+
+    @property
+    def action_space(self) -> spaces.Box | spaces.Discrete:
+        """A float32 Box of shape ``(action_size,)``, or Discrete where the action is a choice."""
+        return spaces.Discrete(self.choices) if self.choices else _box(self.action)
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest flat observation, float32 ``(observation_size,)`` each."""
+        box = _box(self.observation)
+        return box.low, box.high
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[str, slice | np.ndarray, spaces.Box], ...]:
+        """Name, columns in the flat observation and space of every part of `observation_space`."""
+        ends = np.cumsum([f.size for f in self.observation]).tolist()
+        columns = [slice(end - f.size, end) for f, end in zip(self.observation, ends, strict=True)]
+        vectors = tuple(f for f in self.observation if not f.grid)
+        parts: list[tuple[str, slice | np.ndarray, spaces.Box]] = [
+            (f.name, place, spaces.Box(f.low, f.high, (*f.grid, len(f.labels)), np.dtype(f.dtype)))
+            for f, place in zip(self.observation, columns, strict=True)
+            if f.grid
+        ]
+        if vectors:
+            places = [np.arange(c.start, c.stop) for f, c in zip(self.observation, columns, strict=True) if not f.grid]
+            parts.insert(0, (STATE, np.concatenate(places), _box(vectors)))
+        return tuple(sorted(parts, key=lambda part: part[0]))  # as Gymnasium's Dict has it
+
+    @cached_property
+    def _vector(self) -> bool:
+        return not any(f.grid for f in self.observation)
+
+    def pack(self, flat: np.ndarray) -> Observation:
+        """Flat observations ``(n, observation_size)`` as a batch of `observation_space`; pixels of uint8 are rounded.
+
+        Vectors are returned as they are, and pixels share memory with `flat` where they have its dtype.
+        """
+        if self._vector:
+            return flat
+        packed = {}
+        for name, columns, space in self._parts:
+            part = flat[:, columns]
+            if part.dtype != space.dtype:
+                part = (np.rint(part) if space.dtype == np.uint8 else part).astype(space.dtype)
+            packed[name] = part.reshape(len(flat), *space.shape)
+        return packed if len(packed) > 1 else next(iter(packed.values()))
+
+    def unpack(self, observation: Any) -> np.ndarray:
+        """A batch of `observation_space` as flat observations of `dtype`, ``(n, observation_size)``: `pack` undone."""
+        if self._vector:
+            return observation
+        parts = observation if isinstance(observation, Mapping) else {self._parts[0][0]: observation}
+        n = len(next(iter(parts.values())))
+        flat = np.empty((n, self.observation_size), self.dtype)
+        for name, columns, space in self._parts:
+            flat[:, columns] = np.reshape(parts[name], (n, math.prod(space.shape)))
+        return flat
 
     @property
     def noise(self) -> np.ndarray:
@@ -70,23 +178,18 @@ class Schema:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a card; infinities become None. ``Schema.from_dict`` reads it back."""
         data = asdict(self)
-        for field in (*data["observation"], *data["action"]):
-            field["labels"] = list(field["labels"])
-            for bound in ("low", "high"):
-                field[bound] = field[bound] if np.isfinite(field[bound]) else None
-        data["observation"], data["action"] = list(data["observation"]), list(data["action"])
+        for kind in ("observation", "action"):
+            data[kind] = [_plain(row) for row in data[kind]]
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Schema:
         def fields(rows: list[dict[str, Any]]) -> tuple[Field, ...]:
-            bounds = [("low", -np.inf), ("high", np.inf)]
-            return tuple(
-                Field(
-                    **{**row, "labels": tuple(row["labels"]), **{k: v if row[k] is None else row[k] for k, v in bounds}}
-                )
-                for row in rows
-            )
+            def plain(row: dict[str, Any]) -> dict[str, Any]:
+                bounds = {k: v if row[k] is None else row[k] for k, v in (("low", -np.inf), ("high", np.inf))}
+                return row | bounds | {k: tuple(row[k]) for k in ("labels", "grid") if k in row}
+
+            return tuple(Field(**plain(row)) for row in rows)
 
         return cls(fields(data["observation"]), fields(data["action"]), float(data["control_period"]))
 
@@ -98,10 +201,9 @@ class Schema:
             if names != other_names:
                 raise UserError(f"the {kind} fields of {mine} and {theirs} differ: {names} against {other_names}")
             for a, b in zip(own, others, strict=True):
-                if (a.unit, a.labels) != (b.unit, b.labels):
+                if (a.unit, a.labels, a.grid, a.dtype, a.discrete) != (b.unit, b.labels, b.grid, b.dtype, b.discrete):
                     raise UserError(
-                        f"{kind} field {a.name!r} differs: {mine} has {a.size} x [{a.unit}] {list(a.labels)}, "
-                        f"{theirs} has {b.size} x [{b.unit}] {list(b.labels)}"
+                        f"{kind} field {a.name!r} differs: {mine} has {_words(a)}, {theirs} has {_words(b)}"
                     )
         if not np.isclose(self.control_period, other.control_period):
             raise UserError(
@@ -109,7 +211,29 @@ class Schema:
             )
 
 
+def row(observation: Observation, i: int) -> Observation:
+    """One world's observation of a batch."""
+    return {k: part[i] for k, part in observation.items()} if isinstance(observation, Mapping) else observation[i]
+
+
 def _box(fields: tuple[Field, ...]) -> spaces.Box:
     low = np.concatenate([np.full(f.size, f.low) for f in fields])
     high = np.concatenate([np.full(f.size, f.high) for f in fields])
     return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A field for a card: what only images and discrete actions have is left out of all others."""
+    row = {k: list(v) if isinstance(v, tuple) else v for k, v in row.items()}
+    row |= {bound: row[bound] if np.isfinite(row[bound]) else None for bound in ("low", "high")}
+    usual = {"grid": [], "dtype": "float32", "discrete": False}
+    return {k: v for k, v in row.items() if k not in usual or v != usual[k]}
+
+
+def _words(field: Field) -> str:
+    if field.discrete:
+        return f"a choice of {list(field.labels)}"
+    if field.grid:
+        height, width = field.grid
+        return f"a {field.dtype} image of {height} x {width} pixels [{field.unit}] with channels {list(field.labels)}"
+    return f"{field.size} x [{field.unit}] {list(field.labels)}"

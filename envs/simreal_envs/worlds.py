@@ -18,6 +18,7 @@ from simreal_envs.engines.gravity import gravity_vector
 from simreal_envs.errors import UserError, nearest
 from simreal_envs.imperfections import QUANTITIES, Imperfections
 from simreal_envs.parameters import Draws
+from simreal_envs.schema import Observation, row
 from simreal_envs.tasks import find_task
 from simreal_envs.tasks.base import Episode, State, Task
 from simreal_envs.variation import Domain
@@ -51,8 +52,8 @@ class Worlds(gymnasium.vector.VectorEnv):
     Attributes:
         schema: names, units and bounds of observation and action.
         progress: share of the training done, in [0, 1]; curricula read it at every reset.
-        final_observation: float32 ``(N, d)``; rows of worlds that finished in the last step hold the observation before
-            their reset (autoreset mode SAME_STEP).
+        final_observation: a batch of observations as `step` returns them; rows of worlds that finished in the last step
+            hold the observation before their reset (autoreset mode SAME_STEP).
         diverged: number of episodes that ended because the physics diverged.
 
     `infos` hold ``final_obs``/``final_info`` as Gymnasium's own vector environments do, and ``outcome``: return ``r``,
@@ -90,7 +91,8 @@ class Worlds(gymnasium.vector.VectorEnv):
 
         self.engine = make_engine(domain, num_worlds, num_threads, num_workers)
         self.seed, self.progress, self.diverged = _checked_seed(seed), 0.0, 0
-        self._low, self._high = self.single_observation_space.low, self.single_observation_space.high
+        self._low, self._high = self.schema.bounds
+        self._choices, self._pixels = self.schema.choices, self.schema.dtype == np.uint8
         self._everyone = np.arange(num_worlds)
         self._episodes = np.full(num_worlds, -1)
         self._parameters = {p.name: p for p in self.task.parameters}
@@ -118,8 +120,8 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._sums = np.zeros((1, num_worlds))  # over the episode: of every reward term, and last of the reward
         self._goals, self._streak = np.zeros((2, num_worlds), dtype=np.int64)
         self._ended = np.zeros(num_worlds, dtype=bool)
-        self.final_observation = np.zeros((num_worlds, self.schema.observation_size), dtype=np.float32)
-        self._observation = np.zeros_like(self.final_observation)
+        self._final = np.zeros((num_worlds, self.schema.observation_size), dtype=self.schema.dtype)
+        self._observation = np.zeros_like(self._final)
 
     def _key(self) -> None:
         """Key all draws by the seed."""
@@ -131,7 +133,7 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Observation, dict[str, Any]]:
         """Start new episodes: of all worlds, or of those in ``options["reset_mask"]``, a bool array ``(N,)``.
 
         With a seed, all worlds begin again at their first episode under that seed.
@@ -149,7 +151,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._begin(ids)
         self._ended[ids] = False
         self._observation[ids] = self._observe_start(ids)
-        return self._observation.copy(), {}
+        return self.schema.pack(self._observation.copy()), {}
 
     def _begin(self, ids: np.ndarray) -> None:
         """Draw and apply parameters, put the worlds into their initial state."""
@@ -199,27 +201,23 @@ class Worlds(gymnasium.vector.VectorEnv):
             else:
                 self._apply(ids, {name: values})
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance every world by one control period.
 
         Args:
-            actions: ``(N, a)``; clipped to [-1, 1].
+            actions: ``(N, a)``; clipped to [-1, 1]. Choices of a discrete action: integers ``(N,)``.
 
         Returns:
-            observations float32 ``(N, d)``, rewards float64 ``(N,)``, terminated and truncated bool ``(N,)``, infos.
+            observations, a batch of `single_observation_space` (vectors: float32 ``(N, d)``), rewards float64 ``(N,)``,
+            terminated and truncated bool ``(N,)``, infos.
         """
         if self._command is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        actions = np.asarray(actions, dtype=np.float64).reshape(self.num_envs, -1)
-        # One sum tells whether anything is wrong at all; it nearly never is, and this runs at every step.
-        if not math.isfinite(np.add.reduce(actions, axis=None)) and not np.isfinite(actions).all():
-            raise UserError(
-                f"actions must be finite numbers; those of world {int(np.argmin(np.isfinite(actions).all(axis=1)))} are not"
-            )
+        actions = self._chosen(actions) if self._choices else self._clipped(actions)
         around, steps = self._imperfections, self._steps
         if self._intervals:
             self._redraw()
-        control = around.command(np.minimum(np.maximum(actions, -1.0), 1.0), self._draws, steps)
+        control = around.command(actions, self._draws, steps)
         if (force := around.force(self._draws, steps)) is not None:
             self.engine.push(force)
         if control.ndim == 2:
@@ -255,7 +253,29 @@ class Worlds(gymnasium.vector.VectorEnv):
             observation[resumed] = self._observe_start(resumed)
         infos = self._finish(done, terminated, observation) if np.count_nonzero(done) else {}
         self._ended, self._observation = done, observation
-        return observation.copy(), reward, terminated, truncated, infos
+        return self.schema.pack(observation.copy()), reward, terminated, truncated, infos
+
+    def _clipped(self, actions: np.ndarray) -> np.ndarray:
+        """Actions in [-1, 1], float64 ``(N, a)``."""
+        actions = np.asarray(actions, dtype=np.float64).reshape(self.num_envs, -1)
+        # One sum tells whether anything is wrong at all; it nearly never is, and this runs at every step.
+        if not math.isfinite(np.add.reduce(actions, axis=None)) and not np.isfinite(actions).all():
+            raise UserError(
+                f"actions must be finite numbers; those of world {int(np.argmin(np.isfinite(actions).all(axis=1)))} are not"
+            )
+        return np.minimum(np.maximum(actions, -1.0), 1.0)
+
+    def _chosen(self, actions: np.ndarray) -> np.ndarray:
+        """Choices ``(N,)`` of a discrete action as flat actions, float64 ``(N, 1)``."""
+        chosen, wanted = np.asarray(actions), f"actions must be integers from 0 to {self._choices - 1}, one per world"
+        if chosen.shape != (self.num_envs,) or chosen.dtype.kind not in "iu":
+            raise UserError(
+                f"{wanted}: an int64 array of shape ({self.num_envs},), not {chosen.dtype} of {chosen.shape}"
+            )
+        if (wrong := (chosen < 0) | (chosen >= self._choices)).any():
+            world = int(np.argmax(wrong))
+            raise UserError(f"{wanted}; world {world} got {chosen[world]}")
+        return chosen.astype(np.float64)[:, None]
 
     def _score(self, state: State, broken: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Reward and termination of the step that led to `state`, arrays of our own; counts towards the episode's sums."""
@@ -280,10 +300,10 @@ class Worlds(gymnasium.vector.VectorEnv):
         infos = self._episode_infos(done, terminated)
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             ids = np.flatnonzero(done)
-            self.final_observation[ids] = observation[ids]
-            final = np.empty(self.num_envs, dtype=object)  # of None
-            for i in ids.tolist():
-                final[i] = observation[i].copy()
+            self._final[ids] = last = observation[ids]
+            final, last = np.empty(self.num_envs, dtype=object), self.schema.pack(last)  # of None
+            for k, i in enumerate(ids.tolist()):
+                final[i] = row(last, k)
             infos |= {
                 "final_obs": final,
                 "_final_obs": done.copy(),
@@ -336,9 +356,16 @@ class Worlds(gymnasium.vector.VectorEnv):
         return self._bounded(observation)
 
     def _bounded(self, observation: np.ndarray) -> np.ndarray:
+        if observation.dtype == np.uint8:
+            return observation.copy()
         observation = observation.astype(np.float32)
         np.maximum(observation, self._low, out=observation)  # two ufuncs cost a third of np.clip on small arrays
-        return np.minimum(observation, self._high, out=observation)
+        np.minimum(observation, self._high, out=observation)
+        return np.rint(observation).astype(np.uint8) if self._pixels else observation
+
+    @property
+    def final_observation(self) -> Observation:
+        return self.schema.pack(self._final)
 
     def read(self, parameter: str) -> np.ndarray:
         """The value of a parameter in force in each world, SI, shape ``(N,)``, as the engine reports it."""
@@ -368,7 +395,7 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     _OWN_STATE = (
         "seed", "progress", "diverged", "_episodes", "_steps", "_command", "_names", "_sums", "_goals", "_streak",
-        "_ended", "_observation", "final_observation", "_down",
+        "_ended", "_observation", "_final", "_down",
     )  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Any Gymnasium id as a task."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -59,9 +61,59 @@ class Forgetful(Walk):
         return self._observed(), {}
 
 
-def discrete():
+PIXELS = spaces.Box(0, 255, (9, 8, 3), np.uint8)
+VIEWS = {
+    "bytes": PIXELS,
+    "gray": spaces.Box(0, 255, (9, 8), np.uint8),
+    "first": spaces.Box(-1.0, 1.0, (2, 9, 8), np.float64),
+    "mixed": spaces.Dict(
+        {
+            "arm": spaces.Dict({"eye": PIXELS, "place": spaces.Box(-1.0, 1.0, (2,))}),
+            "mode": spaces.Discrete(2),
+            "depth": spaces.Box(0.0, 5.0, (7, 7, 1)),
+        }
+    ),
+    "table": spaces.Box(-1.0, 1.0, (9, 8)),
+}
+
+
+class Camera(gymnasium.Env):
+    """Shows random pictures; moves by a choice from -1 to 1, which is its reward."""
+
+    metadata = {"render_modes": [], "render_fps": 10}
+
+    def __init__(self, view="bytes", render_mode=None):
+        self.observation_space, self.action_space = VIEWS[view], spaces.Discrete(3, start=-1)
+
+    def _observed(self):
+        def draw(space):
+            if isinstance(space, spaces.Dict):
+                return {key: draw(part) for key, part in space.items()}
+            if isinstance(space, spaces.Discrete):
+                return int(self.np_random.integers(space.n))
+            return self.np_random.uniform(space.low, space.high).astype(space.dtype)
+
+        return draw(self.observation_space)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._observed(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return self._observed(), float(action), False, False, {}
+
+
+class Keys(Camera):
+    """Calls its actions by name."""
+
+    def get_action_meanings(self):
+        return ["LEFT", "NOOP", "RIGHT"]
+
+
+def several():
     env = Walk()
-    env.action_space = spaces.Discrete(4)
+    env.action_space = spaces.MultiDiscrete([2, 3])
     return env
 
 
@@ -71,18 +123,26 @@ def unbounded():
     return env
 
 
-def pictures():
+def large():
     env = Walk()
-    env.observation_space = spaces.Box(0, 255, (96, 96, 3), np.uint8)
+    env.observation_space = spaces.Box(0, 255, (480, 640, 3), np.uint8)
+    return env
+
+
+def long():
+    env = Walk()
+    env.observation_space = spaces.Box(0, 1, (5000,))
     return env
 
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     ids = {
-        "test/Walk-v0": (Walk, 50), "test/Forgetful-v0": (Forgetful, 50), "test/Discrete-v0": (discrete, 50),
-        "test/Unbounded-v0": (unbounded, 50), "test/Pictures-v0": (pictures, 50), "test/Endless-v0": (Walk, None),
-        "test/Solved-v0": (Walk, 50),
+        "test/Walk-v0": (Walk, 50), "test/Forgetful-v0": (Forgetful, 50), "test/Several-v0": (several, 50),
+        "test/Unbounded-v0": (unbounded, 50), "test/Large-v0": (large, 50), "test/Endless-v0": (Walk, None),
+        "test/Solved-v0": (Walk, 50), "test/Long-v0": (long, 50), "test/Keys-v0": (Keys, 5),
+        "test/Blackjack-v0": ("gymnasium.envs.toy_text.blackjack:BlackjackEnv", 50),
+        **{f"test/Camera-{view}-v0": (partial(Camera, view), 5) for view in VIEWS},
     }  # fmt: skip
     for name, (entry, steps) in ids.items():
         threshold = 10.0 if "Solved" in name else None
@@ -97,7 +157,13 @@ def worlds_of(name, n=3, seed=0, **domain):
     return make(Domain(f"gymnasium:{name}", **domain), n, seed, **options)
 
 
-@pytest.mark.parametrize("name", ["Pendulum-v1", "MountainCarContinuous-v0", "Humanoid-v5", "test/Walk-v0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Pendulum-v1", "MountainCarContinuous-v0", "Humanoid-v5", "test/Walk-v0", "CartPole-v1", "MountainCar-v0",
+        "Acrobot-v1", "FrozenLake-v1", "test/Blackjack-v0", *(f"test/Camera-{view}-v0" for view in VIEWS),
+    ],
+)  # fmt: skip
 def test_the_contract_of_a_task_is_kept(name):
     check_task(find_task(f"gymnasium:{name}"))
 
@@ -238,6 +304,186 @@ def test_imperfections_are_those_of_every_task():
     assert not np.array_equal(*first)
 
 
+def choices(worlds, steps, seed=0):
+    return np.random.default_rng(seed).integers(worlds.schema.choices, size=(steps, worlds.num_envs))
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "MountainCar-v0", "Acrobot-v1", "FrozenLake-v1", "test/Keys-v0"])
+def test_a_world_with_choices_is_the_environment_itself(name):
+    worlds, env = worlds_of(name, autoreset="Disabled"), gymnasium.make(f"{name}", disable_env_checker=True).unwrapped
+    assert worlds.single_action_space == spaces.Discrete(int(env.action_space.n))
+    observations, _ = worlds.reset()
+    observation, _ = env.reset(seed=int(worlds.engine.qpos[1, 0]))
+    for actions in choices(worlds, 5):
+        seen = observations[1]
+        assert np.array_equal(seen.ravel(), np.float32(spaces.flatten(env.observation_space, observation)))
+        observations, rewards, terminated, *_ = worlds.step(actions)
+        observation, reward, over, *_ = env.step(int(actions[1] + env.action_space.start))
+        assert rewards[1] == reward and terminated[1] == over
+        if over:
+            break
+
+
+def test_choices_are_labelled_by_their_meaning_or_else_their_number():
+    fields = [find_task(f"gymnasium:{name}").schema.action[0] for name in ("test/Camera-bytes-v0", "test/Keys-v0")]
+    assert [f.labels for f in fields] == [("-1", "0", "1"), ("LEFT", "NOOP", "RIGHT")]
+    assert all(f.discrete for f in fields)
+
+
+@pytest.mark.parametrize(
+    ("actions", "sentence"),
+    [
+        (
+            [0.0, 1.0, 1.0],
+            r"integers from 0 to 1, one per world: an int64 array of shape \(3,\), not float64 of \(3,\)",
+        ),
+        ([[0], [1], [1]], r"not int64 of \(3, 1\)"),
+        ([0, 2, 1], "world 1 got 2"),
+        ([0, 1, -1], "world 2 got -1"),
+    ],
+)
+def test_what_is_no_choice_is_refused(actions, sentence):
+    worlds = worlds_of("CartPole-v1")
+    worlds.reset()
+    with pytest.raises(UserError, match=sentence):
+        worlds.step(np.array(actions))
+
+
+def test_choices_may_be_late_or_lost():
+    """The reward of Camera is the choice that it was given."""
+    plain, late, lossy = (
+        worlds_of("test/Camera-gray-v0", autoreset="Disabled", variation=v)
+        for v in ({}, {"latency": 0.2}, {"action/dropout": 0.5})
+    )
+    rewards = []
+    for worlds in (plain, late, lossy):
+        worlds.reset()
+        rewards.append(np.array([worlds.step(a)[1] for a in choices(plain, 5)]))
+    given = choices(plain, 5) - 1
+    assert np.array_equal(rewards[0], given)
+    assert np.array_equal(rewards[1], [[-1] * 3, [-1] * 3, *given[:3]])  # choice 0 until the first one arrives
+    before = np.concatenate([[[-1] * 3], rewards[2][:-1]])
+    kept, lost = rewards[2] == given, rewards[2] == before
+    assert (kept | lost).all() and not kept.all() and not lost.all()
+
+
+def test_what_lies_between_choices_is_not_offered():
+    names = {p.name for p in find_task("gymnasium:CartPole-v1").parameters}
+    assert {"latency", "latency/jitter", "action/dropout", "observation/noise", "kwargs/sutton_barto_reward"} <= names
+    assert "actuator/time_constant" not in names
+
+
+@pytest.mark.parametrize(
+    ("view", "space"),
+    [
+        ("bytes", PIXELS),
+        ("gray", spaces.Box(0, 255, (9, 8, 1), np.uint8)),
+        ("first", spaces.Box(-1.0, 1.0, (9, 8, 2))),
+        ("table", spaces.Box(-1.0, 1.0, (72,))),
+        (
+            "mixed",
+            spaces.Dict(
+                {
+                    "arm/eye": PIXELS,
+                    "depth": spaces.Box(0.0, 5.0, (7, 7, 1)),
+                    "state": spaces.Box(np.float32([-1, -1, 0, 0]), np.ones(4, np.float32)),
+                }
+            ),
+        ),
+    ],
+)
+def test_images_stay_images(view, space):
+    worlds = worlds_of(f"test/Camera-{view}-v0")
+    assert worlds.single_observation_space == space and worlds.schema.observation_space == space
+    env = gymnasium.make(f"test/Camera-{view}-v0").unwrapped
+    observations, _ = worlds.reset()
+    mine, _ = env.reset(seed=int(worlds.engine.qpos[2, 0]))
+    for actions in choices(worlds, 4):
+        assert observations in worlds.observation_space
+        if view == "mixed":
+            assert np.array_equal(observations["arm/eye"][2], mine["arm"]["eye"])
+            assert np.array_equal(observations["depth"][2], mine["depth"])
+            assert np.array_equal(observations["state"][2, :2], mine["arm"]["place"])
+            assert observations["state"][2, 2 + mine["mode"]] == 1
+        else:
+            pixels = mine.transpose(1, 2, 0) if view == "first" else mine
+            assert np.array_equal(observations[2].ravel(), pixels.ravel().astype(observations.dtype))
+        observations = worlds.step(actions)[0]
+        mine, *_ = env.step(int(actions[2]) - 1)
+
+
+@pytest.mark.parametrize("view", ["bytes", "mixed"])
+def test_the_last_observation_of_an_episode_has_the_form_of_all_others(view):
+    worlds = worlds_of(f"test/Camera-{view}-v0", 2)
+    worlds.reset()
+    for actions in choices(worlds, 5):
+        observations, _, _, truncated, infos = worlds.step(actions)
+    assert truncated.all() and worlds.final_observation in worlds.observation_space
+    for i, final in enumerate(infos["final_obs"]):
+        assert final in worlds.single_observation_space
+        kept, begun = (
+            {k: v[i] for k, v in o.items()} if view == "mixed" else o[i]
+            for o in (worlds.final_observation, observations)
+        )
+        name = "arm/eye" if view == "mixed" else ...
+        assert np.array_equal(final[name], kept[name]) and not np.array_equal(final[name], begun[name])
+
+
+def test_what_was_returned_is_not_written_to_later():
+    worlds = worlds_of("test/Camera-bytes-v0", 2)
+    first, _ = worlds.reset()
+    kept = first.copy()
+    second = worlds.step(np.zeros(2, int))[0]
+    again = second.copy()
+    worlds.step(np.zeros(2, int))
+    assert np.array_equal(first, kept) and np.array_equal(second, again)
+
+
+@pytest.mark.parametrize("view", ["bytes", "mixed"])
+def test_noise_on_images_stays_within_their_bounds_and_whole(view):
+    exact, noisy = (worlds_of(f"test/Camera-{view}-v0", variation=v) for v in ({}, {"observation/noise": 4.0}))
+    (a, _), (b, _) = exact.reset(), noisy.reset()
+    assert b in noisy.observation_space
+    a, b = (o["arm/eye"] if view == "mixed" else o for o in (a, b))
+    assert b.dtype == np.uint8
+    difference = b.astype(int) - a
+    middle = (a > 50) & (a < 200)
+    assert 8 < difference[middle].std() < 12.5 and abs(difference[middle].mean()) < 1.5  # 4 x 1 % of 255 is 10.2
+
+
+@pytest.mark.parametrize("view", ["bytes", "mixed"])
+def test_images_may_be_late_or_lost(view):
+    exact, late, lost = (
+        worlds_of(f"test/Camera-{view}-v0", variation=v)
+        for v in ({}, {"observation/delay": 0.1}, {"observation/dropout": 0.95})
+    )
+    seen = []
+    for worlds in (exact, late, lost):
+        rows = [worlds.reset()[0], *(worlds.step(a)[0] for a in choices(worlds, 4))]
+        seen.append(np.array([row["arm/eye"] if view == "mixed" else row for row in rows]))
+    assert seen[1].dtype == np.uint8 and np.array_equal(seen[1][1:], seen[0][:-1])
+    held = [(seen[2][t] == seen[2][t - 1]).all(axis=(1, 2, 3)) for t in range(1, 5)]
+    assert np.mean(held) > 0.5
+
+
+@pytest.mark.parametrize("view", ["bytes", "mixed"])
+def test_worlds_with_images_continue_from_a_snapshot(view):
+    name = f"test/Camera-{view}-v0"
+    worlds, other = worlds_of(name, 2), worlds_of(name, 2)
+    worlds.reset()
+    actions = choices(worlds, 8)
+    for action in actions[:3]:
+        worlds.step(action)
+    saved = worlds.snapshot()
+    first = [worlds.step(action)[:3] for action in actions[3:]]
+    other.reset(seed=9)
+    other.restore(saved)
+    for action, (seen, reward, _) in zip(actions[3:], first, strict=True):
+        observation, mine, *_ = other.step(action)
+        flat = other.schema.unpack
+        assert np.array_equal(flat(observation), flat(seen)) and np.array_equal(mine, reward)
+
+
 @pytest.mark.parametrize("name", ["Pendulum-v1", "Hopper-v4"])
 def test_results_do_not_depend_on_worker_processes(name):
     variation = {"observation/noise": 0.1}
@@ -303,10 +549,12 @@ def test_without_a_way_to_draw_there_are_no_pictures():
 @pytest.mark.parametrize(
     ("domain", "sentence"),
     [
-        ({"task": "gymnasium:CartPole-v1"}, r"takes Discrete\(2\) actions; our agents act in bounded Box spaces only"),
-        ({"task": "gymnasium:test/Discrete-v0"}, "bounded Box spaces only so far"),
+        ({"task": "gymnasium:test/Several-v0"}, r"takes MultiDiscrete\(.*\) actions; our agents act in bounded Box spaces and"),
+        ({"task": "gymnasium:CartPole-v1", "variation": {"actuator/time_constant": 0.1}}, "unknown parameter .*'actuator/time"),
+        ({"task": "gymnasium:CartPole-v1", "variation": {"actuator/strength": 0.5}}, "unknown parameter .*'actuator/strength'"),
         ({"task": "gymnasium:test/Unbounded-v0"}, "need finite bounds"),
-        ({"task": "gymnasium:test/Pictures-v0"}, "27648 numbers; our networks read vectors"),
+        ({"task": "gymnasium:test/Large-v0"}, "images of 921600 numbers; up to 262144 .*ResizeObservation"),
+        ({"task": "gymnasium:test/Long-v0"}, "5000 numbers; our networks read vectors"),
         ({"task": "gymnasium:test/Endless-v0"}, "has no time limit; register it with max_episode_steps"),
         ({"task": "gymnasium:HalfCheeta-v5"}, "there is no Gymnasium id 'HalfCheeta-v5'; did you mean 'HalfCheetah-v5'"),
         ({"task": "gymnasium:HalfCheetah-v9"}, "valid: .*HalfCheetah-v5"),

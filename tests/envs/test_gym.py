@@ -3,14 +3,17 @@
 import subprocess
 import sys
 import warnings
+from functools import partial
 
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from simreal_envs.errors import UserError
+from simreal_envs.gym import World
 from simreal_envs.registration import IDS
 from simreal_envs.variation import Randomization, Uniform
 from simreal_envs.worlds import Worlds
@@ -21,6 +24,63 @@ DRAWN = {
     "simreal/Quadruped-v0": {"friction": {"uniform": [0.5, 1.0]}},
 }
 each_id = pytest.mark.parametrize("name", list(DRAWN))  # one that is bolted down, one that floats
+
+
+class Dot(gymnasium.Env):
+    """A bright dot that choices move along a line; seen as a picture, alone or beside its place."""
+
+    metadata = {"render_modes": [], "render_fps": 10}
+    picture = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+
+    def __init__(self, told=False, render_mode=None):
+        self.told, self.action_space = told, spaces.Discrete(3)
+        place = spaces.Box(0.0, 35.0, (1,))
+        self.observation_space = spaces.Dict({"view": self.picture, "place": place}) if told else self.picture
+
+    def _observed(self):
+        view = np.zeros(self.picture.shape, np.uint8)
+        view[18, self.place] = 255
+        return {"view": view, "place": np.float32([self.place])} if self.told else view
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = int(self.np_random.integers(36))
+        return self._observed(), {}
+
+    def step(self, action):
+        self.place = int(np.clip(self.place + action - 1, 0, 35))
+        return self._observed(), -abs(self.place - 18.0), False, False, {}
+
+
+@pytest.fixture(scope="module")
+def dots():
+    ids = {"test/Dot-v0": False, "test/ToldDot-v0": True}
+    for name, told in ids.items():
+        gymnasium.register(name, partial(Dot, told), max_episode_steps=20)
+    yield
+    for name in ids:
+        gymnasium.registry.pop(name)
+
+
+@pytest.mark.parametrize("name", ["MountainCar-v0", "FrozenLake-v1", "test/Dot-v0", "test/ToldDot-v0"])
+def test_both_checkers_pass_with_choices_and_images(name, dots):
+    from stable_baselines3.common.env_checker import check_env as check_for_sb3
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(World(f"gymnasium:{name}"), skip_render_check=True)
+        check_for_sb3(World(f"gymnasium:{name}", variation={"observation/noise": 1.0}), warn=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [("MountainCar-v0", "MlpPolicy"), ("test/Dot-v0", "CnnPolicy"), ("test/ToldDot-v0", "MultiInputPolicy")],
+)
+def test_stable_baselines_learns_in_a_world_with_choices_or_images(name, policy, dots):
+    from stable_baselines3 import PPO
+
+    model = PPO(policy, World(f"gymnasium:{name}"), n_steps=24, batch_size=24, n_epochs=1, seed=0, device="cpu")
+    assert model.learn(24).num_timesteps == 24
 
 
 @every_id

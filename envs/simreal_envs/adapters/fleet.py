@@ -16,6 +16,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from simreal_envs.adapters.machine import Machine, write_parameters
+from simreal_envs.adapters.spaces import Flattening
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported
 
@@ -40,6 +41,7 @@ class Envs:
         self._logs: list[list[np.ndarray]] = [[] for _ in range(count)]
         self._last: list[tuple[np.ndarray, float, bool, bool] | None] = [None] * count
         self._space: Any = self._envs[0].action_space
+        self._flat = Flattening(self._envs[0].observation_space)
         self._disturbed = np.zeros(count, dtype=bool)
 
     def _make(self, kwargs: Mapping[str, float]) -> gymnasium.Env:
@@ -104,7 +106,10 @@ class Envs:
 
     def _advance(self, i: int, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
         space = self._space
-        given = np.clip(action.reshape(space.shape), space.low, space.high).astype(space.dtype)
+        if isinstance(space, spaces.Discrete):
+            given = space.start + action[0].astype(space.dtype)
+        else:
+            given = np.clip(action.reshape(space.shape), space.low, space.high).astype(space.dtype)
         seen, reward, terminated, truncated, _ = self._envs[i].step(given)
         return self._flat(seen), float(reward), bool(terminated), bool(truncated)
 
@@ -132,7 +137,7 @@ class Envs:
         """Bring an environment back to where its seed and actions lead."""
         self._last[i] = None
         if self._seeds[i] < 0:
-            return np.zeros(spaces.flatdim(self._envs[i].observation_space))
+            return np.zeros(self._flat.size, self._flat.dtype)
         seen = self._flat(self._envs[i].reset(seed=int(self._seeds[i]))[0])
         for action in self._logs[i]:
             self._last[i] = self._advance(i, action)
@@ -145,9 +150,6 @@ class Envs:
         self._stale[i] = False
         if self._parameters:
             write_parameters(self._parameters, i, self._envs[i].unwrapped.model)
-
-    def _flat(self, observation: Any) -> np.ndarray:
-        return np.asarray(spaces.flatten(self._envs[0].observation_space, observation), dtype=np.float64)
 
     def render(self, i: int) -> np.ndarray | None:
         """A picture, uint8 ``(h, w, 3)``, or None where the environment draws none."""

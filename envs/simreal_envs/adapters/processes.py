@@ -10,15 +10,16 @@ from typing import Any, ClassVar
 import gymnasium
 import mujoco
 import numpy as np
+from gymnasium import spaces
 
 from simreal_envs.adapters.fleet import KWARGS, defaults_of, start_fleets
 from simreal_envs.adapters.machine import Machine, machine, named_model
-from simreal_envs.adapters.spaces import box_action, observation_fields, success
+from simreal_envs.adapters.spaces import Flattening, box_action, discrete_action, observation_fields, success
 from simreal_envs.engines.base import Engine, Robot
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.imperfections.vocabulary import link_parameters
 from simreal_envs.parameters import Draws, Parameter
-from simreal_envs.schema import Schema
+from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks.base import Episode, State, Task
 
 _LARGEST = 1e9  # bound of a constructor argument, of which we know nothing
@@ -44,7 +45,7 @@ class GymnasiumEngine(Engine):
         self._sound = np.ones(num_worlds, dtype=bool)
         self._applied: set[str] = set()  # names of the parameters that are not simply as compiled
         self.readings = {
-            "observation": np.zeros((num_worlds, task.schema.observation_size)),
+            "observation": np.zeros((num_worlds, task.schema.observation_size), task.dtype),
             "reward": np.zeros(num_worlds),
             "terminated": np.zeros(num_worlds, dtype=bool),
             "truncated": np.zeros(num_worlds, dtype=bool),
@@ -79,7 +80,8 @@ class GymnasiumEngine(Engine):
         for rows, (observation, reward, terminated, truncated) in zip(self._rows, self._call(calls), strict=True):
             sound = np.isfinite(observation).all(axis=1) & np.isfinite(reward)
             self._sound[rows] = sound
-            self.readings["observation"][rows] = np.where(sound[:, None], observation, 0.0)
+            observation[~sound] = 0
+            self.readings["observation"][rows] = observation
             self.readings["reward"][rows] = np.where(sound, reward, 0.0)
             self.readings["terminated"][rows], self.readings["truncated"][rows] = terminated, truncated
 
@@ -160,6 +162,7 @@ class GymnasiumTask(Task):
     Attributes:
         spec: how it is made.
         machine: its MuJoCo model, if it has one.
+        dtype: of the numbers that the environment's observations are read as.
     """
 
     engines = ("gymnasium",)
@@ -172,11 +175,11 @@ class GymnasiumTask(Task):
             raise UserError(f"gymnasium:{name} has no time limit; register it with max_episode_steps")
         self.episode_steps, self.threshold = self.spec.max_episode_steps, self.spec.reward_threshold
         self.goal, _ = success(self.threshold)
-        action, low, high = box_action(name, env.action_space)
-        self.center, self.half = (low + high) / 2, (high - low) / 2
+        action, self.center, self.half = _action(name, env)
         period = _period(env)
         self.schema = Schema(observation_fields(name, env.observation_space), (action,), period)
-        self.robot = _stand_in(name, len(low), period)
+        self.dtype = Flattening(env.observation_space).dtype
+        self.robot = _stand_in(name, self.schema.action_size, period)
         self.machine = _machine(name, env)
         self._own = (*(self.machine.parameters if self.machine else ()), *_constructor(self.spec))
         self.random_return = self.reference_return = float("nan")  # measured where they are needed
@@ -224,6 +227,20 @@ class GymnasiumTask(Task):
 def process_task(name: str, env: gymnasium.Env) -> GymnasiumTask:
     """The task of any environment that is made by its id."""
     return GymnasiumTask(name, env)
+
+
+def _action(name: str, env: gymnasium.Env) -> tuple[Field, np.ndarray, np.ndarray]:
+    """The action's field; what the environment is given is the second plus the third times it. A choice is its own index."""
+    space = env.action_space
+    if isinstance(space, spaces.Discrete):
+        meanings = getattr(env.unwrapped, "get_action_meanings", list)
+        return discrete_action(space, meanings()), np.zeros(1), np.ones(1)
+    if isinstance(space, spaces.Box):
+        action, low, high = box_action(name, space)
+        return action, (low + high) / 2, (high - low) / 2
+    raise UserError(
+        f"gymnasium:{name} takes {space} actions; our agents act in bounded Box spaces and in Discrete ones"
+    )
 
 
 def _period(env: gymnasium.Env) -> float:

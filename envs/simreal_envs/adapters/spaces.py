@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from gymnasium import spaces
 
 from simreal_envs.errors import UserError
-from simreal_envs.schema import Field
+from simreal_envs.schema import STATE, Field
 from simreal_envs.tasks.base import Episode
 
-LARGEST = 4096  # numbers in an observation; what is larger is a picture, and our networks read vectors
+LARGEST = 4096  # numbers in a vector, which our networks read with dense layers
+LARGEST_IMAGE = 512 * 512  # numbers in an image, as many as 512 x 512 pixels have in one channel
+# Pixels across the smallest thing that is an image: MiniGrid's view; a table of floats must be larger to be taken for one.
+_SMALLEST, _SMALLEST_TABLE = 7, 16
 
 
 def action_field(name: str, labels: Sequence[str], low: np.ndarray, high: np.ndarray) -> Field:
@@ -21,10 +25,8 @@ def action_field(name: str, labels: Sequence[str], low: np.ndarray, high: np.nda
     return Field(name, "1", tuple(ranges), -1.0, 1.0)
 
 
-def box_action(name: str, space: spaces.Space) -> tuple[Field, np.ndarray, np.ndarray]:
-    """Field, lower and upper bounds ``(a,)`` of an action space. Raises UserError for what our agents cannot act in."""
-    if not isinstance(space, spaces.Box):
-        raise UserError(f"gymnasium:{name} takes {space} actions; our agents act in bounded Box spaces only so far")
+def box_action(name: str, space: spaces.Box) -> tuple[Field, np.ndarray, np.ndarray]:
+    """Field, lower and upper bounds ``(a,)`` of a Box of actions. Raises UserError for what our agents cannot act in."""
     low, high = space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel()
     if not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
         raise UserError(
@@ -33,11 +35,123 @@ def box_action(name: str, space: spaces.Space) -> tuple[Field, np.ndarray, np.nd
     return action_field("action", [str(i) for i in range(len(low))], low, high), low, high
 
 
+def discrete_action(space: spaces.Discrete, meanings: Sequence[str] = ()) -> Field:
+    """One choice. Its labels are what the environment calls its actions, where it tells, else their numbers."""
+    numbers = [str(int(space.start) + i) for i in range(int(space.n))]
+    named = len(meanings) == len(set(meanings)) == len(numbers)
+    labels = tuple(map(str, meanings if named else numbers))
+    return Field("action", "1", labels, 0.0, float(len(labels) - 1), discrete=True)
+
+
+class Image(NamedTuple):
+    """An image in an observation space.
+
+    Attributes:
+        path: keys that lead to it through Dicts; empty where it is the whole observation.
+        box: its space.
+    """
+
+    path: tuple[str, ...]
+    box: spaces.Box
+
+    @property
+    def channels_first(self) -> bool:
+        """``(channels, height, width)``, as PyTorch and stacks of frames have it."""
+        shape = self.box.shape
+        return len(shape) == 3 and shape[0] < min(shape[1:])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        first, second, third = (*self.box.shape, 1)[:3]
+        return (second, third, first) if self.channels_first else (first, second, third)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of its pixels with us: bytes stay bytes."""
+        return np.dtype("uint8" if self.box.dtype == np.uint8 else "float32")
+
+    def field(self) -> Field:
+        """The field of our schema; a typical camera's noise is taken to be 1 % of the range of its pixels."""
+        low, high = float(self.box.low.min()), float(self.box.high.max())
+        name = "/".join(self.path) or "image"
+        height, width, channels = self.shape
+        return Field(
+            name if name != STATE else "image", "1", tuple(map(str, range(channels))), low, high, _noise(low, high),
+            grid=(height, width), dtype=self.dtype.name,
+        )  # fmt: skip
+
+    def numbers(self, observation: Any) -> np.ndarray:
+        """Its pixels in an observation, ``(size,)``, row by row, the channels of a pixel together."""
+        for key in self.path:
+            observation = observation[key]
+        pixels = np.asarray(observation)
+        return np.ravel(pixels.transpose(1, 2, 0) if self.channels_first else pixels)
+
+
+class Flattening:
+    """Observations of a Gymnasium space as rows of numbers: first what is a vector, as `gymnasium.spaces.flatten` has it, then
+    the images one by one.
+
+    Attributes:
+        images: those in the space, also inside of Dicts.
+        rest: the space without them; None where nothing is left.
+        dtype: of the rows.
+    """
+
+    def __init__(self, space: spaces.Space):
+        self.images, self.rest = _split(space)
+        self.dtype = np.dtype("float64")
+        if self.images:
+            bytes_only = self.rest is None and all(image.dtype == np.uint8 for image in self.images)
+            self.dtype = np.dtype("uint8" if bytes_only else "float32")
+        self.size = sum(image.size for image in self.images)
+        self.size += 0 if self.rest is None else spaces.flatdim(self.rest)
+
+    def __call__(self, observation: Any) -> np.ndarray:
+        """One observation as numbers, ``(size,)``."""
+        parts = [image.numbers(observation) for image in self.images]
+        if self.rest is not None:
+            parts.insert(0, np.asarray(spaces.flatten(self.rest, observation)))
+        return parts[0].astype(self.dtype) if len(parts) == 1 else np.concatenate(parts, dtype=self.dtype)
+
+
+def _split(space: spaces.Space, path: tuple[str, ...] = ()) -> tuple[list[Image], spaces.Space | None]:
+    """The images in a space, and the space without them."""
+    if isinstance(space, spaces.Dict):
+        parts: Mapping[str, Any] = {key: _split(part, (*path, key)) for key, part in space.items()}
+        images = [image for found, _ in parts.values() for image in found]
+        rest = {key: part for key, (_, part) in parts.items() if part is not None}
+        return (images, spaces.Dict(rest) if rest else None) if images else ([], space)
+    return ([Image(path, space)], None) if _is_image(space) else ([], space)
+
+
+def _is_image(space: spaces.Space) -> TypeGuard[spaces.Box]:
+    if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3):
+        return False
+    table = len(space.shape) == 2 and space.dtype != np.uint8
+    return min(Image((), space).shape[:2]) >= (_SMALLEST_TABLE if table else _SMALLEST)
+
+
 def observation_fields(name: str, space: spaces.Space) -> tuple[Field, ...]:
-    """Fields of an observation space, flattened as `gymnasium.spaces.flatten` does it: one per run of equal bounds.
+    """Fields of an observation space in the order of its `Flattening`: of vectors one per run of equal bounds, then the images.
 
     The typical sensor is taken to be 1 % of the range where there are bounds, 0.01 of the unknown unit elsewhere.
     """
+    images, rest = _split(space)
+    if too_large := [image for image in images if image.size > LARGEST_IMAGE]:
+        raise UserError(
+            f"gymnasium:{name} observes images of {too_large[0].size} numbers; up to {LARGEST_IMAGE} can be read, so wrap "
+            "it in gymnasium.wrappers.ResizeObservation where it is registered"
+        )
+    return (*(() if rest is None else _vector_fields(name, rest)), *(image.field() for image in images))
+
+
+def _vector_fields(name: str, space: spaces.Space) -> tuple[Field, ...]:
     try:
         box = spaces.flatten_space(space)
     except NotImplementedError:
@@ -53,10 +167,15 @@ def observation_fields(name: str, space: spaces.Space) -> tuple[Field, ...]:
     fields = []
     for start, stop in zip(starts, [*starts[1:], len(low)], strict=True):
         a, b = float(low[start]), float(high[start])
-        noise = 0.01 * (b - a) if 0 < b - a < 1e6 else 0.01
         labels = tuple(str(i) for i in range(start, stop))
-        fields.append(Field("observation" if len(starts) == 1 else f"observation_{start}", "1", labels, a, b, noise))
+        fields.append(
+            Field("observation" if len(starts) == 1 else f"observation_{start}", "1", labels, a, b, _noise(a, b))
+        )
     return tuple(fields)
+
+
+def _noise(low: float, high: float) -> float:
+    return 0.01 * (high - low) if 0 < high - low < 1e6 else 0.01
 
 
 def success(threshold: float | None) -> tuple[str, Callable[[Episode], np.ndarray]]:

@@ -89,7 +89,7 @@ class Sensors:
 
     def read(self, observation: np.ndarray, drawn: Mapping[str, np.ndarray], ids: np.ndarray | None) -> np.ndarray:
         """See `Imperfections.sense`; `drawn` are the random numbers of this step by name, each ``(n, size)``."""
-        reading = observation.copy() if self._all else observation[:, self._measured]
+        reading = observation.astype(np.float64) if self._all else observation[:, self._measured]
         self._disturb(reading, drawn, slice(None) if ids is None else ids)
         if self._keeps:
             reading = self._arrived(reading, drawn, ids)

@@ -40,10 +40,6 @@ def link_parameters(timestep: float, schema: Schema) -> tuple[Parameter, ...]:
             "command_loss",
         ),
         Parameter(
-            "actuator/time_constant", "s", 0.0, 0.0, 0.5, "first-order lag between the command and what the drives follow",
-            "lag",
-        ),
-        Parameter(
             "observation/delay", "s", 0.0, 0.0, 0.5, "age of the readings, in whole control steps",
             "reading_delay", resolution=schema.control_period,
         ),
@@ -52,6 +48,9 @@ def link_parameters(timestep: float, schema: Schema) -> tuple[Parameter, ...]:
             "reading_loss",
         ),
     ]  # fmt: skip
+    if not schema.choices:  # there is nothing between two choices
+        says = "first-order lag between the command and what the drives follow"
+        found.insert(3, Parameter("actuator/time_constant", "s", 0.0, 0.0, 0.5, says, "lag"))
     if schema.noise.any():
         found += [
             Parameter(

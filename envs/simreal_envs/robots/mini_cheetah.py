@@ -2,9 +2,10 @@
 
 The file's masses and inertias are those of MIT's own model (Cheetah-Software, MiniCheetah.h). Two slips of it are put
 right after that model: the centres of mass of the right legs, which the file does not mirror, and that of the shank,
-6.1 cm below the knee instead of 20.9 cm, beyond the foot. Joints turn freely, as on the machine. 17 N m is the peak
-torque of its actuators (Katz, Di Carlo & Kim 2019). Gains: policies on the real robot use kp 20 and kd 0.5 (Margolis et
-al. 2022), PyBullet's own simulation of it kp 100 and kd 2; measured here to stand without vibration.
+6.1 cm below the knee instead of 20.9 cm, beyond the foot. Joints turn freely, as on the machine. 17 N m is a little less
+than that model allows its hips (3 N m of the motor behind a 6:1 gear); its knees' second stage (9.33:1 in all, 28 N m) is
+left out. Gains: policies that ran on the real robot use kp 20 and kd 0.5 (Margolis et al. 2022, rapid-locomotion-rl),
+PyBullet's own simulation of it kp 100 and kd 2; measured here to stand without vibration.
 """
 
 from __future__ import annotations

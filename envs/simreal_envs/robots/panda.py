@@ -4,7 +4,8 @@ Torque limits (87 N m in joints 1 to 4, 12 N m in 5 to 7), ranges and the payloa
 (R02210, 2020). The drives' gains follow libfranka's example `joint_impedance_control`: 600 N m/rad and 50 N m s/rad in
 joints 1 to 4; the wrist's 250, 150 and 50 N m/rad are taken as one, 150, so that its drives are alike, with 15 N m s/rad.
 A real Panda is commanded at 1 kHz over a network; the drives below run at every physics step, and 1 to 20 ms is a
-believable `latency`. Joint friction is 0 here and 0.2 to 1 N m on the real arm (Gaz et al. 2019, RA-L 4(4)).
+believable `latency`. Joint friction is 0 here; on a real arm 0.15 (joint 6) to 0.64 N m (joint 4) were identified: half the
+height of the sigmoids over velocity of Gaz et al. 2019, RA-L 4(4).
 
 The URDF gives every link a placeholder inertia of 0.1 kg m^2. That is no link's own, but of the size of what the rotors
 add behind their gears (0.2 kg m^2 in the wrist, 0.5 to 0.6 elsewhere, as Franka states for the FR3), which a model without

@@ -129,7 +129,10 @@ class Task(ABC):
 
     @abstractmethod
     def control(self, action: np.ndarray) -> np.ndarray:
-        """Map actions in [-1, 1], shape ``(n, a)``, to the robot's control (N, N m or rad), shape ``(n, joints)``."""
+        """Map actions in [-1, 1], shape ``(n, a)``, to the robot's control (N, N m or rad), shape ``(n, joints)``.
+
+        A discrete action is the index of its choice, ``(n, 1)``; until the first one arrives choice 0 is in force.
+        """
 
     @abstractmethod
     def observe(self, state: State) -> np.ndarray:
