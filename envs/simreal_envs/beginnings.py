@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simreal_envs.parameters import Draws
-from simreal_envs.tasks.base import Task
+from simreal_envs.tasks.base import State, Task
 from simreal_envs.variation import Varied
 
 
@@ -23,6 +23,7 @@ class Beginning(NamedTuple):
         keys: of their draws, ``(n,)``.
         values: of the parameters, ``(parameters, n)``.
         qpos, qvel, command: see `Task`.
+        observation: of the initial states, ``(n, d)``; None where it is not known.
         prepared: what puts the values in force quickly, ``(n, k)``; None where it is not known.
     """
 
@@ -31,6 +32,7 @@ class Beginning(NamedTuple):
     qpos: np.ndarray
     qvel: np.ndarray
     command: np.ndarray
+    observation: np.ndarray | None
     prepared: np.ndarray | None
 
 
@@ -42,6 +44,7 @@ class Beginnings:
         draws: those of all worlds; only their seed and worlds matter.
         ahead: episodes per world that are drawn at a time; 0 takes what costs little time and memory.
         prepare: makes of values ``(n, parameters)`` what puts them in force quickly, ``(n, k)``, or None.
+        observe: what is observed of initial states, ``(n, d)``, where that needs nothing else.
     """
 
     def __init__(
@@ -52,13 +55,14 @@ class Beginnings:
         num_worlds: int,
         ahead: int = 0,
         prepare: Callable[[np.ndarray], np.ndarray | None] = lambda values: None,
+        observe: Callable[[State], np.ndarray] | None = None,
     ):
         self._task, self._varied, self._draws = task, tuple(varied), draws
         self._names = tuple(v.parameter.name for v in self._varied)
         self._nominal = np.array([[v.parameter.nominal] for v in self._varied]).reshape(-1, 1)
         self._choices = [i for i, v in enumerate(self._varied) if v.parameter.choices]
         self._ahead = ahead or min(16, max(2, 1024 // num_worlds))
-        self._prepare = prepare
+        self._prepare, self._observe = prepare, observe
         self._prepared = np.zeros(num_worlds, dtype=bool)  # worlds whose episodes in the table are prepared
         self._next = np.zeros(num_worlds, dtype=np.int64)  # episode of each world that is expected next
         self._first = np.full(num_worlds, -self._ahead)  # episode of each world that stands in the first column
@@ -76,19 +80,20 @@ class Beginnings:
             width: share of the deviation from nominal that is in force, in [0, 1].
         """
         place = episodes - self._first[ids]
-        if np.count_nonzero(place >= self._ahead):
+        if max(place.tolist(), default=0) >= self._ahead:
             self._draw(ids, episodes, width)
             place = episodes - self._first[ids]
         self._next[ids] = episodes + 1
         rows = self._table[ids, place]
-        keys, values, shares, qpos, qvel, command, prepared = (rows[:, part] for part in self._parts)
+        keys, values, shares, qpos, qvel, command, observation, prepared = [rows[:, part] for part in self._parts]
         keys, values = keys[:, 0].view(np.uint64), values.T
         if width < 1:
             full, values = values, self._nominal + width * (values - self._nominal)
             for i in self._choices:  # there is nothing between two choices: take the drawn one more and more often
                 values[i] = np.where(shares[:, i] < width, full[i], self._nominal[i])
-        ready = width >= 1 and 0 < len(ids) == np.count_nonzero(self._prepared[ids])
-        return Beginning(keys, values, qpos, qvel, command, prepared if ready else None)
+        ready = width >= 1 and all(self._prepared[ids].tolist()) and len(ids)
+        known = observation if self._observe else None
+        return Beginning(keys, values, qpos, qvel, command, known, prepared if ready else None)
 
     def _draw(self, ids: np.ndarray, episodes: np.ndarray, width: float) -> None:
         """Draw new columns for the worlds `ids`, and for those that have used up half of theirs."""
@@ -108,7 +113,12 @@ class Beginnings:
         self._prepared[rows] = prepared is not None
         if prepared is None:
             prepared = np.zeros((n, self._parts[-1].stop - self._parts[-1].start if self._parts else 0))
-        drawn = (keys, values, shares, *self._task.initial_state(draws, n), self._task.command(draws, n), prepared)
+        (qpos, qvel), command = self._task.initial_state(draws, n), self._task.command(draws, n)
+        observation = np.zeros((n, 0))
+        if self._observe:
+            action = np.zeros((n, self._task.schema.action_size))
+            observation = self._observe(State(qpos, qvel, action, action, command))
+        drawn = (keys, values, shares, qpos, qvel, command, observation, prepared)
         ends = np.cumsum([part.shape[1] for part in drawn]).tolist()
         if ends[-1] != self._table.shape[2]:
             self._parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

@@ -6,6 +6,7 @@ import pytest
 from simreal_envs.beginnings import Beginnings
 from simreal_envs.parameters import Draws
 from simreal_envs.tasks import find_task
+from simreal_envs.tasks.base import State
 from simreal_envs.variation import Choice, Domain, LogUniform, Normal, Randomization, Scale, Startup, Uniform, draw_all
 
 VARIED = {
@@ -21,7 +22,8 @@ each_task = pytest.mark.parametrize("name", list(VARIED))
 def beginnings(name, n, ahead):
     domain = Domain(name, variation=Randomization(VARIED[name]))
     draws = Draws(5, np.arange(n), np.zeros(n, int))
-    return Beginnings(find_task(name), domain.resolve(), draws, n, ahead), domain
+    task = find_task(name)
+    return Beginnings(task, domain.resolve(), draws, n, ahead, observe=task.observe), domain
 
 
 def worn(n, rng):
@@ -49,7 +51,7 @@ def test_what_is_drawn_ahead_is_what_the_keys_say(name):
     ahead, domain = beginnings(name, n, 6)
     varied, task = domain.resolve(), ahead._task
     for ids, episodes, width in worn(n, np.random.default_rng(1)):
-        keys, values, qpos, qvel, command, _ = ahead.take(ids, episodes, width)
+        keys, values, qpos, qvel, command, observation, _ = ahead.take(ids, episodes, width)
         draws, first = (Draws(5, ids, e) for e in (episodes, np.zeros_like(episodes)))
         assert np.array_equal(keys, draws.keys)
         for v, value in zip(varied, values, strict=True):
@@ -58,12 +60,15 @@ def test_what_is_drawn_ahead_is_what_the_keys_say(name):
         for got, expected in zip((qpos, qvel), task.initial_state(draws, len(ids)), strict=True):
             assert np.array_equal(got, expected)
         assert np.array_equal(command, task.command(draws, len(ids)))
+        still = np.zeros((len(ids), task.schema.action_size))
+        assert np.array_equal(observation, task.observe(State(qpos, qvel, still, still, command)))
 
 
 def test_a_domain_that_varies_nothing_begins_episodes_too():
     domain = Domain("cartpole_swingup")
     start = Beginnings(find_task("cartpole_swingup"), domain.resolve(), Draws(0, np.arange(3), np.zeros(3, int)), 3)
-    _, values, qpos, qvel, command, _ = start.take(np.array([0, 2]), np.array([0, 0]), 1.0)
+    _, values, qpos, qvel, command, observation, _ = start.take(np.array([0, 2]), np.array([0, 0]), 1.0)
+    assert observation is None  # nobody said how to observe
     assert values.shape == (0, 2) and qpos.shape == qvel.shape == (2, 2) and command.shape == (2, 0)
 
 
@@ -77,7 +82,7 @@ def test_values_are_prepared_at_full_width_whatever_the_rows_become():
 
     domain = Domain("cartpole_swingup", variation=Randomization(VARIED["cartpole_swingup"]))
     draws = Draws(5, np.arange(n), np.zeros(n, int))
-    start = Beginnings(find_task(domain.task), domain.resolve(), draws, n, 4, prepare)
+    start = Beginnings(find_task(domain.task), domain.resolve(), draws, n, 4, prepare, find_task(domain.task).observe)
     plain, widths = beginnings("cartpole_swingup", n, 4)[0], set()
     for ids, episodes, width in worn(n, np.random.default_rng(2)):
         got, expected = start.take(ids, episodes, width), plain.take(ids, episodes, width)

@@ -31,6 +31,7 @@ class MujocoEngine(Engine):
         self.qpos, self.qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._control = self._batch.bind("ctrl")
         self._failed, self._none = np.zeros((2, num_worlds), dtype=bool)
+        self._failures = False  # whether any world ever was among the failed ones
         start = next(i for i in range(self._batch.nstate) if np.shares_memory(self._batch.state[:, i], self.qpos))
         # qpos and qvel lie side by side
         self._motion = self._batch.state[:, start : start + self.model.nq + self.model.nv]
@@ -72,7 +73,13 @@ class MujocoEngine(Engine):
         self._batch.state[ids] = self._start  # what Batch.reset writes, in a tenth of its time
         self.qpos[ids], self.qvel[ids] = qpos, qvel
         self._batch.warning[ids] = 0
-        self._failed[ids] = False
+        if self._failures:
+            self._failed[ids] = False
+
+    @property
+    def starts_exactly(self) -> bool:
+        """Whether a state is to the bit what `reset` was given."""
+        return type(self).reset is MujocoEngine.reset
 
     def push(self, force: np.ndarray) -> None:
         self._pushes[:] = force
@@ -82,19 +89,19 @@ class MujocoEngine(Engine):
         try:
             self._batch.step(nstep=substeps)
         except SimulationError as error:  # those worlds kept their state; the others ran to completion
-            self._failed[error.ids] = True
+            self._failed[error.ids] = self._failures = True
 
     def play(self, control: np.ndarray) -> None:
         try:
             self._batch.rollout(control.shape[1], control, record=())
         except SimulationError as error:
-            self._failed[error.ids] = True
+            self._failed[error.ids] = self._failures = True
 
     def diverged(self) -> np.ndarray:
         # One sum tells whether anything is wrong at all; it nearly never is, and this runs at every step.
         # (A product would do, too, but BLAS spreads it over threads, which then wait for each other.)
         healthy = math.isfinite(np.add.reduce(self._motion, axis=None))
-        if healthy and not np.count_nonzero(self._warnings) and not np.count_nonzero(self._failed):
+        if healthy and not np.count_nonzero(self._warnings) and not (self._failures and self._failed.any()):
             return self._none
         return ~np.isfinite(self._motion).all(axis=1) | self._failed | self._warnings.any(axis=1)
 
@@ -110,6 +117,7 @@ class MujocoEngine(Engine):
             self._batch.set_const()
         for name, array in self._own().items():
             array[:] = snapshot[name]
+        self._failures = bool(self._failed.any())
 
     def _own(self) -> dict[str, np.ndarray]:
         return {

@@ -10,8 +10,9 @@ from simreal_envs.kinematics import GravityTorque, Kinematics
 from simreal_envs.parameters import Draws
 from simreal_envs.robots.panda import HAND, JOINTS, KP, PANDA_PUSHER, PUCK_RADIUS, ROD, TIP_RADIUS, pointing_down
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task
+from simreal_envs.tasks.base import Episode, State, Task, norms
 
+GAIN = np.array(KP)  # N m/rad
 CENTRE, HALF = np.array([0.50, 0.0]), np.array([0.22, 0.30])  # m: the rectangle of tip targets
 TIP_HEIGHT = 0.035  # m above the table
 TIP_START, PUCK_START = (  # m: rectangles (centre, half size)
@@ -70,7 +71,7 @@ class ArmPush(Task):
         """The joint targets that hold the tip over a point of the table, on the nominal machine."""
         qpos = np.zeros((len(action), 10))
         qpos[:, :7] = _joints(CENTRE + HALF * action)
-        return qpos[:, :7] + self._gravity_torque(qpos) / np.array(KP)
+        return qpos[:, :7] + self._gravity_torque(qpos) / GAIN
 
     def observe(self, state: State) -> np.ndarray:
         (tip, velocity), puck = state.once(self._tip), state.qpos[:, 7:9]
@@ -81,7 +82,7 @@ class ArmPush(Task):
         tip, velocity = state.once(self._tip)
         distance = state.once(_distance)
         to_puck, to_goal = state.qpos[:, 7:9] - tip[:, :2], state.command - state.qpos[:, 7:9]
-        apart = np.linalg.norm(to_puck, axis=1)
+        apart = norms(to_puck)
         aligned = (to_puck * to_goal).sum(axis=1) / np.maximum(apart * distance, 1e-9)
         far = np.minimum(distance / 0.05, 1.0)  # at the goal, it no longer matters where the tip is
         return {
@@ -92,7 +93,7 @@ class ArmPush(Task):
             "alignment": -0.5 * far * (1.0 - aligned),
             "height": -2.0 * np.abs(tip[:, 2] - TIP_HEIGHT),
             # A real Panda's hand does 1.7 m/s at most, and a puck that is struck slides away.
-            "tip_speed": -0.5 * np.clip(np.linalg.norm(velocity, axis=1) - 1.0, 0.0, 2.0) ** 2,
+            "tip_speed": -0.5 * np.clip(norms(velocity) - 1.0, 0.0, 2.0) ** 2,
             "puck_speed": -0.2 * np.minimum((state.qvel[:, 7:9] ** 2).sum(axis=1), 4.0),
             "action_rate": -0.2 * ((state.action - state.previous_action) ** 2).sum(axis=1),
             "lost": -20.0 * self.terminated(state),
@@ -128,11 +129,11 @@ def _joints(tip: np.ndarray) -> np.ndarray:
 
 def _distance(state: State) -> np.ndarray:
     """Of the puck's centre from the goal, m, ``(n,)``."""
-    return np.linalg.norm(state.command - state.qpos[:, 7:9], axis=1)
+    return norms(state.command - state.qpos[:, 7:9])
 
 
 def _place(state: State) -> np.ndarray:
     """Where to push from, m, ``(n, 2)``: the tip touches the puck there, on the side away from the goal."""
     puck = state.qpos[:, 7:9]
     ahead = state.command - puck
-    return puck - (PUCK_RADIUS + TIP_RADIUS) * ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-6)
+    return puck - (PUCK_RADIUS + TIP_RADIUS) * ahead / np.maximum(norms(ahead)[:, None], 1e-6)

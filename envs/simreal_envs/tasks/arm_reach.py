@@ -8,10 +8,12 @@ import numpy as np
 
 from simreal_envs.kinematics import GravityTorque, Kinematics
 from simreal_envs.parameters import Draws
-from simreal_envs.robots.panda import HOME, JOINTS, KP, PANDA
+from simreal_envs.robots import panda
+from simreal_envs.robots.panda import JOINTS, PANDA
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task
+from simreal_envs.tasks.base import Episode, State, Task, norms
 
+HOME, KP = np.array(panda.HOME), np.array(panda.KP)
 ACTION_SCALE = np.array([0.75, 0.75, 0.5, 1.2, 0.5, 0.75, 0.5])  # rad of joint target around HOME, per unit of action
 GOAL_LOW, GOAL_HIGH = np.array([0.35, -0.30, 0.15]), np.array([0.65, 0.30, 0.50])  # m: the box of goals
 TOLERANCE = 0.02  # m
@@ -48,7 +50,7 @@ class ArmReach(Task):
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
         u = 2 * draws.uniform("task/initial_state", 14) - 1
-        return np.array(HOME) + 0.5 * ACTION_SCALE * u[:, :7], 0.5 * u[:, 7:]
+        return HOME + 0.5 * ACTION_SCALE * u[:, :7], 0.5 * u[:, 7:]
 
     def command(self, draws: Draws, n: int) -> np.ndarray:
         """The goal, m, from the middle of the arm's foot."""
@@ -56,14 +58,12 @@ class ArmReach(Task):
 
     def control(self, action: np.ndarray) -> np.ndarray:
         # As on the real arm, the controller knows the weight of the nominal machine, and nothing of a payload.
-        target = np.array(HOME) + ACTION_SCALE * action
-        return target + self._gravity_torque(target) / np.array(KP)
+        target = HOME + ACTION_SCALE * action
+        return target + self._gravity_torque(target) / KP
 
     def observe(self, state: State) -> np.ndarray:
         hand = state.once(self._hand)
-        return np.concatenate(
-            [state.qpos - np.array(HOME), state.qvel, hand, state.command - hand, state.action], axis=1
-        )
+        return np.concatenate([state.qpos - HOME, state.qvel, hand, state.command - hand, state.action], axis=1)
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
         distance = state.once(self._distance)
@@ -91,4 +91,4 @@ class ArmReach(Task):
         return self._kinematics.positions(state.qpos)[:, 0]
 
     def _distance(self, state: State) -> np.ndarray:
-        return np.linalg.norm(state.command - state.once(self._hand), axis=1)
+        return norms(state.command - state.once(self._hand))

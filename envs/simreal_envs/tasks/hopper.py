@@ -44,7 +44,7 @@ class Hopper(Planar):
 
     def _clearance(self, state: State) -> np.ndarray:
         """Height of the lower one of heel and toe above the floor, m, ``(n,)``."""
-        heel, toe = (foot_motion(state, slice(3, 6), SEGMENTS, sole)[1] for sole in SOLES)
+        heel, toe = foot_motion(state, slice(3, 6), SEGMENTS, SOLES)[1][0]
         return np.minimum(heel, toe)
 
     def terminated(self, state: State) -> np.ndarray:

@@ -32,27 +32,33 @@ def planar_schema(joints: tuple[str, ...]) -> Schema:
 
 
 def foot_motion(
-    state: State, joints: slice, lengths: tuple[float, float], sole: tuple[float, float]
+    state: State, joints: slice, lengths: tuple[float, float], soles: tuple[tuple[float, float], ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where a point of a foot is that hangs on hip, knee and ankle, and how fast it goes, each ``(n,)``.
+    """Where points of feet are that hang on hip, knee and ankle, and how fast they go, each ``(legs, points, n)``.
 
     Returns:
         distance ahead of the torso's origin (m), height above the floor (m), horizontal velocity (m/s).
 
     Args:
-        joints: the three joints in ``qpos`` and ``qvel``; positive angles swing forward.
+        joints: the three joints of every leg in ``qpos`` and ``qvel``; positive angles swing forward.
         lengths: of thigh and shin, m. The hip is the torso's origin.
-        sole: the point, m forward of and above the ankle when the foot is level.
+        soles: the points of a foot, m forward of and above the ankle when the foot is level.
     """
-    # Angles of thigh, shin and foot against the vertical: pitch leans forward, joints swing forward.
-    angle = np.cumsum(state.qpos[:, joints], axis=1) - state.qpos[:, 2:3]
-    rate = np.cumsum(state.qvel[:, joints], axis=1) - state.qvel[:, 2:3]
+
+    def chained(coordinates: np.ndarray) -> np.ndarray:
+        """Thigh, shin and foot against the vertical, ``(3, legs, 1, n)``: pitch leans forward, joints swing forward."""
+        legs = coordinates[:, joints].reshape(len(coordinates), -1, 3)
+        against = np.cumsum(legs, axis=2) - coordinates[:, 2, None, None]
+        return np.ascontiguousarray(against.T)[:, :, None]  # worlds last: numpy is fastest on long rows
+
+    angle, rate = chained(state.qpos), chained(state.qvel)
     sin, cos = np.sin(angle), np.cos(angle)
-    (thigh, shin), (ahead, above) = lengths, sole
-    reach = thigh * sin[:, 0] + shin * sin[:, 1] + ahead * cos[:, 2] - above * sin[:, 2]
-    drop = ahead * sin[:, 2] + above * cos[:, 2]
-    height = state.qpos[:, 1] - thigh * cos[:, 0] - shin * cos[:, 1] + drop
-    speed = state.qvel[:, 0] + thigh * cos[:, 0] * rate[:, 0] + shin * cos[:, 1] * rate[:, 1] - drop * rate[:, 2]
+    (thigh, shin), (ahead, above) = lengths, np.array(soles).T[:, :, None]
+    reach = thigh * sin[0] + shin * sin[1] + ahead * cos[2] - above * sin[2]
+    drop = ahead * sin[2] + above * cos[2]
+    upper, lower = thigh * cos[0], shin * cos[1]
+    height = state.qpos[:, 1] - upper - lower + drop
+    speed = state.qvel[:, 0] + upper * rate[0] + lower * rate[1] - drop * rate[2]
     return reach, height, speed
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from simreal_envs.parameters import Draws
 from simreal_envs.robots.reacher import PLANE, REACHER, SHOULDER_HEIGHT, TORQUE_LIMIT, tip
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task
+from simreal_envs.tasks.base import Episode, State, Task, norms
 
 GOAL_RADIUS = (0.2, 0.45)  # m from the shoulder; the arm reaches from 0.1 to 0.5 m
 TOLERANCE = 0.025  # m
@@ -49,12 +49,11 @@ class Reacher(Task):
         return TORQUE_LIMIT * action
 
     def observe(self, state: State) -> np.ndarray:
-        position = tip(state.qpos)
-        offset = state.command - position
+        position, offset = state.once(_tip)
         return np.concatenate([np.cos(state.qpos), np.sin(state.qpos), state.qvel, position, offset], axis=1)
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
-        distance = self._distance(state)
+        distance = state.once(_distance)
         return {
             "distance": -distance,
             "precision": np.exp(-((distance / 0.05) ** 2)),
@@ -69,11 +68,18 @@ class Reacher(Task):
         return np.zeros(len(state.qpos), dtype=bool)
 
     def on_goal(self, state: State) -> np.ndarray:
-        return self._distance(state) < TOLERANCE
+        return state.once(_distance) < TOLERANCE
 
     def success(self, episode: Episode) -> np.ndarray:
         return ~episode.terminated & (episode.goal_streak >= 25)
 
-    def _distance(self, state: State) -> np.ndarray:
-        """From the tip to the goal, m, ``(n,)``."""
-        return np.linalg.norm(state.command - tip(state.qpos), axis=1)
+
+def _tip(state: State) -> tuple[np.ndarray, np.ndarray]:
+    """Where the tip is, and how far the goal is from there, m, ``(n, 2)`` each."""
+    position = tip(state.qpos)
+    return position, state.command - position
+
+
+def _distance(state: State) -> np.ndarray:
+    """From the tip to the goal, m, ``(n,)``."""
+    return norms(state.once(_tip)[1])

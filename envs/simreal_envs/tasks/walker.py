@@ -58,9 +58,7 @@ class Walker(Planar):
 
     def _soles(self, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See `foot_motion`: of the right and the left foot, heel and toe, each ``(2, 2, n)``."""
-        feet = [[foot_motion(state, slice(first, first + 3), SEGMENTS, sole) for sole in SOLES] for first in (3, 6)]
-        reaches, heights, speeds = np.moveaxis(np.array(feet), 2, 0)
-        return reaches, heights, speeds
+        return foot_motion(state, slice(3, 9), SEGMENTS, SOLES)
 
     def terminated(self, state: State) -> np.ndarray:
         return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)
@@ -73,7 +71,7 @@ class Walker(Planar):
 
 
 def _passing(reaches: np.ndarray, heights: np.ndarray, speeds: np.ndarray) -> np.ndarray:
-    """In [0, 1], ``(n,)``: how swiftly a lifted foot passes the other one, which is on the floor."""
+    """In [0, 1], ``(n,)``, from arrays ``(2, 2, n)``: how swiftly a lifted foot passes the other one, which is on the floor."""
     apart, faster = np.diff(reaches.mean(axis=1), axis=0)[0], np.diff(speeds.mean(axis=1), axis=0)[0]
     low, high = np.sort(heights.min(axis=1), axis=0)
     swift = np.exp(-((apart / 0.2) ** 2)) * np.minimum(np.abs(faster) / 2.5, 1.0)

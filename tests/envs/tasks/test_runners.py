@@ -206,7 +206,7 @@ def test_foot_motion_is_what_mujoco_says(task, foot, first):
         point = data.xpos[body] + data.xmat[body].reshape(3, 3) @ [sole[0], 0, sole[1]]
         jacobian = np.zeros((3, model.nv))
         mujoco.mj_jac(model, data, jacobian, None, point, body)
-        motion = np.array(foot_motion(now, slice(first, first + 3), figures.SEGMENTS, sole))[:, 0]
+        motion = np.array(foot_motion(now, slice(first, first + 3), figures.SEGMENTS, (sole,)))[:, 0, 0, 0]
         hip = data.qpos[0]
         np.testing.assert_allclose(motion, [point[0] - hip, point[2], (jacobian @ data.qvel)[0]], atol=1e-12)
 
