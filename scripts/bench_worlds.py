@@ -178,9 +178,14 @@ def initial_state(task: str, num_worlds: int) -> tuple[np.ndarray, np.ndarray]:
 def bare_batch(
     task: str, actions: np.ndarray, schedule: list[np.ndarray], num_threads: int = 0, name: str = BARE
 ) -> Contender:
-    """`mujoco.batch.Batch.step` on the nominal model under the same controls, and nothing else."""
+    """`mujoco.batch.Batch.step` on the models of our worlds' first episodes under the same controls, and nothing else."""
     job, num_worlds = TASKS[task], actions.shape[1]
     batch = Batch(job.robot.model("matched"), num_worlds, num_threads)
+    worlds = make(domain_of(task), num_worlds, seed=0)
+    worlds.reset()
+    for field, values in worlds.engine._batch._expanded.items():
+        batch.expand(field)[:] = values
+    worlds.close()
     qpos, qvel, ctrl = batch.bind("qpos"), batch.bind("qvel"), batch.bind("ctrl")
     start_qpos, start_qvel = initial_state(task, num_worlds)
     controls = [job.control(action.astype(np.float64)) for action in actions]
