@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 ALGORITHMS = {
     "ppo": "simreal_agents.ppo:PPO",
+    "sac": "simreal_agents.sac:SAC",
+    "td3": "simreal_agents.td3:TD3",
+    "tqc": "simreal_agents.tqc:TQC",
+    "dqn": "simreal_agents.dqn:DQN",
+    "qrdqn": "simreal_agents.qrdqn:QRDQN",
 }
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from simreal_agents.layout import Layout, Part
 from simreal_agents.normalizer import Normalizer
+from simreal_envs.errors import Unsupported
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, kernel, stride
 GRID = ((16, 3, 1),)
@@ -24,15 +25,20 @@ class Perception(nn.Module):
     """Rows ``(n, size)`` of a `Layout` with pictures -> features ``(n, width)``.
 
     Attributes:
-        cnns: one stack of convolutions per picture, under ``image`` or its name.
+        cnns: one stack of convolutions per picture, under ``image`` or its name; rectified whatever `activation` is.
         linear: from all their outputs and the vector elements to the features.
+
+    Raises:
+        Unsupported: for a picture that is too small for the kernels.
     """
+
+    _columns: torch.Tensor
 
     def __init__(self, layout: Layout, width: int, activation: type[nn.Module]):
         super().__init__()
         self.layout, self.activation = layout, activation()
-        self.cnns = nn.ModuleDict({part.name or "image": _convolutions(part, activation) for part in layout.images})
-        outputs = sum(_outputs(part) for part in layout.images)
+        self.cnns = nn.ModuleDict({part.name or "image": _convolutions(part) for part in layout.images})
+        outputs = sum(convolved(part) for part in layout.images)
         self.linear = nn.utils.skip_init(nn.Linear, outputs + len(layout.vector), width)
         self.register_buffer("_columns", torch.from_numpy(layout.vector), persistent=False)
 
@@ -75,16 +81,23 @@ def _extent(part: Part) -> tuple[int, int]:
     return part.shape[1:] if part.channels_first else part.shape[:2]  # type: ignore[return-value]
 
 
-def _convolutions(part: Part, activation: type[nn.Module]) -> nn.Sequential:
+def _convolutions(part: Part) -> nn.Sequential:
+    if min(_extent(part)) < GRID[0][1]:
+        height, width = _extent(part)
+        raise Unsupported(
+            f"a picture needs at least 3 x 3 pixels, got {height} x {width}; gymnasium.wrappers.FlattenObservation makes "
+            "a vector of a matrix that is no picture"
+        )
     modules: list[nn.Module] = []
     channels = part.shape[0] if part.channels_first else part.shape[2]
     for out, kernel, stride in _kind(part):
-        modules += [nn.utils.skip_init(nn.Conv2d, channels, out, kernel, stride), activation()]
+        modules += [nn.utils.skip_init(nn.Conv2d, channels, out, kernel, stride), nn.ReLU()]
         channels = out
     return nn.Sequential(*modules)
 
 
-def _outputs(part: Part) -> int:
+def convolved(part: Part) -> int:
+    """How many numbers the convolutions of a picture give."""
     extent = _extent(part)
     channels = 0
     for channels, kernel, stride in _kind(part):  # noqa: B007 - the last one counts

@@ -1,4 +1,4 @@
-"""The policy's forward and backward pass by autograd: for pictures, discrete actions and dropout.
+"""The policy's forward and backward pass by autograd: for pictures and dropout.
 
 `Graph` has the methods of `kernels.Kernel`, `GraphSurrogate` those of `kernels.Surrogate`; both give the same numbers to
 rounding where both apply.
@@ -7,11 +7,13 @@ rounding where both apply.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from simreal_agents.categorical import chosen, drawn, log_softmax
 from simreal_agents.distributions import Categorical, Gaussian
 from simreal_agents.kernels import LOG_2PI, log_prob_of_noise
 
@@ -63,8 +65,7 @@ class Graph:
         """Actions drawn with `noise`; categorical ones by inverting the cumulative distribution."""
         if not self.policy.discrete:
             return self.mean(rows) + self.std * noise
-        cumulative = np.exp(log_softmax(self.mean(rows))).cumsum(axis=1)
-        return (cumulative[:, :-1] < noise[:, None]).sum(axis=1)
+        return drawn(self.mean(rows), noise)
 
     def applied(self, actions: Array) -> Array:
         """Actions as the worlds take them: clipped float32, or int64."""
@@ -77,11 +78,8 @@ class Graph:
         """Log-probabilities ``(T, N)`` float32 of actions taken at rows ``(T, N, size)``."""
         if not self.policy.discrete:
             return log_prob_of_noise(noise, self.std)
-        found = [
-            np.take_along_axis(log_softmax(self.mean(r)), a.astype(np.int64).reshape(-1, 1), axis=1)[:, 0]
-            for r, a in zip(rows, actions, strict=True)
-        ]
-        return np.stack(found).astype(np.float32)
+        found = [chosen(log_softmax(self.mean(r)), a.ravel()) for r, a in zip(rows, actions, strict=True)]
+        return np.stack(found)
 
     def distribution(self, rows: Array) -> Gaussian | Categorical:
         """What the policy would do."""
@@ -94,9 +92,21 @@ class Graph:
 
 
 class GraphSurrogate:
-    """PPO's clipped loss (Schulman et al. 2017, eq. 7 and 9) for one minibatch; see `kernels.Surrogate`."""
+    """PPO's clipped loss (Schulman et al. 2017, eq. 7 and 9) for one minibatch; see `kernels.Surrogate`.
 
-    def __init__(self, policy: Policy, *, clip_range: float, ent_coef: float, vf_coef: float, normalize: bool):
+    What happens beside is autograd's own affair: `beside` is not used.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        clip_range: float,
+        ent_coef: float,
+        vf_coef: float,
+        normalize: bool,
+        beside: Executor | None = None,
+    ):
         self.policy, self.normalize = policy, normalize
         self.clip_range, self.ent_coef, self.vf_coef = clip_range, ent_coef, vf_coef
 
@@ -129,7 +139,8 @@ class GraphSurrogate:
     def backward(self) -> None:
         """Overwrite the ``.grad`` of every parameter with the gradient of the last ``forward``."""
         self.policy.optimizer.zero_grad()
-        self.loss.backward()
+        if self.loss.requires_grad:  # not where all is frozen
+            self.loss.backward()
 
     def _judge(self, output: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probability ``(n,)`` of actions and mean entropy."""
@@ -141,9 +152,3 @@ class GraphSurrogate:
         z = (actions - output) / log_std.exp()
         constant = log_std.sum() + 0.5 * LOG_2PI * len(log_std)
         return -0.5 * z.square().sum(1) - constant, constant + 0.5 * len(log_std)
-
-
-def log_softmax(logits: Array) -> Array:
-    """Logarithm of the softmax over the last axis."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

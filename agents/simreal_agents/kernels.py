@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from simreal_agents.distributions import Gaussian
+from simreal_agents.products import Products
 
 if TYPE_CHECKING:
     from simreal_agents.networks import Policy
@@ -69,31 +70,25 @@ class Tower:
     """One MLP of the policy for batches of exactly `batch` rows. Arrays it returns are overwritten by the next call."""
 
     def __init__(self, policy: Policy, name: str, batch: int):
-        layers = policy.linears(name)
+        linears = policy.linears(name)
         self.activate, self.activate_backward = ACTIVATIONS[policy.network["activation"]]
-        self.weights = [layer.weight.detach() for layer in layers]
-        self.biases = [layer.bias.detach() for layer in layers]
-        self.layers = layers
-        self.outputs = [torch.empty(batch, layer.out_features) for layer in layers]
+        self.layers = [Products(linear) for linear in linears]
+        self.outputs = [torch.empty(batch, linear.out_features) for linear in linears]
         self.arrays = [output.numpy() for output in self.outputs]
         self.work = [(np.empty_like(array), np.zeros_like(array)) for array in self.arrays]
         self.deltas: list[torch.Tensor] = []
-        # torch multiplies (few x many) @ (many x wide) up to five times faster than its transpose.
-        self.transposed = [
-            torch.empty(layer.in_features, layer.out_features) if layer.in_features < layer.out_features else None
-            for layer in layers
-        ]
 
     @torch.no_grad()
     def forward(self, rows: torch.Tensor) -> Array:
         """Output ``(batch, out)`` for normalized observations ``(batch, d)`` float32."""
         self.inputs = rows
-        last = len(self.weights) - 1
-        for i, (weight, bias, output) in enumerate(zip(self.weights, self.biases, self.outputs, strict=True)):
-            torch.addmm(bias, rows, weight.t(), out=output)
+        last = len(self.layers) - 1
+        for i, layer in enumerate(self.layers):
+            rows = layer.forward(rows, out=self.outputs[i])
+            if rows is not self.outputs[i]:
+                self.outputs[i], self.arrays[i] = rows, rows.numpy()
             if i < last:
                 self.activate(self.arrays[i], *self.work[i])
-            rows = output
         return self.arrays[-1]
 
     @torch.no_grad()
@@ -106,16 +101,14 @@ class Tower:
             self.deltas = [torch.empty_like(output) for output in self.outputs]
             self.delta_arrays = [delta.numpy() for delta in self.deltas]
         np.copyto(self.delta_arrays[-1], gradient)
-        lowest = next((i for i, layer in enumerate(self.layers) if layer.weight.requires_grad), len(self.layers))
+        lowest = next((i for i, layer in enumerate(self.layers) if layer.owner.requires_grad), len(self.layers))
         for i in range(len(self.layers) - 1, lowest - 1, -1):
-            delta, below = self.deltas[i], self.outputs[i - 1] if i else self.inputs
-            if (transposed := self.transposed[i]) is None:
-                torch.mm(delta.t(), below, out=self.layers[i].weight.grad)
-            else:
-                self.layers[i].weight.grad.copy_(torch.mm(below.t(), delta, out=transposed).t())
-            torch.sum(delta, 0, out=self.layers[i].bias.grad)
+            layer = self.layers[i]
+            layer.learn(self.deltas[i], self.outputs[i - 1] if i else self.inputs)
             if i > lowest:
-                torch.mm(delta, self.weights[i], out=self.deltas[i - 1])
+                delta = layer.back(self.deltas[i], out=self.deltas[i - 1])
+                if delta is not self.deltas[i - 1]:
+                    self.deltas[i - 1], self.delta_arrays[i - 1] = delta, delta.numpy()
                 self.activate_backward(self.delta_arrays[i - 1], self.arrays[i - 1], *self.work[i - 1])
 
 
@@ -214,7 +207,6 @@ class Surrogate:
         beside: Executor | None = None,
     ):
         self.kernel, self.beside = kernel, beside
-        self.log_std = kernel.policy.heads.log_std
         self.clip_range, self.ent_coef, self.vf_coef, self.normalize = clip_range, ent_coef, vf_coef, normalize
 
     @torch.no_grad()
@@ -227,11 +219,8 @@ class Surrogate:
         n = len(actions)
         self.actor, self.critic = self.kernel.tower("actor", n), self.kernel.tower("critic", n)
         critic = self._beside(self.critic.forward, rows)
-        log_std = self.log_std.detach().numpy()
-        self.std = np.exp(log_std)
-        self.z = (actions - self.actor.forward(rows)) / self.std
-        constant = float(log_std.sum()) + 0.5 * LOG_2PI * len(log_std)
-        log_ratio = -0.5 * np.einsum("na,na->n", self.z, self.z) - constant - old_log_probs
+        log_prob, entropy = self._judge(rows, actions)
+        log_ratio = log_prob - old_log_probs
         self.ratio = np.exp(log_ratio)
         if self.normalize and n > 1:
             centred = advantages - advantages.sum() / n
@@ -244,7 +233,7 @@ class Surrogate:
         self.value_error = critic()[:, 0] - returns
         policy_loss = -float(np.minimum(plain, clipped).sum()) / n
         value_loss = float((self.value_error * self.value_error).sum()) / n
-        entropy_loss = -(constant + 0.5 * len(log_std))
+        entropy_loss = -entropy
         return {
             "policy_gradient_loss": policy_loss,
             "value_loss": value_loss,
@@ -262,11 +251,23 @@ class Surrogate:
         d_log_prob = self.advantages * self.ratio
         np.multiply(d_log_prob, self.active, out=d_log_prob)
         np.multiply(d_log_prob, np.float32(-1.0 / n), out=d_log_prob)
+        self._backward_actor(d_log_prob)
+        critic()
+
+    def _judge(self, rows: torch.Tensor, actions: Array) -> tuple[Array, float]:
+        """Log-probabilities ``(n,)`` of actions and the mean entropy."""
+        log_std = self.kernel.policy.heads.log_std.detach().numpy()
+        self.std = np.exp(log_std)
+        self.z = (actions - self.actor.forward(rows)) / self.std
+        constant = float(log_std.sum()) + 0.5 * LOG_2PI * len(log_std)
+        return -0.5 * np.einsum("na,na->n", self.z, self.z) - constant, constant + 0.5 * len(log_std)
+
+    def _backward_actor(self, d_log_prob: Array) -> None:
+        """The actor's part of ``backward``, for the gradient ``(n,)`` by the log-probabilities."""
         weighted = self.z * d_log_prob[:, None]
         self.actor.backward(weighted / self.std)
         d_log_std = (weighted * self.z).sum(0) - d_log_prob.sum() - self.ent_coef
-        self.log_std.grad.copy_(torch.from_numpy(d_log_std.astype(np.float32)))
-        critic()
+        self.kernel.policy.heads.log_std.grad.copy_(torch.from_numpy(d_log_std.astype(np.float32)))
 
     def _beside(self, function: Callable[..., Any], argument: Any) -> Callable[[], Any]:
         """Begin ``function(argument)`` on the other thread; what is returned waits for it. Without one it only waits."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space_channels_first
 
 from simreal_envs.errors import Unsupported
 
@@ -28,7 +27,7 @@ class Part:
         shape: ``(d,)`` of a vector, ``(height, width, channels)`` or ``(channels, height, width)`` of a picture.
         image: whether it is a picture.
         channels_first: of a picture.
-        scale: what pixels are multiplied with to lie in [0, 1]: 1/255 for bytes, else 1.
+        scale: what pixels are multiplied with: the reciprocal of the brightest one where that is known and above 1.
     """
 
     name: str
@@ -72,11 +71,13 @@ class Layout:
             start = parts[-1].stop if parts else 0
             image = len(box.shape) >= 2
             shape = (*box.shape, 1) if len(box.shape) == 2 else tuple(box.shape) or (1,)
-            first = image and len(box.shape) == 3 and is_image_space_channels_first(box)
-            scale = 1 / 255 if image and box.dtype == np.uint8 else 1.0
+            # As many channels as pixels are no rarity in grids, so only a first axis that is the shortest is one.
+            first = len(box.shape) == 3 and box.shape[0] < min(box.shape[1:])
+            brightest = float(box.high.max()) if image else 1.0
+            scale = 1 / brightest if 1 < brightest < np.inf else 1.0
             parts.append(Part(name, start, start + math.prod(shape), shape, image, first, scale))
-        bytes_only = all(box.dtype == np.uint8 for box in boxes.values())
-        return cls(tuple(parts), np.dtype(np.uint8 if bytes_only and parts[0].image else np.float32))
+        bytes_only = all(part.image for part in parts) and all(box.dtype in (np.uint8, bool) for box in boxes.values())
+        return cls(tuple(parts), np.dtype(np.uint8 if bytes_only else np.float32))
 
     @property
     def size(self) -> int:

@@ -27,6 +27,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from simreal_agents.categorical import CategoricalKernel
 from simreal_agents.distributions import Categorical, Gaussian
 from simreal_agents.encoders import Dropout, Perception
 from simreal_agents.graph import Graph
@@ -58,7 +59,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.normalizer = Normalizer(len(layout.vector), enabled=normalize and len(layout.vector) > 0)
         if layout.images:
-            self.shared = Perception(layout, width, activation)
+            self.shared = Perception(layout, width, nn.ReLU)
         else:
             self.actor = layers([layout.size, width], activation)
             self.critic = layers([layout.size, width], activation)
@@ -120,7 +121,7 @@ class Policy(ActorCriticPolicy):
         action_space: Box of shape ``(a,)`` or Discrete.
         lr_schedule: SB3's schedule; only its value at 1 is used.
         hidden: widths of the hidden layers; the first is the encoder, the others are the trunk.
-        activation: ``"tanh"``, ``"elu"`` or ``"relu"``.
+        activation: ``"tanh"``, ``"elu"`` or ``"relu"``; an encoder of pictures always has relu.
         log_std_init: initial logarithm of the action noise.
         normalize_observations: whether the encoder normalizes vectors with running statistics.
         dropout: share of the trunk's units that an update leaves out, 0 to below 1; none where actions are chosen.
@@ -196,10 +197,11 @@ class Policy(ActorCriticPolicy):
 
     @property
     def kernel(self) -> Kernel | Graph:
-        """What computes with the current weights; by hand for plain MLPs with Gaussian actions, else with autograd."""
+        """What computes with the current weights; by hand for plain MLPs, else with autograd."""
         if self._kernel is None:
-            plain = self.layout.is_vector and not self.discrete and not self.network.get("dropout")
-            object.__setattr__(self, "_kernel", Kernel(self) if plain else Graph(self))
+            plain = CategoricalKernel if self.discrete else Kernel
+            kind = Graph if self.layout.images or self.network.get("dropout") else plain
+            object.__setattr__(self, "_kernel", kind(self))
         return self._kernel
 
     def tensors_were_replaced(self) -> None:
@@ -226,6 +228,11 @@ class Policy(ActorCriticPolicy):
     def value(self, rows: np.ndarray) -> np.ndarray:
         """State values ``(n,)`` float32, in scaled reward units."""
         return self.kernel.value(self.kernel.ruler()(rows)).copy()
+
+    def decide(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What ONNX computes for raw rows ``(n, size)``: ``action (n, a)`` before clipping, or ``probabilities (n, k)``."""
+        output = self.heads.actor(self.mlp_extractor.forward_actor(rows))
+        return {"probabilities": output.softmax(dim=1)} if self.discrete else {"action": output}
 
     def linears(self, tower: str) -> list[nn.Linear]:
         """The linear layers of ``"actor"`` or ``"critic"``, from observation to output."""

@@ -27,6 +27,7 @@ class FlatAdam(torch.optim.Optimizer):
     Args:
         order: names of all groups in the order of the flat vectors; those that are stepped together are best neighbours.
             By default that of the network.
+        fused: compute a step in one pass over memory, which is two to three times faster and rounds differently.
     """
 
     OPTIONS = ("weight_decay", "max_grad_norm", "betas", "eps")
@@ -38,7 +39,9 @@ class FlatAdam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-5,
         order: Sequence[str] | None = None,
+        fused: bool = False,
     ):
+        self._fused, self._count = fused, torch.zeros(())
         members_of = groups_of(policy)
         groups = [
             {"name": name, "params": [p for _, p in members_of[name]], "lr_scale": 1.0, "frozen": False, "step": 0}
@@ -126,6 +129,11 @@ class FlatAdam(torch.optim.Optimizer):
         for part, lr, step, (beta1, beta2), eps, decay in self._runs(moving):
             p, g, tmp = self.parameters[part], self.gradients[part], self._scratch[part]
             m, v = (moment[part] for moment in self._moments)
+            if self._fused:
+                now = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps}
+                self._count.fill_(step)
+                torch._fused_adamw_([p], [g], [m], [v], [], [self._count], **now, amsgrad=False, maximize=False)
+                continue
             if decay:
                 p.mul_(1 - lr * decay)
             m.lerp_(g, 1 - beta1)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
 from simreal_agents.encoders import Dropout
 from simreal_agents.layout import Layout
@@ -71,8 +71,9 @@ class Transferable:
         if not isinstance(env, VecEnv):
             from stable_baselines3.common.base_class import BaseAlgorithm
 
-            # SB3's own wrapping also moves the channels of pictures to the front, which our layout does itself.
+            # SB3 also moves the channels of pictures to the front; ours stay as `predict` and agents get them.
             env = BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+            env = env.venv if isinstance(env, VecTransposeImage) else env
         return env if Layout.of(env.observation_space).is_vector else FlatVecEnv(env)
 
     def _setup_model(self) -> None:

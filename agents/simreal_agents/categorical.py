@@ -1,0 +1,83 @@
+"""Discrete actions by hand: what `kernels` does for Gaussian policies, for those that choose one of several actions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from simreal_agents.distributions import Categorical
+from simreal_agents.kernels import Kernel, Surrogate
+
+Array = np.ndarray
+
+
+class CategoricalKernel(Kernel):
+    """Inference and PPO gradients; `mean` gives logits ``(n, actions)``."""
+
+    def noise(self, *shape: int, generator: torch.Generator) -> Array:
+        """What actions ``shape`` are drawn with: uniform in [0, 1)."""
+        return torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
+
+    def best(self, normalized: Array) -> Array:
+        """The most likely actions ``(n,)``."""
+        return self.mean(normalized).argmax(axis=1)
+
+    def sample(self, normalized: Array, noise: Array) -> Array:
+        """Actions ``(n,)`` drawn with `noise` ``(n,)``."""
+        return drawn(self.mean(normalized), noise)
+
+    def applied(self, actions: Array) -> Array:
+        """Actions as the worlds take them: int64."""
+        return actions.astype(np.int64)
+
+    def log_probs(self, noise: Array, rows: Array, actions: Array) -> Array:
+        """Log-probabilities ``(T, N)`` float32 of actions taken at rows ``(T, N, size)``."""
+        logits = self.mean(rows.reshape(-1, rows.shape[-1]))
+        return chosen(log_softmax(logits), actions.ravel()).reshape(rows.shape[:-1])
+
+    def distribution(self, normalized: Array) -> Categorical:
+        """What the policy would do."""
+        return Categorical(log_softmax(self.mean(normalized)))
+
+    def surrogate(self, **settings: Any) -> CategoricalSurrogate:
+        """The loss of PPO."""
+        return CategoricalSurrogate(self, **settings)
+
+
+class CategoricalSurrogate(Surrogate):
+    """PPO's clipped loss of discrete actions ``(n, 1)`` or ``(n,)``."""
+
+    def _judge(self, rows: torch.Tensor, actions: Array) -> tuple[Array, float]:
+        self.chosen = actions.ravel().astype(np.int64)
+        self.log_softmax = log_softmax(self.actor.forward(rows))
+        self.softmax = np.exp(self.log_softmax)
+        self.entropy = -np.einsum("na,na->n", self.softmax, self.log_softmax)
+        return chosen(self.log_softmax, self.chosen), float(self.entropy.sum()) / len(rows)
+
+    def _backward_actor(self, d_log_prob: Array) -> None:
+        # d log p_c / d logit_k = [k = c] - p_k, and d entropy / d logit_k = -p_k (log p_k + entropy).
+        gradient = -self.softmax * d_log_prob[:, None]
+        gradient[np.arange(len(gradient)), self.chosen] += d_log_prob
+        if self.ent_coef:
+            share = np.float32(self.ent_coef / len(gradient))
+            gradient += share * self.softmax * (self.log_softmax + self.entropy[:, None])
+        self.actor.backward(gradient)
+
+
+def log_softmax(logits: Array) -> Array:
+    """Logarithm of the softmax over the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def drawn(logits: Array, noise: Array) -> Array:
+    """Actions ``(n,)`` for logits ``(n, actions)`` and uniform `noise` ``(n,)``: the cumulative distribution inverted."""
+    cumulative = np.exp(log_softmax(logits)).cumsum(axis=1)
+    return (cumulative[:, :-1] < noise[:, None]).sum(axis=1)
+
+
+def chosen(log_probs: Array, actions: Array) -> Array:
+    """The entries ``(n,)`` of ``(n, actions)`` that belong to actions ``(n,)`` of any number type."""
+    return log_probs[np.arange(len(log_probs)), actions.astype(np.int64)]

@@ -1,0 +1,382 @@
+"""Policies of off-policy algorithms with continuous actions: an actor, an ensemble of critics, and their target copies.
+
+    encoder.normalizer   running statistics of the observations (buffers)
+    encoder.actor        first layer of the actor          encoder.critic   first layers of the critics
+    trunk.actor          its remaining hidden layers       trunk.critic     likewise
+    heads.actor          action before squashing           heads.critic     values, or quantiles of them
+    heads.log_std        logarithm of its noise            heads.temperature  logarithm of SAC's temperature
+    target.*             slowly following copies (buffers, in no group)
+
+The critics have stacked weights ``(n_critics, out, in)``; their first layers read observation and action side by side.
+Inside, actions are in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from simreal_agents.distributions import Gaussian, Point
+from simreal_agents.layout import Layout
+from simreal_agents.networks import ACTIVATIONS, layers, require_actions, require_widths, stream
+from simreal_agents.normalizer import Normalizer, RewardScaler
+from simreal_agents.passes import Pass
+from simreal_agents.products import Products
+from simreal_envs.errors import Unsupported, UserError, require_known
+
+LOG_STD_BOUNDS = (-20.0, 2.0)  # SB3's
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Stacked(nn.Module):
+    """`count` linear layers side by side: rows ``(n, in)`` or ``(count, n, in)`` -> ``(count, n, out)``."""
+
+    def __init__(self, count: int, size: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(count, width, size))
+        self.bias = nn.Parameter(torch.empty(count, width))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        rows = rows.expand(len(self.weight), *rows.shape[-2:])
+        return torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.transpose(1, 2))
+
+
+def stacked_layers(count: int, widths: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
+    """`Stacked` layers of these widths, each with its activation behind it; weights are not initialized."""
+    pairs = itertools.pairwise(widths)
+    return nn.Sequential(*(module for i, o in pairs for module in (Stacked(count, i, o), activation())))
+
+
+class Parts(nn.Module):
+    """Modules under names of their own."""
+
+    def __init__(self, **modules: nn.Module):
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+
+class ContinuousPolicy(BasePolicy):
+    """An actor and critics whose parts have names; the base of the policies of SAC, TQC and TD3.
+
+    Args:
+        observation_space: Box of shape ``(d,)``.
+        action_space: Box of shape ``(a,)`` with finite bounds.
+        lr_schedule: unused; the learner makes the optimizer.
+        hidden: widths of the hidden layers of actor and critics; the first is the encoder, the others are the trunk.
+        activation: ``"tanh"``, ``"elu"`` or ``"relu"``.
+        n_critics: how many critics.
+        normalize_observations: whether the encoder normalizes with running statistics.
+        seed: of the initial weights.
+
+    Raises:
+        UserError: for other spaces, an unknown activation, or settings out of bounds.
+    """
+
+    SETTINGS: ClassVar[tuple[str, ...]] = ("hidden", "activation", "n_critics", "normalize_observations")
+    TARGETS: ClassVar[tuple[str, ...]] = ("critic",)  # towers that have a target copy
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule | None = None,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        n_critics: int = 2,
+        normalize_observations: bool = True,
+        seed: int = 0,
+        use_sde: bool = False,
+    ):
+        self.layout = Layout.of(observation_space)
+        if not self.layout.is_vector:
+            raise Unsupported("SAC, TQC and TD3 see vectors; for pictures and dictionaries use PPO or DQN")
+        require_actions(action_space, (spaces.Box,))
+        if use_sde:
+            raise Unsupported("state-dependent exploration (use_sde) is not supported")
+        require_widths(hidden)
+        require_known(activation, ACTIVATIONS, "activation")
+        if n_critics < 1:
+            raise UserError(f"n_critics must be at least 1, got {n_critics}")
+        flat = self.layout.flat_space(observation_space)
+        super().__init__(flat, action_space, squash_output=True)
+        self.network: dict[str, Any] = {
+            "hidden": [int(width) for width in hidden],
+            "activation": activation,
+            "n_critics": int(n_critics),
+            "normalize_observations": bool(normalize_observations),
+        }
+        self._seed = seed
+        self._build(ACTIVATIONS[activation])
+        self.reward_scaler = RewardScaler()
+        self.initialize(stream(seed, "weights"))
+
+    def _build(self, activation: type[nn.Module], outputs: int = 1) -> None:
+        hidden, count = self.network["hidden"], self.network["n_critics"]
+        size, actions = self.layout.size, self.action_space.shape[0]
+        self.encoder = Parts(
+            normalizer=Normalizer(size, enabled=self.network["normalize_observations"]),
+            actor=layers([size, hidden[0]], activation),
+            critic=stacked_layers(count, [size + actions, hidden[0]], activation),
+        )
+        self.trunk = Parts(actor=layers(hidden, activation), critic=stacked_layers(count, hidden, activation))
+        head = nn.utils.skip_init(nn.Linear, hidden[-1], actions)
+        self.heads = Parts(actor=head, critic=Stacked(count, hidden[-1], outputs))
+        self.target = Parts(
+            **{
+                module: as_buffers(
+                    Parts(**{tower: copy.deepcopy(getattr(getattr(self, module), tower)) for tower in self.TARGETS})
+                )
+                for module in ("encoder", "trunk", "heads")
+            }
+        )
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw all weights anew as torch and SB3 do: uniform within ``1 / sqrt(in)``; targets equal their originals."""
+        for module in (self.encoder, self.trunk, self.heads):
+            for layer in module.modules():
+                if isinstance(layer, nn.Linear | Stacked):
+                    bound = 1 / math.sqrt(layer.weight.shape[-1])
+                    layer.weight.uniform_(-bound, bound, generator=generator)
+                    layer.bias.uniform_(-bound, bound, generator=generator)
+        self.reset_targets()
+
+    @torch.no_grad()
+    def reset_targets(self) -> None:
+        """Make the target copies equal to what they follow; for weights that came from elsewhere."""
+        for _, target, online in self.followed:
+            target.copy_(online)
+
+    @property
+    def followed(self) -> list[tuple[str, Tensor, Tensor]]:
+        """The name of every parameter that has a target copy, the copy, and the parameter."""
+        online = dict(self.named_parameters())
+        copies = ((name.removeprefix("target."), b) for name, b in self.named_buffers() if name.startswith("target."))
+        return [(name, target, online[name].detach()) for name, target in copies]
+
+    # ---- acting -----------------------------------------------------------------------------------------------------
+
+    @property
+    def kernel(self) -> Kernel:
+        """What computes with the current weights."""
+        if self._kernel is None:
+            object.__setattr__(self, "_kernel", Kernel(self))
+        return self._kernel
+
+    _kernel: Kernel | None = None
+
+    def tensors_were_replaced(self) -> None:
+        """To be called after parameters got new memory (changes in place are seen)."""
+        object.__setattr__(self, "_kernel", None)
+
+    def act(self, rows: np.ndarray, deterministic: bool = True, generator: torch.Generator | None = None) -> np.ndarray:
+        """Actions ``(n, a)`` float32 inside the action space for rows ``(n, d)``.
+
+        Raises:
+            UserError: when a stochastic action is asked for without a generator.
+        """
+        kernel = self.kernel
+        if not deterministic and generator is None:
+            raise UserError("act(deterministic=False) needs a torch.Generator to draw from")
+        return kernel.applied(kernel.actions(kernel.ruler()(rows), None if deterministic else generator))
+
+    def value(self, rows: np.ndarray) -> np.ndarray:
+        """The smallest critic's value ``(n,)`` float32 of the deterministic action in each state."""
+        normalized = self.kernel.ruler()(rows)
+        return self.kernel.q_values(normalized, self.kernel.actions(normalized)).min(axis=0)
+
+    def linears(self, tower: str) -> list[nn.Module]:
+        """The layers of ``"actor"`` (`nn.Linear`) or ``"critic"`` (`Stacked`), from observation to output."""
+        parts = (getattr(module, tower) for module in (self.encoder, self.trunk, self.heads))
+        return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear | Stacked)]
+
+    # ---- for autograd: extra losses, export -------------------------------------------------------------------------
+
+    def actor_features(self, rows: Tensor) -> Tensor:
+        """The actor's last hidden layer ``(n, width)`` for raw rows ``(n, d)``."""
+        return self.trunk.actor(self.encoder.actor(self.encoder.normalizer(rows)))
+
+    def q_values(self, rows: Tensor, actions: Tensor) -> Tensor:
+        """Outputs ``(n_critics, n, k)`` of the critics for raw rows ``(n, d)`` and actions ``(n, a)`` in [-1, 1]."""
+        seen = torch.cat([self.encoder.normalizer(rows), actions], dim=1)
+        return self.heads.critic(self.trunk.critic(self.encoder.critic(seen)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Deterministic actions ``(n, a)`` in [-1, 1] for raw rows ``(n, d)``."""
+        return torch.tanh(self.heads.actor(self.actor_features(rows)))
+
+    def decide(self, rows: Tensor) -> dict[str, Tensor]:
+        """What ONNX computes: the deterministic ``action (n, a)`` in [-1, 1] for raw rows ``(n, d)``."""
+        return {"action": self(rows)}
+
+    def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:
+        return self(observation)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        spaces_ = {"observation_space": self.observation_space, "action_space": self.action_space}
+        return {**spaces_, "lr_schedule": self._dummy_schedule, **self.network, "seed": self._seed}
+
+
+class SACPolicy(ContinuousPolicy):
+    """SAC's: a squashed Gaussian actor with a standard deviation per state, and a temperature."""
+
+    def _build(self, activation: type[nn.Module], outputs: int = 1) -> None:
+        super()._build(activation, outputs)
+        width, actions = self.network["hidden"][-1], self.action_space.shape[0]
+        self.heads.log_std = nn.utils.skip_init(nn.Linear, width, actions)
+        self.heads.temperature = nn.Parameter(torch.zeros(1))
+        self._log_temperature = 0.0
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """As `ContinuousPolicy.initialize`; the temperature is that of `set_temperature`, 1 by default."""
+        super().initialize(generator)
+        self.heads.temperature.data.fill_(self._log_temperature)
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set what the temperature is and starts from."""
+        self._log_temperature = math.log(temperature) if temperature > 0 else -math.inf
+        self.heads.temperature.data.fill_(self._log_temperature)
+
+    def distribution(self, rows: np.ndarray) -> Gaussian:
+        """What the policy would do, before squashing."""
+        with torch.no_grad():
+            mean, log_std = self.kernel.actor.forward(torch.from_numpy(self.kernel.ruler()(rows)))
+        return Gaussian(mean[0].numpy(), log_std[0].clamp_(*LOG_STD_BOUNDS).exp_().numpy(), squashed=True)
+
+    def mean_and_log_std(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the Gaussian before squashing, both ``(n, a)``, for raw rows ``(n, d)``; differentiable."""
+        features = self.actor_features(rows)
+        return self.heads.actor(features), self.heads.log_std(features).clamp(*LOG_STD_BOUNDS)
+
+    def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:
+        mean, log_std = self.mean_and_log_std(observation)
+        return torch.tanh(mean if deterministic else mean + log_std.exp() * torch.randn_like(mean))
+
+
+class TQCPolicy(SACPolicy):
+    """TQC's: SAC's, with critics that tell `n_quantiles` quantiles of the return."""
+
+    SETTINGS = (*ContinuousPolicy.SETTINGS, "n_quantiles")
+
+    def __init__(self, *args: Any, n_quantiles: int = 25, **kwargs: Any):
+        if n_quantiles < 1:
+            raise UserError(f"n_quantiles must be at least 1, got {n_quantiles}")
+        self._quantiles = int(n_quantiles)
+        super().__init__(*args, **kwargs)
+        self.network["n_quantiles"] = self._quantiles
+
+    def _build(self, activation: type[nn.Module], outputs: int = 1) -> None:
+        super()._build(activation, self._quantiles)
+
+
+class TD3Policy(ContinuousPolicy):
+    """TD3's: a deterministic actor that explores with Gaussian noise of standard deviation `exploration_noise`."""
+
+    SETTINGS = (*ContinuousPolicy.SETTINGS, "exploration_noise")
+    TARGETS = ("actor", "critic")
+
+    def __init__(self, *args: Any, exploration_noise: float = 0.1, **kwargs: Any):
+        if not exploration_noise >= 0:
+            raise UserError(f"exploration_noise must not be negative, got {exploration_noise}")
+        super().__init__(*args, **kwargs)
+        self.network["exploration_noise"] = float(exploration_noise)
+
+    def distribution(self, rows: np.ndarray) -> Point:
+        """What the policy would do."""
+        return Point(self.kernel.actions(self.kernel.ruler()(rows)), self.network["exploration_noise"])
+
+
+class Kernel:
+    """The passes over a policy's networks, on shared memory.
+
+    Attributes:
+        actor: of the policy.
+        critics: one pass for all of them, or one for each.
+        first_critic: the first one by itself.
+        target_actor, target_critics: the same of the target copies, without gradients. None where there is no copy.
+    """
+
+    def __init__(self, policy: ContinuousPolicy):
+        self.policy = policy
+        activation, count = policy.network["activation"], policy.network["n_critics"]
+
+        def passes(parts: Any, tower: str, members: slice = slice(None)) -> Pass:
+            hidden = [m for part in (parts.encoder, parts.trunk) for m in getattr(part, tower) if hasattr(m, "weight")]
+            heads = [getattr(parts.heads, tower)]
+            if tower == "actor" and hasattr(parts.heads, "log_std"):
+                heads.append(parts.heads.log_std)
+            return Pass([Products(h, members) for h in hidden], [Products(h, members) for h in heads], activation)
+
+        # Narrow critics are computed side by side, wide ones one by one: there the library for large matrices is faster.
+        wide = max(policy.network["hidden"]) > 128
+        parts = [slice(i, i + 1) for i in range(count)] if wide else [slice(None)]
+        self.actor = passes(policy, "actor")
+        self.critics = [passes(policy, "critic", part) for part in parts]
+        self.first_critic = passes(policy, "critic", slice(0, 1))
+        self.target_critics = [passes(policy.target, "critic", part) for part in parts]
+        self.target_actor = passes(policy.target, "actor") if "actor" in policy.TARGETS else None
+        _, self._targets, self._followed = (list(column) for column in zip(*policy.followed, strict=True))
+        space = policy.action_space
+        self._low, self._half = space.low, 0.5 * (space.high - space.low)
+
+    def ruler(self) -> Any:
+        """A function that normalizes observations ``(.., d)`` to float32 with the statistics of this moment."""
+        normalizer = self.policy.encoder.normalizer
+        if not normalizer.enabled:
+            return lambda observations: np.array(observations, dtype=np.float32)
+        shift, scale = normalizer.shift_and_scale()
+        clip = normalizer.clip
+
+        def normalize(rows: np.ndarray) -> np.ndarray:
+            return torch.from_numpy(np.array(rows, np.float32)).sub_(shift).mul_(scale).clamp_(-clip, clip).numpy()
+
+        return normalize
+
+    @torch.no_grad()
+    def actions(self, normalized: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:
+        """Actions ``(n, a)`` float32 in [-1, 1]; with a generator explorative, else deterministic."""
+        mean, *log_std = (output[0] for output in self.actor.forward(torch.from_numpy(normalized)))
+        if generator is None:
+            return np.tanh(mean.numpy())
+        noise = torch.randn(mean.shape, generator=generator)
+        if log_std:
+            return np.tanh(mean.addcmul_(log_std[0].clamp_(*LOG_STD_BOUNDS).exp_(), noise).numpy())
+        explored = np.tanh(mean.numpy()) + np.float32(self.policy.network["exploration_noise"]) * noise.numpy()
+        return explored.clip(-1.0, 1.0)
+
+    @torch.no_grad()
+    def q_values(self, normalized: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Values ``(n_critics, n)`` float32, means over quantiles where there are some."""
+        seen = torch.from_numpy(np.concatenate([normalized, actions], axis=1))
+        return torch.cat([critic.forward(seen)[0].mean(2) for critic in self.critics]).numpy()
+
+    def applied(self, actions: np.ndarray) -> np.ndarray:
+        """Actions of [-1, 1] as the worlds take them."""
+        space = self.policy.action_space
+        return np.minimum(np.maximum(self._low + (actions + 1.0) * self._half, space.low), space.high)
+
+    @torch.no_grad()
+    def follow(self, tau: float) -> None:
+        """Move the targets a fraction `tau` towards what they follow."""
+        torch._foreach_lerp_(self._targets, self._followed, tau)
+
+
+def as_buffers(module: nn.Module) -> nn.Module:
+    """Turn the parameters of `module` into buffers, so that nothing trains them."""
+    for part in module.modules():
+        for name, parameter in list(part._parameters.items()):
+            del part._parameters[name]
+            part.register_buffer(name, parameter.detach())
+    return module

@@ -1,0 +1,292 @@
+"""The policy of DQN and QR-DQN: the value of every action, and a target copy.
+
+encoder.normalizer   running statistics of what is no picture (buffers)
+encoder.critic       first layer, or encoder.shared where there are pictures
+trunk.critic         remaining hidden layers
+heads.critic         a value per action, or the quantiles of each, one action after the other
+target.*             a copy that follows from time to time (buffers, in no group)
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from simreal_agents import continuous
+from simreal_agents.continuous import Parts, as_buffers
+from simreal_agents.distributions import Categorical
+from simreal_agents.encoders import Perception
+from simreal_agents.layout import Layout
+from simreal_agents.networks import ACTIVATIONS, layers, require_actions, require_widths, stream
+from simreal_agents.normalizer import Normalizer, RewardScaler
+from simreal_agents.passes import Pass
+from simreal_agents.products import Products
+from simreal_envs.errors import UserError, require_known
+
+Array = np.ndarray
+EXPLORATION = 0.05  # what an agent explores with unless its learner says otherwise; SB3's final rate
+
+
+class QPolicy(BasePolicy):
+    """DQN's: the greedy policy of a learned value of every action.
+
+    Args:
+        observation_space: what `Layout.of` takes; the policy itself is called with rows ``(n, size)``.
+        action_space: Discrete.
+        lr_schedule: unused; the learner makes the optimizer.
+        hidden: widths of the hidden layers; the first is the encoder, the others are the trunk.
+        activation: ``"tanh"``, ``"elu"`` or ``"relu"``; an encoder of pictures always has relu.
+        normalize_observations: whether the encoder normalizes vectors with running statistics.
+        seed: of the initial weights.
+
+    Attributes:
+        exploration_rate: how often a stochastic action is drawn uniformly.
+
+    Raises:
+        UserError: for other spaces, an unknown activation, or settings out of bounds.
+    """
+
+    SETTINGS: ClassVar[tuple[str, ...]] = ("hidden", "activation", "normalize_observations")
+    discrete = True
+    action_space: spaces.Discrete
+    encoder: Any
+    trunk: Any
+    heads: Any
+    target: Any
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule | None = None,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "relu",
+        normalize_observations: bool = True,
+        seed: int = 0,
+        quantiles: int = 1,
+    ):
+        require_actions(action_space, (spaces.Discrete,))
+        require_widths(hidden)
+        require_known(activation, ACTIVATIONS, "activation")
+        self.layout = Layout.of(observation_space)
+        super().__init__(self.layout.flat_space(observation_space), action_space)
+        self.network: dict[str, Any] = {
+            "hidden": [int(width) for width in hidden],
+            "activation": activation,
+            "normalize_observations": bool(normalize_observations),
+        }
+        self._seed, self._shape = seed, (-1, int(action_space.n), quantiles)
+        self.exploration_rate = EXPLORATION
+        self._build(ACTIVATIONS[activation])
+        self.reward_scaler = RewardScaler()
+        self.initialize(stream(seed, "weights"))
+
+    def _build(self, activation: type[nn.Module]) -> None:
+        hidden, layout = self.network["hidden"], self.layout
+        if layout.images:
+            first = {"shared": Perception(layout, hidden[0], nn.ReLU)}
+        else:
+            first = {"critic": layers([layout.size, hidden[0]], activation)}
+        rest = {
+            "trunk": Parts(critic=layers(hidden, activation)),
+            "heads": Parts(critic=nn.utils.skip_init(nn.Linear, hidden[-1], self._shape[1] * self._shape[2])),
+        }
+        self.target = as_buffers(copy.deepcopy(Parts(encoder=Parts(**first), **rest)))
+        vector, normalize = len(layout.vector), self.network["normalize_observations"]
+        self.encoder = Parts(normalizer=Normalizer(vector, enabled=normalize and vector > 0), **first)
+        self.trunk, self.heads = rest["trunk"], rest["heads"]
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw all weights anew as torch and SB3 do: uniform within ``1 / sqrt(in)``; the target equals them."""
+        for module in (self.encoder, self.trunk, self.heads):
+            for layer in module.modules():
+                if isinstance(layer, nn.Linear | nn.Conv2d):
+                    bound = 1 / math.sqrt(layer.weight[0].numel())
+                    layer.weight.uniform_(-bound, bound, generator=generator)
+                    layer.bias.uniform_(-bound, bound, generator=generator)
+        self.reset_targets()
+
+    @torch.no_grad()
+    def reset_targets(self) -> None:
+        """Make the target equal to what it follows; for weights that came from elsewhere."""
+        for _, target, online in self.followed:
+            target.copy_(online)
+
+    @property
+    def followed(self) -> list[tuple[str, Tensor, Tensor]]:
+        """The name of every parameter, its target copy, and the parameter."""
+        copies = {name.removeprefix("target."): b for name, b in self.named_buffers() if name.startswith("target.")}
+        return [(name, copies[name], p.detach()) for name, p in self.named_parameters()]
+
+    # ---- acting -----------------------------------------------------------------------------------------------------
+
+    @property
+    def kernel(self) -> Kernel:
+        """What computes with the current weights: by hand for vectors, with autograd for pictures."""
+        if self._kernel is None:
+            object.__setattr__(self, "_kernel", Graph(self) if self.layout.images else Kernel(self))
+        return self._kernel  # type: ignore[return-value]
+
+    _kernel: Kernel | None = None
+
+    def tensors_were_replaced(self) -> None:
+        """To be called after parameters got new memory (changes in place are seen)."""
+        object.__setattr__(self, "_kernel", None)
+
+    def act(self, rows: Array, deterministic: bool = True, generator: torch.Generator | None = None) -> Array:
+        """Actions ``(n,)`` int64 for rows ``(n, size)``: the best ones, or epsilon-greedy with `exploration_rate`.
+
+        Raises:
+            UserError: when a stochastic action is asked for without a generator.
+        """
+        if not deterministic and generator is None:
+            raise UserError("act(deterministic=False) needs a torch.Generator to draw from")
+        rate = 0.0 if deterministic else self.exploration_rate
+        return self.kernel.actions(self.kernel.ruler()(rows), None if deterministic else generator, rate)
+
+    def value(self, rows: Array) -> Array:
+        """The value ``(n,)`` float32 of the best action in each state."""
+        return values_of(self.kernel.outputs(self.kernel.ruler()(rows))).max(axis=1)
+
+    def distribution(self, rows: Array) -> Categorical:
+        """Epsilon-greedy with a rate of 0.05, whatever the policy explores with.
+
+        Values have the unit of the rewards, so that a softmax of them could not be compared between tasks. This way the
+        divergence of two policies is the share of states in which they differ, times a constant.
+        """
+        best, actions = self.act(rows), self._shape[1]
+        log_probs = np.full((len(best), actions), math.log(EXPLORATION / actions))
+        log_probs[np.arange(len(best)), best] = math.log(1 - EXPLORATION + EXPLORATION / actions)
+        return Categorical(log_probs)
+
+    def linears(self, tower: str) -> list[nn.Linear]:
+        """The linear layers of ``"critic"``, from observation to output; there are none of ``"actor"``."""
+        parts = (getattr(module, tower, nn.Identity()) for module in (self.encoder, self.trunk, self.heads))
+        return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear)]
+
+    # ---- for autograd: pictures, extra losses, export ---------------------------------------------------------------
+
+    def outputs(self, rows: Tensor, target: bool = False) -> Tensor:
+        """Quantiles ``(n, actions, quantiles)`` of the return (DQN: one, its mean) for raw rows ``(n, size)``."""
+        parts, normalizer = (self.target if target else self), self.encoder.normalizer
+        if self.layout.images:
+            features = parts.encoder.shared(rows, normalizer)
+        else:
+            features = parts.encoder.critic(normalizer(rows))
+        return parts.heads.critic(parts.trunk.critic(features)).view(self._shape)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Values ``(n, actions)`` for raw rows ``(n, size)``."""
+        return self.outputs(rows).mean(dim=2)
+
+    def decide(self, rows: Tensor) -> dict[str, Tensor]:
+        """What ONNX computes: ``q_values (n, actions)`` for raw rows ``(n, size)``."""
+        return {"q_values": self(rows)}
+
+    def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:
+        return self(observation).argmax(dim=1)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        spaces_ = {"observation_space": self.observation_space, "action_space": self.action_space}
+        return {**spaces_, **self.network, "seed": self._seed}
+
+
+class QuantilePolicy(QPolicy):
+    """QR-DQN's: `n_quantiles` quantiles of the return of every action; their mean is its value."""
+
+    SETTINGS = (*QPolicy.SETTINGS, "n_quantiles")
+
+    def __init__(self, *args: Any, n_quantiles: int = 200, **kwargs: Any):
+        if n_quantiles < 1:
+            raise UserError(f"n_quantiles must be at least 1, got {n_quantiles}")
+        super().__init__(*args, quantiles=int(n_quantiles), **kwargs)
+        self.network["n_quantiles"] = int(n_quantiles)
+
+
+class Kernel(continuous.Kernel):
+    """The passes over a policy's network and its target by hand, on shared memory."""
+
+    def __init__(self, policy: QPolicy):
+        self.policy = policy
+        self._prepare()
+        _, self._targets, self._followed = (list(column) for column in zip(*policy.followed, strict=True))
+
+    def _prepare(self) -> None:
+        def passes(parts: Any) -> Pass:
+            hidden = [m for part in (parts.encoder, parts.trunk) for m in part.critic if hasattr(m, "weight")]
+            return Pass([Products(h) for h in hidden], [Products(parts.heads.critic)], activation)
+
+        activation = self.policy.network["activation"]
+        self._online, self._target = passes(self.policy), passes(self.policy.target)
+
+    @torch.no_grad()
+    def actions(self, normalized: Array, generator: torch.Generator | None = None, rate: float = 0.0) -> Array:
+        """The best actions ``(n,)`` int64; with a generator each is drawn uniformly instead with probability `rate`."""
+        best = values_of(self.outputs(normalized)).argmax(axis=1)
+        if generator is None:
+            return best
+        exploring, other = torch.rand((2, len(best)), generator=generator, dtype=torch.float64).numpy()
+        return np.where(exploring < rate, (other * self.policy._shape[1]).astype(np.int64), best)
+
+    def applied(self, actions: Array) -> Array:
+        """Actions as the worlds take them."""
+        return actions
+
+    @torch.no_grad()
+    def outputs(self, normalized: Array, target: bool = False) -> Array:
+        """Quantiles ``(n, actions, quantiles)`` of normalized observations, of the network or its target."""
+        network = self._target if target else self._online
+        return network.forward(torch.from_numpy(normalized))[0].view(self.policy._shape).numpy()
+
+    def forward(self, normalized: Array) -> Array:
+        """As `outputs`; keeps what ``backward`` needs."""
+        return self.outputs(normalized)
+
+    @torch.no_grad()
+    def backward(self, gradient: Array) -> None:
+        """Overwrite the ``.grad`` of what learns, for the loss gradient ``(n, actions, quantiles)`` at the outputs."""
+        self._online.backward([torch.from_numpy(gradient.reshape(1, len(gradient), -1))])
+
+
+class Graph(Kernel):
+    """The same with autograd, for pictures. Rows ``(n, size)`` are raw: the network normalizes them itself."""
+
+    def _prepare(self) -> None:
+        pass
+
+    def ruler(self) -> Any:
+        """A function that copies observations into the network's number type."""
+        return lambda observations: np.array(observations, dtype=self.policy.layout.dtype)
+
+    @torch.no_grad()
+    def outputs(self, normalized: Array, target: bool = False) -> Array:
+        """Quantiles ``(n, actions, quantiles)``, of the network or its target."""
+        return self.policy.outputs(torch.from_numpy(normalized), target).numpy()
+
+    @torch.enable_grad()
+    def forward(self, normalized: Array) -> Array:
+        """As `outputs`; keeps the graph for ``backward``."""
+        self._kept = self.policy.outputs(torch.from_numpy(normalized))
+        return self._kept.detach().numpy()
+
+    def backward(self, gradient: Array) -> None:
+        """Overwrite the ``.grad`` of every parameter."""
+        self.policy.optimizer.zero_grad()
+        if self._kept.requires_grad:
+            self._kept.backward(torch.from_numpy(gradient))
+
+
+def values_of(outputs: Array) -> Array:
+    """Values ``(n, actions)`` of quantiles ``(n, actions, quantiles)``: their means."""
+    return outputs[:, :, 0] if outputs.shape[2] == 1 else outputs.mean(axis=2)

@@ -1,0 +1,142 @@
+"""SAC for transfer: SB3's algorithm with named parameter groups, freezing, extra losses, and a learner that is lean.
+
+Haarnoja et al. (2018, arXiv:1812.05905), as SB3 implements it: two critics, learned temperature. The gradients are
+worked out by hand (`passes`); one pass of the actor serves both the target and the actor's loss.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import stable_baselines3
+import torch
+
+from simreal_agents.continuous import LOG_2PI, LOG_STD_BOUNDS, SACPolicy
+from simreal_agents.offpolicy import OffPolicy, beside, discounted, regress
+from simreal_agents.replay import Batch
+from simreal_envs.errors import UserError
+
+_SQUASH_EPSILON = 1e-6  # SB3's, inside the logarithm of the squashing's slope
+
+
+class SAC(OffPolicy, stable_baselines3.SAC):
+    """Soft actor-critic on the CPU for `simreal_agents.continuous.SACPolicy`.
+
+    Takes SB3's arguments by keyword, plus those of `OffPolicy`. `ent_coef` is ``"auto"``, ``"auto_0.1"`` (learned from
+    that value on) or a number. While the actor is frozen the temperature rests as well: it could only run away.
+    """
+
+    algorithm = "sac"
+    policy_class_ = SACPolicy
+    policy_aliases: ClassVar[dict[str, type[SACPolicy]]] = {"MlpPolicy": SACPolicy}
+    settings = (*OffPolicy.settings, "ent_coef", "target_entropy", "target_update_interval")
+    policy: SACPolicy
+
+    _actor = frozenset({"encoder.actor", "trunk.actor", "heads.actor", "heads.log_std"})
+    _critic = frozenset({"encoder.critic", "trunk.critic", "heads.critic"})
+
+    def _setup_model(self) -> None:
+        start = self._first_temperature()
+        super()._setup_model()
+        # SB3 has made a temperature of its own; ours is a group of the policy.
+        self.log_ent_coef = self.ent_coef_optimizer = None
+        self.policy.set_temperature(start)
+
+    def _first_temperature(self) -> float:
+        text = str(self.ent_coef)
+        self._learns_temperature = text.startswith("auto")
+        try:
+            start = float(text.removeprefix("auto").removeprefix("_") or 1.0)
+        except ValueError:
+            start = -1.0
+        if not start >= 0 or (start == 0 and self._learns_temperature):
+            raise UserError(f"ent_coef must be a number from 0, 'auto' or as 'auto_0.1', got {self.ent_coef!r}")
+        return start
+
+    @torch.no_grad()
+    def _update(self, batch: Batch) -> dict[str, float]:
+        n = len(batch.rewards)
+        kernel, heads = self.policy.kernel, self.policy.heads
+        extra = self._extra_gradients(batch)
+        noise = torch.randn((2 * n, batch.actions.shape[1]), generator=self._noise).numpy()
+        rows = self._ruler(batch.both)
+        alpha = math.exp(heads.temperature.item())
+        draw = Draw(*(output[0].numpy() for output in kernel.actor.forward(torch.from_numpy(rows))), noise)
+        losses = {"ent_coef": alpha}
+        if self._moving & self._critic:
+            target = self._target(batch, beside(rows[n:], draw.actions[n:]), alpha * draw.log_prob[n:])
+            losses["critic_loss"] = self._judge(beside(rows[:n], batch.actions), target)
+            self._step(self._critic, extra, losses["critic_loss"])
+        if self._moving & self._actor:
+            value, slope = self._slope(beside(rows[:n], draw.actions[:n]))
+            mean_log_prob = float(draw.log_prob[:n].sum()) / n
+            losses["actor_loss"] = alpha * mean_log_prob - value
+            kernel.actor.backward([torch.from_numpy(d).unsqueeze(0) for d in draw.backward(n, alpha, slope)])
+            moving = self._actor
+            if self._learns_temperature:
+                moving |= {"heads.temperature"}
+                error = mean_log_prob + self.target_entropy
+                losses["ent_coef_loss"] = -heads.temperature.item() * error
+                heads.temperature.grad.fill_(-error)
+            self._step(moving, extra, losses["actor_loss"])
+        if (self._n_updates - 1) % self.target_update_interval == 0:
+            kernel.follow(self.tau)
+        return losses
+
+    def _target(self, batch: Batch, seen: torch.Tensor, surprise: np.ndarray) -> torch.Tensor:
+        """What the critics are to tell, ``(n, k)``: reward and discounted soft value of the next state (eq. 2, 3).
+
+        Args:
+            seen: next observations and actions drawn there; surprise: ``(n,)``, temperature times their log-densities.
+        """
+        values = [critic.forward(seen)[0] for critic in self.policy.kernel.target_critics]
+        return discounted(batch, torch.cat(values).amin(0).numpy() - surprise[:, None], self.gamma)
+
+    def _judge(self, seen: torch.Tensor, target: torch.Tensor) -> float:
+        """Write the gradient of the critics' loss, half the mean squared error of each (eq. 5); returns the loss."""
+        return 0.5 * regress(self.policy.kernel.critics, seen, target, 1 / len(seen)) / len(seen)
+
+    def _slope(self, seen: torch.Tensor) -> tuple[float, np.ndarray]:
+        """Mean of the smallest critic's values, and its slope ``(n, a)`` by the actions in `seen`."""
+        critics, n = self.policy.kernel.critics, len(seen)
+        values = torch.cat([critic.forward(seen)[0] for critic in critics]).numpy()[:, :, 0]
+        which, each = values.argmin(axis=0), np.arange(n)
+        shares = np.zeros((*values.shape, 1), np.float32)
+        shares[which, each] = 1 / n
+        return float(values[which, each].sum()) / n, self._by_actions(torch.from_numpy(shares))
+
+    def _by_actions(self, shares: torch.Tensor) -> np.ndarray:
+        """Gradient ``(n, a)`` by the actions of what has the gradient `shares` ``(n_critics, n, k)`` by the values."""
+        critics, columns = self.policy.kernel.critics, slice(self.policy.layout.size, None)
+        parts = shares.split([critic.members for critic in critics])
+        slopes = [c.backward([part], weights=False, columns=columns) for c, part in zip(critics, parts, strict=True)]
+        return sum(slopes[1:], start=slopes[0]).numpy()
+
+
+class Draw:
+    """Squashed Gaussian actions drawn with `noise`: ``actions (n, a)`` and their log-densities ``(n,)``.
+
+    Log-density (appendix C, eq. 21): that of the Gaussian minus ``sum log(1 - action^2 + 1e-6)``.
+    """
+
+    def __init__(self, mean: np.ndarray, log_std: np.ndarray, noise: np.ndarray):
+        low, high = LOG_STD_BOUNDS
+        self.free = (log_std > low) & (log_std < high)
+        log_std = np.minimum(np.maximum(log_std, low), high)
+        self.reach = np.exp(log_std) * noise  # how far the noise carries, before squashing
+        self.actions = np.tanh(mean + self.reach)
+        self.slope = 1.0 - self.actions * self.actions
+        density = np.log(self.slope + _SQUASH_EPSILON) + log_std + 0.5 * noise * noise
+        self.log_prob = -(density.sum(axis=1) + 0.5 * LOG_2PI * noise.shape[1])
+
+    def backward(self, n: int, alpha: float, value_slope: np.ndarray) -> list[np.ndarray]:
+        """Gradients ``(n, a)`` of ``mean(alpha * log_prob - value)`` by mean and log_std, for the first n draws.
+
+        Args:
+            value_slope: gradient ``(n, a)`` of ``mean(value)`` by the actions.
+        """
+        slope = self.slope[:n]
+        d_mean = ((2 * alpha / n) * self.actions[:n] / (slope + _SQUASH_EPSILON) - value_slope) * slope
+        return [d_mean, (d_mean * self.reach[:n] - alpha / n) * self.free[:n]]

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+import twins
+
+from simreal_agents.td3 import TD3
+from simreal_envs.errors import UserError
+
+
+def learner(worlds, hidden=(16, 16), activation="relu", **settings):
+    network = {"hidden": list(hidden), "activation": activation, "normalize_observations": False}
+    settings = {"learning_starts": 100, "batch_size": 64, "buffer_size": 5000, **settings}
+    return TD3(env=worlds, seed=1, policy_kwargs=network, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"activation": "tanh", "hidden": (12,), "policy_delay": 3, "tau": 0.1},
+        {"target_policy_noise": 0.5, "target_noise_clip": 0.3, "gamma": 0.9, "hidden": (16, 16, 8)},
+        {"hidden": (256, 256), "batch_size": 256, "learning_rate": 1e-4},
+    ],
+)
+def test_updates_equal_those_of_stock_sb3_on_the_same_batches_and_noise(point_mass, settings, monkeypatch):
+    ours = learner(point_mass(), **settings)
+    ours.learn(320)
+    rest = {key: value for key, value in settings.items() if key not in ("hidden", "activation")}
+    stock = twins.twin_of(ours, stable_baselines3.TD3, point_mass(), **rest)
+    twins.same_chance(ours, stock, monkeypatch)
+    ours._n_updates = stock._n_updates = 0
+    ours.train(6, ours.batch_size)
+    stock.train(6, ours.batch_size)
+    twins.assert_alike(ours, stock, atol=1e-5)
+    for key in ("critic_loss", "actor_loss"):
+        mine, theirs = (model.logger.name_to_value[f"train/{key}"] for model in (ours, stock))
+        assert mine == pytest.approx(theirs, abs=1e-5), key
+
+
+def test_it_explores_with_the_noise_of_its_policy(point_mass):
+    ours = learner(point_mass()).learn(200)
+    rows = np.repeat(np.array([[0.3, -0.2, 0.1]], np.float32), 5000, axis=0)
+    spread = ours.policy.act(rows, False, torch.Generator().manual_seed(0)) - ours.policy.act(rows)
+    assert spread.std() == pytest.approx(0.1, rel=0.1) or np.abs(ours.policy.act(rows)).max() > 0.7
+    assert ours.policy.distribution(rows).noise == 0.1
+    with pytest.raises(UserError, match="exploration_noise must not be negative"):
+        TD3(env=point_mass(), policy_kwargs={"exploration_noise": -0.1})
+
+
+def test_it_learns_to_reach_a_goal(point_mass):
+    settings = {"batch_size": 128, "learning_rate": 3e-3, "gamma": 0.95, "learning_starts": 500, "seed": 1}
+    network = {"hidden": [32, 32], "exploration_noise": 0.3}
+    ours = TD3(env=point_mass(16), buffer_size=20_000, policy_kwargs=network, **settings)
+    ours.learn(5000)
+    # Zero force scores about -25; the best controller is about 1.2 s away from any goal.
+    assert np.mean([episode["r"] for episode in list(ours.ep_info_buffer)[-30:]]) > -10.0
