@@ -7,7 +7,6 @@ rounding where both apply.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,10 +91,7 @@ class Graph:
 
 
 class GraphSurrogate:
-    """PPO's clipped loss (Schulman et al. 2017, eq. 7 and 9) for one minibatch; see `kernels.Surrogate`.
-
-    What happens beside is autograd's own affair: `beside` is not used.
-    """
+    """PPO's clipped loss (Schulman et al. 2017, eq. 7 and 9) for one minibatch; see `kernels.Surrogate`."""
 
     def __init__(
         self,
@@ -105,7 +101,6 @@ class GraphSurrogate:
         ent_coef: float,
         vf_coef: float,
         normalize: bool,
-        beside: Executor | None = None,
     ):
         self.policy, self.normalize = policy, normalize
         self.clip_range, self.ent_coef, self.vf_coef = clip_range, ent_coef, vf_coef

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,9 +190,6 @@ class Surrogate:
     """PPO's clipped loss and its gradient for one minibatch, the formulas of SB3's ``PPO.train`` without autograd.
 
     Schulman et al. (2017), eq. 7 and 9: ``loss = policy_loss + ent_coef * entropy_loss + vf_coef * value_loss``.
-
-    Args:
-        beside: computes the critic while this thread computes the actor. They share nothing, so that the bits stay.
     """
 
     def __init__(
@@ -204,9 +200,8 @@ class Surrogate:
         ent_coef: float,
         vf_coef: float,
         normalize: bool,
-        beside: Executor | None = None,
     ):
-        self.kernel, self.beside = kernel, beside
+        self.kernel = kernel
         self.clip_range, self.ent_coef, self.vf_coef, self.normalize = clip_range, ent_coef, vf_coef, normalize
 
     @torch.no_grad()
@@ -218,7 +213,6 @@ class Surrogate:
         """
         n = len(actions)
         self.actor, self.critic = self.kernel.tower("actor", n), self.kernel.tower("critic", n)
-        critic = self._beside(self.critic.forward, rows)
         log_prob, entropy = self._judge(rows, actions)
         log_ratio = log_prob - old_log_probs
         self.ratio = np.exp(log_ratio)
@@ -230,7 +224,7 @@ class Surrogate:
         clipped = advantages * np.minimum(np.maximum(self.ratio, 1 - self.clip_range), 1 + self.clip_range)
         # torch.min splits a tie between both branches; inside the clip range they are equal and so is their slope.
         self.active = plain <= clipped
-        self.value_error = critic()[:, 0] - returns
+        self.value_error = self.critic.forward(rows)[:, 0] - returns
         policy_loss = -float(np.minimum(plain, clipped).sum()) / n
         value_loss = float((self.value_error * self.value_error).sum()) / n
         entropy_loss = -entropy
@@ -247,12 +241,11 @@ class Surrogate:
     def backward(self) -> None:
         """Overwrite the ``.grad`` of every parameter with the gradient of the last ``forward``."""
         n = len(self.ratio)
-        critic = self._beside(self.critic.backward, (self.value_error * np.float32(2 * self.vf_coef / n))[:, None])
         d_log_prob = self.advantages * self.ratio
         np.multiply(d_log_prob, self.active, out=d_log_prob)
         np.multiply(d_log_prob, np.float32(-1.0 / n), out=d_log_prob)
         self._backward_actor(d_log_prob)
-        critic()
+        self.critic.backward((self.value_error * np.float32(2 * self.vf_coef / n))[:, None])
 
     def _judge(self, rows: torch.Tensor, actions: Array) -> tuple[Array, float]:
         """Log-probabilities ``(n,)`` of actions and the mean entropy."""
@@ -268,12 +261,6 @@ class Surrogate:
         self.actor.backward(weighted / self.std)
         d_log_std = (weighted * self.z).sum(0) - d_log_prob.sum() - self.ent_coef
         self.kernel.policy.heads.log_std.grad.copy_(torch.from_numpy(d_log_std.astype(np.float32)))
-
-    def _beside(self, function: Callable[..., Any], argument: Any) -> Callable[[], Any]:
-        """Begin ``function(argument)`` on the other thread; what is returned waits for it. Without one it only waits."""
-        if self.beside is None:
-            return lambda: function(argument)
-        return self.beside.submit(function, argument).result
 
 
 def log_prob_of_noise(noise: Array, std: Array) -> Array:

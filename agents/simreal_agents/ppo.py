@@ -7,10 +7,8 @@ bootstraps truncated episodes from their final observation; an update runs on ``
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,7 +26,7 @@ from simreal_agents.kernels import Surrogate, batch_of
 from simreal_agents.networks import Policy
 from simreal_agents.transferable import LossTerm, ProgressHook, Transferable, require_finite
 from simreal_agents.vecenv import step_arrays
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.errors import Unsupported
 
 
 class PPO(Transferable, stable_baselines3.PPO):
@@ -43,7 +41,6 @@ class PPO(Transferable, stable_baselines3.PPO):
         loss_terms: callables ``(policy, batch) -> scalar tensor`` added to the loss of every minibatch. `batch` has
             ``observations (n, d)`` (raw), ``actions``, ``advantages``, ``returns``, ``old_log_probs`` (float32).
         progress_hooks: callables ``(ppo, progress)`` run before every rollout, with progress in [0, 1).
-        threads: 2 computes the critic beside the actor in updates, on a core that would idle; the bits are the same.
     """
 
     algorithm = "ppo"
@@ -68,14 +65,11 @@ class PPO(Transferable, stable_baselines3.PPO):
         loss_terms: Iterable[LossTerm] = (),
         progress_hooks: Iterable[ProgressHook] = (),
         device: str = "cpu",
-        threads: int = 1,
         **kwargs: Any,
     ):
-        if threads not in (1, 2):
-            raise UserError(f"PPO updates on 1 or 2 threads, not on {threads!r}")
         if kwargs.get("use_sde") or kwargs.get("clip_range_vf") is not None:
             raise Unsupported("PPO supports neither use_sde nor clip_range_vf; leave both out")
-        self.scale_rewards, self.threads = scale_rewards, threads
+        self.scale_rewards = scale_rewards
         self._begin(device, lr_scale, loss_terms, progress_hooks)
         super().__init__(policy, env, *args, device="cpu", **kwargs)
 
@@ -191,20 +185,18 @@ class PPO(Transferable, stable_baselines3.PPO):
         start = time.perf_counter()
         self._update_learning_rate(self.optimizer)
         clip_range = self.clip_range(self._current_progress_remaining)
+        surrogate = self.kernel.surrogate(
+            clip_range=clip_range,
+            ent_coef=self.ent_coef,
+            vf_coef=self.vf_coef,
+            normalize=self.normalize_advantage,
+        )
         losses: list[dict[str, float]] = []
-        with ThreadPoolExecutor(1) if self.threads > 1 else contextlib.nullcontext() as beside:
-            surrogate = self.kernel.surrogate(
-                clip_range=clip_range,
-                ent_coef=self.ent_coef,
-                vf_coef=self.vf_coef,
-                normalize=self.normalize_advantage,
-                beside=beside,
-            )
-            for _ in range(self.n_epochs):
-                finished = self._epoch(surrogate, losses)
-                self._n_updates += 1
-                if not finished:
-                    break
+        for _ in range(self.n_epochs):
+            finished = self._epoch(surrogate, losses)
+            self._n_updates += 1
+            if not finished:
+                break
         buffer = self.rollout_buffer
         normalizer, layout = self.policy.encoder.normalizer, self.policy.layout
         if normalizer.enabled:
