@@ -1,7 +1,10 @@
 """The Bullet engine: workers change nothing, worlds do not disturb each other, nothing is left behind."""
 
+import ctypes
+import mmap
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -12,6 +15,7 @@ import pytest
 
 pytest.importorskip("pybullet")
 
+from simreal_envs.engines import bullet_memory
 from simreal_envs.engines.bullet import BulletEngine
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.parameters import UNSUPPORTED
@@ -99,6 +103,25 @@ def test_a_played_sequence_is_the_same_as_its_steps(make, robot):
         assert engine.diverged().tolist() == [False, False, False, True]
         results.append(np.concatenate([engine.qpos, engine.qvel], axis=1)[:3])
     assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
+def test_what_is_asked_of_workers_that_are_still_busy_changes_no_bit(make):
+    """Resets return at once: here come more of them, parameters, a push and a state that is none."""
+    results = []
+    for num_workers in (0, 2):
+        engine = make(num_worlds=4, num_workers=num_workers)
+        place(engine)
+        engine.apply(np.arange(4), {"trunk/com_x": np.full(4, 0.03), "trunk/mass": np.full(4, 5.0)})
+        engine.reset(np.array([2]), np.full((1, 19), np.nan), np.zeros((1, 18)))
+        place(engine, [0, 3])
+        engine.apply(np.array([1, 3]), {"trunk/com_x": np.array([0.0, 0.05])})
+        place(engine, [3, 1])
+        engine.push(np.full((4, 3), 4.0))
+        shown, failed = engine.qpos.copy(), engine.diverged().tolist()
+        results.append((shown, run(engine, 4), engine.read("trunk/com_x")))
+        assert failed == [False, False, True, False]
+    for a, b in zip(*results, strict=True):
+        assert a.tobytes() == b.tobytes()
 
 
 def test_more_workers_than_worlds_are_not_started(make):
@@ -325,6 +348,28 @@ def test_a_diverged_world_has_its_parameters_again_after_its_reset(make):
     place(engine)
     place(healthy)
     np.testing.assert_array_equal(run(engine, 5), run(healthy, 5))
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not bullet_memory._GLIBC, reason="clients give memory back under glibc only")
+def test_only_large_blocks_of_their_own_are_looked_at_and_keep_what_is_not_zero():
+    size = 4 << 20
+    block = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    block[:] = bytes(size)  # now all of it takes memory: zeros that anybody may be about to write to
+    start = ctypes.addressof(ctypes.c_char.from_buffer(block))
+    span = (start, start + size)
+    assert list(bullet_memory._blocks(iter([span]))) == []
+    block[:16] = struct.pack("QQ", 0, size | 2)  # as glibc marks a block that is a mapping of its own
+    block[size // 2] = 1
+    assert list(bullet_memory._blocks(iter([span]))) == [span]
+    before, content = psutil.Process().memory_info().rss, bytes(block)
+    bullet_memory._give_back_zeros(ctypes.CDLL(None), *span)
+    assert before + len(content) - psutil.Process().memory_info().rss > size // 2
+    assert bytes(block) == content
+    block.close()
+    assert list(bullet_memory._blocks(iter([span]))) == []  # and nothing there is touched
 
 
 # -- snapshots, pictures ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import pickle
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Robot, effective_friction, require_supported
 from simreal_envs.engines.bullet_plan import Blueprint, Joint, Link
-from simreal_envs.engines.bullet_worker import BulletClients, serve, views
+from simreal_envs.engines.bullet_worker import BulletClients, serve, upright, views
 from simreal_envs.engines.bullet_world import import_pybullet
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.parameters import UNSUPPORTED
@@ -24,6 +25,7 @@ from simreal_envs.robots.urdf import GROUND, is_floating, mesh_files, surroundin
 
 _LINK_DAMPING = {"matched": 0.0, "engine_default": 0.04}  # 1/s; Bullet damps every link unless told otherwise
 _CLOSE_SECONDS = 5.0
+_Call = tuple[int, str, tuple[Any, ...]]  # member, method, arguments
 
 
 class BulletEngine(Engine):
@@ -61,7 +63,7 @@ class BulletEngine(Engine):
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         require_supported(self, values)
         columns = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
-        self._team.call_some("apply", np.asarray(ids), columns)
+        self._team.post_some("apply", np.asarray(ids), columns)
 
     def read(self, parameter: str) -> np.ndarray:
         """See `Engine`. Those of drives, springs and terrain are what `step` uses; the others are Bullet's.
@@ -74,8 +76,19 @@ class BulletEngine(Engine):
         return np.concatenate(self._team.call_all("read", parameter))
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        """See `Engine`. Workers do it while this process goes on; `qpos` and `qvel` have the states at once."""
         states = {"qpos": np.asarray(qpos, dtype=np.float64), "qvel": np.asarray(qvel, dtype=np.float64)}
-        self._team.call_some("reset", np.asarray(ids), states, spread=True)
+        self._team.settle()  # an earlier reset must not write over what is written here
+        self.qpos[ids] = upright(states["qpos"]) if self.robot.floating else states["qpos"]
+        self.qvel[ids] = states["qvel"]
+        self._team.arrays["push"][ids] = 0
+        self._team.post_some("reset", np.asarray(ids), states, spread=True)
+        self._team.send()
+
+    @property
+    def starts_exactly(self) -> bool:
+        """Whether a state is to the bit what `reset` was given: yes, without a quaternion to normalize."""
+        return type(self).reset is BulletEngine.reset and not self.robot.floating
 
     def push(self, force: np.ndarray) -> None:
         self._team.arrays["push"][:] = force
@@ -89,6 +102,7 @@ class BulletEngine(Engine):
         self._team.call([(member, "play", (control[rows],)) for member, rows in enumerate(self._team.rows)])
 
     def diverged(self) -> np.ndarray:
+        self._team.settle()
         return self._team.arrays["failed"].astype(bool)
 
     def snapshot(self) -> dict[str, np.ndarray]:
@@ -245,7 +259,7 @@ def _apart(model: mujoco.MjModel) -> tuple[tuple[str, str], ...]:
 
 
 class _Team(ABC):
-    """Members that hold consecutive worlds each; calls reach one, some or all of them."""
+    """Members that hold consecutive worlds each; calls (member, method, arguments) reach one, some or all of them."""
 
     rows: list[slice]
     arrays: dict[str, np.ndarray]
@@ -256,19 +270,29 @@ class _Team(ABC):
     def call_all(self, method: str, *arguments: Any) -> list[Any]:
         return self.call([(member, method, arguments) for member in range(len(self.rows))])
 
-    def call_some(self, method: str, ids: np.ndarray, columns: Mapping[str, np.ndarray], spread: bool = False) -> None:
-        """Call the members that hold any of the worlds `ids` with their own ids and their rows of every column."""
-        calls = []
+    def post_some(self, method: str, ids: np.ndarray, columns: Mapping[str, np.ndarray], spread: bool = False) -> None:
+        """Post calls to the members that hold any of the worlds `ids`, with their own ids and their rows of every column."""
         for member, rows in enumerate(self.rows):
             mine = np.flatnonzero((ids >= rows.start) & (ids < rows.stop))
             if len(mine):
                 own = {name: column[mine] for name, column in columns.items()}
-                calls.append((member, method, (ids[mine] - rows.start, *(own.values() if spread else (own,)))))
-        self.call(calls)
+                self.post(member, method, (ids[mine] - rows.start, *(own.values() if spread else (own,))))
 
     @abstractmethod
-    def call(self, calls: Sequence[tuple[int, str, tuple[Any, ...]]]) -> list[Any]:
-        """Carry out (member, method, arguments) calls, at once where members are processes; return their results."""
+    def call(self, calls: Sequence[_Call]) -> list[Any]:
+        """Carry out calls, one per member, at once where members are processes; return their results."""
+
+    @abstractmethod
+    def post(self, member: int, method: str, arguments: tuple[Any, ...]) -> None:
+        """Carry out a call before all that come later. Where members are processes, its error comes with a later call."""
+
+    @abstractmethod
+    def send(self) -> None:
+        """Let members begin with what was posted; the next call would do so, too."""
+
+    @abstractmethod
+    def settle(self) -> Mapping[int, list[Any]]:
+        """Wait until everything that was sent is done; member -> results of what it was sent last."""
 
     @abstractmethod
     def close(self) -> None:
@@ -284,8 +308,17 @@ class _Here(_Team):
         self._clients = BulletClients(plan, **self.arrays)
         self._finalizer = weakref.finalize(self, self._clients.close)
 
-    def call(self, calls: Sequence[tuple[int, str, tuple[Any, ...]]]) -> list[Any]:
+    def call(self, calls: Sequence[_Call]) -> list[Any]:
         return [getattr(self._clients, method)(*arguments) for _, method, arguments in calls]
+
+    def post(self, member: int, method: str, arguments: tuple[Any, ...]) -> None:
+        self.call([(member, method, arguments)])
+
+    def send(self) -> None:
+        """Nothing is ever left to begin with."""
+
+    def settle(self) -> Mapping[int, list[Any]]:
+        return {}
 
     def close(self) -> None:
         self._finalizer()
@@ -307,6 +340,8 @@ class _Workers(_Team):
         self.rows = [slice(low, high) for low, high in itertools.pairwise(bounds)]
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
+        self._posted: list[list[tuple[str, tuple[Any, ...]]]] = [[] for _ in self.rows]
+        self._owed = [0] * count  # answers that a member has not given yet
         self._finalizer = weakref.finalize(self, _stop, os.getpid(), self._pipes, self._processes)
         try:
             for rows in self.rows:
@@ -316,31 +351,48 @@ class _Workers(_Team):
                 theirs.close()
                 self._pipes.append(ours)
                 self._processes.append(process)
-            self._receive(range(count))
+            self._owed = [1] * count  # that it has built its worlds
+            self.settle()
         except BaseException:
             self.close()
             raise
 
-    def call(self, calls: Sequence[tuple[int, str, tuple[Any, ...]]]) -> list[Any]:
-        for member, method, arguments in calls:
-            try:
-                self._pipes[member].send((method, arguments))
-            except (BrokenPipeError, ConnectionResetError):
-                self._mourn(member)
-        return self._receive([member for member, _, _ in calls])
+    def call(self, calls: Sequence[_Call]) -> list[Any]:
+        for call in calls:
+            self.post(*call)
+        self.send()
+        results = self.settle()
+        return [results[member][-1] for member, _, _ in calls]
 
-    def _receive(self, members: Sequence[int]) -> list[Any]:
-        """The answers of all members; only then the first error, so that no answer is left in a pipe."""
-        answers = []
-        for member in members:
-            try:
-                answers.append(self._pipes[member].recv())
-            except (EOFError, ConnectionResetError):
-                self._mourn(member)
-        for good, answer in answers:
-            if not good:
-                raise answer
-        return [answer for _, answer in answers]
+    def post(self, member: int, method: str, arguments: tuple[Any, ...]) -> None:
+        self._posted[member].append((method, arguments))
+
+    def send(self) -> None:
+        for member, calls in enumerate(self._posted):
+            if calls:
+                self._posted[member] = []
+                try:
+                    self._pipes[member].send_bytes(pickle.dumps(calls))
+                except (BrokenPipeError, ConnectionResetError):
+                    self._mourn(member)
+                self._owed[member] += 1
+
+    def settle(self) -> Mapping[int, list[Any]]:
+        results, errors = {}, []  # all of them, so that no answer is left in a pipe
+        for member, pipe in enumerate(self._pipes):
+            while self._owed[member]:
+                try:
+                    good, answer = pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    self._mourn(member)
+                self._owed[member] -= 1
+                if good:
+                    results[member] = answer
+                else:
+                    errors.append(answer)
+        if errors:
+            raise errors[0]
+        return results
 
     def _mourn(self, member: int) -> None:
         process, rows = self._processes[member], self.rows[member]

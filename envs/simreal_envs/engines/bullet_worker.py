@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import pickle
 import signal
 import traceback
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from simreal_envs.engines.bullet_plan import Blueprint, urdf_folder
-from simreal_envs.engines.bullet_world import BulletWorld, import_pybullet, quiet
+from simreal_envs.engines.bullet_world import BulletWorld, import_pybullet, quiet, to_bodies
 from simreal_envs.errors import UserError
 
 ABSURD = 1e6  # m, rad, m/s or rad/s: no robot gets here; the world has diverged
@@ -25,7 +25,7 @@ class BulletClients:
         blueprint: what to build.
         qpos, qvel: ``(k, nq)`` and ``(k, nv)`` float64, written after every command, in MuJoCo's convention.
         control: ``(k, len(actuated))`` float64, read by `step`.
-        push: ``(k, 3)`` float64, read by `step`: force on the base in N.
+        push: ``(k, 3)`` float64, read by `step` and `play`: force on the base in N.
         failed: ``(k,)`` uint8, 1 where a world has diverged since its reset; such a world stands still until then.
     """
 
@@ -80,11 +80,9 @@ class BulletClients:
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
         """Put the worlds `ids` into the given states. One that is not finite counts as diverged at once."""
         sane = _sane(qpos) & _sane(qvel)
-        if self._base[0]:
-            norm = np.linalg.norm(qpos[:, 3:7], axis=1, keepdims=True)
-            sane &= norm[:, 0] > 0
-            qpos = qpos.copy()
-            qpos[:, 3:7] /= np.where(norm > 0, norm, 1)
+        if self._blueprint.floating:
+            sane &= np.linalg.norm(qpos[:, 3:7], axis=1) > 0
+            qpos = upright(qpos)
         for row, world in enumerate(ids.tolist()):
             if self.failed[world]:
                 self._worlds[world].rebuild()
@@ -93,55 +91,50 @@ class BulletClients:
                 self._worlds[world].place(qpos[row], qvel[row])
                 self._read_joints(world)
         self.qpos[ids], self.qvel[ids] = qpos, qvel
-        self.push[ids] = 0
 
     def step(self, substeps: int) -> None:
         """Advance every world that has not diverged by `substeps` physics steps under `control` and `push`."""
-        self._run([[(substeps, command)] for command in self._commands(self.control)])
+        self._run([[command] * substeps for command in self._commands(self.control)])
 
     def play(self, control: np.ndarray) -> None:
         """The same by one physics step under each control of the shape ``(k, steps, len(actuated))``."""
-        steps = control.shape[1]
-        changes = (control[:, 1:] != control[:, :-1]).any(axis=2)
-        plans = []
-        for commands, changed in zip(self._commands(control), changes, strict=True):
-            starts = [0, *(np.flatnonzero(changed) + 1).tolist(), steps]
-            plans.append([(end - start, commands[start]) for start, end in itertools.pairwise(starts)])
-        self._run(plans)
+        self._run(self._commands(control))
 
     def _commands(self, control: np.ndarray) -> list[Any]:
         return (control - self._target_references if self._blueprint.position_control else control).tolist()
 
-    def _run(self, plans: list[list[tuple[int, list[float]]]]) -> None:
-        """Carry out what is planned for every world, how many physics steps under which command, unless it has diverged."""
+    def _run(self, commands: list[list[list[float]]]) -> None:
+        """Advance every world that has not diverged by a physics step under each of its commands."""
         pushed = self.push.any(axis=1).tolist()
         running = [world for world, failed in enumerate(self.failed.tolist()) if not failed]
+        undisturbed = self._advance_position if self._blueprint.position_control else self._advance_force
         for world in running:
-            if pushed[world] or self._worlds[world].springs:
-                advance = self._advance_disturbed
-            else:
-                advance = self._advance_position if self._blueprint.position_control else self._advance_force
-            for substeps, command in plans[world]:
-                advance(world, substeps, command)
+            disturbed = pushed[world] or self._worlds[world].springs
+            (self._advance_disturbed if disturbed else undisturbed)(world, commands[world])
         self._observe(running)
-        self.failed |= ~(_sane(self.qpos) & _sane(self.qvel))
+        for states in (self.qpos, self.qvel):
+            if not np.abs(states).max() < ABSURD:  # true for NaN, too
+                self.failed |= ~_sane(states)
 
     # The loops below are the hot path: plain floats and local names; numpy costs more than it saves on 12 numbers.
 
-    def _advance_position(self, index: int, substeps: int, targets: list[float]) -> None:
+    def _advance_position(self, index: int, commands: list[list[float]]) -> None:
         set_torques, get_states, advance = (
             self._pb.setJointMotorControlArray,
             self._pb.getJointStates,
             self._pb.stepSimulation,
         )
-        world, mode, states = self._worlds[index], self._pb.TORQUE_CONTROL, self._joint_states[index]
-        client, robot, joints, actuated = world.client, world.robot, world.joints, world.actuated
-        drives = [(target, *drive) for target, drive in zip(targets, world.drives, strict=True)]
-        for _ in range(substeps):
+        world, mode, seen = self._worlds[index], self._pb.TORQUE_CONTROL, self._joint_states[index]
+        client, robot, actuated, drives = world.client, world.robot, world.actuated, world.drives
+        states = [seen[joint] for joint, *_ in drives]
+        for targets in commands:
+            if not states:
+                states = get_states(robot, actuated, client)
             torques = []
-            for target, joint, kp, kd, limit, gain in drives:
-                state = states[joint]
-                torque = kp * (target - state[0]) - kd * state[1]
+            for target, (position, velocity, _, _), (_, kp, kd, limit, gain) in zip(
+                targets, states, drives, strict=True
+            ):
+                torque = kp * (target - position) - kd * velocity
                 if torque > limit:
                     torque = limit
                 elif torque < -limit:
@@ -149,33 +142,35 @@ class BulletClients:
                 torques.append(gain * torque)
             set_torques(robot, actuated, mode, forces=torques, physicsClientId=client)
             advance(client)
-            states = get_states(robot, joints, client)
-        self._joint_states[index] = states
+            states = None
+        self._read_joints(index)
 
-    def _advance_force(self, index: int, substeps: int, forces: list[float]) -> None:
-        set_torques, advance = (self._pb.setJointMotorControlArray, self._pb.stepSimulation)
-        world, mode = self._worlds[index], self._pb.TORQUE_CONTROL
+    def _advance_force(self, index: int, commands: list[list[float]]) -> None:
+        set_torques, advance = self._pb.setJointMotorControlArray, self._pb.stepSimulation
+        world, mode, last = self._worlds[index], self._pb.TORQUE_CONTROL, None
         client, robot, actuated = world.client, world.robot, world.actuated
-        torques = [
-            gain * min(max(force, -limit), limit)
-            for force, (_, _, _, limit, gain) in zip(forces, world.drives, strict=True)
-        ]
-        for _ in range(substeps):
+        for forces in commands:
+            if forces != last:
+                torques = [
+                    gain * min(max(force, -limit), limit)
+                    for force, (_, _, _, limit, gain) in zip(forces, world.drives, strict=True)
+                ]
+                last = forces
             if actuated:
                 set_torques(robot, actuated, mode, forces=torques, physicsClientId=client)
             advance(client)
         self._read_joints(index)
 
-    def _advance_disturbed(self, index: int, substeps: int, commands: list[float]) -> None:
+    def _advance_disturbed(self, index: int, commands: list[list[float]]) -> None:
         """With springs, which Bullet does not have, and a push, which it forgets after every step."""
         pb, world, position = self._pb, self._worlds[index], self._blueprint.position_control
         force = self.push[index].tolist()
-        for _ in range(substeps):
+        for command in commands:
             states, torques = self._joint_states[index], [0.0] * len(world.joints)
             for joint, stiffness, rest in world.springs:
                 torques[joint] -= stiffness * (states[joint][0] - rest)
-            for command, (joint, kp, kd, limit, gain) in zip(commands, world.drives, strict=True):
-                torque = kp * (command - states[joint][0]) - kd * states[joint][1] if position else command
+            for wanted, (joint, kp, kd, limit, gain) in zip(command, world.drives, strict=True):
+                torque = kp * (wanted - states[joint][0]) - kd * states[joint][1] if position else wanted
                 torques[joint] += gain * min(max(torque, -limit), limit)
             if torques:
                 pb.setJointMotorControlArray(
@@ -195,20 +190,21 @@ class BulletClients:
         """Write the states of some worlds into the arrays, the joints' as they were last read."""
         if not worlds:
             return
+        rows = slice(None) if len(worlds) == len(self._worlds) else worlds
         if self._blueprint.joints:
             nq, nv = self._base
             states = [self._joint_states[world] for world in worlds]
-            self.qpos[worlds, nq:] = [[joint[0] for joint in state] for state in states] + self._references
-            self.qvel[worlds, nv:] = [[joint[1] for joint in state] for state in states]
+            self.qpos[rows, nq:] = [[joint[0] for joint in state] for state in states] + self._references
+            self.qvel[rows, nv:] = [[joint[1] for joint in state] for state in states]
         if self._blueprint.floating:
-            bases = [self._worlds[world].base_state() for world in worlds]
-            before = self.qpos[worlds, 3:7]
-            self.qpos[worlds, :7] = [position for position, _ in bases]
-            self.qvel[worlds, :6] = [velocity for _, velocity in bases]
+            bases = np.array([self._worlds[world].base_state() for world in worlds])
+            frames = np.array([self._worlds[world].frame[0] for world in worlds])
+            pose, velocity = to_bodies(bases, frames, self._worlds[0].frame[1])
             # Bullet gives either of the two quaternions of an orientation, MuJoCo the one that continues the motion.
-            flipped = (self.qpos[worlds, 3:7] * before).sum(axis=1) < 0
+            flipped = (pose[:, 3:7] * self.qpos[rows, 3:7]).sum(axis=1) < 0
             if flipped.any():
-                self.qpos[np.array(worlds)[flipped], 3:7] *= -1
+                pose[flipped, 3:7] *= -1
+            self.qpos[rows, :7], self.qvel[rows, :6] = pose, velocity
 
     # -- snapshots and pictures ---------------------------------------------------------------------------------------
 
@@ -251,21 +247,22 @@ class BulletClients:
 def serve(
     connection: Connection, blueprint: Blueprint, buffers: Mapping[str, Any], shapes: Mapping[str, Any], rows: slice
 ) -> None:
-    """Body of a worker process: carry out ``(method, arguments)`` messages until told to close or the parent dies."""
+    """Body of a worker process: carry out lists of ``(method, arguments)`` until the parent closes the pipe or dies.
+
+    Each list is answered by True and the results, or False and the error that ended it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     try:
         clients = BulletClients(blueprint, **{name: view[rows] for name, view in views(buffers, shapes).items()})
-        connection.send((True, None))
+        connection.send((True, []))
         while True:
-            method, arguments = connection.recv()
+            calls = connection.recv()
             try:
-                answer = True, getattr(clients, method)(*arguments)
+                answer = True, [getattr(clients, method)(*arguments) for method, arguments in calls]
             except Exception as error:  # whatever it is, the caller gets it
                 error.add_note(traceback.format_exc())
                 answer = False, error
-            connection.send(answer)
-            if method == "close":
-                return
+            connection.send_bytes(pickle.dumps(answer))
     except UserError as error:
         connection.send((False, error))
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -278,6 +275,13 @@ def views(buffers: Mapping[str, Any], shapes: Mapping[str, tuple[tuple[int, ...]
         name: np.frombuffer(buffers[name], dtype=dtype, count=int(np.prod(shape))).reshape(shape)
         for name, (shape, dtype) in shapes.items()
     }
+
+
+def upright(qpos: np.ndarray) -> np.ndarray:
+    """A copy of the positions ``(n, nq)`` of robots with a floating base, their quaternions normalized; 0 stays 0."""
+    qpos, norm = qpos.copy(), np.linalg.norm(qpos[:, 3:7], axis=1, keepdims=True)
+    qpos[:, 3:7] /= np.where(norm > 0, norm, 1)
+    return qpos
 
 
 def _sane(states: np.ndarray) -> np.ndarray:

@@ -46,6 +46,7 @@ class BulletWorld:
         values: the parameters in force that are not nominal.
         drives: per driven joint its position in `joints` and kp, kd, torque limit and signed strength in force.
         springs: position in `joints`, stiffness and rest position of every joint that has a spring.
+        frame: that of a floating base's centre of mass in the body's frame: position, quaternion.
     """
 
     def __init__(self, pb: Any, plan: Blueprint, folder: str):
@@ -136,6 +137,8 @@ class BulletWorld:
         by_name = {info[1].decode(): index for index, info in enumerate(infos)}
         self.joints = [by_name[name] for name in plan.joints]
         self.actuated = [by_name[name] for name in plan.actuated]
+        if plan.floating:
+            self.frame = self._inertial_frame()
 
         for link in self._links.values():
             pb.changeDynamics(
@@ -427,7 +430,7 @@ class BulletWorld:
         pose, velocity = (((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
         if self._plan.floating:
             (px, py, pz, *rotation), (vx, vy, vz, *local_spin) = (qpos[:7].tolist(), qvel[:6].tolist())
-            position, quaternion = self._inertial_frame()
+            position, quaternion = self.frame
             ox, oy, oz = offset = rotate(rotation, position)
             spin = rotate(rotation, local_spin)
             tx, ty, tz = cross(spin, offset)
@@ -461,16 +464,11 @@ class BulletWorld:
         for joint, (position, rate) in zip(self.joints, joints, strict=True):
             pb.resetJointState(self.robot, joint, position, rate, physicsClientId=client)
 
-    def base_state(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Position and velocity of a floating base in MuJoCo's convention: 7 and 6 numbers."""
-        (px, py, pz), (x, y, z, w) = self._pb.getBasePositionAndOrientation(self.robot, self.client)
-        (vx, vy, vz), spin = self._pb.getBaseVelocity(self.robot, self.client)
-        position, (a, b, c, d) = self._inertial_frame()
-        rotation = multiply((w, x, y, z), (a, -b, -c, -d))
-        ox, oy, oz = offset = rotate(rotation, position)
-        tx, ty, tz = cross(spin, offset)
-        w, x, y, z = rotation
-        return ((px - ox, py - oy, pz - oz, *rotation), (vx - tx, vy - ty, vz - tz, *rotate((w, -x, -y, -z), spin)))
+    def base_state(self) -> tuple[float, ...]:
+        """Position (x, y, z), orientation (x, y, z, w), velocity and spin of the base in Bullet's convention, 13 numbers."""
+        position, orientation = self._pb.getBasePositionAndOrientation(self.robot, self.client)
+        velocity, spin = self._pb.getBaseVelocity(self.robot, self.client)
+        return *position, *orientation, *velocity, *spin
 
     def push(self, force: Vector) -> None:
         """Push the base at its centre of mass, in N and the world's frame, during the next physics step."""
@@ -523,7 +521,23 @@ def _flush(libc: Any) -> None:
     libc.fflush(None)
 
 
-# Plain floats, not numpy: a handful of numbers per world, and often only one world.
+def to_bodies(states: np.ndarray, positions: np.ndarray, orientation: Quaternion) -> tuple[np.ndarray, np.ndarray]:
+    """Floating bases in MuJoCo's convention, ``(n, 7)`` and ``(n, 6)``.
+
+    Args:
+        states: of the centres of mass as `BulletWorld.base_state` gives them, ``(n, 13)``.
+        positions, orientation: their frames in the bodies' frames, ``(n, 3)`` and one for all.
+    """
+    px, py, pz, x, y, z, w, vx, vy, vz, *spin = states.T
+    a, b, c, d = orientation
+    w, x, y, z = rotation = multiply((w, x, y, z), (a, -b, -c, -d))
+    ox, oy, oz = offset = rotate(rotation, positions.T)
+    tx, ty, tz = cross(spin, offset)
+    qpos = np.stack([px - ox, py - oy, pz - oz, *rotation], axis=1)
+    return qpos, np.stack([vx - tx, vy - ty, vz - tz, *rotate((w, -x, -y, -z), spin)], axis=1)
+
+
+# Components are plain floats, which numpy is slow with, or arrays with a number for each world: to the same bits.
 
 
 def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
