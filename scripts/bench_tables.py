@@ -40,6 +40,11 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
+def _unit(lines: Cells) -> str:
+    """The unit of those lines that do not name their own, if there are any."""
+    return "" if all(re.search(r", (kB|ms|%)$", name) for name in lines) else " [steps/s]"
+
+
 def _columns(lines: Cells) -> list[str]:
     return list(dict.fromkeys(column for cells in lines.values() for column in cells))
 
@@ -48,7 +53,7 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the tables on stdout."""
     console = Console()
     for group, lines in tables(rows).items():
-        table = Table(title=f"{group} [steps/s]", title_justify="left")
+        table = Table(title=f"{group}{_unit(lines)}", title_justify="left")
         columns = _columns(lines)
         table.add_column("")
         for column in columns:
@@ -68,7 +73,7 @@ def markdown(data: Mapping[str, Any]) -> str:
     parts = [f"Measured on {machine['cpu']}, {machine['cores']} cores, {versions}, {machine['started'][:10]}.\n"]
     for group, lines in tables(data["rows"]).items():
         columns = _columns(lines)
-        parts.append("| " + " | ".join([f"**{group}** [steps/s]", *columns]) + " |")
+        parts.append("| " + " | ".join([f"**{group}**{_unit(lines)}", *columns]) + " |")
         parts.append("|---|" + "---:|" * len(columns))
         for name, cells in lines.items():
             texts = [name, *(cells.get(column, "") for column in columns)]

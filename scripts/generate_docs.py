@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from simreal.catalogue import listing
-from simreal.config import model_at
+from simreal.config import HYPERPARAMETERS, Hyperparameters, model_at
 
 DOCS = Path(__file__).parents[1] / "docs"
 _MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -250,6 +250,9 @@ def config() -> str:
     for title, path in SECTIONS.items():
         if (model := model_at(path)) is None:
             raise LookupError(f"simreal.config has no model at {title}")
+        if issubclass(model, Hyperparameters):
+            parts.append(hyperparameters(title))
+            continue
         rows = [
             (f"`{name}`", _default(field), _allowed(field), field.description or "")
             for name, field in model.model_fields.items()
@@ -258,6 +261,26 @@ def config() -> str:
             f"**{title}**: {_first_sentence(model)}\n\n{table(('key', 'default', 'allowed', 'meaning'), rows)}"
         )
     return "\n" + "\n".join(parts) + "\n"
+
+
+def hyperparameters(title: str) -> str:
+    """What the algorithms may be told: every key once, with the default of each algorithm that has it."""
+    found: dict[tuple[str, str, str], dict[str, list[str]]] = {}  # key, allowed, meaning -> default -> algorithms
+    for algorithm, model in HYPERPARAMETERS.items():
+        for name, field in model.model_fields.items():
+            row = found.setdefault((name, _allowed(field), field.description or ""), {})
+            row.setdefault(_default(field), []).append(algorithm)
+
+    def of(defaults: dict[str, list[str]]) -> str:
+        if sum(map(len, defaults.values())) == len(HYPERPARAMETERS) and len(defaults) == 1:
+            return next(iter(defaults))
+        return "; ".join(f"{', '.join(algorithms)}: {default}" for default, algorithms in defaults.items())
+
+    order = {name: place for place, (name, _, _) in reversed(list(enumerate(found)))}
+    keys = sorted(found, key=lambda key: order[key[0]])  # what one name means in several algorithms stands together
+    rows = [(f"`{name}`", of(found[name, allowed, meaning]), allowed, meaning) for name, allowed, meaning in keys]
+    says = "What the algorithm may be told; a key without an algorithm before its default is for all."
+    return f"**{title}**: {says}\n\n{table(('key', 'default', 'allowed', 'meaning'), rows)}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -276,7 +299,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return ""
     value = field.get_default(call_default_factory=True)
-    if isinstance(value, BaseModel):
+    if isinstance(value, BaseModel) or (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
         return "see below"
     if isinstance(value, dict):
         return ", ".join(f"`{key}`" for key in value) or "none"

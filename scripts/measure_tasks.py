@@ -51,10 +51,7 @@ def measure(task: str, seed: int, episodes: int, folder: str) -> dict[str, Any]:
     from simreal.training import pretrain
 
     path, experiment = shipped_config(task)
-    settings, steps = experiment.agent, max(source.steps for source in experiment.sources.values())
-    learning = Learning(
-        settings.hidden, settings.activation, settings.num_worlds, settings.hyperparameters.model_dump()
-    )
+    steps, learning = max(source.steps for source in experiment.sources.values()), Learning.of(experiment.agent)
     began = time.process_time()  # one thread: what other work on the machine does not change
     agent = pretrain(Domain(task), steps, seed, learning=learning, points=2, episodes=1)
     found: dict[str, Any] = {"steps": steps, "minutes": (time.process_time() - began) / 60, "config": path.name}

@@ -33,7 +33,7 @@ _WHERE = {
     "simreal.learner": ("Learning",),
     "simreal.training": ("Run", "pretrain", "transfer"),
     "simreal.evaluation": ("Evaluation", "evaluate"),
-    "simreal.strategies": ("FineTune", "FrozenEncoder", "Scratch", "Strategy", "ZeroShot"),
+    "simreal.strategies": ("CriticWarmup", "FineTune", "FrozenEncoder", "Scratch", "Strategy", "ZeroShot"),
     "simreal.compare": ("diagnose",),
     "simreal.diagnostics": ("Curves", "Verdict"),
 }  # fmt: skip
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from simreal.diagnostics import Curves, Verdict
     from simreal.evaluation import Evaluation, evaluate
     from simreal.learner import Learning
-    from simreal.strategies import FineTune, FrozenEncoder, Scratch, Strategy, ZeroShot
+    from simreal.strategies import CriticWarmup, FineTune, FrozenEncoder, Scratch, Strategy, ZeroShot
     from simreal.training import Run, pretrain, transfer
     from simreal_agents.bundle import Agent, load, save
     from simreal_agents.surgery import Surgery, fit

@@ -88,24 +88,59 @@ def configs() -> list[dict[str, Any]]:
     return rows
 
 
+def algorithms() -> list[dict[str, Any]]:
+    """What agents can learn with: which actions and observations, and the settings with their defaults."""
+    from simreal.config import HYPERPARAMETERS
+
+    return [
+        {
+            "name": name,
+            "says": model.says,
+            "actions": list(model.actions),
+            "observations": list(model.observations),
+            "hyperparameters": model().model_dump(),
+        }
+        for name, model in HYPERPARAMETERS.items()
+    ]
+
+
 def agents() -> list[dict[str, Any]]:
-    """Bundles in ``runs/`` and ``agents/`` below the current folder."""
+    """The agents of the zoo, then bundles in ``runs/`` and ``agents/`` below the current folder."""
+    from simreal_agents import zoo
+
+    found = [(f"{zoo.PREFIX}{name}", zoo.FOLDER / name) for name in zoo.names()]
+    for root in ("runs", "agents"):
+        cards = sorted(Path(root).rglob("card.json"))
+        found += [(str(card.parent), card.parent) for card in cards if zoo.FOLDER not in card.resolve().parents]
+    return [_agent(name, folder) for name, folder in found]
+
+
+def _agent(name: str, folder: Path) -> dict[str, Any]:
+    """The row of one bundle, whose card may hold anything."""
     from simreal_agents.bundle import load
 
-    rows = []
-    for card in sorted(path for root in ("runs", "agents") for path in Path(root).rglob("card.json")):
-        try:
-            agent = load(card.parent)
-        except UserError as error:
-            rows.append({"name": str(card.parent), "says": f"damaged: {error}"})
-            continue
-        domain, returns = agent.card.get("domain", {}), agent.card.get("returns") or [{}]
-        says = f"{domain.get('task', '?')} on {domain.get('engine', '?')}, {agent.card.get('steps', '?')} steps"
-        rows.append({"name": str(card.parent), "says": says, "return": returns[-1].get("return_mean")})
-    return rows
+    row: dict[str, Any] = dict.fromkeys(("task", "algorithm", "return", "success", "made_by"))
+    try:
+        agent = load(folder)
+    except UserError as error:
+        return {"name": name, **row, "says": f"damaged: {error}"}
+    card = agent.card
+    domain = card["domain"] if isinstance(card.get("domain"), dict) else {}
+    last = next((one for one in reversed(card.get("returns") or ()) if isinstance(one, dict)), {})
+    made = card["zoo"] if isinstance(card.get("zoo"), dict) else {}
+    says = made.get("says", f"{domain.get('task', '?')} on {domain.get('engine', '?')}, {card.get('steps', '?')} steps")
+    row |= {"task": domain.get("task"), "algorithm": agent.algorithm, "made_by": made.get("made_by")}
+    row |= {
+        "return": made.get("return", last.get("return_mean")),
+        "success": made.get("success", last.get("success_rate")),
+    }
+    return {"name": name, **row, "says": says}
 
 
-KINDS = {"tasks": tasks, "parameters": parameters, "strategies": strategies, "configs": configs, "agents": agents}
+KINDS = {
+    "tasks": tasks, "parameters": parameters, "strategies": strategies, "algorithms": algorithms, "configs": configs,
+    "agents": agents,
+}  # fmt: skip
 
 
 def listing(kind: str, task: str = "") -> list[dict[str, Any]]:

@@ -26,7 +26,10 @@ Config = Annotated[
 Overrides = Annotated[
     Positional[tuple[str, ...]], arg(metavar="[key=value ...]", help="settings that replace the file's")
 ]
-Bundle = Annotated[Positional[Path], arg(metavar="BUNDLE", help="folder of a saved agent")]
+Bundle = Annotated[
+    Positional[Path],
+    arg(metavar="BUNDLE", help="folder of a saved agent, zoo:NAME for one that comes with simreal, or hf:user/name"),
+]
 Folder = Annotated[Positional[Path], arg(metavar="DIR", help="folder of an experiment")]
 Json = Annotated[bool, arg(name="json", help="print the result as JSON on stdout", help_behavior_hint="")]
 
@@ -61,16 +64,16 @@ def pretrain(
         seed: of weights, exploration and worlds.
     """
     from simreal.config import resolve
-    from simreal.experiment import check, require_free
-    from simreal.strategies import Scratch
+    from simreal.experiment import check, require_free, run_alone, training_data
 
     experiment, where = resolve(config, overrides)
     domains = check(experiment, where)
     name = _chosen(source, experiment.sources, "source")
     require_free(out, "card.json", "a bundle")
-    result = _train(experiment, None, domains["sources", name], Scratch(), experiment.sources[name].steps, seed)
-    result.agent.save(out)
-    _tell({"bundle": str(out), "source": name, "seed": seed, **_last(result)}, json)
+    data = training_data(experiment, domains["sources", name], experiment.sources[name].steps, seed)
+    with _shown(f"pretrain {name} seed {seed}") as report:
+        last = run_alone("pretrain", out, data, report)
+    _tell({"bundle": str(out), "source": name, "seed": seed, **_evaluated(last)}, json)
 
 
 def transfer(
@@ -81,13 +84,12 @@ def transfer(
 
     Args:
         strategy: a strategy of the config, or any strategy by its name.
-        out: folder of the arm: curve.csv, evidence.json and the agent.
+        out: folder of the arm: curve.csv, evidence.json, metrics.jsonl and the agent.
         target: name of the target in the config (default: the first).
         seed: of this arm.
     """
-    from simreal.config import resolve
-    from simreal.curve import write_curve
-    from simreal.experiment import check, require_free, write_text
+    from simreal.config import StrategyConfig, resolve
+    from simreal.experiment import check, require_free, run_alone, training_data
     from simreal.strategies import STRATEGIES, make_strategy
     from simreal_agents.bundle import load
     from simreal_envs.errors import require_known
@@ -96,16 +98,14 @@ def transfer(
     domains = check(experiment, where)
     name = _chosen(target, experiment.targets, "target")
     require_known(strategy, {*experiment.strategies, *STRATEGIES}, "strategy", "--strategy")
-    given = experiment.strategies.get(strategy)
-    chosen = make_strategy(given.type, given.settings) if given else make_strategy(strategy)
-    agent = load(bundle)
+    chosen = experiment.strategies.get(strategy) or StrategyConfig(type=strategy)
+    make_strategy(chosen.type, chosen.settings)
+    sha256 = load(bundle).card["card_sha256"]
     require_free(out, "curve.csv", "the folder of an arm")
-    result = _train(experiment, agent, domains["targets", name], chosen, experiment.targets[name].steps, seed)
-    out.mkdir(parents=True, exist_ok=True)
-    write_curve(result.curve, out / "curve.csv")
-    write_text(out / "evidence.json", jsonlib.dumps(result.evidence, indent=1, sort_keys=True) + "\n")
-    result.agent.save(out / "agent")
-    _tell({"arm": str(out), "strategy": strategy, "target": name, "seed": seed, **_last(result)}, json)
+    data = training_data(experiment, domains["targets", name], experiment.targets[name].steps, seed, chosen)
+    with _shown(f"{strategy} -> {name} seed {seed}") as report:
+        last = run_alone("arm", out, data, report, bundle=bundle, sha256=sha256)
+    _tell({"arm": str(out), "strategy": strategy, "target": name, "seed": seed, **_evaluated(last)}, json)
 
 
 def evaluate(
@@ -156,13 +156,15 @@ def inspect(bundle: Bundle, /, *, json: Json = False) -> None:
 
 
 def fit(
-    bundle: Bundle, config: Config, overrides: Overrides = (), /, *, out: Path, target: str = "", json: Json = False
-) -> None:
+    bundle: Bundle, config: Config, overrides: Overrides = (), /, *, out: Path, target: str = "",
+    encoder: Literal["keep", "new"] = "keep", json: Json = False,
+) -> None:  # fmt: skip
     """Fit a saved agent to what a target observes and takes, by field, element and unit; says what was matched and what not.
 
     Args:
         out: folder of the fitted agent's bundle.
         target: name of the target in the config (default: the first).
+        encoder: new starts with a fresh one where the old one cannot be fitted, e.g. from a vector to a picture.
     """
     from simreal.config import resolve
     from simreal.experiment import check, require_free
@@ -173,7 +175,7 @@ def fit(
     experiment, where = resolve(config, overrides)
     domains = check(experiment, where)
     name = _chosen(target, experiment.targets, "target")
-    agent, surgery = fit_agent(load(bundle), find_task(domains["targets", name].task).schema)
+    agent, surgery = fit_agent(load(bundle), find_task(domains["targets", name].task).schema, encoder=encoder)
     if out.resolve() == bundle.resolve():
         raise UserError(f"--out {out} is the agent itself, which surgery leaves as it is: name another folder")
     require_free(out, "card.json", "a bundle")
@@ -309,17 +311,16 @@ def audit(
         raise SystemExit(1)
 
 
-def export(bundle: Bundle, /, *, to: Literal["onnx", "sb3"], out: Path, json: Json = False) -> None:
-    """Write a saved agent for other programs: ONNX for a robot, a zip for Stable-Baselines3.
+def export(bundle: Bundle, /, *, to: str, out: Path | None = None, json: Json = False) -> None:
+    """Write a saved agent for other programs: ONNX for a robot, a zip for Stable-Baselines3, or the Hugging Face Hub.
 
     Args:
-        to: onnx is checked against the agent in onnxruntime before it is written.
+        to: onnx (checked against the agent in onnxruntime before it is written), sb3, or hub:user/name.
         out: a new file, .onnx or .zip.
     """
-    from simreal.exchange import export_agent
-    from simreal_agents.bundle import load
+    from simreal.exchange import export_bundle
 
-    _tell(export_agent(load(bundle), to, out), json)
+    _tell(export_bundle(bundle, to, out), json)
 
 
 def import_(
@@ -327,7 +328,7 @@ def import_(
     out: Path, task: str = "", config: str = "", domain: str = "", vec_normalize: Path | None = None, trust: bool = False,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Turn the policy of a PPO or A2C zip of Stable-Baselines3 into a bundle. Runs nothing of it unless trusted.
+    """Turn the policy of a zip of Stable-Baselines3 into a bundle. Runs nothing of it unless trusted.
 
     Args:
         out: folder of the bundle, which must not exist.
@@ -360,7 +361,7 @@ def import_(
     _tell(result, json)
 
 
-def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, parameters, strategies, configs or agents")], /, *,
+def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, parameters, strategies, algorithms, configs or agents")], /, *,
           task: str = "", json: Json = False) -> None:  # fmt: skip
     """List what there is to choose from.
 
@@ -381,7 +382,7 @@ def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, para
     if kind == "parameters":
         rows = _short(rows, task)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    columns = [c for c in ("name", "unit", "nominal", "bounds", "tasks", "settings", "engines", "says") if c in rows[0]]
+    columns = [c for c in COLUMNS if c in rows[0]]
     for column in columns:
         table.add_column(column, no_wrap=column in ("name", "nominal", "bounds", "engines"), overflow="fold")
     for row in rows:
@@ -414,6 +415,10 @@ def doctor(*, json: Json = False) -> None:
         raise SystemExit(1)
 
 
+COLUMNS = (
+    "name", "unit", "nominal", "bounds", "tasks", "settings", "engines", "actions", "observations", "task", "algorithm",
+    "return", "success", "says",
+)  # fmt: skip
 COMMANDS = {
     "run": run, "pretrain": pretrain, "transfer": transfer, "evaluate": evaluate, "diagnose": diagnose, "report": report,
     "inspect": inspect, "fit": fit,
@@ -433,9 +438,8 @@ def main() -> None:
     except UserError as error:
         _exit(2, str(error))
     except KeyboardInterrupt:
-        _exit(
-            130, "interrupted" + ("; the same command continues where it stopped" if sys.argv[1:2] == ["run"] else "")
-        )
+        continues = sys.argv[1:2] in (["run"], ["pretrain"], ["transfer"])
+        _exit(130, "interrupted" + ("; the same command continues where it stopped" if continues else ""))
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
@@ -452,20 +456,6 @@ def _exit(status: int, sentences: str) -> None:
     for sentence in sentences.splitlines():
         print(f"simreal: {sentence}", file=sys.stderr)
     raise SystemExit(status)
-
-
-def _train(experiment: Any, agent: Any, domain: Any, strategy: Any, steps: int, seed: int) -> Any:
-    """Train in this process, with the remaining time on stderr."""
-    from simreal.learner import Learning, Target
-    from simreal.training import Schedule, train
-
-    settings = experiment.agent
-    learning = Learning(
-        settings.hidden, settings.activation, settings.num_worlds, settings.hyperparameters.model_dump()
-    )
-    target, schedule = Target(domain, learning, seed), Schedule(steps, **experiment.evaluation.model_dump())
-    with _shown(f"{strategy.name} on {domain.task} ({domain.engine}) seed {seed}") as report:
-        return train(agent, target, strategy, schedule, report=report)
 
 
 @contextmanager
@@ -505,8 +495,7 @@ def _policy_of(bundle: Path, task: str) -> Callable[[Any], Any]:
     return agent.act
 
 
-def _last(result: Any) -> dict[str, Any]:
-    last = result.curve[-1]
+def _evaluated(last: Any) -> dict[str, Any]:
     return {"env_steps": last.env_steps, "return": last.return_mean, "success_rate": last.success_rate}
 
 
@@ -534,6 +523,8 @@ def _print(data: Any) -> None:
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items())
     if isinstance(value, (list, tuple, set)):

@@ -11,11 +11,12 @@ import torch
 
 from simreal_agents.bundle import Agent
 from simreal_envs.errors import UserError
+from simreal_envs.schema import Observation
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds, make
 
 EVALUATION_SEED = 1_000_003  # apart from training seeds, and the same for all arms
-Act = Callable[[np.ndarray], np.ndarray]
+Act = Callable[[Observation], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Evaluation:
 @dataclass(frozen=True)
 class Trace:
     """First episodes step by step: ``observations (T, E, d)``, ``rewards``, ``alive`` and ``terminated`` ``(T, E)``,
-    ``last_observations (E, d)`` where each episode ended."""
+    ``last_observations (E, d)`` where each episode ended. Observations are flat, as the schema's ``unpack`` makes them."""
 
     observations: np.ndarray
     rewards: np.ndarray
@@ -73,19 +74,22 @@ class Evaluator:
 
     def trace(self, agent: Agent) -> tuple[Evaluation, Trace]:
         """The same for the stochastic policy, with every step."""
-        steps: list[tuple[np.ndarray, ...]] = []
-        evaluation = self._run(self._act(agent, deterministic=False), steps.append)
-        observations, rewards, alive, terminated, final = (np.array(column) for column in zip(*steps, strict=True))
-        last = np.zeros_like(final[0])
-        for t in range(len(final)):
-            ends = alive[t] & (~alive[t + 1] if t + 1 < len(alive) else True)
-            last[ends] = final[t][ends]
+        unpack, steps = self._worlds.schema.unpack, []
+        last = np.zeros((self.episodes, self._worlds.schema.observation_size), self._worlds.schema.dtype)
+
+        def record(seen: Observation, rewards: np.ndarray, alive: np.ndarray, terminated: np.ndarray, ends: np.ndarray):
+            steps.append((unpack(seen), rewards, alive, terminated))
+            if ends.any():
+                last[ends] = unpack(self._worlds.final_observation)[ends]
+
+        evaluation = self._run(self._act(agent, deterministic=False), record)
+        observations, rewards, alive, terminated = (np.array(column) for column in zip(*steps, strict=True))
         return evaluation, Trace(observations, rewards, alive, terminated, last)
 
     def random(self) -> Evaluation:
         """Returns of uniformly random actions."""
-        rng, shape = np.random.default_rng(self.seed), (self.episodes, self._worlds.schema.action_size)
-        return self._run(lambda observations: rng.uniform(-1, 1, shape))
+        act = random_actions(self._worlds, np.random.default_rng(self.seed))
+        return self._run(lambda observations: act())
 
     def close(self) -> None:
         """Free the worlds."""
@@ -96,7 +100,7 @@ class Evaluator:
         generator = torch.Generator().manual_seed(self.seed)
         return lambda observations: agent.act(observations, deterministic, generator)
 
-    def _run(self, act: Act, record: Callable[[tuple[np.ndarray, ...]], Any] | None = None) -> Evaluation:
+    def _run(self, act: Act, record: Callable[..., Any] | None = None) -> Evaluation:
         worlds, n = self._worlds, self.episodes
         before = worlds.diverged
         observations, _ = worlds.reset(seed=self.seed)
@@ -111,9 +115,16 @@ class Evaluator:
                 returns[done], lengths[done], success[done] = (episode[k][done] for k in ("r", "l", "s"))
                 alive &= ~done
             if record:
-                final = np.where((terminated | truncated)[:, None], worlds.final_observation, observations)
-                record((seen, rewards, was_alive, terminated, final))
+                record(seen, rewards, was_alive, terminated, done)
         return Evaluation(returns, success, lengths, worlds.diverged - before)
+
+
+def random_actions(worlds: Worlds, rng: np.random.Generator) -> Callable[[], np.ndarray]:
+    """What draws uniformly random actions for all worlds: ``(N, a)`` in [-1, 1], or int64 choices ``(N,)``."""
+    schema, n = worlds.schema, worlds.num_envs
+    if schema.choices:
+        return lambda: rng.integers(schema.choices, size=n)
+    return lambda: rng.uniform(-1, 1, (n, schema.action_size))
 
 
 def evaluate(

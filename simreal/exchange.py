@@ -8,31 +8,41 @@ from typing import Any
 import numpy as np
 
 from simreal.evaluation import EVALUATION_SEED
-from simreal_agents import sb3
-from simreal_agents.bundle import Agent
+from simreal_agents import hub, sb3
+from simreal_agents.bundle import Agent, load
 from simreal_agents.export import export_onnx
 from simreal_agents.files import require_new
-from simreal_envs.errors import UserError
+from simreal_agents.zoo import located
+from simreal_envs.errors import UserError, require_known
+from simreal_envs.schema import Observation
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 
 WORLDS, STEPS = 8, 64
 
 
-def export_agent(agent: Agent, to: str, out: Path) -> dict[str, Any]:
-    """Write an agent for other programs; returns what the command prints.
+def export_bundle(bundle: str | Path, to: str, out: Path | None = None) -> dict[str, Any]:
+    """Write a saved agent for other programs; returns what the command prints.
 
     Args:
-        to: ``"onnx"`` or ``"sb3"``.
-        out: a new file, ``.onnx`` or ``.zip``.
+        bundle: what `simreal_agents.bundle.load` takes.
+        to: ``"onnx"``, ``"sb3"`` or ``"hub:user/name"``.
+        out: a new file, ``.onnx`` or ``.zip``; none for the Hub.
 
     Raises:
         UserError: it cannot be written, or an ONNX file would not act like the agent; nothing is written then.
     """
+    if to.startswith(hub.TO):
+        load(bundle)  # verified
+        return {"repository": hub.push(located(bundle), to), "opens_with": f"hf:{hub.parsed(to)[0]}"}
+    require_known(to, ("onnx", "sb3", f"{hub.TO}user/name"), "format", "--to")
+    if out is None:
+        raise UserError(f"--to {to} writes a file: name it with --out")
+    agent = load(bundle)
     if to == "sb3":
         model, *statistics = sb3.save_zip(agent, out)
         rows = {"file": str(model), "statistics": str(statistics[0]) if statistics else "none: raw observations"}
-        return {**rows, "opens_with": "stable_baselines3.PPO.load"}
+        return {**rows, "opens_with": sb3.opens_with(agent)}
     require_new(out, ".onnx")
     recorded, source = record(agent)
     done = export_onnx(agent, out, recorded)
@@ -41,7 +51,7 @@ def export_agent(agent: Agent, to: str, out: Path) -> dict[str, Any]:
         "bytes": done.bytes,
         "difference": done.difference,
         "observations": done.observations,
-        "recorded": len(recorded) if recorded is not None else 0,
+        "recorded": WORLDS * STEPS if recorded is not None else 0,
         "recorded_in": source,
     }
 
@@ -76,8 +86,8 @@ def import_agent(path: Path, domain: Domain, out: Path, vec_normalize: Path | No
     }
 
 
-def record(agent: Agent) -> tuple[np.ndarray | None, str]:
-    """Raw observations ``(n, d)`` of the agent acting where its card says it is from, and where that is.
+def record(agent: Agent) -> tuple[Observation | None, str]:
+    """A batch of what the agent observes, raw, where its card says it is from, and where that is.
 
     None where that domain cannot be made here (another machine's task, an engine that is not installed); the text says why.
     """
@@ -94,11 +104,13 @@ def record(agent: Agent) -> tuple[np.ndarray | None, str]:
     try:
         worlds.progress = 1.0
         agent.schema.require_same(worlds.schema, "the agent", "its domain")
-        rows = [worlds.reset()[0].copy()]
+        seen = worlds.reset()[0]
+        rows = [agent.schema.unpack(seen).copy()]
         for _ in range(STEPS - 1):
-            rows.append(worlds.step(agent.act(rows[-1]))[0].copy())
+            seen = worlds.step(agent.act(seen))[0]
+            rows.append(agent.schema.unpack(seen).copy())
     except UserError as error:
         return None, f"nowhere: {error}"
     finally:
         worlds.close()
-    return np.concatenate(rows), f"{domain.task} on {domain.engine}"
+    return agent.schema.pack(np.concatenate(rows)), f"{domain.task} on {domain.engine}"

@@ -17,17 +17,22 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from simreal import config as configs
 from simreal.config import CONTROL_ARM, Experiment
 from simreal.progress import Progress, progress_to
-from simreal.stages import CARD, Stage, is_done, output_lock, run_stages, stage_key, versions
+from simreal.stages import CARD, Stage, is_done, output_lock, run_here, run_stages, stage_key, versions
 from simreal.tracking.base import TrackingError
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 
+if TYPE_CHECKING:
+    from simreal.curve import Row
+
 log = logging.getLogger(__name__)
+
+Report = Callable[[float, str], None]
 
 NO_SOURCE = "none"
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
@@ -63,15 +68,20 @@ def check(experiment: Experiment, where: configs.Where | None = None) -> dict[tu
     """Build everything that a config names, so that every mistake shows before anything is computed or written.
 
     Raises:
-        UserError: an unknown task, engine, parameter or strategy, a value out of bounds, or source and target schemas
-            that differ.
+        UserError: an unknown task, engine, parameter or strategy, a value out of bounds, an algorithm that cannot act there
+            or that a strategy cannot do with, or source and target schemas that differ.
     """
+    from simreal.learner import require_fit
     from simreal.strategies import make_strategy
     from simreal_envs.tasks import find_task
 
     domains = configs.domains(experiment, where)
     for name, strategy in experiment.strategies.items():
-        make_strategy(strategy.type, strategy.settings, where("strategies", name) if where else f"strategies.{name}")
+        place = where("strategies", name) if where else f"strategies.{name}"
+        make_strategy(strategy.type, strategy.settings, place).require(experiment.agent.algorithm, place)
+    for (kind, name), domain in domains.items():
+        place = where("agent", "algorithm") if where else "agent.algorithm"
+        require_fit(experiment.agent.algorithm, find_task(domain.task).schema, f"{kind}.{name}", f"{place}: ")
     for target in experiment.targets:
         for source in experiment.sources:
             theirs, ours = domains["targets", target], domains["sources", source]
@@ -157,7 +167,6 @@ def plan(
     experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Path, built: dict[str, str]
 ) -> list[Stage]:
     """All stages of an experiment. A stage's key covers everything that its result depends on, `built` with it."""
-    learning = experiment.agent.model_dump(mode="json")
     evaluation = experiment.evaluation.model_dump(mode="json")
     stages: dict[str, Stage] = {}
 
@@ -183,19 +192,15 @@ def plan(
     for name, source in experiment.sources.items():
         for seed in experiment.seeds:
             domain = domains["sources", name]
-            data = {
-                "domain": domain.to_dict(), "learning": learning, "steps": source.steps, "evaluation": evaluation, "seed": seed,
-            }  # fmt: skip
+            data = training_data(experiment, domain, source.steps, seed)
             weight = _cost(domain, source.steps, **evaluation)
             path = Path("agents") / name / f"seed-{seed}"
-            add("pretrain", path, data, {}, (), kwargs=data, weight=weight, title=f"pretrain {name} seed {seed}")
+            title = f"pretrain {name} seed {seed}"
+            add("pretrain", path, data, {}, (), kwargs=data, weight=weight, title=title, resumes=True)
     for arm in arms(experiment):
         domain, steps = domains["targets", arm.target], experiment.targets[arm.target].steps
         strategy = experiment.strategies[arm.strategy]
-        data = {
-            "domain": domain.to_dict(), "learning": learning, "steps": steps, "evaluation": evaluation, "seed": arm.seed,
-            "strategy": strategy.type, "settings": strategy.settings,
-        }  # fmt: skip
+        data = training_data(experiment, domain, steps, arm.seed, strategy)
         # The references come first, so that `diagnose` can judge the first arms while others still run.
         kwargs, needs, inputs = dict(data), (f"references/targets/{arm.target}",), {}
         if arm.source != NO_SOURCE:
@@ -207,7 +212,7 @@ def plan(
         title = (
             f"{arm.strategy} {'' if arm.source == NO_SOURCE else f'from {arm.source} '}-> {arm.target} seed {arm.seed}"
         )
-        add("arm", arm.path, data, inputs, needs, kwargs=kwargs, weight=weight, title=title)
+        add("arm", arm.path, data, inputs, needs, kwargs=kwargs, weight=weight, title=title, resumes=True)
     for target in experiment.targets if experiment.video else ():
         shown = [arm for arm in arms(experiment) if arm.target == target]
         needs = tuple(str(arm.path) for arm in shown)
@@ -227,6 +232,43 @@ def plan(
         # OpenGL beside all that training has left in a process would double what the machine must have.
         add("video", path, data, inputs, needs, kwargs=kwargs, weight=weight, title=title, fresh=True)
     return list(stages.values())
+
+
+def training_data(
+    experiment: Experiment, domain: Domain, steps: int, seed: int, strategy: configs.StrategyConfig | None = None
+) -> dict[str, Any]:
+    """What a training run depends on, as plain data; without a strategy it is pretraining."""
+    data = {
+        "domain": domain.to_dict(),
+        "learning": experiment.agent.model_dump(mode="json"),
+        "steps": steps,
+        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "seed": seed,
+    }
+    return data | ({"strategy": strategy.type, "settings": strategy.settings} if strategy else {})
+
+
+def run_alone(
+    kind: Literal["pretrain", "arm"], folder: Path, data: dict[str, Any], report: Report, *,
+    bundle: str | os.PathLike[str] = "", sha256: str = "",
+) -> Row:  # fmt: skip
+    """Do one training run in this process, continue it where it was interrupted, or find that it is done.
+
+    Args:
+        folder: where its result appears.
+        data: see `training_data`.
+        bundle, sha256: of the source agent of an arm.
+
+    Returns:
+        Its last evaluation.
+    """
+    from simreal.curve import read_curve
+
+    key = stage_key(kind, data, {"agent": sha256} if bundle else {}, versions())
+    kwargs = {**data, "agent": str(bundle)} if bundle else data
+    place = folder.resolve()
+    run_here(Stage(place.name, place, key, f"simreal.experiment:stage_{kind}", kwargs, resumes=True), report)
+    return read_curve(place / "curve.csv")[-1]
 
 
 def finished_stages(experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Path) -> set[str]:
@@ -258,9 +300,6 @@ def _cost(domain: Domain, steps: int, points: int, episodes: int) -> float:
     return (steps + points * episodes * task.episode_steps) * (20 + physics) * 1e-6
 
 
-Report = Callable[[float, str], None]
-
-
 def stage_reference(*, folder: Path, report: Report, domain: dict[str, Any], episodes: int) -> str:
     """Measure what uniformly random actions earn in a domain."""
     from simreal.evaluation import Evaluator
@@ -272,21 +311,24 @@ def stage_reference(*, folder: Path, report: Report, domain: dict[str, Any], epi
 
 
 def stage_pretrain(
-    *, folder: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int, evaluation: dict[str, int],
-    seed: int,
+    *, folder: Path, state: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int,
+    evaluation: dict[str, int], seed: int,
 ) -> str:  # fmt: skip
     """Pretrain one source agent; the folder becomes its bundle, with its curve and ledger beside the weights."""
-    return _train(folder, report, None, domain, learning, CONTROL_ARM, {}, steps, evaluation, seed, None, bundle=".")
+    return _train(
+        folder, state, report, None, domain, learning, CONTROL_ARM, {}, steps, evaluation, seed, None, bundle="."
+    )
 
 
 def stage_arm(
-    *, folder: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int, evaluation: dict[str, int],
-    seed: int, strategy: str, settings: dict[str, Any], agent: str | None = None, source: dict[str, Any] | None = None,
+    *, folder: Path, state: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int,
+    evaluation: dict[str, int], seed: int, strategy: str, settings: dict[str, Any], agent: str | None = None,
+    source: dict[str, Any] | None = None,
 ) -> str:  # fmt: skip
     """Run one arm."""
     return _train(
-        folder, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle="agent"
-    )
+        folder, state, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle="agent",
+    )  # fmt: skip
 
 
 def stage_video(
@@ -339,7 +381,9 @@ def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
     return panels + [Panel("scratch, at the end", agent(arm), target) for arm in control]
 
 
-def _train(folder, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle) -> str:
+def _train(
+    folder, state, report, agent, domain, learning, strategy, settings, steps, evaluation, seed, source, bundle
+) -> str:
     from simreal.curve import write_curve
     from simreal.learner import Learning, Target
     from simreal.strategies import make_strategy
@@ -347,18 +391,16 @@ def _train(folder, report, agent, domain, learning, strategy, settings, steps, e
     from simreal.training import Schedule, train
     from simreal_agents.bundle import load, save
 
-    learned = Learning(
-        tuple(learning["hidden"]), learning["activation"], learning["num_worlds"], learning["hyperparameters"]
-    )
     ledger = Ledger(folder / "metrics.jsonl")
     result = train(
         load(agent) if agent else None,
-        Target(Domain.from_dict(domain), learned, seed),
+        Target(Domain.from_dict(domain), Learning.of(learning), seed),
         make_strategy(strategy, settings),
         Schedule(steps, **evaluation),
         source=Domain.from_dict(source) if source else None,
         tracker=ledger,
         report=report,
+        checkpoints=state,
     )
     ledger.close()
     write_curve(result.curve, folder / "curve.csv")
@@ -368,8 +410,8 @@ def _train(folder, report, agent, domain, learning, strategy, settings, steps, e
         for file in saved.iterdir():
             os.replace(file, folder / file.name)
         saved.rmdir()
-    trouble = f", {result.diverged} episodes diverged" if result.diverged else ""
-    return f"return {result.curve[-1].return_mean:.1f}{trouble}"
+    trouble = [f"{result.diverged} episodes diverged"] if result.diverged else []
+    return ", ".join([f"return {result.curve[-1].return_mean:.1f}", *trouble, *([result.note] if result.note else [])])
 
 
 # ---- what is written beside them ---------------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ def at_handover(agent: Agent, trace: Trace, gamma: float) -> dict[str, Any]:
     """
     states = trace.observations[trace.alive]
     returns = returns_to_go(agent, trace, gamma)[trace.alive]
-    values = agent.value(states)
+    values = agent.value(agent.schema.pack(states))
     spread = float(returns.var())
-    policy = agent.distribution(states)
+    policy = agent.distribution(agent.schema.pack(states))
     explained = {"critic_explained_variance": float(1 - np.var(returns - values) / spread)} if spread > 1e-12 else {}
     return {
         **explained,
@@ -38,7 +38,7 @@ def at_handover(agent: Agent, trace: Trace, gamma: float) -> dict[str, Any]:
 def returns_to_go(agent: Agent, trace: Trace, gamma: float) -> np.ndarray:
     """Discounted returns ``(T, E)`` in the critic's unit; truncated episodes are completed by the critic itself."""
     rewards = trace.rewards * agent.reward_scale
-    ahead = agent.value(trace.last_observations).astype(np.float64)
+    ahead = agent.value(agent.schema.pack(trace.last_observations)).astype(np.float64)
     out = np.zeros_like(rewards)
     ended = np.zeros(rewards.shape[1], dtype=bool)
     for t in range(len(rewards) - 1, -1, -1):
@@ -52,16 +52,24 @@ def returns_to_go(agent: Agent, trace: Trace, gamma: float) -> np.ndarray:
 
 
 def normalizer_shift(agent: Agent, states: np.ndarray) -> dict[str, float]:
-    """Mean absolute shift of each observation field's mean, in standard deviations of the agent's own statistics."""
+    """Mean absolute shift of each vector field's mean, in standard deviations of the agent's own statistics.
+
+    Of pictures, and of agents without statistics, there is none.
+    """
     normalizer = agent.policy.encoder.normalizer
-    mean, std = normalizer.mean.numpy(), np.sqrt(normalizer.var.numpy() + 1e-8)
-    shift = np.abs(states.mean(axis=0) - mean) / std
-    edges = np.cumsum([0, *(field.size for field in agent.schema.observation)])
-    fields = zip(agent.schema.observation, edges[:-1], edges[1:], strict=True)
-    return {field.name: float(shift[a:b].mean()) for field, a, b in fields}
+    if not normalizer.enabled:
+        return {}
+    ends = np.cumsum([field.size for field in agent.schema.observation])
+    fields = [
+        (f, slice(end - f.size, end)) for f, end in zip(agent.schema.observation, ends, strict=True) if not f.grid
+    ]
+    vectors = np.concatenate([states[:, columns] for _, columns in fields], axis=1)
+    shift = np.abs(vectors.mean(axis=0) - normalizer.mean.numpy()) / np.sqrt(normalizer.var.numpy() + 1e-8)
+    parts = np.split(shift, np.cumsum([field.size for field, _ in fields])[:-1])
+    return {field.name: float(part.mean()) for (field, _), part in zip(fields, parts, strict=True)}
 
 
 def policy_kl(agent: Agent, other: Agent, states: np.ndarray) -> float:
-    """Mean KL divergence (nats) from `other`'s policy to `agent`'s over states ``(n, d)``."""
-    states = states[:: max(1, len(states) // MAX_STATES)]
-    return float(agent.distribution(states).kl(other.distribution(states)).mean())
+    """Mean KL divergence (nats) from `other`'s policy to `agent`'s over flat states ``(n, d)``."""
+    seen = agent.schema.pack(states[:: max(1, len(states) // MAX_STATES)])
+    return float(agent.distribution(seen).kl(other.distribution(seen)).mean())

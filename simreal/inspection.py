@@ -16,30 +16,37 @@ from rich.text import Text
 def inspect(bundle: str | Path) -> dict[str, Any]:
     """Read and verify a bundle, and describe it as plain data. Nothing in it is executed.
 
-    Returns ``bundle``, ``files`` (bytes of each), ``parameters`` (their number per tower), ``reward_scale``,
-    ``observation`` and ``action`` (fields of the schema; with the normalizer's mean and standard deviation and the
-    action noise per element) and ``card`` (all of it). A bundle whose checksums do not agree is refused.
+    Returns ``bundle``, ``files`` (bytes of each), ``parameters`` (their number in ``actor``, ``critic`` and an encoder
+    that both have, ``shared``), ``reward_scale``, ``observation`` and ``action`` (fields of the schema; with the
+    normalizer's mean and standard deviation and the action noise per element, where the agent has them) and ``card`` (all
+    of it). A bundle whose checksums do not agree is refused.
 
     Raises:
         UserError: when it is missing, damaged, or of a kind that this version does not read.
     """
     import numpy as np
+    import torch
 
     from simreal_agents.bundle import load
+    from simreal_agents.networks import groups_of
+    from simreal_agents.zoo import located
 
-    folder = Path(bundle)
+    folder = located(bundle)
     agent = load(folder)
     normalizer, schema = agent.policy.encoder.normalizer, agent.schema.to_dict()
     elements = {
         "mean": normalizer.mean.numpy(), "std": np.sqrt(normalizer.var.numpy() + normalizer.EPSILON), "rows": normalizer.count.numpy()
     } if normalizer.enabled else {}  # fmt: skip
-    noise = {"noise_std": np.exp(agent.policy.heads.log_std.detach().numpy())}
-    sizes = {
-        tower: sum(p.numel() for layer in agent.policy.linears(tower) for p in layer.parameters())
-        for tower in ("actor", "critic")
-    }
+    log_std = getattr(agent.policy.heads, "log_std", None)
+    fixed = isinstance(log_std, torch.nn.Parameter)  # SAC's depends on what is observed
+    noise = {"noise_std": np.exp(log_std.detach().numpy())} if fixed else {}
+    sizes: dict[str, int] = {}
+    for group, members in groups_of(agent.policy).items():
+        part = group.rpartition(".")[2]
+        part = part if part in ("shared", "critic") else "actor"
+        sizes[part] = sizes.get(part, 0) + sum(p.numel() for _, p in members)
     return {
-        "bundle": str(folder),
+        "bundle": str(bundle),
         "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()},
         "verified": True,
         "parameters": sizes,
@@ -52,9 +59,12 @@ def inspect(bundle: str | Path) -> dict[str, Any]:
 
 
 def _split(fields: Sequence[Mapping[str, Any]], elements: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The fields, each with its part of arrays that run over all elements."""
+    """The fields, each with its part of arrays that run over all elements of what is no picture."""
     start = 0
     for field in fields:
+        if field.get("grid"):
+            yield dict(field)
+            continue
         end = start + len(field["labels"])
         yield {**field, **{name: [float(v) for v in values[start:end]] for name, values in elements.items()}}
         start = end
@@ -113,50 +123,73 @@ def _ancestor(one: Mapping[str, Any]) -> str:
 
 def _facts(found: Mapping[str, Any]) -> Table:
     card, table = found["card"], _table(header=False)
-    network, sizes = card["network"], found["parameters"]
-    widths = [
-        sum(len(f["labels"]) for f in found["observation"]),
-        *network["hidden"],
-        sum(len(f["labels"]) for f in found["action"]),
-    ]
+    sizes = found["parameters"]
     period = found["control_period"]
     rows = {
-        "network": f"{' - '.join(map(str, widths))}, {network['activation']}; a value function of the same shape",
-        "parameters": f"{sizes['actor']:,} in the actor, {sizes['critic']:,} in the critic",
+        "network": _network(found),
+        "parameters": ", ".join(f"{size:,} in the {PARTS[part]}" for part, size in sizes.items()),
         "acts every": f"{period:g} s ({1 / period:g} Hz)",
-        "normalizer": "running mean and variance, below" if "mean" in found["observation"][0] else "none",
+        "normalizer": "running mean and variance, below" if _normalized(found["observation"]) else "none",
         "rewards times": f"{found['reward_scale']:.4g} are what the value function predicts",
         "files": ", ".join(f"{name} {_bytes(size)}" for name, size in found["files"].items()),
         "checksums": f"verified: weights {card['sha256'][:12]}, card {card['card_sha256'][:12]}",
         "made with": ", ".join(f"{name} {version}" for name, version in dict(card.get("versions", {})).items()),
         "format": f"{card['format']}; made on {card.get('torch_threads', '?')} torch thread(s)",
     }
+    if card.get("algorithm", "ppo") != "ppo":
+        kept = card.get("replay")
+        rows["replay buffer"] = f"{kept['transitions']:,} transitions" if kept else "not kept"
     for name, value in rows.items():
         table.add_row(_clean(name, "dim"), _clean(value))
     return table
 
 
+def _network(found: Mapping[str, Any]) -> str:
+    """Widths from observation to action, and what else there is."""
+    network, parameters = found["card"]["network"], found["parameters"]
+    pictures = any(field.get("grid") for field in found["observation"])
+    inputs = "pictures" if pictures else sum(len(f["labels"]) for f in found["observation"])
+    outputs = sum(len(f["labels"]) for f in found["action"])
+    shape = f"{' - '.join(map(str, (inputs, *network['hidden'], outputs)))}, {network['activation']}"
+    if "actor" not in parameters:
+        return f"{shape}; the value of every action" + (f", {n} quantiles" if (n := network.get("n_quantiles")) else "")
+    critics = network.get("n_critics", 1)
+    return f"{shape}; {'a value function' if critics == 1 else f'{critics} critics'} of the same shape"
+
+
+def _normalized(fields: Sequence[Mapping[str, Any]]) -> bool:
+    return any("mean" in field for field in fields)
+
+
 def _observation(fields: Sequence[Mapping[str, Any]]) -> Table:
-    normalized = "mean" in fields[0]
+    normalized = _normalized(fields)
     table = _table("field", "unit", "elements", *(("mean", "std", "rows seen") if normalized else ()))
     for field in fields:
-        moments = [_range(field["mean"]), _range(field["std"]), _range(field["rows"])] if normalized else []
-        _add(table, field["name"], field["unit"], _labels(field["labels"]), *moments)
+        moments = (
+            [_range(field[name]) if name in field else "" for name in ("mean", "std", "rows")] if normalized else []
+        )
+        _add(table, field["name"], field["unit"], _size(field), *moments)
     return table
 
 
+def _size(field: Mapping[str, Any]) -> str:
+    grid = field.get("grid")
+    return (f"{grid[0]} x {grid[1]} pixels: " if grid else "") + _labels(field["labels"])
+
+
 def _action(fields: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("field", "unit", "elements", "bounds", "noise (std)")
+    noise = "noise_std" in fields[0]
+    table = _table(
+        "field",
+        "unit",
+        "one of" if fields[0].get("discrete") else "elements",
+        "bounds",
+        *(["noise (std)"] if noise else []),
+    )
     for field in fields:
         low, high = ("unbounded" if bound is None else f"{bound:g}" for bound in (field["low"], field["high"]))
-        _add(
-            table,
-            field["name"],
-            field["unit"],
-            _labels(field["labels"]),
-            f"{low} to {high}",
-            _range(field["noise_std"]),
-        )
+        noise_std = [_range(field["noise_std"])] if noise else []
+        _add(table, field["name"], field["unit"], _labels(field["labels"]), f"{low} to {high}", *noise_std)
     return table
 
 
@@ -221,6 +254,7 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+PARTS = {"actor": "actor", "critic": "critic", "shared": "encoder of both"}
 # Key of the card, what it is called here, and who draws it.
 SECTIONS = (
     ("returns", "learned", _returns),
@@ -229,6 +263,6 @@ SECTIONS = (
     ("surgery", "surgery on the last of these", _surgery),
 )
 SHOWN = (
-    "algorithm", "card_sha256", "domain", "env_steps", "format", "network", "normalizer", "seed", "sha256", "steps", "strategy",
+    "algorithm", "card_sha256", "domain", "env_steps", "format", "network", "normalizer", "replay", "seed", "sha256", "steps", "strategy",
     "torch_threads", "versions", *(key for key, _, _ in SECTIONS),
 )  # fmt: skip

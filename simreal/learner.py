@@ -1,20 +1,36 @@
-"""A fresh learner in the worlds of a domain: the one place where settings become a PPO."""
+"""A fresh learner in the worlds of a domain: the one place where settings become an algorithm."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from simreal.config import PPOHyperparameters
-from simreal_envs.errors import UserError
+from simreal.config import HYPERPARAMETERS, AgentConfig, Hyperparameters, OffPolicyHyperparameters
+from simreal.stages import cores
+from simreal_envs.errors import UserError, require_known
+from simreal_envs.tasks import find_task
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds, make
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
-    from simreal_agents.ppo import PPO
+    from simreal_agents.transferable import Transferable
+    from simreal_envs.schema import Schema
+
+OPTIONS = tuple(name for name in Hyperparameters.model_fields if name != "learning_rate")
+WORTH_THREADS = (
+    1500  # joints times physics steps per control step from which on a second thread pays (64 cart-poles: 512)
+)
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda remaining: 1.0,
+    "linear": lambda remaining: remaining,
+    "cosine": lambda remaining: (1 - math.cos(math.pi * remaining)) / 2,  # Loshchilov & Hutter (2017), eq. 5
+}
+"""Multiples of the learning rate by the share of the training run that remains, from 1 to 0."""
 
 
 @dataclass(frozen=True)
@@ -25,26 +41,44 @@ class Learning:
         hidden: units of each hidden layer; the first is the encoder, the others are the trunk.
         activation: ``"tanh"``, ``"elu"`` or ``"relu"``.
         num_worlds: worlds that are stepped together.
-        hyperparameters: keyword arguments of SB3's PPO, and ``log_std_init``; the defaults are a config's.
+        hyperparameters: keyword arguments of the algorithm and settings of its network, and what every algorithm may be
+            told (``learning_rate_schedule``, ``lr_scale``, ..); None stands for a config's defaults.
+        algorithm: ``"ppo"``, ``"sac"``, ..: `simreal list algorithms`.
+        replay: ``"keep"`` lets a replay buffer go with the agent, ``"drop"`` starts with an empty one.
+
+    Raises:
+        UserError: for an algorithm that does not exist.
     """
 
     hidden: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
     num_worlds: int = 64
-    hyperparameters: Mapping[str, Any] = field(default_factory=lambda: PPOHyperparameters().model_dump())
+    hyperparameters: Mapping[str, Any] | None = None
+    algorithm: str = "ppo"
+    replay: str = "drop"
+
+    def __post_init__(self) -> None:
+        require_known(self.algorithm, HYPERPARAMETERS, "algorithm")
+        require_known(self.replay, ("drop", "keep"), "replay setting")
+        if self.replay == "keep" and not issubclass(HYPERPARAMETERS[self.algorithm], OffPolicyHyperparameters):
+            raise UserError(f"replay: {self.algorithm} has no replay buffer to keep")
+        if self.hyperparameters is None:
+            object.__setattr__(self, "hyperparameters", HYPERPARAMETERS[self.algorithm]().model_dump())
+
+    @classmethod
+    def of(cls, settings: AgentConfig | Mapping[str, Any]) -> Learning:
+        """What a config's section ``agent`` says."""
+        data = settings.model_dump() if isinstance(settings, AgentConfig) else settings
+        return cls(**{**data, "hidden": tuple(data["hidden"])})
 
     @property
-    def network(self) -> dict[str, Any]:
-        """Keyword arguments of the policy network."""
-        return {
-            "hidden": list(self.hidden),
-            "activation": self.activation,
-            "log_std_init": float(self.hyperparameters.get("log_std_init", 0.0)),
+    def options(self) -> dict[str, Any]:
+        """What of all that every algorithm may be told was said, for a card."""
+        usual = {
+            name: field.get_default(call_default_factory=True) for name, field in Hyperparameters.model_fields.items()
         }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for a card or a key."""
-        return {**self.network, "num_worlds": self.num_worlds, "hyperparameters": dict(self.hyperparameters)}
+        given = self.hyperparameters or {}
+        return {name: given[name] for name in OPTIONS if name in given and given[name] != usual[name]}
 
 
 @dataclass(frozen=True)
@@ -61,20 +95,120 @@ class Target:
 
     def worlds(self) -> Worlds:
         """The training worlds of this arm."""
-        return make(self.domain, self.learning.num_worlds, self.seed)
+        num_worlds = self.learning.num_worlds
+        return make(self.domain, num_worlds, self.seed, num_threads=physics_threads(self.domain, num_worlds))
 
-    def learner(self, agent: Agent | None = None, modules: Sequence[str] = ("encoder", "trunk", "heads")) -> PPO:
+    def learner(
+        self, agent: Agent | None = None, modules: Sequence[str] = ("encoder", "trunk", "heads")
+    ) -> Transferable:
         """A learner with fresh weights, or with the network of `agent` and its weights in `modules`.
 
-        The agent's normalizer and reward scale come along; the optimizer is fresh.
+        The agent's normalizer and reward scale come along; the optimizer is fresh. An agent whose way of acting is copied
+        acts by it from the first step: what algorithms do at random in their beginning is for those that know nothing.
+
+        Raises:
+            UserError: the agent learned with another algorithm, or cannot act here.
         """
         # A config is checked, and a report written, without torch.
-        from simreal_agents.bundle import load_into
-        from simreal_agents.ppo import PPO
+        from simreal_agents.algorithms import find_algorithm
+        from simreal_agents.bundle import load_into, require_algorithm
 
-        settings = {k: v for k, v in self.learning.hyperparameters.items() if k != "log_std_init"}
-        network = dict(agent.policy.network if agent else self.learning.network)
-        learner = PPO("MlpPolicy", self.worlds(), seed=self.seed, policy_kwargs=network, **settings)
+        learning = self.learning
+        if agent:
+            require_algorithm(agent, learning.algorithm)
+        require_fit(learning.algorithm, find_task(self.domain.task).schema, self.domain.task)
+        kind = find_algorithm(learning.algorithm)
+        settings = {k: v for k, v in (learning.hyperparameters or {}).items() if k not in OPTIONS}
+        network = {"hidden": list(learning.hidden), "activation": learning.activation}
+        network |= {name: settings.pop(name) for name in kind.policy_class_.SETTINGS if name in settings}
+        if "learning_rate_schedule" in learning.options:
+            rate = settings.get("learning_rate", HYPERPARAMETERS[learning.algorithm]().learning_rate)
+            settings["learning_rate"] = schedule(rate, learning.options["learning_rate_schedule"])
+        learner = kind(
+            kind.policy_class_, self.worlds(), seed=self.seed, policy_kwargs=dict(agent.policy.network if agent else network),
+            **settings,
+        )  # fmt: skip
+        _tune(learner, learning.options)
         if agent:
             load_into(learner, agent, modules)
+            if _acts(learner, modules):
+                _explore_no_more_than_at_the_end(learner)
+            if learning.replay == "keep" and agent.replay:
+                learner.replay_buffer.add(**agent.replay)
         return learner
+
+
+def physics_threads(domain: Domain, num_worlds: int) -> int:
+    """How many threads step the worlds of one training run, which changes its speed and nothing else.
+
+    As many as ``OMP_NUM_THREADS`` says; an experiment, which trains several agents side by side, sets it to 1. Where it
+    says nothing all cores, unless a step takes less time than waking them.
+    """
+    pinned = os.environ.get("OMP_NUM_THREADS", "")
+    if pinned.isdecimal():
+        return max(int(pinned), 1)
+    task = find_task(domain.task)
+    return cores() if num_worlds * task.substeps * len(task.robot.joints) >= WORTH_THREADS else 1
+
+
+def require_fit(algorithm: str, schema: Schema, world: str, where: str = "") -> None:
+    """Raise a UserError unless an algorithm can see and act in the worlds of a schema.
+
+    Args:
+        world: what the worlds are called.
+        where: begins the sentence.
+    """
+
+    def others(fits: Callable[[type[Hyperparameters]], bool]) -> str:
+        return ", ".join(name for name, other in HYPERPARAMETERS.items() if fits(other))
+
+    model = HYPERPARAMETERS[algorithm]
+    actions = "discrete" if schema.choices else "box"
+    if actions not in model.actions:
+        wanted, found = ("a choice", "vectors") if actions == "box" else ("a vector", "choices")
+        names = others(lambda other: actions in other.actions)
+        raise UserError(
+            f"{where}{algorithm} takes {wanted} as its action, but actions in {world} are {found}; use one of {names}"
+        )
+    if any(field.grid for field in schema.observation) and "image" not in model.observations:
+        names = others(lambda other: actions in other.actions and "image" in other.observations)
+        raise UserError(f"{where}{algorithm} sees vectors, but {world} shows pictures; use one of {names}")
+
+
+def schedule(rate: float, name: str) -> Callable[[float], float]:
+    """A learning rate by the share of the training run that remains, from 1 to 0.
+
+    Raises:
+        UserError: for an unknown schedule.
+    """
+    shape = SCHEDULES[require_known(name, SCHEDULES, "learning_rate_schedule")]
+    return lambda remaining: rate * shape(max(remaining, 0.0))  # the last rollout may go beyond the budget
+
+
+def _acts(learner: Transferable, modules: Sequence[str]) -> bool:
+    """Whether what chooses actions is among `modules`: the actor, or the critic where there is none."""
+    from simreal_agents.networks import matching_groups
+
+    names = learner.optimizer.names
+    tower = "actor" if "heads.actor" in names else "critic"
+    return {name for name in matching_groups([tower, "encoder.shared"]) if name in names} <= set(
+        matching_groups(modules)
+    )
+
+
+def _explore_no_more_than_at_the_end(learner: Any) -> None:
+    learner.uniform_start = False
+    if hasattr(learner, "exploration_final_eps"):
+        learner.exploration_rate = learner.exploration_final_eps
+        learner.exploration_schedule = lambda remaining: learner.exploration_final_eps
+
+
+def _tune(learner: Transferable, options: Mapping[str, Any]) -> None:
+    """Set what belongs to the groups of the optimizer."""
+    if decay := options.get("weight_decay"):
+        noise = ("heads.log_std", "heads.temperature")  # 0 is no neutral value of a logarithm
+        learner.set_options([name for name in learner.optimizer.names if name not in noise], weight_decay=decay)
+    for name, norm in options.get("group_max_grad_norm", {}).items():
+        learner.set_options([name], max_grad_norm=norm)
+    if scales := options.get("lr_scale"):
+        learner.set_lr_scale(scales)

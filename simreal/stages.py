@@ -3,7 +3,8 @@
 A stage is a function and its plain-data arguments, the folder it fills, and a key: the sha256 of everything its result
 depends on. It is done when its folder holds a `stage.json` with that key. While it runs it writes to a temporary folder
 beside the final one, which is renamed when the function has returned; so any run can be interrupted at any time, and the
-next one continues with what is missing.
+next one continues with what is missing. A long stage may keep its state in a second folder, which outlives the run that
+was interrupted and goes when the stage is done: it continues from there.
 
     stages = [
         Stage("source", out / "source", key_a, "my.module:pretrain", {"seed": 0}, weight=200),
@@ -12,11 +13,13 @@ next one continues with what is missing.
     run_stages(stages, out=out, workers=2, progress=progress_to())
 
     OUT/.lock            held while a run writes to OUT
+    OUT/.arm.state/      what the stage of OUT/arm needs to continue
     OUT/errors/NAME.txt  what a failed stage printed, ending with its traceback
 """
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -24,8 +27,9 @@ import os
 import platform
 import shutil
 import socket
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing import connection
@@ -33,7 +37,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simreal.progress import Item, Progress
-from simreal.worker import Worker, close, stop
+from simreal.worker import Worker, close, find_function, stop
 from simreal_envs.errors import UserError
 
 CARD = "stage.json"
@@ -58,6 +62,8 @@ class Stage:
         weight: relative cost, for the order and the remaining time.
         title: what progress and errors call it; default: the name.
         fresh: run it in a new process, not in one that still holds the memory of earlier stages.
+        resumes: call it with `state=Path`, too: a folder, to be made by the function, which is there again if the stage
+            was interrupted. What is in it may come from another key; the function checks what it continues.
     """
 
     name: str
@@ -69,11 +75,30 @@ class Stage:
     weight: float = 1.0
     title: str = ""
     fresh: bool = False
+    resumes: bool = False
 
     @property
     def label(self) -> str:
         """The title, or the name."""
         return self.title or self.name
+
+    @property
+    def state(self) -> Path:
+        """Where a stage that resumes keeps what it needs."""
+        return self.folder.with_name(f".{self.folder.name}.state")
+
+    def temporary(self, purpose: str = "tmp") -> Path:
+        """The folder it works in: hidden, beside the final one, on the same disk."""
+        return self.folder.with_name(f".{self.folder.name}.{purpose}-{os.getpid()}")
+
+    def leftovers(self) -> Iterator[Path]:
+        """Temporary folders of runs that were killed; only a lock says that nobody uses them."""
+        for purpose in ("tmp", "old"):
+            yield from self.folder.parent.glob(f".{glob.escape(self.folder.name)}.{purpose}-*")
+
+    def arguments(self) -> dict[str, Any]:
+        """What its function is called with, besides `report`."""
+        return {**self.kwargs, "folder": self.temporary(), **({"state": self.state} if self.resumes else {})}
 
 
 @dataclass(frozen=True)
@@ -174,21 +199,51 @@ def run_stages(
         return run.verdict()
 
 
+def run_here(stage: Stage, report: Callable[[float, str], None]) -> StageResult:
+    """Run one stage in this process, unless it is done; the same folders as in `run_stages`, and no workers.
+
+    Raises:
+        UserError: another process runs it, or the user's input is wrong.
+        Exception: whatever its function raises; what it kept in `state` stays.
+    """
+    folder = stage.temporary()
+    with output_lock(stage.folder, stage.folder.with_name(f".{stage.folder.name}.lock")) as lock:
+        try:
+            if is_done(stage):
+                shutil.rmtree(stage.state, ignore_errors=True)
+                return StageResult("cached", 0.0)
+            for leftover in stage.leftovers():
+                shutil.rmtree(leftover, ignore_errors=True)
+            folder.mkdir()
+            started = time.perf_counter()
+            says = find_function(stage.run)(report=report, **stage.arguments())
+            wall_s = time.perf_counter() - started
+            _publish(stage, wall_s)
+            return StageResult("done", wall_s, says or "")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
-def output_lock(out: Path) -> Iterator[None]:
-    """Hold `out` (created if missing) for this process alone; released even if the process is killed.
+def output_lock(out: Path, lock: Path | None = None) -> Iterator[Path]:
+    """Hold `out` for this process alone; released even if the process is killed. Yields the file that is locked.
+
+    Args:
+        lock: the file; default: ``.lock`` in `out`, which is created if missing.
 
     Raises:
         UserError: another run holds it, or it cannot be written.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = open(out / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file
+        lock = lock or out / ".lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = open(lock, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file
     except OSError as error:
         raise UserError(f"cannot write to the output folder {out}: {error.strerror}") from None
     with file:
@@ -205,7 +260,7 @@ def output_lock(out: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
         file.flush()
-        yield
+        yield lock
 
 
 class _Plan:
@@ -222,17 +277,6 @@ class _Plan:
     def error_file(self, name: str) -> Path:
         """Return OUT/errors/NAME.txt."""
         return self.errors / f"{name}.txt"
-
-    def temporary(self, name: str, purpose: str = "tmp") -> Path:
-        """Return the folder a stage works in: hidden, beside the final one, on the same disk."""
-        folder = self.stages[name].folder
-        return folder.with_name(f".{folder.name}.{purpose}-{os.getpid()}")
-
-    def leftovers(self) -> Iterator[Path]:
-        """Yield temporary folders of runs that were killed; the lock says that nobody uses them."""
-        for stage in self.stages.values():
-            for purpose in ("tmp", "old"):
-                yield from stage.folder.parent.glob(f".{stage.folder.name}.{purpose}-*")
 
     def _check(self, stages: Sequence[Stage], out: Path) -> None:
         for what, values in (("name", [s.name for s in stages]), ("folder", [s.folder for s in stages])):
@@ -288,9 +332,12 @@ class _Run:
     def work(self) -> None:
         """Do everything that can be done. Raises the first UserError of a stage at once."""
         plan = self._plan
-        for leftover in plan.leftovers():
-            shutil.rmtree(leftover, ignore_errors=True)
+        for stage in plan.stages.values():
+            for leftover in stage.leftovers():
+                shutil.rmtree(leftover, ignore_errors=True)
         self._results = {name: StageResult("cached", 0.0) for name, s in plan.stages.items() if is_done(s)}
+        for name in self._results:
+            shutil.rmtree(plan.stages[name].state, ignore_errors=True)
         self._waiting = [name for name in plan.order if name not in self._results]
         items = [
             Item(name, stage.label, stage.weight, plan.chain[name], name in self._results)
@@ -332,9 +379,9 @@ class _Run:
                 self._start(name)
 
     def _start(self, name: str) -> None:
-        stage, folder, log = self._plan.stages[name], self._plan.temporary(name), self._plan.error_file(name)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        stage, log = self._plan.stages[name], self._plan.error_file(name)
+        shutil.rmtree(stage.temporary(), ignore_errors=True)
+        stage.temporary().mkdir(parents=True)
         log.parent.mkdir(parents=True, exist_ok=True)
         if stage.fresh and self._idle:
             close([self._idle.pop()])
@@ -347,7 +394,7 @@ class _Run:
         self._progress.start(name)
         # A worker that died while idle is noticed by `_listen`.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            worker.send(stage.run, {**stage.kwargs, "folder": folder}, log)
+            worker.send(stage.run, stage.arguments(), log)
 
     def _listen(self) -> None:
         """Handle what the workers say, and those that died without a word."""
@@ -375,22 +422,11 @@ class _Run:
             raise UserError(details[0])
 
     def _finish(self, name: str, wall_s: float, says: str) -> None:
-        self._publish(name, wall_s)
+        _publish(self._plan.stages[name], wall_s)
         self._idle.append(self._busy.pop(name))
         self._plan.error_file(name).unlink(missing_ok=True)
         self._results[name] = StageResult("done", wall_s, says)
         self._progress.finish(name, says)
-
-    def _publish(self, name: str, wall_s: float) -> None:
-        """Write stage.json and move the folder to its place; an older result steps aside first."""
-        stage, folder, old = self._plan.stages[name], self._plan.temporary(name), self._plan.temporary(name, "old")
-        files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-        card = {"name": name, "key": stage.key, "versions": versions(), "wall_s": wall_s, "finished": _now()}
-        (folder / CARD).write_text(json.dumps({**card, "files": files}, indent=1) + "\n", encoding="utf-8")
-        if stage.folder.exists():
-            os.replace(stage.folder, old)
-        os.replace(folder, stage.folder)
-        shutil.rmtree(old, ignore_errors=True)
 
     def _bury(self, name: str) -> None:
         """Handle a dead worker: one more try for its stage, since it may have been killed by accident."""
@@ -406,13 +442,26 @@ class _Run:
 
     def _fail(self, name: str, sentence: str) -> None:
         label = self._plan.stages[name].label
-        shutil.rmtree(self._plan.temporary(name), ignore_errors=True)
+        shutil.rmtree(self._plan.stages[name].temporary(), ignore_errors=True)
         self._failed[name] = f"{label}: {sentence}"
         self._progress.fail(name, f"{sentence} ({self._plan.error_file(name)})")
 
     def _discard(self, name: str) -> None:
-        shutil.rmtree(self._plan.temporary(name), ignore_errors=True)
+        shutil.rmtree(self._plan.stages[name].temporary(), ignore_errors=True)
         self._plan.error_file(name).unlink(missing_ok=True)
+
+
+def _publish(stage: Stage, wall_s: float) -> None:
+    """Write stage.json and move the folder to its place; an older result steps aside first, the state goes last."""
+    folder, old = stage.temporary(), stage.temporary("old")
+    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    card = {"name": stage.name, "key": stage.key, "versions": versions(), "wall_s": wall_s, "finished": _now()}
+    (folder / CARD).write_text(json.dumps({**card, "files": files}, indent=1) + "\n", encoding="utf-8")
+    if stage.folder.exists():
+        os.replace(stage.folder, old)
+    os.replace(folder, stage.folder)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(stage.state, ignore_errors=True)
 
 
 def _remove_empty(folder: Path) -> None:

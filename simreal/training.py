@@ -1,11 +1,19 @@
-"""Pretrain and transfer: one agent learns in one domain, evaluated on a grid of steps that starts before any update."""
+"""Pretrain and transfer: one agent learns in one domain, evaluated on a grid of steps that starts before any update.
+
+A run with a folder for checkpoints that is killed and started again gives the bits of a run that was not: at fixed
+environment steps it writes down all that decides its future, and it begins where the newest checkpoint was taken.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import logging
+import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +24,20 @@ from simreal.curve import Row
 from simreal.evaluation import Evaluator
 from simreal.handover import at_handover, policy_kl
 from simreal.learner import Learning, Target
+from simreal.stages import versions
 from simreal.strategies import Scratch, Strategy
 from simreal.tracking.base import Tracker
 from simreal.tracking.silent import Silent
 from simreal_agents.bundle import Agent
-from simreal_agents.ppo import PPO
-from simreal_envs.errors import UserError
+from simreal_agents.state import Checkpoints
+from simreal_agents.transferable import Transferable
+from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.variation import Domain
 
+log = logging.getLogger(__name__)
+
 Report = Callable[[float, str], None]
+CHECKPOINTS = 20  # besides those at evaluations: what is lost when a run is killed is a twentieth of it at most
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,11 @@ class Schedule:
         gaps = (self.points - 1) * rollout
         return sorted({-(-i * self.steps // gaps) * rollout for i in range(self.points)})
 
+    def checkpoints(self, rollout: int) -> set[int]:
+        """Environment steps at which the run can be continued: evenly spread, and at evaluations unless they are many."""
+        evenly = replace(self, points=CHECKPOINTS + 1).grid(rollout)
+        return {*evenly, *(self.grid(rollout) if self.points <= 1.5 * CHECKPOINTS else ())}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -63,6 +81,7 @@ class Run:
         domain, strategy, seed: what was run.
         diverged: training episodes that ended because the physics diverged.
         seconds: wall time in physics, inference, update and other.
+        note: what became of the checkpoints of an earlier start, in a few words; empty for a first start.
     """
 
     agent: Agent
@@ -73,10 +92,18 @@ class Run:
     seed: int
     diverged: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 def pretrain(
-    source: Domain, steps: int, seed: int = 0, *, learning: Learning | None = None, points: int = 9, episodes: int = 20
+    source: Domain,
+    steps: int,
+    seed: int = 0,
+    *,
+    learning: Learning | None = None,
+    points: int = 9,
+    episodes: int = 20,
+    checkpoints: str | os.PathLike[str] | None = None,
 ) -> Agent:
     """Train an agent from scratch in a source domain.
 
@@ -85,9 +112,10 @@ def pretrain(
         seed: of weights, exploration, minibatches and worlds.
         learning: network and hyperparameters; the default suits small tasks.
         points, episodes: evaluations on the way and episodes of each; the curve is in the agent's card.
+        checkpoints: see `train`.
     """
-    learning = learning or Learning()
-    return train(None, Target(source, learning, seed), Scratch(), Schedule(steps, points, episodes)).agent
+    target = Target(source, learning or Learning(), seed)
+    return train(None, target, Scratch(), Schedule(steps, points, episodes), checkpoints=checkpoints).agent
 
 
 def transfer(
@@ -100,15 +128,17 @@ def transfer(
     learning: Learning | None = None,
     points: int = 9,
     episodes: int = 20,
+    checkpoints: str | os.PathLike[str] | None = None,
 ) -> Run:
     """Move an agent to a target domain with a strategy. ``Scratch()`` ignores the agent: it is the control arm.
 
     Args:
         steps: target experience, in environment steps.
         seed: use the same seeds, steps, points and episodes in every arm that is to be compared.
+        checkpoints: see `train`.
     """
-    learning = learning or Learning()
-    return train(agent, Target(target, learning, seed), strategy, Schedule(steps, points, episodes))
+    schedule = Schedule(steps, points, episodes)
+    return train(agent, Target(target, learning or Learning(), seed), strategy, schedule, checkpoints=checkpoints)
 
 
 def train(
@@ -120,44 +150,84 @@ def train(
     source: Domain | None = None,
     tracker: Tracker | None = None,
     report: Report = lambda fraction, text: None,
+    checkpoints: str | os.PathLike[str] | None = None,
 ) -> Run:
-    """Run one arm. Equal arguments give equal bits: one torch thread, no global random state.
+    """Run one arm. Equal arguments give equal bits, interrupted or not: one torch thread, no global random state.
 
     Args:
         source: where the agent comes from, to measure what it forgets; skipped if None.
-        tracker: gets every evaluation with the learner's own figures.
+        tracker: gets every evaluation with the learner's own figures; a run that continues repeats the earlier ones.
         report: called with the share that is done and a few words.
+        checkpoints: folder that keeps what the run needs to continue after it was killed. Checkpoints that are damaged,
+            or made with other settings, versions or threads, are not used, and the run says so.
     """
     if strategy.needs_source and agent is None:
         raise UserError(f"the strategy {strategy.name} needs a source agent")
     with _one_torch_thread():
-        arm = _Arm(agent if strategy.needs_source else None, target, strategy, schedule, tracker or Silent(), report)
+        agent = agent if strategy.needs_source else None
+        made_with = _made_with(agent, target, strategy, schedule, source)
+        kept = Checkpoints(checkpoints, made_with) if checkpoints and strategy.trains else None
+        arm = _Arm(agent, target, strategy, schedule, tracker or Silent(), report, kept)
         try:
             return arm.run(source)
         finally:
             arm.close()
 
 
+def _made_with(agent, target: Target, strategy: Strategy, schedule: Schedule, source: Domain | None) -> dict[str, Any]:
+    """What two runs must have in common for one to continue the other to the same bits."""
+    settings = {
+        "agent": agent.lineage if agent else None,
+        "domains": [target.domain.to_dict(), source.to_dict() if source else None],
+        "learning": asdict(target.learning),
+        "seed": int(target.seed),
+        "strategy": [strategy.name, asdict(strategy)],
+        "schedule": asdict(schedule),
+    }
+    return {
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "settings": hashlib.sha256(json.dumps(settings, sort_keys=True, default=repr).encode()).hexdigest(),
+        "torch threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
 class _Arm:
     """The verbs of one arm, in the order in which they happen."""
 
-    def __init__(self, agent, target: Target, strategy: Strategy, schedule: Schedule, tracker: Tracker, report: Report):
+    def __init__(
+        self, agent, target: Target, strategy: Strategy, schedule: Schedule, tracker: Tracker, report: Report,
+        checkpoints: Checkpoints | None,
+    ):  # fmt: skip
         self.source_agent, self.target, self.strategy = agent, target, strategy
-        self.schedule, self.tracker, self.report = schedule, tracker, report
+        self.schedule, self.tracker, self.report, self.checkpoints = schedule, tracker, report, checkpoints
         self.evaluator = Evaluator(target.domain, schedule.episodes)
-        self.learner: PPO = strategy.begin(agent, target)
-        self.learner.set_logger(configure(None, []))
-        self.learner.progress_hooks.append(self._before_rollout)
-        self.grid = schedule.grid(self.learner.n_steps * self.learner.n_envs)
+        self.learner = self._begin()
+        self.grid = schedule.grid(self.learner.rollout_size)
+        self.marks = schedule.checkpoints(self.learner.rollout_size)
         self.rows: list[Row] = []
+        self.logged: list[tuple[int, dict[str, float]]] = []
         self.evidence: dict[str, Any] = {}
+        self.resumed_at: int | None = None
+        self.note = ""
         self.started = time.perf_counter()
 
+    def _begin(self) -> Transferable:
+        learner = self.strategy.begin(self.source_agent, self.target)
+        learner.set_logger(configure(None, []))
+        learner.progress_hooks.append(self._before_rollout)
+        return learner
+
     def run(self, source: Domain | None) -> Run:
-        self._evaluate()
-        if self.strategy.trains:
-            self.learner.learn(self.schedule.steps, log_interval=None)
+        self._resume()
+        if self.resumed_at is None:
             self._evaluate()
+        if self.strategy.trains:
+            left = self.schedule.steps - self.learner.num_timesteps
+            if left > 0:
+                self.learner.learn(left, log_interval=None, reset_num_timesteps=self.resumed_at is None)
+                self._evaluate()
+                self._checkpoint()
         else:
             self._repeat()
         agent = self._agent()
@@ -169,19 +239,86 @@ class _Arm:
         self.tracker.summary({**asdict(self.rows[-1]), "diverged": worlds.diverged, **_flat(self.evidence)})
         return Run(
             agent, tuple(self.rows), self.evidence, self.target.domain, self.strategy, self.target.seed,
-            worlds.diverged, dict(self.learner.seconds),
+            worlds.diverged, dict(self.learner.seconds), self.note,
         )  # fmt: skip
 
     def close(self) -> None:
         self.evaluator.close()
         self.learner.env.close()
 
-    def _before_rollout(self, learner: PPO, progress: float) -> None:
+    def _before_rollout(self, learner: Transferable, progress: float) -> None:
+        if learner.num_timesteps == self.resumed_at:  # all this was done when the checkpoint was taken
+            return
         self.strategy.on_progress(learner, progress)
         if learner.num_timesteps in self.grid[1:-1]:
             self._evaluate()
         else:
             self.report(progress, self._words())
+        if learner.num_timesteps in self.marks:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        # Also where there is no folder: it may change rounding errors of what follows, and equal runs have equal bits.
+        try:
+            state = self.learner.training_state()
+        except Unsupported as error:
+            if self.checkpoints:
+                self._remark(f"cannot be continued when interrupted, since {error}")
+            return
+        if self.checkpoints is None:
+            return
+        logger = self.learner.logger
+        tree = {
+            "learner": state,
+            "rows": [asdict(row) for row in self.rows],
+            "logged": self.logged,
+            "figures": _figures(logger.name_to_value),
+            "counts": dict(logger.name_to_count),
+            "evidence": self.evidence,
+            "states": self.states,
+            "wall_s": time.perf_counter() - self.started,
+        }
+        self.checkpoints.save(self.learner.num_timesteps, tree)
+
+    def _resume(self) -> None:
+        """Go back to the newest checkpoint, if there is one that can be used."""
+        if self.checkpoints is None:
+            return
+        state = self.checkpoints.load()
+        if self.checkpoints.note:
+            self._remark(self.checkpoints.note)
+        if state is None:
+            return
+        try:
+            self.learner.restore_training_state(state["learner"])
+        except Unsupported as error:
+            self._remark(f"starts afresh, since {error}")
+            self.learner.env.close()
+            self.learner = self._begin()
+            return
+        self.resumed_at = self.learner.num_timesteps
+        self.rows = [Row(**row) for row in state["rows"]]
+        self.evidence, self.states = state["evidence"], state["states"]
+        self.started = time.perf_counter() - state["wall_s"]
+        self.learner.logger.name_to_value.update(state["figures"])
+        self.learner.logger.name_to_count.update(state["counts"])
+        for step, figures in state["logged"]:
+            self._log(step, figures)
+        share = min(self.learner.num_timesteps / self.schedule.steps, 1.0)
+        self.note = self.note or f"continued at {100 * share:.0f} %"
+        self.report(share, f"continues at {100 * share:.0f} %")
+
+    def _remark(self, note: str) -> None:
+        if note != self.note:
+            log.warning("simreal: warning: %s on %s seed %d %s", *self._names(), note)
+            self.note = note
+
+    def _names(self) -> tuple[str, str, int]:
+        return self.strategy.name, self.target.domain.task, self.target.seed
+
+    def _log(self, step: int, figures: dict[str, float]) -> None:
+        self.logged.append((step, figures))
+        self.tracker.log(step, figures)
 
     def _evaluate(self) -> None:
         agent, steps = Agent.of(self.learner), self.learner.num_timesteps
@@ -202,9 +339,7 @@ class _Arm:
             **{f"stochastic_{k}": stochastic[k] for k in ("return_mean", "return_std", "success_rate")},
         )
         self.rows.append(row)
-        figures = {k: v for k, v in self.learner.logger.name_to_value.items() if isinstance(v, (int, float, np.number))}
-        evaluated = {f"eval/{k}": v for k, v in asdict(row).items() if k not in ("env_steps", "wall_s")}
-        self.tracker.log(steps, {**evaluated, **{k: float(v) for k, v in figures.items()}})
+        self._log(steps, {**_evaluated(row), **_figures(self.learner.logger.name_to_value)})
         self.report(min(steps / self.schedule.steps, 1.0), self._words())
 
     def _repeat(self) -> None:
@@ -212,9 +347,7 @@ class _Arm:
         for steps in self.grid[1:]:
             row = Row(**{**asdict(self.rows[0]), "env_steps": steps})
             self.rows.append(row)
-            self.tracker.log(
-                steps, {f"eval/{k}": v for k, v in asdict(row).items() if k not in ("env_steps", "wall_s")}
-            )
+            self._log(steps, _evaluated(row))
 
     def _measure_change(self, agent: Agent, source: Domain | None) -> None:
         self.evidence["policy_kl_end"] = policy_kl(agent, self.source_agent, self.states)
@@ -225,8 +358,9 @@ class _Arm:
             self.evidence["source_return_after"] = evaluator(agent).to_dict()["return_mean"]
 
     def _agent(self) -> Agent:
-        agent = Agent.of(self.learner)
+        agent = Agent.of(self.learner, replay=self.target.learning.replay == "keep")
         card = {
+            "hyperparameters": {**agent.card["hyperparameters"], **self.target.learning.options},
             "domain": self.target.domain.to_dict(),
             "strategy": {"name": self.strategy.name, **asdict(self.strategy)},
             "seed": self.target.seed,
@@ -235,10 +369,20 @@ class _Arm:
         }
         if self.source_agent is not None:
             card["ancestors"] = self.source_agent.lineage
-        return Agent(agent.policy, agent.schema, {**agent.card, **card})
+        return replace(agent, card={**agent.card, **card})
 
     def _words(self) -> str:
-        return f"return {self.rows[-1].return_mean:.1f}" if self.rows else ""
+        words = [f"return {self.rows[-1].return_mean:.1f}"] if self.rows else []
+        return ", ".join([*words, self.note] if self.note else words)
+
+
+def _evaluated(row: Row) -> dict[str, float]:
+    return {f"eval/{key}": value for key, value in asdict(row).items() if key not in ("env_steps", "wall_s")}
+
+
+def _figures(recorded: dict[str, Any]) -> dict[str, float]:
+    """What a learner has recorded about itself, as far as it is numbers."""
+    return {name: float(value) for name, value in recorded.items() if isinstance(value, (int, float, np.number))}
 
 
 def _flat(evidence: dict[str, Any]) -> dict[str, float]:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simreal.evaluation import random_actions
 from simreal_envs.errors import UserError
+from simreal_envs.schema import Observation
 from simreal_envs.variation import Domain, Interval
 from simreal_envs.viewer import drawing
 from simreal_envs.worlds import Worlds, make
@@ -115,10 +117,10 @@ def _pictures(panel: Panel, total: int, seed: int, size: tuple[int, int], render
         worlds.close()
 
 
-def _policy(panel: Panel, worlds: Worlds, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+def _policy(panel: Panel, worlds: Worlds, seed: int) -> Callable[[Observation], np.ndarray]:
     if panel.agent is None:
-        rng = np.random.default_rng(seed)
-        return lambda observation: rng.uniform(-1, 1, worlds.action_space.shape)
+        act = random_actions(worlds, np.random.default_rng(seed))
+        return lambda observation: act()
     agent = panel.agent
     agent.schema.require_same(worlds.schema, "the agent", f"the domain {panel.domain.task!r}")
     return lambda observation: agent.act(observation, deterministic=True)

@@ -116,11 +116,16 @@ def main(fd: int) -> None:
         connection.send(_answer(run, kwargs, _reporter(connection)))
 
 
+def find_function(name: str) -> Callable[..., Any]:
+    """The function "module:function"."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
 def _answer(run: str, kwargs: Mapping[str, Any], report: Callable[[float, str], None]) -> tuple[Any, ...]:
     started = time.perf_counter()
     try:
-        module, _, function = run.partition(":")
-        says = getattr(importlib.import_module(module), function)(report=report, **kwargs)
+        says = find_function(run)(report=report, **kwargs)
         return "done", time.perf_counter() - started, says or ""
     except UserError as error:
         return "wrong", str(error)

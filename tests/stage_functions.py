@@ -44,6 +44,19 @@ def crash_once(folder: Path, report, marker: str) -> None:
     Path(folder, "out.txt").write_text("second try")
 
 
+def count_starts(folder: Path, report, state: Path, until: int, how: str = "raise") -> str:
+    """Take `until` starts, each of which goes on where the one before has stopped."""
+    state.mkdir(exist_ok=True)
+    starts = len(list(state.iterdir())) + 1
+    (state / str(starts)).touch()
+    if starts < until:
+        if how == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError(f"start {starts}")
+    Path(folder, "out.txt").write_text(str(starts))
+    return f"{starts} starts"
+
+
 def environment(folder: Path, report) -> None:
     names = ("OMP_NUM_THREADS", "PYTHONHASHSEED")
     Path(folder, "out.txt").write_text(" ".join(f"{name}={os.environ.get(name)}" for name in names))

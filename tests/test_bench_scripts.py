@@ -124,6 +124,16 @@ def test_the_baseline_randomizes_like_our_worlds(task):
         np.testing.assert_allclose(getattr(model, field), getattr(theirs, field), rtol=1e-12, err_msg=field)
 
 
+def test_bench_checkpoint_tells_size_time_and_share_and_the_size_does_not_grow_with_the_buffer(tmp_path):
+    data, printed = run_script("bench_checkpoint.py", *QUICK, to=tmp_path / "checkpoint.json")
+    rows = {row["name"]: row for row in data["rows"]}
+    assert all(row["value"] > 0 and row["unit"] in ("kB", "ms", "%") for row in rows.values())
+    assert {name.split("/")[2] for name in rows} == {"size", "time", "share of the training time"}
+    sizes = [rows[f"a checkpoint/half-cheetah, SAC, {what}/size"] for what in ("empty replay", "100,000 in the replay")]
+    assert sizes[1]["value"] < 1.1 * sizes[0]["value"]
+    assert "a checkpoint" in printed
+
+
 def test_a_race_takes_turns_and_closes_everybody_even_after_a_failure():
     log = []
 

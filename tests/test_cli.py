@@ -11,6 +11,7 @@ import tiny
 
 from simreal import cli
 from simreal.catalogue import listing
+from simreal.config import HYPERPARAMETERS
 from simreal_envs.errors import Unsupported, UserError
 
 
@@ -84,15 +85,17 @@ def test_pretrain_transfer_and_evaluate_work_one_after_the_other(user):
     status, out, err = user("evaluate", "runs/arm/agent", "tiny.yaml", "--episodes", "2", "--target", "plain")
     assert status == 0 and "plain" in out and "[" in out
     status, out, err = user("list", "agents", "--json")
-    assert {row["name"] for row in json.loads(out)} == {"runs/agent", "runs/arm/agent"}
+    own = {row["name"]: row for row in json.loads(out) if not row["name"].startswith("zoo:")}
+    assert own.keys() == {"runs/agent", "runs/arm/agent"} and own["runs/agent"]["task"] == "cartpole_swingup"
 
 
-def test_equal_pretrain_commands_give_equal_bytes_and_replace_the_bundle(user):
-    folders = []
-    for _ in range(2):
-        assert user("pretrain", "tiny.yaml", "sources.plain.steps=64", "--out", "agent", "--seed", 3)[0] == 0
-        folders.append({path.name: path.read_bytes() for path in (user.cwd / "agent").iterdir()})
-    assert folders[0] == folders[1]
+def test_equal_pretrain_commands_give_equal_bytes_and_another_one_replaces_the_bundle(user):
+    def bundle(out, seed):
+        assert user("pretrain", "tiny.yaml", "sources.plain.steps=64", "--out", out, "--seed", seed)[0] == 0
+        return [(user.cwd / out / name).read_bytes() for name in ("weights.safetensors", "card.json")]
+
+    assert bundle("agent", 3) == bundle("again", 3) != bundle("agent", 4)
+    assert bundle("agent", 3) == bundle("again", 3)
 
 
 def test_diagnose_and_report_read_a_finished_folder(user, finished):
@@ -113,9 +116,43 @@ def test_lists_are_objects_with_name_and_says(user):
         assert (status, err) == (0, "")
         assert all(row["name"] and row["says"] for row in json.loads(out))
     assert {"bounds", "unit", "support"} <= listing("parameters")[0].keys()
-    assert [row["name"] for row in listing("strategies")] == ["scratch", "zero_shot", "fine_tune", "frozen_encoder"]
+    assert [row["name"] for row in listing("strategies")] == [
+        "scratch",
+        "zero_shot",
+        "fine_tune",
+        "frozen_encoder",
+        "critic_warmup",
+    ]
     assert "lr_scale 1.0" in user("list", "strategies")[1]
+    assert {row["name"] for row in listing("algorithms")} == set(HYPERPARAMETERS)
+    assert "box, discrete" in user("list", "algorithms")[1]
+
+
+def test_agents_of_the_zoo_are_listed_and_used_like_any_other_and_nothing_breaks_without_them(
+    user, monkeypatch, tmp_path
+):
+    rows = {row["name"]: row for row in json.loads(user("list", "agents", "--json")[1])}
+    assert rows["zoo:cartpole"]["algorithm"] == "ppo" and rows["zoo:cartpole"]["return"] > 100
+    assert rows["zoo:cartpole"]["made_by"].startswith("simreal pretrain configs/")
+    assert "zoo:cartpole" in user("list", "agents")[1]
+    status, out, err = user("evaluate", "zoo:cartpole", "tiny.yaml", "--episodes", "2", "--target", "plain", "--json")
+    assert status == 0 and json.loads(out)["return"]["value"] > 100, err
+    words = ("--strategy", "zero_shot", "--out", "out", "--json")
+    status, out, err = user("transfer", "zoo:cartpole", "tiny.yaml", *words)
+    assert status == 0 and json.loads(out)["env_steps"] == 192, err
+    assert (
+        json.loads((user.cwd / "out/agent/card.json").read_text())["ancestors"][0]["domain"]["task"]
+        == "cartpole_swingup"
+    )
+    assert user("inspect", "zoo:cartpole")[0] == 0
+    status, out, err = user("inspect", "zoo:cartpol")
+    assert (status, out) == (2, "") and "unknown agent of the zoo 'cartpol'; did you mean 'cartpole'?" in one_sentence(
+        err
+    )
+    monkeypatch.setattr("simreal_agents.zoo.FOLDER", tmp_path / "none")
+    assert json.loads(user("list", "agents", "--json")[1]) == []
     assert user("list", "agents")[1] == "no agents here\n"
+    assert "unknown agent of the zoo 'cartpole'; valid: none" in one_sentence(user("inspect", "zoo:cartpole")[2])
 
 
 def test_the_list_of_parameters_is_read_by_people_and_by_grep(user, monkeypatch):

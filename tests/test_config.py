@@ -1,9 +1,23 @@
 """The experiment's YAML: what it means, how it is overridden, and what is said about mistakes."""
 
+from typing import get_args
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from simreal.config import Experiment, domain_of, domains, dump, find, load, model_at, parse
+from simreal.config import (
+    HYPERPARAMETERS,
+    PARTS,
+    AgentConfig,
+    Experiment,
+    domain_of,
+    domains,
+    dump,
+    find,
+    load,
+    model_at,
+    parse,
+)
 from simreal_envs.errors import UserError
 
 TEXT = """\
@@ -222,3 +236,67 @@ def test_every_field_has_a_sentence():
     assert "agent.hyperparameters.gamma" in described
     assert "sources.any.curriculum.until" in described
     assert [name for name, text in described.items() if not (text and text.endswith("."))] == []
+
+
+def test_the_config_knows_every_algorithm_and_every_part_of_a_network():
+    from simreal_agents.algorithms import ALGORITHMS
+    from simreal_agents.networks import GROUPS, MODULES, TOWERS
+
+    assert list(HYPERPARAMETERS) == list(get_args(AgentConfig.model_fields["algorithm"].annotation))
+    assert set(HYPERPARAMETERS) == set(ALGORITHMS)
+    assert set(PARTS) == {*MODULES, *TOWERS, *GROUPS}
+
+
+@pytest.mark.parametrize("algorithm", HYPERPARAMETERS)
+def test_the_algorithm_chooses_what_it_may_be_told(algorithm):
+    experiment, _ = parse(
+        TEXT.replace("{learning_rate: 1e-3, n_steps: 32}", "{learning_rate: 1e-3}"),
+        overrides=[f"agent.algorithm={algorithm}"],
+    )
+    settings = experiment.agent.hyperparameters
+    assert type(settings) is HYPERPARAMETERS[algorithm] is model_at(("agent", "hyperparameters"), algorithm)
+    assert settings.learning_rate == 1e-3
+    assert parse(dump(experiment))[0] == experiment
+    assert all(text.description and text.description.endswith(".") for text in type(settings).model_fields.values())
+
+
+def test_the_settings_of_an_algorithm_are_its_own():
+    e = parse(
+        TEXT.replace("n_steps: 32", "ent_coef: auto_0.5, lr_scale: {encoder: 0.1, heads.critic: 2}"),
+        overrides=["agent.algorithm=sac"],
+    )[0]
+    assert e.agent.hyperparameters.ent_coef == "auto_0.5"
+    assert e.agent.hyperparameters.lr_scale == {"encoder": 0.1, "heads.critic": 2.0}
+    assert parse(dump(e))[0] == e
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "sentence"),
+    [
+        ("sax", "{n_steps: 8}", "agent.algorithm: unknown value 'sax'; did you mean 'sac'?"),
+        ("sac", "{n_steps: 8}", "hyperparameters.n_steps: unknown key 'n_steps'; ppo has it, sac does not; did you mean"),
+        ("ppo", "{tau: 0.1}", "unknown key 'tau'; sac, td3, tqc, dqn, qrdqn have it, ppo does not; valid:"),
+        ("dqn", "{ent_coef: 0.1}", "unknown key 'ent_coef'; ppo, sac, tqc have it, dqn does not"),
+        ("sac", "{learning_start: 0}", "unknown key 'learning_start'; did you mean 'learning_starts'?"),
+        ("sac", "{ent_coef: always}", "ent_coef: must be a number from 0 to 100, auto, or auto_0.1"),
+        ("sac", "{ent_coef: -1}", "ent_coef: must be a number from 0 to 100, auto, or auto_0.1"),
+        ("sac", "{target_entropy: low}", "target_entropy: must be a number or auto, not 'low'"),
+        ("sac", "{batch_size: 512, buffer_size: 100}", "hyperparameters.batch_size 512 is more than the buffer_size of 100"),
+        ("td3", "{buffer_size: 300, train_freq: 8}", "buffer_size 300 is less than the 512 transitions between two updates"),
+        ("tqc", "{n_quantiles: 2}", "top_quantiles_to_drop_per_net 2 leaves none of the n_quantiles 2"),
+        ("ppo", "{learning_rate_schedule: cosinus}", "unknown value 'cosinus'; did you mean 'cosine'?"),
+        ("ppo", "{lr_scale: {encodr: 0.1}}", "lr_scale: unknown module 'encodr'; did you mean 'encoder'?"),
+        ("ppo", "{lr_scale: {encoder: -0.1}}", "lr_scale.encoder: must be greater than or equal to 0, not -0.1"),
+        ("ppo", "{group_max_grad_norm: {citric: 1}}", "group_max_grad_norm: unknown module 'citric'; did you mean 'critic'?"),
+        ("ppo", "{dropout: 1}", "dropout: must be less than 1, not 1"),
+        ("ppo", "3", "agent.hyperparameters: must be a mapping of keys to values, not 3"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_the_settings_of_an_algorithm(algorithm, settings, sentence):
+    said = mistake(f"agent={{algorithm: {algorithm}, hyperparameters: {settings}}}")
+    assert sentence in said and "\n" not in said
+
+
+def test_only_what_remembers_can_keep_what_it_remembers():
+    assert parse(TEXT, overrides=["agent={algorithm: dqn, replay: keep}"])[0].agent.replay == "keep"
+    assert mistake("agent.replay=keep").endswith("agent: replay: ppo has no replay buffer to keep")

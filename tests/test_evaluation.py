@@ -1,3 +1,4 @@
+import every
 import numpy as np
 import pytest
 import tiny
@@ -6,7 +7,7 @@ import simreal as sr
 from simreal.evaluation import Evaluator
 from simreal_agents.bundle import Agent
 from simreal_envs.errors import UserError
-from simreal_envs.tasks import TASKS
+from simreal_envs.tasks import TASKS, find_task
 
 RANDOMIZED = sr.Domain("cartpole_swingup", variation=sr.Randomization({"pole/mass": sr.Uniform(0.5, 1.5)}))
 
@@ -89,3 +90,25 @@ def test_an_evaluation_needs_an_episode():
 
 def test_a_random_policy_earns_the_same_every_time(evaluator):
     assert np.array_equal(evaluator.random().returns, evaluator.random().returns)
+
+
+def test_random_choices_are_choices_and_the_same_every_time():
+    lamp = Evaluator(every.LAMP, 30)
+    first, again = lamp.random(), lamp.random()
+    lamp.close()
+    assert np.array_equal(first.returns, again.returns) and len(set(first.returns)) > 1
+    assert first.returns.mean() / 12 == pytest.approx(1 / 3, abs=0.08)  # 360 guesses of three: 3 standard errors
+
+
+def test_a_trace_of_pictures_and_numbers_is_flat_and_says_what_the_agent_saw():
+    schema = find_task(every.LAMP.task).schema
+    agent = Agent.new(schema, {"hidden": [8]})
+    lamp = Evaluator(every.LAMP, 3)
+    evaluation, trace = lamp.trace(agent)
+    lamp.close()
+    assert trace.observations.shape == (12, 3, schema.observation_size) and evaluation.lengths.tolist() == [12] * 3
+    seen = schema.pack(trace.observations[0])
+    assert set(np.unique(seen["eye"])) == {0, 200} and (np.abs(seen["state"]) <= 1).all()
+    assert not np.array_equal(trace.last_observations, trace.observations[-1])  # what the last action led to
+    assert set(np.unique(schema.pack(trace.last_observations)["eye"])) == {0, 200}
+    assert agent.value(schema.pack(trace.last_observations)).shape == (3,)

@@ -59,7 +59,7 @@ def test_the_data_is_what_the_agent_is(bundle):
     assert (angle["mean"], height["mean"], height["rows"]) == ([2.0, 2.0], [5.0], [2.0])
     assert angle["std"] == pytest.approx([1.0, 1e-4])
     assert found["action"][0]["noise_std"] == pytest.approx([np.exp(-1)])
-    assert found["parameters"] == {"actor": 3 * 8 + 8 + 8 * 4 + 4 + 4 + 1, "critic": 3 * 8 + 8 + 8 * 4 + 4 + 4 + 1}
+    assert found["parameters"] == {"actor": 3 * 8 + 8 + 8 * 4 + 4 + 4 + 1 + 1, "critic": 3 * 8 + 8 + 8 * 4 + 4 + 4 + 1}
     assert found["files"] == {name: (bundle / name).stat().st_size for name in ("card.json", "weights.safetensors")}
     assert found["card"]["note"] == "kept for the paper" and found["verified"] is True
 
@@ -86,6 +86,39 @@ def test_an_agent_without_normalizer_or_training_is_shown_too(tmp_path):
     folder = Agent.new(SCHEMA, {"hidden": [8], "normalize_observations": False}).save(tmp_path / "new")
     text = printed(inspect(folder))
     assert "an agent that has not been trained" in text and "rows seen" not in text and "made of" not in text
+
+
+def test_agents_of_every_algorithm_and_of_pictures_are_shown(tmp_path):
+    choose = Schema(SCHEMA.observation, (Field("move", "1", ("left", "right", "jump"), discrete=True),), 0.02)
+    eye = Field("eye", "1", ("red", "green"), 0, 255, grid=(12, 12), dtype="uint8")
+    see = Schema((eye, *SCHEMA.observation), choose.action, 0.02)
+    for algorithm, schema, words in (
+        ("sac", SCHEMA, ("3 - 8 - 1, relu; 2 critics of the same shape", "replay buffer not kept", "in the actor")),
+        ("tqc", SCHEMA, ("2 critics",)),
+        ("td3", SCHEMA, ("2 critics",)),
+        ("dqn", choose, ("3 - 8 - 3, relu; the value of every action", "one of", "left, right, jump")),
+        ("qrdqn", choose, ("the value of every action, 200 quantiles",)),
+        ("ppo", choose, ("3 - 8 - 3, relu; a value function", "left, right, jump")),
+        ("ppo", see, ("pictures - 8 - 3", "12 x 12 pixels: red, green", "in the encoder of both", "hip, knee")),
+        ("dqn", see, ("pictures - 8 - 3", "12 x 12 pixels: red, green")),
+    ):
+        agent = Agent.new(schema, {"hidden": [8], "activation": "relu"}, algorithm=algorithm)
+        found = inspect(agent.save(tmp_path / f"{algorithm}{len(schema.observation)}"))
+        text = " ".join(printed(found, width=160).split())
+        for part in words:
+            assert part in text, (algorithm, part)
+        parameters = sum(p.numel() for p in agent.policy.parameters())
+        assert sum(found["parameters"].values()) == parameters
+        assert ("replay buffer" in text) == (algorithm != "ppo")
+
+
+def test_a_replay_buffer_that_was_kept_is_shown(tmp_path):
+    shapes = {"observations": (7, 3), "next_observations": (7, 3), "actions": (7, 1), "rewards": 7, "terminated": 7}
+    columns = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    agent = Agent.new(SCHEMA, {"hidden": [8]}, algorithm="sac")
+    found = inspect(Agent(agent.policy, agent.schema, agent.card, columns).save(tmp_path / "kept"))
+    assert found["card"]["replay"]["transitions"] == 7 and "replay.safetensors" in found["files"]
+    assert "replay buffer 7 transitions" in " ".join(printed(found).split())
 
 
 def test_surgery_and_ancestors_are_shown(bundle, tmp_path):

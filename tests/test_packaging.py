@@ -33,3 +33,14 @@ def test_no_pin_names_a_local_build():
 def test_continuous_integration_calls_the_documented_test_command_and_nothing_else():
     lines = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line and not line.startswith("#")]
     assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "python3 scripts/start.py test"]
+
+
+def test_the_zoo_lies_in_a_package_of_the_wheel_and_nothing_keeps_it_out():
+    from simreal_agents.zoo import FOLDER, names
+
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    package = next(ROOT / folder for folder in wheel["packages"] if (ROOT / folder) in FOLDER.parents)
+    assert set(wheel) == {"packages"} and names()  # no include or exclude
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if line]
+    files = [path.relative_to(package) for name in names() for path in (FOLDER / name).iterdir()]
+    assert not [path for path in files for pattern in ignored if any(Path(part).match(pattern) for part in path.parts)]

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from simreal.progress import SilentProgress
-from simreal.stages import Stage, StageError, is_done, output_lock, run_stages, stage_key
+from simreal.stages import Stage, StageError, is_done, output_lock, run_here, run_stages, stage_key
 from simreal_envs.errors import UserError
 
 HERE = Path(__file__).parent
@@ -207,6 +207,52 @@ def test_a_run_interrupted_anywhere_leaves_no_process_and_resumes_to_the_same_ou
     assert (tmp_path / "run/a/stage.json").read_text() == kept
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
     assert (tmp_path / "run/d/out.txt").read_text() == "d+c+b+a+a"
+
+
+def test_the_state_of_a_stage_outlives_everything_but_its_end(tmp_path):
+    resuming = replace(stage(tmp_path, "deep/a", "count_starts", until=4, how="die"), resumes=True)
+    with pytest.raises(StageError, match="its process was killed by SIGKILL, twice"):
+        run([resuming], tmp_path)
+    assert hidden(tmp_path) == [".a.state"] and resuming.state == tmp_path / "deep/.a.state"
+    assert run([resuming], tmp_path)["deep/a"].says == "4 starts"
+    assert contents(tmp_path) == {"deep/a/out.txt": "4"}
+    assert hidden(tmp_path) == []
+    resuming.state.mkdir()  # as if it had been killed between its end and its last breath
+    assert run([resuming], tmp_path)["deep/a"].status == "cached"
+    assert hidden(tmp_path) == []
+
+
+def test_a_stage_can_run_in_this_process(tmp_path):
+    said = []
+    alone = stage(tmp_path, "deep/a")
+    done = run_here(alone, lambda share, text: said.append((share, text)))
+    assert (done.status, done.says, said) == ("done", "wrote deep/a", [(0.5, "half way")])
+    assert is_done(alone) and contents(tmp_path) == {"deep/a/out.txt": "deep/a"}
+    assert run_here(alone, lambda share, text: said.append(text)).status == "cached"
+    assert len(said) == 1
+    changed = replace(alone, key="k2", kwargs={"text": "new"})
+    assert run_here(changed, lambda share, text: None).status == "done"
+    assert contents(tmp_path) == {"deep/a/out.txt": "new"}
+    assert hidden(tmp_path) == []
+
+
+def test_a_stage_in_this_process_keeps_its_state_when_it_fails(tmp_path):
+    alone = replace(stage(tmp_path, "a", "count_starts", until=3), resumes=True)
+    for number in (1, 2):
+        with pytest.raises(RuntimeError, match=f"start {number}"):
+            run_here(alone, lambda share, text: None)
+        assert hidden(tmp_path) == [".a.state"]
+    assert run_here(alone, lambda share, text: None).says == "3 starts"
+    assert hidden(tmp_path) == []
+
+
+def test_a_stage_that_another_process_runs_is_refused(tmp_path):
+    alone = stage(tmp_path, "a")
+    with (
+        output_lock(alone.folder, tmp_path / ".a.lock"),
+        pytest.raises(UserError, match=r"another run .* is writing to .*a;"),
+    ):
+        run_here(alone, lambda share, text: None)
 
 
 def test_stages_that_form_no_plan_are_refused(tmp_path):

@@ -1,7 +1,8 @@
 """Agents in memory and on disk: everything that transfers, without pickle.
 
-A bundle is a folder: ``weights.safetensors`` (every tensor of the policy, normalizer and reward scaler included) and
-``card.json`` (format, schema, network, algorithm, where it was trained, returns, versions, checksums).
+A bundle is a folder: ``weights.safetensors`` (every tensor of the policy, normalizer and reward scaler included),
+``card.json`` (format, schema, network, algorithm, where it was trained, returns, versions, checksums) and, where it was
+kept, ``replay.safetensors`` (the transitions of an off-policy learner, oldest first).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -28,14 +30,16 @@ from simreal_agents.distributions import Distribution
 from simreal_agents.networks import MODULES, matching_groups
 from simreal_agents.transferable import Transferable
 from simreal_agents.vecenv import SB3Worlds
-from simreal_envs.errors import UserError, require_known
+from simreal_agents.zoo import located
+from simreal_envs.errors import UserError, nearest, require_known
 from simreal_envs.schema import Schema
 
 FORMAT = 1
-WEIGHTS, CARD = "weights.safetensors", "card.json"
+WEIGHTS, CARD, REPLAY = "weights.safetensors", "card.json", "replay.safetensors"
 PACKAGES = ("gymnasium", "numpy", "safetensors", "stable-baselines3", "torch")
 LINEAGE = ("algorithm", "domain", "strategy", "seed", "steps", "surgery")
-OWN_KEYS = ("format", "schema", "network", "normalizer", "versions", "torch_threads", "sha256", "card_sha256")
+OWN_KEYS = ("format", "schema", "network", "normalizer", "replay", "versions", "torch_threads", "sha256", "card_sha256")
+COLUMNS = {"observations", "next_observations", "actions", "rewards", "terminated"}  # of a replay buffer
 Observations = np.ndarray | Mapping[str, np.ndarray]
 
 
@@ -47,11 +51,13 @@ class Agent:
         policy: the network, normalizer and reward scaler included.
         schema: named observation and action fields, control period.
         card: everything else, as JSON data.
+        replay: what it remembers, oldest first: the columns of its learner's `Replay`; None where nothing was kept.
     """
 
     policy: Any
     schema: Schema
     card: Mapping[str, Any] = field(default_factory=dict)
+    replay: Mapping[str, np.ndarray] | None = None
 
     @classmethod
     def new(
@@ -70,11 +76,14 @@ class Agent:
         return cls(policy, schema, {} if algorithm == "ppo" else {"algorithm": algorithm})
 
     @classmethod
-    def of(cls, learner: Transferable, schema: Schema | None = None) -> Agent:
+    def of(cls, learner: Transferable, schema: Schema | None = None, *, replay: bool = False) -> Agent:
         """A copy of what `learner` has learned so far; the schema is that of its worlds unless given.
 
+        Args:
+            replay: whether its replay buffer is copied, too.
+
         Raises:
-            UserError: when neither the worlds nor the caller know the schema.
+            UserError: when neither the worlds nor the caller know the schema, or there is no replay buffer to keep.
         """
         schema = schema or _schema_of(learner)
         if schema is None:
@@ -84,7 +93,8 @@ class Agent:
             "hyperparameters": learner.hyperparameters,
             "env_steps": learner.num_timesteps,
         }
-        return cls(_copy_of(learner.policy, schema, learner.algorithm), schema, card)
+        kept = _transitions(learner) if replay else None
+        return cls(_copy_of(learner.policy, schema, learner.algorithm), schema, card, kept)
 
     @property
     def algorithm(self) -> str:
@@ -94,7 +104,8 @@ class Agent:
     def copy(self) -> Agent:
         """An agent with tensors of its own."""
         policy = _copy_of(self.policy, self.schema, self.algorithm)
-        return Agent(policy, self.schema, json.loads(json.dumps(dict(self.card))))
+        replay = {name: column.copy() for name, column in self.replay.items()} if self.replay else None
+        return Agent(policy, self.schema, json.loads(json.dumps(dict(self.card))), replay)
 
     def act(
         self, observations: Observations, deterministic: bool = True, generator: torch.Generator | None = None
@@ -153,7 +164,11 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
     agent = agent if isinstance(agent, Agent) else Agent.of(agent)
     if taken := sorted(set(card or {}) & set(OWN_KEYS)):
         raise UserError(f"the card key {taken[0]!r} is written by the bundle itself; use another name")
-    weights = _weights(agent.policy)
+    weights, files = _weights(agent.policy), {}
+    kept: dict[str, Any] = {}
+    if agent.replay is not None:
+        files[REPLAY] = safetensors.numpy.save(dict(sorted(agent.replay.items())))
+        kept = {"transitions": len(agent.replay["rewards"]), "sha256": hashlib.sha256(files[REPLAY]).hexdigest()}
     full = {
         **{key: value for key, value in agent.card.items() if key not in OWN_KEYS},
         **(card or {}),
@@ -165,24 +180,27 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
         | {"python": platform.python_version()},
         "torch_threads": torch.get_num_threads(),
         "sha256": hashlib.sha256(weights).hexdigest(),
-    }
+    } | ({"replay": kept} if kept else {})
     try:
         full = json.loads(json.dumps(full, allow_nan=False))  # what a reader will see: lists, string keys
         full["card_sha256"] = _card_checksum(full)
         text = json.dumps(full, indent=2, sort_keys=True, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"the card of a bundle must be JSON data with finite numbers: {error}") from error
-    _publish(Path(folder), {WEIGHTS: weights, CARD: text.encode()})
+    _publish(Path(folder), {WEIGHTS: weights, CARD: text.encode(), **files})
     return Path(folder)
 
 
 def load(folder: str | Path) -> Agent:
     """Read a bundle and verify it against its checksums. Nothing in it is executed.
 
+    Args:
+        folder: of the bundle, or ``zoo:NAME`` for an agent that comes with the package.
+
     Raises:
         UserError: when it is missing, incomplete, damaged, or of a format this version does not read.
     """
-    folder = Path(folder)
+    folder = located(folder)
     card = _read_card(folder)
     data = _read(folder, WEIGHTS)
     if hashlib.sha256(data).hexdigest() != card.get("sha256"):
@@ -195,7 +213,12 @@ def load(folder: str | Path) -> Agent:
         raise UserError(f"bundle {folder}: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"bundle {folder}: weights, network and schema do not fit each other: {error}") from error
-    return Agent(agent.policy, agent.schema, card)
+    return Agent(
+        agent.policy,
+        agent.schema,
+        card,
+        _read_replay(folder, card["replay"], agent.policy.layout.size) if "replay" in card else None,
+    )
 
 
 @torch.no_grad()
@@ -220,13 +243,10 @@ def load_into(
     for what, choice in (("normalizer", normalizer), ("reward_scaler", reward_scaler)):
         require_known(choice, ("copy", "fresh"), f"{what} setting", "load_into")
     groups = matching_groups(modules, "load_into")
-    if agent.algorithm != learner.algorithm:
-        raise UserError(
-            f"the agent learned with {agent.algorithm} and cannot go on with {learner.algorithm}: set algorithm: {agent.algorithm}"
-        )
+    require_algorithm(agent, learner.algorithm)
     if (schema := _schema_of(learner)) is not None:
         agent.schema.require_same(schema)
-    prefixes = [*groups]
+    prefixes = [*groups, *(f"target.{group}" for group in groups)]
     prefixes += ["encoder.normalizer"] * (normalizer == "copy") + ["reward_scaler"] * (reward_scaler == "copy")
     source, target = agent.policy.state_dict(), learner.policy.state_dict()
     chosen = [n for n in {**target, **source} if any(n == p or n.startswith(f"{p}.") for p in prefixes)]
@@ -245,8 +265,26 @@ def load_into(
         learner.optimizer.reset_moments(name)
 
 
+def require_algorithm(agent: Agent, algorithm: str) -> None:
+    """Raise a UserError unless `agent` learned with this algorithm."""
+    if agent.algorithm != algorithm:
+        raise UserError(
+            f"the agent learned with {agent.algorithm} and cannot go on with {algorithm}: set algorithm: {agent.algorithm}"
+        )
+
+
 def _schema_of(learner: Transferable) -> Schema | None:
     return getattr(learner.env.worlds, "schema", None) if isinstance(learner.env, SB3Worlds) else None
+
+
+def _transitions(learner: Transferable) -> dict[str, np.ndarray]:
+    """The columns of a replay buffer, oldest transition first."""
+    buffer = getattr(learner, "replay_buffer", None)
+    if buffer is None:
+        raise UserError(f"{learner.algorithm} has no replay buffer to keep")
+    rows = buffer.state()
+    places = np.arange(max(0, rows.written - rows.capacity), rows.written) % rows.capacity
+    return {name: column[places] for name, column in rows.columns.items()}
 
 
 def _copy_of(policy: Any, schema: Schema, algorithm: str) -> Any:
@@ -272,6 +310,20 @@ def _read(folder: Path, name: str) -> bytes:
         raise UserError(f"bundle {folder}: {name} is missing or cannot be read ({error.strerror})") from error
 
 
+def _read_replay(folder: Path, card: Any, size: int) -> dict[str, np.ndarray]:
+    data = _read(folder, REPLAY)
+    if not isinstance(card, dict) or hashlib.sha256(data).hexdigest() != card.get("sha256"):
+        raise UserError(f"bundle {folder}: {REPLAY} does not match its sha256, it was changed or cut off after saving")
+    try:
+        columns = safetensors.numpy.load(data)
+        shapes = {columns[name].shape for name in ("observations", "next_observations")}
+        if set(columns) != COLUMNS or shapes != {(len(columns["rewards"]), size)}:
+            raise ValueError(f"columns {sorted(columns)}, observations of {sorted(shapes)}")
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"bundle {folder}: {REPLAY} does not hold this agent's transitions: {error}") from error
+    return columns
+
+
 def _read_card(folder: Path) -> dict[str, Any]:
     text = _read(folder, CARD)
     try:
@@ -284,9 +336,9 @@ def _read_card(folder: Path) -> dict[str, Any]:
     if card.get("card_sha256") != _card_checksum(card):
         raise UserError(f"bundle {folder}: {CARD} does not match its own checksum, it was changed after saving")
     if card.get("algorithm", "ppo") not in tuple(ALGORITHMS):
-        known = ", ".join(ALGORITHMS)
         raise UserError(
-            f"bundle {folder} holds an agent of {card['algorithm']!r}; this version of simreal reads {known}"
+            f"bundle {folder} holds an agent of {card['algorithm']!r}, which this version of simreal does not read; "
+            f"{nearest(card['algorithm'], ALGORITHMS)}"
         )
     return card
 

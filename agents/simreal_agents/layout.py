@@ -71,8 +71,8 @@ class Layout:
             start = parts[-1].stop if parts else 0
             image = len(box.shape) >= 2
             shape = (*box.shape, 1) if len(box.shape) == 2 else tuple(box.shape) or (1,)
-            # As many channels as pixels are no rarity in grids, so only a first axis that is the shortest is one.
-            first = len(box.shape) == 3 and box.shape[0] < min(box.shape[1:])
+            # As many channels as pixels are no rarity in grids, so only a first axis that is far shorter is one.
+            first = len(box.shape) == 3 and 2 * box.shape[0] <= min(box.shape[1:])
             brightest = float(box.high.max()) if image else 1.0
             scale = 1 / brightest if 1 < brightest < np.inf else 1.0
             parts.append(Part(name, start, start + math.prod(shape), shape, image, first, scale))

@@ -1,25 +1,24 @@
 """Agents from and for Stable-Baselines3.
 
-In: the policy of a PPO or A2C zip (``MlpPolicy``, Gaussian actions) under our module names. Reading a zip runs nothing
-that is in it: weights are read by torch with ``weights_only``, settings from the zip's JSON text. What SB3 pickled
-(``VecNormalize``, the clip range) can run code, so it is read only when the caller trusts where it comes from.
+In: the policy of a zip of PPO, A2C, SAC, TD3, DDPG, DQN, or of sb3-contrib's TQC and QR-DQN, under our module names
+(`sb3_names`). Reading a zip runs nothing that is in it: weights are read by torch with ``weights_only``, settings from the
+zip's JSON text. What SB3 pickled (``VecNormalize``, the clip range) can run code, so it is read only when the caller trusts
+where it comes from. ``VecNormalize.obs_rms`` becomes ``encoder.normalizer``, its ``ret_rms`` the ``reward_scaler``.
 
-    mlp_extractor.policy_net.0   encoder.actor      mlp_extractor.value_net.0   encoder.critic
-    mlp_extractor.policy_net.2+  trunk.actor        mlp_extractor.value_net.2+  trunk.critic
-    action_net, log_std          heads              value_net                   heads.critic
-    VecNormalize.obs_rms         encoder.normalizer VecNormalize.ret_rms        reward_scaler
-
-Out: a zip that ``stable_baselines3.PPO.load`` opens, and a ``VecNormalize`` with our statistics beside it.
+Out: a zip that the stock class opens, and a ``VecNormalize`` with our statistics beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import inspect
 import io
 import itertools
 import json
 import pickle
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -29,33 +28,43 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import stable_baselines3
 import torch
 import yaml
 from gymnasium import spaces
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.save_util import json_to_data
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTransposeImage
 
+from simreal_agents.algorithms import find_algorithm
 from simreal_agents.bundle import Agent
+from simreal_agents.encoders import NATURE, SMALLEST
 from simreal_agents.files import require_new, write_new
+from simreal_agents.layout import Layout
 from simreal_agents.networks import ACTIVATIONS
 from simreal_agents.normalizer import RunningMoments
-from simreal_agents.ppo import PPO
+from simreal_agents.sb3_names import (
+    IMAGE,
+    KINDS,
+    PARTS,
+    Kind,
+    Layers,
+    Tensors,
+    own_layers,
+    prefixes,
+    sb3_state,
+    shared_encoder,
+    swapped,
+    take_layers,
+    take_pictures,
+)  # fmt: skip
 from simreal_envs.errors import Unsupported, UserError, nearest
-from simreal_envs.schema import Schema
+from simreal_envs.schema import STATE, Schema
 
 MAX_BYTES = 1 << 28  # of one member of a zip, unpacked: far above any policy that fits our networks
 STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")  # RL Zoo, Hugging Face
-ACTOR, CRITIC = "mlp_extractor.policy_net", "mlp_extractor.value_net"
-# What tensor names begin with, and the policies that have them.
-OTHERS = {
-    "lstm": "a recurrent policy",
-    "features_extractor.cnn": "a policy for images",
-    "features_extractor.extractors": "a policy for mixed observations",
-    "actor.": "a SAC, TD3 or DDPG policy",
-    "q_net": "a DQN policy",
-}
-Layers = list[tuple[torch.Tensor, torch.Tensor]]  # weight (out, in) and bias (out,) from observation to output
+READ = "PPO, A2C, SAC, TD3, DDPG, DQN, TQC and QR-DQN can be imported"
+# What SB3 calls an encoder that we have, too.
+EXTRACTORS = ("FlattenExtractor", "NatureCNN", "CombinedExtractor")
 
 
 @dataclass(frozen=True)
@@ -63,8 +72,11 @@ class Imported:
     """A policy that was read, not yet tied to what its observations and actions mean.
 
     Attributes:
-        actor, critic: their linear layers; no critic when ours cannot represent it.
-        log_std: ``(a,)``.
+        algorithm: ours, that it can go on learning with.
+        towers: linear layers by tower, ``"actor"``, ``"critic"`` and ``"target.critic"``: one list, or one per critic. No
+            critic where ours cannot represent it.
+        pictures: of every picture, convolutions and the linear layer behind them; by ``""`` or ``"target."``.
+        others: further tensors by our name.
         activation: name of it.
         bounds: lower and upper bound of the actions, each ``(a,)``; None when the zip does not say.
         statistics: tensors of the normalizer and the reward scaler; empty without ``VecNormalize``.
@@ -72,19 +84,25 @@ class Imported:
         notes: sentences that the user should read.
     """
 
-    actor: Layers
-    critic: Layers
-    log_std: torch.Tensor
+    algorithm: str
+    towers: Mapping[str, list[Layers]]
+    pictures: Mapping[str, Mapping[str, Layers]]
+    others: Tensors
     activation: str
     bounds: tuple[np.ndarray, np.ndarray] | None
-    statistics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    statistics: Tensors = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        """Numbers in an observation and in an action."""
-        return self.actor[0][0].shape[1], self.actor[-1][0].shape[0]
+    def critic(self) -> bool:
+        """Whether the values came along."""
+        return "critic" in self.towers
+
+    @property
+    def chooses(self) -> bool:
+        """Whether actions are choices."""
+        return self.algorithm in ("dqn", "qrdqn") or (self.algorithm == "ppo" and "heads.log_std" not in self.others)
 
     def agent(self, schema: Schema) -> Agent:
         """The agent that acts like the zip's policy where `schema` is spoken.
@@ -92,38 +110,93 @@ class Imported:
         Actions of other bounds than the schema's are rescaled to them, so that the machine gets the same command.
 
         Raises:
-            UserError: when the number of observations or actions differs.
+            UserError: when observations or actions differ, in kind, size or number.
         """
-        for kind, size, own in zip(
-            ("observations", "actions"), self.sizes, (schema.observation_size, schema.action_size), strict=True
-        ):
-            if size != own:
-                raise UserError(f"the imported policy has {size} {kind} but the task has {own}: it is for another task")
-        hidden = [max(len(b) for b in biases) for biases in zip(*self._biases(), strict=True)]
-        network = {"hidden": hidden, "activation": self.activation}
-        agent = Agent.new(schema, {**network, "normalize_observations": "encoder.normalizer.mean" in self.statistics})
-        state = agent.policy.state_dict()
-        actor, log_std = _rescaled(self.actor, self.log_std, self.bounds, schema.action_space)
-        with torch.no_grad():
-            for tower, layers in (("actor", actor), ("critic", self.critic)):
-                for linear, (weight, bias) in zip(agent.policy.linears(tower), layers, strict=False):
-                    # A narrower layer is filled up with units that are zero and stay zero.
-                    linear.weight.zero_()[: weight.shape[0], : weight.shape[1]] = weight
-                    linear.bias.zero_()[: len(bias)] = bias
-            agent.policy.heads.log_std.copy_(log_std)
-            for name, tensor in self.statistics.items():
-                state[name].copy_(tensor)
+        layout = Layout.of(schema.observation_space)
+        self._require_fit(schema, layout)
+        widths = [[len(b) for _, b in layers[:-1]] for n in ("actor", "critic") for layers in self.towers.get(n, ())]
+        hidden = [max(beside) for beside in zip(*widths, strict=True)]
+        if layout.images:
+            # Vectors beside pictures pass our encoder twice: see `sb3_names`.
+            features = sum(len(layers[-1][1]) for layers in self.pictures[""].values())
+            hidden.insert(0, features + 2 * len(layout.vector))
+        network: dict[str, Any] = {"hidden": hidden, "activation": self.activation}
+        network["normalize_observations"] = "encoder.normalizer.mean" in self.statistics
+        critics = self.towers.get("critic", [])
+        settings = find_algorithm(self.algorithm).policy_class_.SETTINGS
+        if "n_critics" in settings and critics:
+            network["n_critics"] = len(critics)
+        if "n_quantiles" in settings and critics:
+            network["n_quantiles"] = len(critics[0][-1][1]) // max(schema.choices, 1)
+        agent = Agent.new(schema, network, algorithm=self.algorithm)
+        self._copy_to(agent.policy.state_dict(), schema, layout)
         return replace(agent, card=dict(self.card))
 
-    def _biases(self) -> list[list[torch.Tensor]]:
-        return [[bias for _, bias in layers[:-1]] for layers in (self.actor, self.critic) if layers]
+    @torch.no_grad()
+    def _copy_to(self, state: Tensors, schema: Schema, layout: Layout) -> None:
+        others, encoders = dict(self.others), {}
+        for prefix, pictures in self.pictures.items():
+            tensors, encoders[prefix] = shared_encoder(pictures, layout)
+            for name, tensor in tensors.items():
+                own = state.get(f"{prefix}encoder.shared.{name}")
+                if own is None or own.shape != tensor.shape:
+                    shapes = ", ".join(" x ".join(map(str, part.shape)) for part in layout.images)
+                    raise UserError(
+                        f"the imported policy sees pictures of another size or number of channels than the task's {shapes}"
+                    )
+                own.copy_(tensor)
+        for name, members in self.towers.items():
+            prefix, tower = name.removesuffix(name.rpartition(".")[2]), name.rpartition(".")[2]
+            for i, member in enumerate(members):
+                layers = [*member]
+                if encoders:
+                    layers[0] = (layers[0][0] @ encoders[prefix], layers[0][1])
+                if tower == "actor" and self.algorithm == "ppo" and not self.chooses:
+                    layers, others["heads.log_std"] = _rescaled(
+                        layers, self.others["heads.log_std"], self.bounds, schema.action_space
+                    )
+                if self.algorithm == "qrdqn":
+                    weight, bias = layers[-1]
+                    quantiles = len(bias) // schema.choices
+                    layers[-1] = (swapped(weight, quantiles), swapped(bias, quantiles))
+                for own, layer in zip(own_layers(state, tower, prefix), layers, strict=True):
+                    for part, tensor in zip(PARTS, layer, strict=True):
+                        whole = state[f"{own}.{part}"]
+                        _lay(tensor, whole[i] if whole.ndim > tensor.ndim else whole)
+        for name, tensor in {**others, **self.statistics}.items():
+            _lay(tensor, state[name])
+
+    def _require_fit(self, schema: Schema, layout: Layout) -> None:
+        layers = (self.towers.get("actor") or self.towers["critic"])[0]
+        first, last = layers[0], layers[-1]
+        own, shown = sorted(self.pictures.get("", {})), sorted(part.name or IMAGE for part in layout.images)
+        if own != shown:
+            names = [", ".join(names) or "none" for names in (own, shown)]
+            raise UserError(f"the imported policy sees the pictures {names[0]}, but those of the task are {names[1]}")
+        size = first[0].shape[1] - sum(len(layers[-1][1]) for layers in self.pictures.get("", {}).values())
+        if size != len(layout.vector):
+            raise UserError(
+                f"the imported policy has {size} observations but the task has {len(layout.vector)}: it is for another task"
+            )
+        outputs, choices = len(last[1]), schema.choices
+        if self.chooses:
+            known = self.card.get("imported", {}).get("choices") or (outputs if self.algorithm != "qrdqn" else choices)
+            fits, has = (
+                bool(choices) and known == choices and outputs % choices == 0,
+                f"chooses between {known} actions",
+            )
+        else:
+            fits, has = not choices and outputs == schema.action_size, f"has {outputs} actions"
+        if not fits:
+            theirs = f"a choice between {choices}" if choices else str(schema.action_size)
+            raise UserError(f"the imported policy {has} but the task has {theirs}: it is for another task")
 
 
 def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust: bool = False) -> Imported:
     """Read the policy of an SB3 zip, or of an RL Zoo folder that holds one.
 
     Args:
-        path: ``.zip`` written by ``PPO.save`` or ``A2C.save``, or a folder ``ENV_1/`` of RL Zoo: ``ENV.zip`` with
+        path: ``.zip`` written by ``PPO.save`` and the like, or a folder ``ENV_1/`` of RL Zoo: ``ENV.zip`` with
             ``vecnormalize.pkl``, ``config.yml`` and ``args.yml`` beside it or one folder below.
         vec_normalize: pickle written by ``VecNormalize.save``; a folder's own is found.
         trust: read pickles, which can run any code; only for files whose origin you trust.
@@ -136,7 +209,6 @@ def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust
     archive, found, zoo = _zoo_folder(path) if path.is_dir() else (path, None, {})
     statistics_file = Path(vec_normalize) if vec_normalize is not None else found
     tensors, data, sha256 = _read_zip(archive)
-    actor, critic, log_std = _towers(archive, tensors)
     if statistics_file is not None and not trust:
         raise UserError(
             f"{statistics_file} is a pickle, which can run any code when it is read; if you trust where it comes from, "
@@ -149,27 +221,28 @@ def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust
         )
     if trust:
         data = _unpickled(data)
-    activation, notes = _activation(archive, data), []
-    if len(critic) != len(actor):
-        notes.append(
-            f"the critic was left behind, as it has {len(critic) - 1} hidden layers and the actor {len(actor) - 1}: the "
-            f"agent's is new, warm it up before you fine-tune"
-        )
-        critic = []
-    statistics: dict[str, torch.Tensor] = {}
+    _require_representable(archive, data, tensors)
+    algorithm, towers, pictures, others = _parts(archive, tensors)
+    activation, notes = _activation(archive, data, KINDS[algorithm].activation), []
+    if reason := _critic_apart(towers, tensors):
+        notes.append(f"the critic was left behind, as {reason}: the agent's is new, warm it up before you fine-tune")
+        towers = {name: members for name, members in towers.items() if "critic" not in name}
+    statistics: Tensors = {}
     if statistics_file is None:
         notes.append("no VecNormalize: the agent takes observations as they are, and its critic values raw rewards")
     else:
-        statistics = _statistics(statistics_file, actor[0][0].shape[1])
-    bounds = _bounds(data.get("action_space"), len(log_std))
-    if bounds is None:
+        first = next(iter(towers.values()))[0][0][0]
+        size = first.shape[1] - sum(len(layers[-1][1]) for layers in pictures.get("", {}).values())
+        statistics = _statistics(statistics_file, size)
+    bounds = _bounds(data.get("action_space"), len(others.get("heads.log_std", ())))
+    if bounds is None and algorithm == "ppo" and "heads.log_std" in others:
         notes.append("the zip does not say the bounds of its actions: they are taken to be the task's")
-    card = _card(archive, sha256, data, zoo)
-    return Imported(actor, critic, log_std, activation, bounds, statistics, card, tuple(notes))
+    card = _card(archive, algorithm, sha256, data, zoo)
+    return Imported(algorithm, towers, pictures, others, activation, bounds, statistics, card, tuple(notes))
 
 
 def save_zip(agent: Agent, path: str | Path) -> list[Path]:
-    """Write a zip that ``stable_baselines3.PPO.load`` opens; returns the files written.
+    """Write a zip that the stock class opens (``stable_baselines3.PPO.load``, ..); returns the files written.
 
     SB3 keeps statistics apart from the policy: where the agent has any, ``NAME.vecnormalize.pkl`` beside the zip holds
     them for ``VecNormalize.load``, and the policy in the zip takes what that gives.
@@ -179,6 +252,7 @@ def save_zip(agent: Agent, path: str | Path) -> list[Path]:
 
     Raises:
         UserError: one of the files exists already or cannot be written.
+        Unsupported: SB3 has no such algorithm or network, or the package that has it is not installed.
     """
     path = require_new(Path(path), ".zip")
     files = {path: _zip_of(agent)}
@@ -248,28 +322,39 @@ def _read_zip(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]
     try:
         content = path.read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            weights, text = _member(archive, "policy.pth"), _member(archive, "data")
-        data = json.loads(text)
-        tensors = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+            texts = [_member(archive, name) for name in ("data", "policy.pth")]
+            if "pytorch_variables.pth" in archive.namelist():
+                texts.append(_member(archive, "pytorch_variables.pth"))
+        data = json.loads(texts[0])
+        loaded = [torch.load(io.BytesIO(text), map_location="cpu", weights_only=True) for text in texts[1:]]
     except OSError as error:
         raise UserError(f"there is no SB3 zip that can be read at {path} ({error.strerror or error})") from error
     except KeyError as error:
         raise UserError(
-            f"{path} is not an SB3 model, or was cut off: {error.args[0]}; expected a zip written by PPO.save or A2C.save"
+            f"{path} is not an SB3 model, or was cut off: {error.args[0]}; expected a zip written by PPO.save or the like"
         ) from error
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path}: policy.pth holds more than tensors, which a policy does not; nothing of it was executed"
+            f"{path} holds more than tensors among its weights, which a policy does not; nothing of it was executed"
         ) from error
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is not an SB3 model, or was cut off: {str(error).splitlines()[0]}") from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+    if not all(
+        isinstance(part, dict) and all(isinstance(v, torch.Tensor) for v in part.values()) for part in loaded[:1]
+    ):
         raise UserError(f"{path}: policy.pth does not hold named tensors")
     if not isinstance(data, dict):
         raise UserError(f"{path}: data does not hold named settings")
-    return dict(tensors), data, hashlib.sha256(content).hexdigest()
+    tensors = dict(loaded[0])
+    if (
+        len(loaded) > 1
+        and isinstance(loaded[1], dict)
+        and isinstance(alpha := loaded[1].get("log_ent_coef"), torch.Tensor)
+    ):
+        tensors["log_ent_coef"] = alpha.detach()
+    return {name: tensor.float() for name, tensor in tensors.items()}, data, hashlib.sha256(content).hexdigest()
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -279,44 +364,97 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
         return file.read(MAX_BYTES)
 
 
-def _towers(path: Path, tensors: dict[str, torch.Tensor]) -> tuple[Layers, Layers, torch.Tensor]:
-    """Actor, critic and log_std of SB3's state dict; refuses every other policy by its kind."""
-    rest = dict(tensors)
+def _require_representable(path: Path, data: Mapping[str, Any], tensors: Tensors) -> None:
+    """Refuse what our policies cannot compute, by its name."""
+    if any("lstm" in name for name in tensors):
+        raise Unsupported(f"{path} holds a recurrent policy, which ours cannot represent; {READ}")
+    settings = _settings(data)
+    if (extractor := settings.get("features_extractor_class")) and not any(n in str(extractor) for n in EXTRACTORS):
+        raise Unsupported(f"{path} has a features extractor of its own ({extractor}), which cannot be imported")
+    if data.get("use_sde") or settings.get("squash_output"):
+        raise Unsupported(f"{path} explores by its state (use_sde), which our policy cannot represent")
+    if settings.get("normalize_images") in (False, "False"):
+        raise Unsupported(f"{path} takes pixels as they are (normalize_images=False), which our encoder does not")
+    if not all(tensor.isfinite().all() for name, tensor in tensors.items() if name != "log_ent_coef"):
+        raise UserError(f"{path}: the weights of the policy are not all finite")
 
-    def layers(*prefixes: str) -> Layers:
-        names = {name.rpartition(".")[0] for name in rest}
-        found = [n for p in prefixes for n in sorted(names, key=_index) if n == p or re.fullmatch(rf"{p}\.\d+", n)]
-        return [(rest.pop(f"{n}.weight").float(), rest.pop(f"{n}.bias").float()) for n in found]
 
-    kinds = [kind for word, kind in OTHERS.items() if any(name.startswith(word) for name in tensors)]
-    if kinds:
-        raise Unsupported(f"{path} holds {kinds[0]}; an MlpPolicy of PPO or A2C can be imported")
+def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
+    settings = data.get("policy_kwargs")
+    return settings if isinstance(settings, dict) else {}
+
+
+def _parts(path: Path, tensors: Tensors) -> tuple[str, dict[str, list[Layers]], dict[str, dict[str, Layers]], Tensors]:
+    """Algorithm, towers, pictures and other tensors of SB3's state dict, as `Imported` has them."""
+    rest, algorithm = dict(tensors), _algorithm(path, tensors)
+    kind, towers, pictures = KINDS[algorithm], {}, {}
     try:
-        actor, critic = layers(ACTOR, "action_net"), layers(CRITIC, "value_net")
+        for prefix, name in prefixes(kind):
+            for tower, (net, head) in kind.towers.items():
+                if prefix and tower not in kind.target:
+                    continue
+                count = len({n.split(".")[1] for n in rest if re.match(r"critic\.qf\d+\.", n)}) if "{}" in net else 1
+                count = len(towers[tower]) if prefix else count
+                towers[prefix + tower] = [take_layers(rest, name(net.format(i)), head) for i in range(count)]
+            for start in kind.features[:1]:
+                if found := take_pictures(rest, name(start)):
+                    pictures[prefix] = found
+        others = {ours: rest.pop(theirs) for ours, theirs in kind.others.items() if theirs in rest}
+        if "log_ent_coef" in rest:
+            others["heads.temperature"] = rest.pop("log_ent_coef").reshape(1)
     except KeyError as error:
         raise UserError(f"{path}: the policy has no tensor {error.args[0]!r}") from error
-    if "log_std" not in rest and actor:
-        raise Unsupported(f"{path} has discrete actions; policies with continuous ones can be imported")
-    log_std = rest.pop("log_std", None)
-    if rest or log_std is None or not actor or not critic:
-        stranger = next(iter(rest), "no actor")
-        raise Unsupported(f"{path} is not an MlpPolicy of PPO or A2C ({stranger}), which is what can be imported")
-    if log_std.ndim != 1:
+    # SB3 lists a shared encoder three times.
+    strangers = [name for name in rest if not name.startswith(kind.features[1:] or ("\0",))]
+    if strangers:
+        raise Unsupported(f"{path} is a {kind.name} with {strangers[0]}, which our policy does not have; {READ}")
+    if any(log_std.ndim != 1 for name, log_std in others.items() if name == "heads.log_std"):
         raise Unsupported(f"{path} explores by its state (use_sde), which our policy cannot represent")
-    if len(actor) == 1:
-        raise Unsupported(f"{path} has no hidden layer in its actor; our policy needs one or more")
-    for tower in (actor, critic):
-        sizes = [(w.shape[0], w.shape[1]) if w.ndim == 2 and b.shape == w.shape[:1] else (0, 0) for w, b in tower]
-        if any(below[0] != above[1] or not below[0] for below, above in itertools.pairwise(sizes)):
-            raise UserError(f"{path}: the layers of the policy do not fit each other: {sizes}")
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise UserError(f"{path}: the weights of the policy are not all finite")
-    return actor, critic, log_std.float()
+    _require_sequences(path, towers, pictures)
+    return algorithm, towers, pictures, others
 
 
-def _index(name: str) -> tuple[str, int]:
-    stem, _, index = name.rpartition(".")
-    return (stem, int(index)) if index.isdigit() else (name, 0)
+def _algorithm(path: Path, tensors: Tensors) -> str:
+    starts = {
+        "action_net.": "ppo",
+        "actor.latent_pi.": "sac",
+        "actor.mu.0.": "td3",
+        "q_net.": "dqn",
+        "quantile_net.": "qrdqn",
+    }
+    found = next((kind for start, kind in starts.items() if any(n.startswith(start) for n in tensors)), None)
+    if found is None:
+        raise Unsupported(f"{path} holds a policy of another kind ({next(iter(tensors), 'no tensors')}); {READ}")
+    heads = [tensor for name, tensor in tensors.items() if re.fullmatch(r"critic\.qf0\.\d+\.bias", name)]
+    return "tqc" if found == "sac" and heads and len(heads[-1]) > 1 else found
+
+
+def _require_sequences(path: Path, towers: dict[str, list[Layers]], pictures: dict[str, dict[str, Layers]]) -> None:
+    for members in towers.values():
+        for layers in members:
+            if not layers:
+                raise UserError(f"{path}: the policy lacks one of its networks")
+            sizes = [(w.shape[0], w.shape[1]) if w.ndim == 2 and b.shape == w.shape[:1] else (0, 0) for w, b in layers]
+            if any(below[0] != above[1] or not below[0] for below, above in itertools.pairwise(sizes)):
+                raise UserError(f"{path}: the layers of the policy do not fit each other: {sizes}")
+            if len(layers) == 1 and not pictures:
+                raise Unsupported(f"{path} has no hidden layer in its policy; ours needs one or more")
+    for found in pictures.values():
+        for name, layers in found.items():
+            shapes = [(w.shape[0], *w.shape[2:]) for w, _ in layers[:-1]]
+            if shapes != [(out, kernel, kernel) for out, kernel, _ in NATURE] or layers[-1][0].ndim != 2:
+                raise Unsupported(f"{path} sees {name} with other convolutions than SB3's NatureCNN: {shapes}")
+
+
+def _critic_apart(towers: dict[str, list[Layers]], tensors: Tensors) -> str:
+    """Why our policy cannot take the critic along; empty where it can."""
+    actor, critic = towers.get("actor"), towers.get("critic")
+    if actor and critic and len({len(layers) for layers in (*actor, *critic)}) > 1:
+        return f"it has {len(critic[0]) - 1} hidden layers and the actor {len(actor[0]) - 1}"
+    own = {name.removeprefix("vf_"): tensor for name, tensor in tensors.items() if name.startswith("vf_")}
+    if any(not torch.equal(tensor, tensors[name]) for name, tensor in own.items()):
+        return "it has an encoder of its own (share_features_extractor=False)"
+    return ""
 
 
 def _unpickled(data: dict[str, Any]) -> dict[str, Any]:
@@ -331,17 +469,11 @@ def _unpickled(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, **loaded}
 
 
-def _activation(path: Path, data: Mapping[str, Any]) -> str:
+def _activation(path: Path, data: Mapping[str, Any], default: str) -> str:
     """Name of the activation. SB3 pickles the class, and writes its name beside as text."""
-    settings = data.get("policy_kwargs")
-    settings = settings if isinstance(settings, dict) else {}
-    if (extractor := settings.get("features_extractor_class")) and "FlattenExtractor" not in str(extractor):
-        raise Unsupported(f"{path} has a features extractor of its own ({extractor}), which cannot be imported")
-    if data.get("use_sde") or settings.get("squash_output"):
-        raise Unsupported(f"{path} squashes its actions or explores by its state, which our policy cannot represent")
-    given = settings.get("activation_fn")
+    given = _settings(data).get("activation_fn")
     if given is None:
-        return "tanh"  # SB3's default
+        return default
     found = re.findall(r"\w+", given.__name__ if isinstance(given, type) else str(given))[-1]
     names = {kind.__name__: name for name, kind in ACTIVATIONS.items()}
     if found not in names:
@@ -364,26 +496,37 @@ def _bounds(space: Any, size: int) -> tuple[np.ndarray, np.ndarray] | None:
     return (low, high) if low.shape == high.shape == (size,) and (low < high).all() else None
 
 
-def _card(archive: Path, sha256: str, data: Mapping[str, Any], zoo: Mapping[str, Any]) -> dict[str, Any]:
-    algorithm = "ppo" if "clip_range" in data else "a2c"
-    origin = {"from": "stable-baselines3", "file": archive.name, "sha256": sha256, "algorithm": algorithm}
+def _card(
+    archive: Path, algorithm: str, sha256: str, data: Mapping[str, Any], zoo: Mapping[str, Any]
+) -> dict[str, Any]:
+    name = "a2c" if algorithm == "ppo" and "clip_range" not in data else algorithm
+    origin: dict[str, Any] = {"from": "stable-baselines3", "file": archive.name, "sha256": sha256, "algorithm": name}
+    space = data.get("action_space")
+    if (choices := space.n if isinstance(space, spaces.Discrete) else _number(space, "n")) is not None:
+        origin["choices"] = int(choices)
     steps = data.get("num_timesteps")
     return {
-        "algorithm": "ppo",  # what learns on here
-        "hyperparameters": _hyperparameters(data),
+        "algorithm": algorithm,  # what learns on here
+        "hyperparameters": _hyperparameters(find_algorithm(algorithm).settings, data),
         "imported": {**origin, **({"rl_zoo": dict(zoo)} if zoo else {})},
         **({"env_steps": steps} if isinstance(steps, int) else {}),
     }
 
 
-def _hyperparameters(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that SB3 wrote as plain numbers; the clip range is pickled, so it is here only when it was trusted."""
-    plain = {name: data[name] for name in (*PPO.settings, "learning_rate") if name in data}
+def _number(space: Any, key: str) -> int | None:
+    """A number from the text that SB3 writes beside its pickle of a space."""
+    found = re.fullmatch(r"\s*(\d+)\s*", str(space.get(key))) if isinstance(space, dict) else None
+    return int(found[1]) if found else None
+
+
+def _hyperparameters(names: tuple[str, ...], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that SB3 wrote as plain data; the clip range is pickled, so it is here only when it was trusted."""
+    plain = {name: data[name] for name in (*names, "learning_rate") if name in data}
     plain["num_worlds"] = data.get("n_envs")
     clip_range: Any = data.get("clip_range")
     if callable(clip_range):
         plain["clip_range"] = clip_range(1.0)
-    return {name: value for name, value in plain.items() if isinstance(value, (int, float)) or value is None}
+    return {name: value for name, value in plain.items() if isinstance(value, (int, float, str)) or value is None}
 
 
 def _statistics(path: Path, size: int) -> dict[str, torch.Tensor]:
@@ -396,6 +539,8 @@ def _statistics(path: Path, size: int) -> dict[str, torch.Tensor]:
         raise UserError(f"{path} cannot be read as a VecNormalize: {type(error).__name__}: {error}") from error
     found: dict[str, torch.Tensor] = {}
     if norm_obs:
+        if isinstance(observations, dict):
+            observations = _joined([observations[key] for key in sorted(observations)])
         if getattr(getattr(observations, "mean", None), "shape", None) != (size,):
             raise UserError(f"{path} normalizes other observations than the policy's {size} numbers")
         if clip != 10.0:
@@ -406,6 +551,14 @@ def _statistics(path: Path, size: int) -> dict[str, torch.Tensor]:
     return found
 
 
+def _joined(moments: list[Any]) -> Any:
+    """Statistics of the vectors of a dictionary, side by side."""
+    joined = type(moments[0])(shape=())
+    joined.mean, joined.var = (np.concatenate([np.ravel(getattr(m, n)) for m in moments]) for n in ("mean", "var"))
+    joined.count = max(m.count for m in moments)
+    return joined
+
+
 def _moments(name: str, moments: Any, epsilon: float) -> dict[str, torch.Tensor]:
     # SB3 and we add an epsilon to the variance; ours is 1e-8.
     parts = {"mean": moments.mean, "var": moments.var + (epsilon - 1e-8), "count": moments.count}
@@ -413,8 +566,16 @@ def _moments(name: str, moments: Any, epsilon: float) -> dict[str, torch.Tensor]
     return {f"{name}.{k}": torch.as_tensor(np.asarray(v, np.float64)).reshape(shapes[k]) for k, v in parts.items()}
 
 
+def _lay(tensor: torch.Tensor, whole: torch.Tensor) -> None:
+    """Copy a tensor into one as large or larger; further units are zero and stay zero."""
+    if tensor.ndim == 0 or tensor.shape == whole.shape:
+        whole.copy_(tensor)
+        return
+    whole.zero_()[tuple(map(slice, tensor.shape))] = tensor
+
+
 def _rescaled(
-    actor: Layers, log_std: torch.Tensor, bounds: tuple[np.ndarray, np.ndarray] | None, space: spaces.Box
+    actor: Layers, log_std: torch.Tensor, bounds: tuple[np.ndarray, np.ndarray] | None, space: Any
 ) -> tuple[Layers, torch.Tensor]:
     """The actor with its output mapped linearly from `bounds` to the bounds of `space`."""
     if bounds is None or (np.allclose(bounds[0], space.low) and np.allclose(bounds[1], space.high)):
@@ -440,37 +601,86 @@ class _Nowhere(gymnasium.Env):
 
 
 def _zip_of(agent: Agent) -> bytes:
-    policy, card = agent.policy, agent.card.get("hyperparameters", {})
-    known = {name for name in (*PPO.settings, "learning_rate", "clip_range")} - {"scale_rewards"}
-    hidden = policy.network["hidden"]
-    kwargs = {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": ACTIVATIONS[policy.network["activation"]]}
-    settings = {name: value for name, value in card.items() if name in known}
-    model = stable_baselines3.PPO(
-        "MlpPolicy",
-        None,  # type: ignore[arg-type]
+    kind, policy, layout = _kind(agent), agent.policy, agent.policy.layout
+    _require_written(agent)
+    hidden, activation = list(policy.network["hidden"]), policy.network["activation"]
+    kwargs: dict[str, Any] = {"activation_fn": ACTIVATIONS[activation], "net_arch": hidden}
+    if len(layout.parts) == 1 and layout.images:
+        kwargs |= {"net_arch": hidden[1:], "features_extractor_kwargs": {"features_dim": hidden[0]}}
+    elif layout.images:
+        kwargs |= {"activation_fn": torch.nn.ReLU, "features_extractor_kwargs": {"cnn_output_dim": 2 * hidden[0]}}
+    if agent.algorithm == "ppo":
+        kwargs["net_arch"] = {"pi": kwargs["net_arch"], "vf": kwargs["net_arch"]}
+    kwargs |= {name: policy.network[name] for name in ("n_critics", "n_quantiles") if name in policy.network}
+    make = kind.load()
+    known = inspect.signature(make).parameters.keys() - {"policy", "env", "policy_kwargs", "device", "seed", "verbose"}
+    settings = {name: value for name, value in agent.card.get("hyperparameters", {}).items() if name in known}
+    kept = {"buffer_size": settings.pop("buffer_size")} if "buffer_size" in settings else {}
+    names = ("CnnPolicy", "MultiInputPolicy") if layout.images else ("MlpPolicy",)
+    model = make(
+        names[-1] if len(layout.parts) > 1 or not layout.images else names[0],
+        None,
         policy_kwargs=kwargs,
         device="cpu",
         _init_setup_model=False,
         **settings,
+        **({"buffer_size": 1} if "buffer_size" in known else {}),
     )
-    model.observation_space, model.action_space, model.n_envs = policy.observation_space, policy.action_space, 1
-    with torch.random.fork_rng(devices=[]):  # SB3 draws initial weights from the global generator
+    # SB3 moves channels to the front before its policies see a picture.
+    venv = DummyVecEnv([lambda: _Nowhere(agent.schema)])
+    space = VecTransposeImage(venv).observation_space if layout.images else venv.observation_space
+    model.env, model.observation_space, model.action_space, model.n_envs = venv, space, venv.action_space, 1
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a batch that a single world does not fill
+        torch.manual_seed(0)  # SB3 draws initial weights from the global generator
         model._setup_model()
-    model.policy.load_state_dict(_sb3_names(agent))
+    model.env = None
+    choices = agent.schema.choices
+    model.policy.load_state_dict(sb3_state(policy.state_dict(), agent.algorithm, layout, choices))
+    if getattr(model, "log_ent_coef", None) is not None:
+        model.log_ent_coef.data.copy_(policy.heads.temperature.detach())
+    if "exploration_noise" in policy.network:
+        size = agent.schema.action_size
+        model.action_noise = NormalActionNoise(np.zeros(size), np.full(size, policy.network["exploration_noise"]))
+    vars(model).update(kept)
     model.num_timesteps = int(agent.card.get("env_steps") or 0)
     buffer = io.BytesIO()
     model.save(buffer)
     return buffer.getvalue()
 
 
-def _sb3_names(agent: Agent) -> dict[str, torch.Tensor]:
-    state = {"log_std": agent.policy.heads.log_std.detach()}
-    for tower, prefix, head in (("actor", ACTOR, "action_net"), ("critic", CRITIC, "value_net")):
-        linears = agent.policy.linears(tower)
-        names = [*(f"{prefix}.{2 * i}" for i in range(len(linears) - 1)), head]
-        for name, linear in zip(names, linears, strict=True):
-            state |= {f"{name}.weight": linear.weight.detach(), f"{name}.bias": linear.bias.detach()}
-    return state
+def opens_with(agent: Agent) -> str:
+    """The stock call that opens an export."""
+    return f"{_kind(agent).name}.load"
+
+
+def _kind(agent: Agent) -> Kind:
+    if agent.algorithm not in KINDS:
+        raise Unsupported(f"Stable-Baselines3 has no {agent.algorithm}; {nearest(agent.algorithm, KINDS)}")
+    kind = KINDS[agent.algorithm]
+    package = kind.where.partition(":")[0]
+    if importlib.util.find_spec(package) is None:
+        raise Unsupported(
+            f"{agent.algorithm} is part of {package}, which is not installed: pip install {package.replace('_', '-')}"
+        )
+    return kind
+
+
+def _require_written(agent: Agent) -> None:
+    """Refuse what SB3's policies cannot compute."""
+    layout, network = agent.policy.layout, agent.policy.network
+    for part in layout.images:
+        extent = part.shape[1:] if part.channels_first else part.shape[:2]
+        if min(extent) < SMALLEST or part.scale != 1 / 255:
+            raise Unsupported(
+                f"SB3's encoder sees pictures of bytes from 0 to 255 and at least {SMALLEST} x {SMALLEST} pixels; "
+                f"{part.name or 'the observation'} has {' x '.join(map(str, part.shape))} and other numbers or fewer pixels"
+            )
+    if layout.images and len(layout.parts) > 1 and len(network["hidden"]) > 1 and network["activation"] != "relu":
+        raise Unsupported(
+            f"SB3 has one activation behind its encoder of mixed observations, where this agent has relu and then "
+            f"{network['activation']}; only agents with activation relu can be written"
+        )
 
 
 def _vec_normalize_of(agent: Agent) -> VecNormalize | None:
@@ -479,6 +689,7 @@ def _vec_normalize_of(agent: Agent) -> VecNormalize | None:
         return None
     make: Callable[[], gymnasium.Env] = lambda: _Nowhere(agent.schema)  # noqa: E731
     gamma = agent.card.get("hyperparameters", {}).get("gamma", 0.99)
+    mixed = isinstance(agent.schema.observation_space, spaces.Dict)
     wrapper = VecNormalize(
         DummyVecEnv([make]),
         training=False,
@@ -488,9 +699,11 @@ def _vec_normalize_of(agent: Agent) -> VecNormalize | None:
         clip_reward=scaler.clip,
         gamma=gamma,
         epsilon=normalizer.EPSILON,
+        norm_obs_keys=[STATE] if mixed and normalizer.enabled else None,
     )
     if normalizer.enabled:
-        _fill(wrapper.obs_rms, normalizer, ...)
+        statistics: Any = wrapper.obs_rms
+        _fill(statistics[STATE] if mixed else statistics, normalizer, ...)
     if scaler.count:
         _fill(wrapper.ret_rms, scaler, 0)
     return wrapper

@@ -18,12 +18,11 @@ import torch
 from gymnasium import spaces
 
 from simreal_agents.bundle import OWN_KEYS, Agent
-from simreal_agents.networks import Policy
-from simreal_agents.units import factor
+from simreal_agents.matching import NEW_ENCODER, Kind, Matching, aliases, match, match_pictures
+from simreal_agents.transplant import start_of, transplant
 from simreal_envs.errors import Unsupported, UserError, require_known
 from simreal_envs.schema import Field, Schema
 
-Kind = Literal["observation", "action"]
 Fate = Literal["matched", "rescaled", "created", "dropped"]
 
 
@@ -64,6 +63,8 @@ class Surgery:
             r.says == "in place" for r in self.rows
         ):
             return "nothing had to change: the actions are equal to the bit"
+        if any(row.says == "new encoder" for row in self.rows):
+            return "the encoder is new: trunk and heads were carried over, and have to learn to read it"
         if ("action", "matched") not in fates and ("action", "rescaled") not in fates:
             return "no action is shared: only what the agent sees and its features were carried over"
         sees = ", for the dropped readings at the values above," if ("observation", "dropped") in fates else ""
@@ -101,6 +102,7 @@ def fit(
     action: Sequence[Field] | None = None,
     rename: Mapping[str, str] | None = None,
     fill: Mapping[str, float | Sequence[float]] | None = None,
+    encoder: Literal["keep", "new"] = "keep",
 ) -> tuple[Agent, Surgery]:
     """An agent that speaks the target's schema and does what `agent` does, as far as the target has what it takes.
 
@@ -110,7 +112,9 @@ def fit(
     - One that only the agent has is dropped. The agent acts as if it always read its own mean there, or `fill`.
     - An action element that both have keeps its row of the head and its noise, converted to the target's unit. A
       dimensionless action is a share of its range: it is mapped from the agent's bounds to the target's.
-    - One that only the target has starts at 0 (or the bound next to it) with the noise of a fresh agent.
+    - One that only the target has starts at 0 (or the bound next to it) with the noise of a fresh agent; the middle of its
+      range where actions are squashed. A new choice starts with the mean of the others' logits or values.
+    - Channels of a picture are matched like elements: new ones get weights of zero, missing ones are taken as black.
 
     Everything else (trunk, value head, reward scale) is copied. Sums in the first layer and in the head are taken in
     another order, or over further zeros, so that equal actions are equal up to float32 rounding; the terms are equal.
@@ -122,6 +126,8 @@ def fit(
             elements (``"torque/hinge"``).
         fill: what the agent is told where a reading is missing, by field, in the agent's unit: a number, or one for each
             of the field's elements. The default is the agent's own mean (0 where it does not normalize).
+        encoder: ``"new"`` starts with a fresh encoder where the old one cannot be fitted (a vector to a picture, other
+            pixels) and carries over trunk and heads only.
 
     Returns:
         The new agent, and the record of what was done. `agent` is not changed.
@@ -129,130 +135,55 @@ def fit(
     Raises:
         UserError: when units disagree, no observation is shared, names are not unique or not known, or control periods
             differ.
-        Unsupported: when the target observes or takes something that is not a vector of named numbers.
+        Unsupported: when the target needs a new encoder, chooses where the agent does not, or has another reach of
+            squashed actions.
     """
-    theirs = _target_schema(agent, target, observation, action)
-    ours = agent.schema
+    require_known(encoder, ("keep", "new"), "encoder setting", "fit")
+    fresh = encoder == "new"
+    theirs, ours = _target_schema(agent, target, observation, action), agent.schema
     if not math.isclose(ours.control_period, theirs.control_period, rel_tol=1e-6):
         raise UserError(
             f"control periods differ: the agent acts every {ours.control_period} s, the target every "
             f"{theirs.control_period} s; surgery fits fields, not rates"
         )
-    alias = _aliases(rename or {}, ours, theirs)
-    seen = _match(ours.observation, theirs.observation, "observation", alias)
-    done = _match(ours.action, theirs.action, "action", alias)
-    if not any(pair is not None for pair in seen.pairs):
+    alias = aliases(rename or {}, ours, theirs)
+    (vectors, pictures), (their_vectors, their_pictures) = map(_parted, (ours.observation, theirs.observation))
+    if fresh:
+        vectors, pictures = (), ()  # what the agent sees is not carried over
+    elif bool(pictures) != bool(their_pictures):
+        raise _needs_encoder(theirs.observation_space, bool(pictures))
+    seen, shown = match(vectors, their_vectors, "observation", alias), match_pictures(pictures, their_pictures, alias)
+    done = match(ours.action, theirs.action, "action", alias)
+    if not fresh and not seen.shared and not shown.shared:
         raise UserError(
             f"the agent and the target share no observation: {', '.join(f.name for f in ours.observation)} against "
             f"{', '.join(f.name for f in theirs.observation)}"
         )
+    squashed = agent.policy.squash_output
+    if squashed:
+        _require_same_reach(done)
     filled = _filled(agent, fill or {}, seen)
-    policy = Agent.new(theirs, agent.policy.network).policy
-    with torch.no_grad():
-        state = {name: tensor.clone() for name, tensor in agent.policy.state_dict().items()}
-        state |= _inputs(agent.policy, seen, filled)
-        state |= _outputs(agent.policy, done, theirs)
-        policy.load_state_dict(state)
+    policy = Agent.new(theirs, agent.policy.network, algorithm=agent.algorithm).policy
+    transplant(agent.policy, policy, theirs, seen, shown, done, filled, new_encoder=fresh)
     means = agent.policy.encoder.normalizer.mean
-    dropped = _dropped_rows(seen, filled, means), _dropped_rows(done, {}, means)
-    surgery = Surgery((*_rows(seen), *dropped[0], *_rows(done), *dropped[1]))
+    rows = [*_rows(seen), *_dropped_rows(seen, filled, means), *_rows(shown), *_dropped_rows(shown, {}, means)]
+    if fresh:
+        rows = [replace(row, says="new encoder") for row in rows] + [
+            Row("observation", f.name, f.labels, "dropped", f.unit, "old encoder") for f in ours.observation
+        ]
+    surgery = Surgery((*rows, *_rows(done, squashed), *_dropped_rows(done, {}, means)))
     # The returns were measured on the old agent; the last of them is in its line of the ancestors.
     card = {key: value for key, value in agent.card.items() if key not in (*OWN_KEYS, "returns")}
     card = json.loads(json.dumps(card))
     return Agent(policy, theirs, {**card, "ancestors": agent.lineage, "surgery": surgery.to_dict()}), surgery
 
 
-# ---- matching ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """One element that both sides have: its position in the agent, and ``theirs = gain * ours + offset``."""
-
-    ours: int
-    gain: float
-    offset: float
-
-
-@dataclass(frozen=True)
-class _Matching:
-    """All elements of one side of the schema.
-
-    Attributes:
-        ours, theirs: ``(field, label)`` of every element, in order.
-        pairs: for every element of the target, its counterpart in the agent, or None.
-        missing: positions in the agent that the target does not have.
-    """
-
-    kind: Kind
-    ours: tuple[tuple[Field, str], ...]
-    theirs: tuple[tuple[Field, str], ...]
-    pairs: tuple[_Pair | None, ...]
-    missing: tuple[int, ...]
-
-
-def _aliases(rename: Mapping[str, str], ours: Schema, theirs: Schema) -> dict[str, str]:
-    """`rename`, checked: both names exist, and both are fields or both elements."""
-    for name, old in rename.items():
-        for one, schema, whose in ((name, theirs, "target"), (old, ours, "agent")):
-            fields = (*schema.observation, *schema.action)
-            known = (
-                [f"{f.name}/{label}" for f in fields for label in f.labels] if "/" in name else [f.name for f in fields]
-            )
-            require_known(one, known, f"{'element' if '/' in name else 'field'} of the {whose}", "rename")
-    return dict(rename)
-
-
-def _match(ours: Sequence[Field], theirs: Sequence[Field], kind: Kind, alias: Mapping[str, str]) -> _Matching:
-    own, other = _elements(ours, f"the agent's {kind}"), _elements(theirs, f"the target's {kind}")
-    place = {f"{field.name}/{label}": i for i, (field, label) in enumerate(own)}
-    pairs: list[_Pair | None] = []
-    for field, label in other:
-        name = alias.get(f"{field.name}/{label}") or f"{alias.get(field.name, field.name)}/{label}"
-        if (i := place.get(name)) is None:
-            pairs.append(None)
-            continue
-        if any(pair and pair.ours == i for pair in pairs):
-            raise UserError(
-                f"two elements of the target's {kind} are to be the agent's {name}: {field.name}/{label} is one"
-            )
-        pairs.append(_Pair(i, *_conversion(own[i][0], field, kind)))
-    kept = {pair.ours for pair in pairs if pair is not None}
-    return _Matching(kind, own, other, tuple(pairs), tuple(i for i in range(len(own)) if i not in kept))
-
-
-def _elements(fields: Sequence[Field], whose: str) -> tuple[tuple[Field, str], ...]:
-    elements = tuple((field, label) for field in fields for label in field.labels)
-    names = [f"{field.name}/{label}" for field, label in elements]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"{whose} has two elements called {twice!r}, so it cannot be matched by name")
-    return elements
-
-
-def _conversion(ours: Field, theirs: Field, kind: Kind) -> tuple[float, float]:
-    """Gain and offset from the agent's field to the target's of the same name."""
-    gain = factor(ours.unit, theirs.unit)
-    if gain is None:
-        raise UserError(
-            f"the {kind} field {ours.name!r} is in [{ours.unit}] for the agent and in [{theirs.unit}] for the target, "
-            "which are not known as units of one quantity"
-        )
-    if kind == "action" and ours.unit == theirs.unit == "1":
-        bounds = (ours.low, ours.high, theirs.low, theirs.high)
-        if all(map(math.isfinite, bounds)) and bounds[:2] != bounds[2:] and ours.low < ours.high:
-            gain = (theirs.high - theirs.low) / (ours.high - ours.low)
-            return gain, theirs.low - gain * ours.low
-    return gain, 0.0
-
-
 def _target_schema(agent: Agent, target: Any, observation: Any, action: Any) -> Schema:
-    if not isinstance(agent.policy, Policy):
-        raise Unsupported(f"surgery works on agents with a vector policy, not on a {type(agent.policy).__name__}")
     if target is not None and (observation is not None or action is not None):
         raise UserError("fit takes the target's whole schema, or its observation and action fields, not both")
     if isinstance(target, spaces.Space):
         if not (isinstance(target, spaces.Box) and len(target.shape) == 1):
-            raise _needs_encoder(target)
+            raise _needs_encoder(target, bool(agent.policy.layout.images))
         raise UserError("the target is a space without names, and fields are matched by name: pass its schema")
     if target is None:
         target = replace(
@@ -265,25 +196,43 @@ def _target_schema(agent: Agent, target: Any, observation: Any, action: Any) -> 
     for kind in ("observation", "action"):
         if not any(field.labels for field in getattr(target, kind)):
             raise UserError(f"the target's schema has no {kind}")
-    if not (isinstance(space := target.observation_space, spaces.Box) and len(space.shape) == 1):
-        raise _needs_encoder(space)
-    if not (isinstance(space := target.action_space, spaces.Box) and len(space.shape) == 1):
-        raise Unsupported(f"the target takes actions in {space}, but the agent's head gives a vector of numbers")
+    if bool(target.choices) != bool(agent.schema.choices):
+        kinds = [
+            f"a choice between {s.choices}" if s.choices else "a vector of numbers" for s in (target, agent.schema)
+        ]
+        raise Unsupported(f"the target takes {kinds[0]} as action, but the agent's head gives {kinds[1]}")
     return target
 
 
-def _needs_encoder(space: spaces.Space) -> Unsupported:
-    what = f"an image of shape {space.shape}" if isinstance(space, spaces.Box) else str(space)
+def _needs_encoder(space: spaces.Space, pictures: bool) -> Unsupported:
+    what = f"an image of shape {space.shape}" if isinstance(space, spaces.Box) and len(space.shape) > 1 else str(space)
     return Unsupported(
-        f"the target observes {what} but the agent's encoder reads a vector: that needs a new encoder, "
-        "which surgery cannot make out of the old one"
+        f"the target observes {what} but the agent's encoder reads {'pictures' if pictures else 'a vector'}: that needs a "
+        f"new encoder ({NEW_ENCODER})"
     )
 
 
-# ---- tensors ----------------------------------------------------------------------------------------------------------
+def _parted(fields: Sequence[Field]) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
+    """Vectors and pictures."""
+    return tuple(f for f in fields if not f.grid), tuple(f for f in fields if f.grid)
 
 
-def _filled(agent: Agent, fill: Mapping[str, Any], seen: _Matching) -> dict[int, float]:
+def _require_same_reach(done: Matching) -> None:
+    """A squashed action is a share of its range, so it keeps its value only where the range is the same."""
+    for (field, label), pair in zip(done.theirs, done.pairs, strict=True):
+        if pair is None:
+            continue
+        own = done.ours[pair.ours][0]
+        reach = [pair.gain * bound + pair.offset for bound in (own.low, own.high)]
+        if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(reach, (field.low, field.high), strict=True)):
+            raise Unsupported(
+                f"the action {field.name}/{label} reaches from {reach[0]:g} to {reach[1]:g} [{field.unit}] for the agent and "
+                f"from {field.low:g} to {field.high:g} for the target: a squashed policy cannot keep its actions in "
+                "another range; give the target the agent's bounds, or the unit 1, a share of the range"
+            )
+
+
+def _filled(agent: Agent, fill: Mapping[str, Any], seen: Matching) -> dict[int, float]:
     """What the agent is told at each missing position, in its own unit."""
     dropped: dict[str, list[int]] = {}
     for i in seen.missing:
@@ -302,72 +251,10 @@ def _filled(agent: Agent, fill: Mapping[str, Any], seen: _Matching) -> dict[int,
     return values
 
 
-def _inputs(policy: Policy, seen: _Matching, filled: Mapping[int, float]) -> dict[str, torch.Tensor]:
-    """New statistics, and the first layers of both towers."""
-    normalizer, size = policy.encoder.normalizer, len(seen.theirs)
-    mean, var = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
-    count, gain = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
-    for i, pair in enumerate(seen.pairs):
-        if pair is None:
-            continue
-        mean[i], var[i], count[i] = (
-            moment[pair.ours] for moment in (normalizer.mean, normalizer.var, normalizer.count)
-        )
-        if pair.gain == 1.0:
-            continue
-        if not normalizer.enabled:
-            gain[i] = 1 / pair.gain
-            continue
-        # (theirs - mean') / sqrt(var' + eps) shall be (ours - mean) / sqrt(var + eps). Where a reading hardly varies var'
-        # would be negative: it is 0 then, and the weights make up for the rest.
-        square = (var[i] + normalizer.EPSILON) * pair.gain**2
-        mean[i], var[i] = mean[i] * pair.gain, (square - normalizer.EPSILON).clamp(min=0.0)
-        if var[i] == 0:
-            gain[i] = (normalizer.EPSILON / square).sqrt()
-    positions = [(i, pair.ours) for i, pair in enumerate(seen.pairs) if pair is not None]
-    new, old = [i for i, _ in positions], [j for _, j in positions]
-    state = {"encoder.normalizer.mean": mean, "encoder.normalizer.var": var, "encoder.normalizer.count": count}
-    told = _normalized(policy, filled)
-    for tower in ("actor", "critic"):
-        layer = policy.linears(tower)[0]
-        weight = torch.zeros(layer.out_features, size)
-        weight[:, new] = layer.weight[:, old] * gain[new].float()
-        state[f"encoder.{tower}.0.weight"] = weight
-        if told.any():
-            missing = layer.weight[:, list(filled)].double()
-            state[f"encoder.{tower}.0.bias"] = (layer.bias.double() + missing @ told).float()
-    return state
-
-
-def _normalized(policy: Policy, filled: Mapping[int, float]) -> torch.Tensor:
-    """What the first layer reads where the observations at some positions are these, float64; exactly 0 at the mean."""
-    row = policy.encoder.normalizer.mean.clone()
-    row[list(filled)] = torch.tensor(list(filled.values()), dtype=torch.float64)
-    return policy.encoder.normalizer(row.float()[None])[0, list(filled)].double()
-
-
-def _outputs(policy: Policy, done: _Matching, theirs: Schema) -> dict[str, torch.Tensor]:
-    """The action head and its noise."""
-    head, noise, size = policy.heads.actor, policy.heads.log_std, len(done.theirs)
-    weight, bias = torch.zeros(size, head.in_features), torch.zeros(size)
-    log_std = torch.full((size,), float(policy.network["log_std_init"]))
-    for i, ((field, _), pair) in enumerate(zip(done.theirs, done.pairs, strict=True)):
-        if pair is None:
-            bias[i] = _start(field)
-            continue
-        weight[i], bias[i] = head.weight[pair.ours] * pair.gain, head.bias[pair.ours] * pair.gain + pair.offset
-        log_std[i] = noise[pair.ours] + math.log(pair.gain)
-    return {"heads.actor.weight": weight, "heads.actor.bias": bias, "heads.log_std": log_std}
-
-
-def _start(field: Field) -> float:
-    return min(max(0.0, field.low), field.high)
-
-
 # ---- the record -------------------------------------------------------------------------------------------------------
 
 
-def _rows(matching: _Matching) -> list[Row]:
+def _rows(matching: Matching, squashed: bool = False) -> list[Row]:
     """One row for those elements of a target's field that share a fate, in the order of the target."""
     both = list(zip(matching.theirs, matching.pairs, strict=True))
     moved = {field.name for i, ((field, _), pair) in enumerate(both) if pair and pair.ours != i}
@@ -378,7 +265,7 @@ def _rows(matching: _Matching) -> list[Row]:
         unit, known_as = field.unit, ""
         if pair is None:
             fate: Fate = "created"
-            says = "weights 0" if matching.kind == "observation" else f"starts at {_start(field):g}"
+            says = _created(matching, field, squashed)
             known_as = _hint(field, unused, own, "the agent")
         else:
             ours, its = matching.ours[pair.ours]
@@ -386,16 +273,29 @@ def _rows(matching: _Matching) -> list[Row]:
                 known_as = f"; the agent's {ours.name if its == label else f'{ours.name}/{its}'}"
             if (pair.gain, pair.offset) == (1.0, 0.0):
                 fate, says = "matched", "moved" if field.name in moved else "in place"
-                if matching.kind == "action" and (ours.low, ours.high) != (field.low, field.high):
+                if (
+                    matching.kind == "action"
+                    and (ours.low, ours.high) != (field.low, field.high)
+                    and not field.discrete
+                ):
                     says += f"; bounds {ours.low:g} to {ours.high:g} -> {field.low:g} to {field.high:g}"
             else:
                 fate, unit = "rescaled", unit if ours.unit == unit else f"{ours.unit} -> {unit}"
                 says = f"target = {pair.gain:.6g} x agent" + (f" {pair.offset:+.6g}" if pair.offset else "")
         rows.setdefault((field.name, fate, unit, says + known_as), []).append(label)
-    return [Row(matching.kind, name, tuple(labels), *rest) for (name, *rest), labels in rows.items()]
+    return [Row(matching.kind, name, tuple(labels), *kept) for (name, *kept), labels in rows.items()]  # type: ignore[arg-type]
 
 
-def _dropped_rows(matching: _Matching, filled: Mapping[int, float], means: torch.Tensor) -> list[Row]:
+def _created(matching: Matching, field: Field, squashed: bool) -> str:
+    if matching.kind == "observation":
+        known = any(matching.theirs[i][0] == field for i in matching.places[0])
+        return "new convolutions, weights 0 behind them" if field.grid and not known else "weights 0"
+    if field.discrete:
+        return "starts as the mean of the others" if matching.shared else "starts at 0"
+    return f"starts at {start_of(field, squashed):g}"
+
+
+def _dropped_rows(matching: Matching, filled: Mapping[int, float], means: torch.Tensor) -> list[Row]:
     """One row for every field of the agent of which the target lacks some elements."""
     theirs = {field.name: field for field, _ in matching.theirs}
     unmet = theirs.keys() - {f.name for (f, _), pair in zip(matching.theirs, matching.pairs, strict=True) if pair}
@@ -405,7 +305,9 @@ def _dropped_rows(matching: _Matching, filled: Mapping[int, float], means: torch
     rows = []
     for field, missing in places.items():
         values, says = tuple(filled[i] for i in missing if i in filled), "row removed"
-        if matching.kind == "observation":
+        if field.grid:
+            says = "taken as black"
+        elif matching.kind == "observation":
             says = "taken as " + _shown([f"{value:.4g}" for value in values])
             says += " (its mean)" if values == tuple(means[missing].tolist()) else " (given)"
         says += _hint(field, unmet, theirs, "the target")

@@ -7,13 +7,14 @@ from dataclasses import fields
 from typing import Any
 
 from simreal.strategies.base import Strategy
+from simreal.strategies.critic_warmup import CriticWarmup
 from simreal.strategies.fine_tune import FineTune
 from simreal.strategies.frozen_encoder import FrozenEncoder
 from simreal.strategies.scratch import Scratch
 from simreal.strategies.zero_shot import ZeroShot
 from simreal_envs.errors import UserError, nearest, require_known
 
-STRATEGIES: dict[str, type[Strategy]] = {s.name: s for s in (Scratch, ZeroShot, FineTune, FrozenEncoder)}
+STRATEGIES: dict[str, type[Strategy]] = {s.name: s for s in (Scratch, ZeroShot, FineTune, FrozenEncoder, CriticWarmup)}
 
 
 def make_strategy(name: str, settings: Mapping[str, Any] | None = None, where: str = "") -> Strategy:
@@ -37,4 +38,13 @@ def make_strategy(name: str, settings: Mapping[str, Any] | None = None, where: s
         raise UserError(f"{place}{error}") from None
 
 
-__all__ = ["STRATEGIES", "FineTune", "FrozenEncoder", "Scratch", "Strategy", "ZeroShot", "make_strategy"]
+__all__ = [
+    "STRATEGIES",
+    "CriticWarmup",
+    "FineTune",
+    "FrozenEncoder",
+    "Scratch",
+    "Strategy",
+    "ZeroShot",
+    "make_strategy",
+]

@@ -15,7 +15,7 @@ from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
-    from simreal_agents.ppo import PPO
+    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,14 @@ class Strategy(ABC):
     needs_source: ClassVar[bool] = True
     trains: ClassVar[bool] = True
 
+    def require(self, algorithm: str, where: str = "") -> None:  # noqa: B027 - most strategies do with any
+        """Raise a UserError if agents of an algorithm cannot be moved so; `where` begins the sentence."""
+
     @abstractmethod
-    def begin(self, agent: Agent | None, target: Target) -> PPO:
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
         """Return the learner that starts on the target. `agent` is None only where `needs_source` is False."""
 
-    def on_progress(self, learner: PPO, progress: float) -> None:  # noqa: B027 - most strategies change nothing on the way
+    def on_progress(self, learner: Transferable, progress: float) -> None:  # noqa: B027 - most strategies change nothing on the way
         """Called before every rollout with the share of the budget that is used, in [0, 1)."""
 
 
@@ -46,3 +49,9 @@ def require_between(value: float, low: float, high: float, what: str) -> None:
     """Raise a UserError unless `low` <= `value` <= `high`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise UserError(f"{what} must be a number from {low:g} to {high:g}, not {value!r}")
+
+
+def require_switch(value: bool, what: str) -> None:
+    """Raise a UserError unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise UserError(f"{what} must be true or false, not {value!r}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simreal.config import PARTS
 from simreal.learner import Target
 from simreal.strategies.base import Strategy, require_between
+from simreal_envs.errors import require_known
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
-    from simreal_agents.ppo import PPO
+    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)
@@ -18,18 +21,28 @@ class FineTune(Strategy):
     """Copy policy, value function and normalizer, then train all of them with a fresh optimizer.
 
     Attributes:
-        lr_scale: the learning rate on the target as a multiple of the experiment's, 0 to 10.
+        lr_scale: the learning rate on the target as a multiple of the experiment's, 0 to 10; or such multiples by module,
+            tower or group, ``{"encoder": 0.1, "heads.critic": 2}``: the longest matching name counts, others stay at 1.
     """
 
-    lr_scale: float = 1.0
+    lr_scale: float | Mapping[str, float] = 1.0
 
     name = "fine_tune"
     says = "copies the whole agent and goes on training all of it"
 
     def __post_init__(self) -> None:
-        require_between(self.lr_scale, 0.0, 10.0, "fine_tune: lr_scale")
+        scales = self.lr_scale if isinstance(self.lr_scale, Mapping) else {"": self.lr_scale}
+        for part, scale in scales.items():
+            if part:
+                require_known(part, PARTS, "module", "fine_tune: lr_scale")
+            require_between(scale, 0.0, 10.0, f"fine_tune: lr_scale{f'.{part}' if part else ''}")
 
-    def begin(self, agent: Agent | None, target: Target) -> PPO:
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
         learner = target.learner(agent)
-        learner.set_lr_scale(dict.fromkeys(("encoder", "trunk", "heads"), self.lr_scale))
+        given = self.lr_scale
+        scales = given if isinstance(given, Mapping) else dict.fromkeys(("encoder", "trunk", "heads"), given)
+        groups = learner.optimizer.param_groups
+        before = {group["name"]: group["lr_scale"] for group in groups}  # what the config says counts, too
+        learner.set_lr_scale(scales)
+        learner.set_lr_scale({group["name"]: before[group["name"]] * group["lr_scale"] for group in groups})
         return learner

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between
-from simreal_envs.errors import UserError
+from simreal.strategies.base import Strategy, require_between, require_switch
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
-    from simreal_agents.ppo import PPO
+    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,14 @@ class FrozenEncoder(Strategy):
     def __post_init__(self) -> None:
         if self.thaw_at is not None:
             require_between(self.thaw_at, 0.0, 1.0, "frozen_encoder: thaw_at")
-        if not isinstance(self.new_heads, bool):
-            raise UserError(f"frozen_encoder: new_heads must be true or false, not {self.new_heads!r}")
+        require_switch(self.new_heads, "frozen_encoder: new_heads")
 
-    def begin(self, agent: Agent | None, target: Target) -> PPO:
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
         learner = target.learner(agent, ["encoder", "trunk"] if self.new_heads else ["encoder", "trunk", "heads"])
         learner.freeze(["encoder"], normalizer="keep")
         return learner
 
-    def on_progress(self, learner: PPO, progress: float) -> None:
-        if self.thaw_at is not None and progress >= self.thaw_at and learner.optimizer.group("encoder.actor")["frozen"]:
+    def on_progress(self, learner: Transferable, progress: float) -> None:
+        frozen = any(group["frozen"] for group in learner.optimizer.param_groups)
+        if self.thaw_at is not None and progress >= self.thaw_at and frozen:
             learner.thaw(["encoder"])

@@ -10,7 +10,7 @@ from simreal.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
-    from simreal_agents.ppo import PPO
+    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)
@@ -21,5 +21,5 @@ class Scratch(Strategy):
     says = "trains on the target from random weights: the control arm"
     needs_source = False
 
-    def begin(self, agent: Agent | None, target: Target) -> PPO:
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
         return target.learner()

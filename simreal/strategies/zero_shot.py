@@ -10,7 +10,7 @@ from simreal.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
-    from simreal_agents.ppo import PPO
+    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)
@@ -21,5 +21,5 @@ class ZeroShot(Strategy):
     says = "runs the source agent on the target as it is, without training"
     trains = False
 
-    def begin(self, agent: Agent | None, target: Target) -> PPO:
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
         return target.learner(agent)

@@ -7,8 +7,10 @@ import sys
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
+from kinds import ALGORITHMS, KINDS, agent_of, observed, outputs
 
 from simreal_agents import export
 from simreal_agents.bundle import Agent, load
@@ -55,8 +57,8 @@ def test_the_check_covers_clipped_observations_and_clipped_actions(learned):
 def test_actions_are_the_agents(written, learned):
     path, done, recorded = written
     model = path.read_bytes()
-    assert done.difference == largest_difference(
-        model, learned, np.concatenate([recorded, typical_observations(learned)])
+    assert done.difference == max(
+        largest_difference(model, learned, rows) for rows in (recorded, typical_observations(learned))
     )
     assert 0.0 < done.difference < 1e-5  # something was computed, in another order
     assert (done.observations, done.bytes, done.path) == (456, len(model), path)
@@ -109,16 +111,62 @@ def test_the_file_says_which_bundle_it_is_and_nothing_of_this_machine(learned, t
     assert to_onnx(agent) == model  # equal agents, equal bytes
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_every_activation_and_an_agent_without_statistics(schema, activation):
-    agent = Agent.new(schema, {"activation": activation, "hidden": [8], "normalize_observations": False})
+def test_an_agent_without_statistics(schema):
+    agent = Agent.new(schema, {"activation": "relu", "hidden": [8], "normalize_observations": False})
     assert largest_difference(to_onnx(agent), agent, 3.0 * typical_observations(agent)) < 1e-6
+
+
+# ---- every algorithm, and every kind of observation and action ---------------------------------------------------------
+
+
+def test_every_algorithm_has_a_kind_that_is_exported_below():
+    assert {algorithm for algorithm, *_ in EXPORTED} == set(ALGORITHMS)
+    assert set(KINDS) >= SEEING
+
+
+# An export takes a second: pictures where they are new.
+SEEING = {("ppo", "mixed", "box"), ("ppo", "camera", "choice"), ("dqn", "mixed", "choice")}
+EXPORTED = [kind for kind in KINDS if kind[1] == "vector" or kind in SEEING]
+
+
+@pytest.mark.parametrize(("algorithm", "observation", "action"), EXPORTED, ids=["-".join(kind) for kind in EXPORTED])
+def test_a_model_acts_like_the_agent_whatever_it_learned_with(algorithm, observation, action, tmp_path):
+    agent = agent_of(algorithm, observation, action)
+    recorded = observed(agent.schema)
+    done = export_onnx(agent, tmp_path / "agent.onnx", recorded)
+    assert 0.0 < done.difference < 1e-5 and done.observations == 356
+    session = onnxruntime.InferenceSession(tmp_path / "agent.onnx")
+    shown = recorded if isinstance(recorded, dict) else {"observation": recorded}
+    assert {i.name: tuple(i.shape[1:]) for i in session.get_inputs()} == {n: o.shape[1:] for n, o in shown.items()}
+    action, *scores = session.run(None, shown)
+    own = outputs(agent, recorded)
+    if scores:
+        names = [output.name for output in session.get_outputs()]
+        assert names == ["action", "probabilities" if algorithm == "ppo" else "q_values"]
+        assert action.dtype == np.int64 and len(np.unique(action)) > 1
+        assert np.abs(scores[0] - own).max() < 1e-5
+        clear = np.diff(np.sort(own, axis=1)[:, -2:])[:, 0] > 1e-5
+        assert clear.mean() > 0.9 and np.array_equal(action[clear], agent.act(recorded)[clear])
+    else:
+        assert np.abs(action - agent.act(recorded)).max() < 5e-5  # of 5 N m
+        low, high = agent.schema.action_space.low, agent.schema.action_space.high
+        inside = (action > low) & (action < high)
+        assert inside.mean() > 0.2 and action[:, 0].std() > 0.05  # in newton metres, not in shares of them
+        assert (action >= low).all() and (action <= high).all() and np.abs(action[:, :2]).max() > 1.0
+
+
+def test_another_choice_counts_by_how_much_it_is_worse():
+    agent = agent_of("dqn", action="choice")
+    other = agent.copy()
+    with torch.no_grad():
+        other.policy.heads.critic.bias[0] += 100.0  # another order of the actions
+    assert largest_difference(to_onnx(other), agent, observed(agent.schema)) > 1.0
 
 
 def test_a_file_that_acts_differently_is_not_written(learned, tmp_path, monkeypatch):
     class Loose(Deployed):
         def forward(self, observation):
-            return super().forward(observation) * 0.999
+            return {name: output * 0.999 for name, output in super().forward(observation).items()}
 
     monkeypatch.setattr(export, "Deployed", Loose)
     with pytest.raises(UserError, match=r"was not written: its actions differ .* by up to 0\.001 on 256 observations"):
@@ -129,7 +177,7 @@ def test_a_file_that_acts_differently_is_not_written(learned, tmp_path, monkeypa
 def test_a_file_that_gives_no_number_is_not_written(learned, tmp_path, monkeypatch):
     class Broken(Deployed):
         def forward(self, observation):
-            return super().forward(observation) * float("nan")
+            return {name: output * float("nan") for name, output in super().forward(observation).items()}
 
     monkeypatch.setattr(export, "Deployed", Broken)
     with pytest.raises(UserError, match="was not written"):

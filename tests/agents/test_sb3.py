@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
@@ -14,14 +15,16 @@ import pytest
 import stable_baselines3
 import torch
 from gymnasium import spaces
+from kinds import CAMERA, GRID, KINDS, agent_of, observed, outputs, schema_of
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from simreal_agents.bundle import Agent, load
 from simreal_agents.sb3 import load_zip, save_zip
+from simreal_agents.sb3_names import KINDS as KINDS_OF_SB3
 from simreal_envs.errors import Unsupported, UserError
-from simreal_envs.schema import Field, Schema
+from simreal_envs.schema import Field, Schema, row
 
 
 class Nothing(gymnasium.Env):
@@ -122,7 +125,7 @@ def test_a_critic_of_another_depth_is_left_behind_and_said_so(zip_of, schema):
     assert (
         largest(imported.agent(schema).act(observations()), model.predict(observations(), deterministic=True)[0]) < 1e-6
     )
-    assert imported.critic == [] and "critic was left behind" in imported.notes[0] and "warm it up" in imported.notes[0]
+    assert not imported.critic and "critic was left behind" in imported.notes[0] and "warm it up" in imported.notes[0]
 
 
 def test_units_that_fill_a_narrow_tower_up_never_learn(zip_of, schema, point_mass):
@@ -339,15 +342,7 @@ class Halved(FlattenExtractor):
 
 
 def test_other_policies_are_refused_by_their_kind(zip_of, schema):
-    class Discrete(Nothing):
-        def __init__(self):
-            super().__init__()
-            self.action_space = spaces.Discrete(3)
-
-    sac = stable_baselines3.SAC("MlpPolicy", Nothing(), device="cpu", buffer_size=10)
     wanted = {
-        "SAC, TD3 or DDPG": sac,
-        "discrete actions": stock(Discrete()),
         "use_sde": stable_baselines3.PPO("MlpPolicy", Nothing(), device="cpu", use_sde=True, n_steps=8, batch_size=8),
         "activation SiLU.*relu|ReLU": stock(activation_fn=nn.SiLU),
         "no hidden layer": stock(net_arch=[]),
@@ -356,6 +351,9 @@ def test_other_policies_are_refused_by_their_kind(zip_of, schema):
     for words, model in wanted.items():
         with pytest.raises(Unsupported, match=words):
             load_zip(zip_of(model))
+    with pytest.raises(Unsupported, match=r"explores by its state \(use_sde\)"):
+        sde = stable_baselines3.SAC("MlpPolicy", Nothing(), device="cpu", buffer_size=10, use_sde=True)
+        load_zip(zip_of(sde))
     with pytest.raises(UserError, match="has 5 observations but the task has 3"):
         load_zip(zip_of(stock(Nothing(observations=5)))).agent(schema)
 
@@ -366,7 +364,11 @@ def test_other_policies_are_refused_by_their_kind(zip_of, schema):
         ("action_net.weight", torch.full((1, 64), torch.nan), "not all finite"),
         ("action_net.weight", torch.zeros(1, 63), "do not fit each other"),
         ("mlp_extractor.policy_net.2.bias", None, "no tensor 'mlp_extractor.policy_net.2.bias'"),
-        ("attention.weight", torch.zeros(1), r"not an MlpPolicy of PPO or A2C \(attention.weight\)"),
+        (
+            "attention.weight",
+            torch.zeros(1),
+            r"is a stable_baselines3\.PPO with attention\.weight, which our policy does not have",
+        ),
     ],
 )
 def test_weights_that_are_no_such_policy_are_refused(zip_of, name, tensor, words):
@@ -384,7 +386,7 @@ def test_files_that_are_none_or_damaged_are_one_sentence(zip_of, tmp_path):
     cases = {
         "no SB3 zip that can be read": tmp_path / "missing.zip",
         "is not an SB3 model, or was cut off": tmp_path / "cut.zip",
-        "no item named 'policy.pth'.*PPO.save": tmp_path / "other.zip",
+        "no item named 'data'.*PPO.save": tmp_path / "other.zip",
         "does not hold named tensors": rewritten(zip_of(stock(), "list.zip"), policy__pth=buffer.getvalue()),
         "data does not hold named settings": rewritten(zip_of(stock(), "data.zip"), data="[]"),
     }
@@ -465,3 +467,175 @@ def test_nothing_is_overwritten_and_nothing_is_left_half(learned, tmp_path):
         save_zip(learned, tmp_path / "b.zip")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.vecnormalize.pkl", "b.zip"]
     assert (tmp_path / "a.vecnormalize.pkl").read_text() == "mine"
+
+
+# ---- every algorithm, and every kind of observation and action ---------------------------------------------------------
+
+WITH_SB3 = [
+    pytest.param(*kind, id="-".join(kind), marks=[pytest.mark.filterwarnings("ignore")])
+    for kind in KINDS
+    if kind[0] in KINDS_OF_SB3
+]
+
+
+class Shown(gymnasium.Env):
+    """What a schema shows, at random."""
+
+    def __init__(self, schema):
+        self.observation_space, self.action_space = schema.observation_space, schema.action_space
+        self.schema, self.count = schema, 0
+
+    def seen(self):
+        self.count += 1
+        return row(observed(self.schema, 1, self.count), 0)
+
+    def reset(self, *, seed=None, options=None):
+        return self.seen(), {}
+
+    def step(self, action):
+        return self.seen(), float(np.sum(action)), False, False, {}
+
+
+def stock_class(algorithm):
+    package = KINDS_OF_SB3[algorithm].where.partition(":")[0]
+    pytest.importorskip(package, reason=f"pip install {package.replace('_', '-')}")
+    return KINDS_OF_SB3[algorithm].load()
+
+
+def judged(model, observations):
+    """What decides the actions of a stock model: means before clipping, probabilities, or values."""
+    tensor, _ = model.policy.obs_to_tensor(observations)
+    with torch.no_grad():
+        if isinstance(model, stable_baselines3.PPO):
+            found = model.policy.get_distribution(tensor).distribution
+            return (found.probs if hasattr(found, "probs") else found.mean).numpy()
+        if hasattr(model, "actor"):
+            return model.actor(tensor, deterministic=True).numpy() if not isinstance(model, stable_baselines3.TD3) else (
+                model.actor(tensor).numpy()
+            )  # fmt: skip
+        if hasattr(model, "quantile_net"):
+            return model.quantile_net(tensor).mean(dim=1).numpy()
+        return model.q_net(tensor).numpy()
+
+
+def trained(algorithm, schema, **settings):
+    """A stock model that has learned for a few steps."""
+    policy = {1: "MlpPolicy", 3: "CnnPolicy"}.get(len(schema.observation_space.shape or ()), "MultiInputPolicy")
+    if algorithm == "ppo":
+        settings = {"n_steps": 16, "batch_size": 8, **settings}
+    else:
+        settings = {"buffer_size": 64, "learning_starts": 8, "batch_size": 8, "train_freq": 1, **settings}
+    model = stock_class(algorithm)(policy, Shown(schema), device="cpu", seed=0, learning_rate=3e-3, **settings)
+    return model.learn(24)
+
+
+@pytest.mark.parametrize(("algorithm", "observation", "action"), WITH_SB3)
+def test_a_trained_model_of_every_kind_comes_in(algorithm, observation, action, zip_of):
+    schema = schema_of(observation, action)
+    if observation == "mixed":  # SB3 sees pictures of bytes only, of 36 pixels and more
+        schema = replace(schema, observation=tuple(f for f in schema.observation if f.name != GRID.name))
+    model = trained(algorithm, schema)
+    imported = load_zip(zip_of(model))
+    agent = imported.agent(schema)
+    seen = observed(schema, 50)
+    assert agent.algorithm == algorithm and imported.critic
+    assert largest(outputs(agent, seen), judged(model, seen)) < 2e-5
+    expected = model.predict(seen, deterministic=True)[0]
+    if schema.choices:
+        assert np.mean(agent.act(seen) == expected) > 0.95 and agent.act(seen).dtype == np.int64
+    else:
+        assert largest(agent.act(seen), expected) < 2e-5  # of 5 N m
+    state, theirs = agent.policy.state_dict(), model.policy.state_dict()
+    for name in [n for n in state if n.startswith("target.") and n.endswith("bias")]:
+        assert any(
+            torch.equal(state[name].flatten()[: len(t)].sort().values, t.sort().values)  # QR-DQN has another order
+            for t in theirs.values()
+            if t.ndim == 1
+        ), name
+    if "heads.temperature" in state:
+        assert torch.equal(state["heads.temperature"], model.log_ent_coef.detach())
+
+
+@pytest.mark.parametrize(("algorithm", "observation", "action"), WITH_SB3)
+def test_an_agent_of_every_kind_goes_out_and_comes_back(algorithm, observation, action, tmp_path):
+    schema = schema_of(observation, action)
+    if observation == "mixed":
+        schema = replace(schema, observation=tuple(f for f in schema.observation if f.name != GRID.name))
+    agent = agent_of(algorithm, schema=schema, **({"activation": "relu"} if observation == "mixed" else {}))
+    stock_class(algorithm)
+    files = save_zip(agent, tmp_path / "agent.zip")
+    model = stock_class(algorithm).load(files[0])
+    seen = observed(schema, 50)
+    given = seen
+    if len(files) > 1:
+        given = VecNormalize.load(str(files[1]), DummyVecEnv([lambda: Shown(schema)])).normalize_obs(seen)
+    assert largest(outputs(agent, seen), judged(model, given)) < 2e-5
+    expected = model.predict(given, deterministic=True)[0]
+    if schema.choices:
+        assert np.mean(agent.act(seen) == expected) > 0.95 and len(set(expected)) == 3
+    else:
+        assert largest(agent.act(seen), expected) < 5e-5
+    back = load_zip(files[0], vec_normalize=files[1] if len(files) > 1 else None, trust=True).agent(schema)
+    assert largest(outputs(back, seen), outputs(agent, seen)) < 2e-5
+    assert largest(back.value(seen), agent.value(seen)) < 2e-5
+    if observation != "mixed":  # where SB3 has other layers
+        state = back.policy.state_dict()
+        for name, tensor in agent.policy.state_dict().items():
+            assert torch.equal(state[name], tensor) or name.startswith("reward_scaler"), name
+    model.set_env(DummyVecEnv([lambda: Shown(schema)]))
+    if algorithm != "ppo":
+        model.learning_starts, model.batch_size, model.buffer_size = 4, 8, 64
+        model.learn(8)  # and goes on learning
+
+
+def test_a_critic_with_an_encoder_of_its_own_is_left_behind(zip_of):
+    schema = schema_of("camera", "choice")
+    model = trained("ppo", schema, policy_kwargs={"share_features_extractor": False})
+    imported = load_zip(zip_of(model))
+    assert not imported.critic and "share_features_extractor=False" in imported.notes[0]
+    seen = observed(schema, 20)
+    assert largest(outputs(imported.agent(schema), seen), judged(model, seen)) < 2e-5
+
+
+def test_what_sb3_cannot_represent_is_said_in_one_sentence(tmp_path, zip_of, schema):
+    mixed = schema_of("mixed", "choice")
+    with pytest.raises(
+        Unsupported, match=r"pictures of bytes from 0 to 255 and at least 36 x 36 pixels; grid has 6 x 7 x 3"
+    ):
+        save_zip(agent_of("ppo", "mixed", "choice"), tmp_path / "a.zip")
+    seen = tuple(f for f in mixed.observation if f.name != GRID.name)
+    with pytest.raises(Unsupported, match="only agents with activation relu can be written"):
+        save_zip(agent_of("ppo", schema=replace(mixed, observation=seen)), tmp_path / "a.zip")
+    assert not list(tmp_path.glob("a*"))
+    camera, choice = schema_of("camera", "choice"), schema_of("vector", "choice")
+    path = zip_of(trained("dqn", camera))
+    for wanted, words in {
+        choice: "sees the pictures image, but those of the task are none",
+        replace(camera, observation=(replace(CAMERA, grid=(64, 64)),)): "another size or number of channels",
+        replace(
+            camera, action=(replace(camera.action[0], labels=("a", "b"), high=1.0),)
+        ): "between 3 actions but the task has a choice between 2",
+        schema_of("camera", "box"): "chooses between 3 actions but the task has 3",
+    }.items():
+        with pytest.raises(UserError, match=words) as refusal:
+            load_zip(path).agent(wanted)
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3", "dqn"])
+def test_a_payload_in_the_settings_or_weights_of_any_algorithm_does_nothing(algorithm, tmp_path, zip_of):
+    schema = schema_of("vector", "choice" if algorithm == "dqn" else "box")
+    path, victim, buffer = zip_of(trained(algorithm, schema)), tmp_path / "it_ran", io.BytesIO()
+    with zipfile.ZipFile(path) as archive:
+        data = json.loads(archive.read("data"))
+    payload = base64.b64encode(cloudpickle.dumps(Payload(victim))).decode()
+    for key in ("policy_class", "policy_kwargs", "action_space", "lr_schedule", "replay_buffer_class"):
+        data[key] = {**(data[key] if isinstance(data[key], dict) else {}), ":type:": "x", ":serialized:": payload}
+    load_zip(rewritten(path, data=json.dumps(data))).agent(schema)
+    torch.save({"log_ent_coef": Payload(victim)}, buffer)
+    for member in ("policy__pth", "pytorch_variables__pth"):
+        with pytest.raises(UserError, match=r"more than tensors.*nothing of it was executed"):
+            load_zip(rewritten(zip_of(trained(algorithm, schema)), **{member: buffer.getvalue()}))
+    assert not victim.exists()
+    torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
+    assert victim.exists()  # the payload is a real one

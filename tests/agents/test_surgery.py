@@ -6,6 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from kinds import CAMERA, GRID, KINDS, OBSERVATIONS, observed, outputs, schema_of
+from kinds import agent_of as agent_of_kind
 
 from simreal_agents.bundle import Agent, load, load_into
 from simreal_agents.surgery import Surgery, fit
@@ -454,3 +456,206 @@ def test_of_cart_pole_and_pendulum_the_pole_is_shared_and_no_action():
         ("torque", "created"), ("force", "dropped"),
     }  # fmt: skip
     assert "no action is shared" in surgery.says
+
+
+# ---- every algorithm, and every kind of observation and action --------------------------------------------------------
+
+LIDAR = Field("lidar", "1", ("depth",), 0.0, 1.0, grid=(8, 8))
+PRESSURE = Field("pressure", "Pa", ("tank",))
+BRAKE = Field("brake", "1", ("foot",), 0.0, 1.0)
+
+
+def turned(field):
+    return replace(field, labels=field.labels[::-1])
+
+
+def grown(schema):
+    """All turned round, with something new in every place where surgery can put it."""
+    seen = [turned(f) for f in schema.observation[::-1]]
+    seen = [replace(f, labels=("new", *f.labels)) if f.grid else f for f in seen]
+    seen[1:1] = [PRESSURE] if any(not f.grid for f in seen) else []
+    seen += [LIDAR] if any(f.grid for f in seen) else []
+    if schema.choices:
+        done = [replace(schema.action[0], labels=("jump", *schema.action[0].labels[::-1]), high=3.0)]
+    else:
+        done = [turned(schema.action[0]), BRAKE, *schema.action[1:]]
+    return replace(schema, observation=tuple(seen), action=tuple(done))
+
+
+def elements(schema, observations):
+    """``{(field, label): (n, ..)}`` of a batch as the worlds show it."""
+    flat, start, found = schema.unpack(observations), 0, {}
+    for field in schema.observation:
+        block = flat[:, start : start + field.size].reshape(len(flat), *field.grid, len(field.labels))
+        found |= {(field.name, label): block[..., k] for k, label in enumerate(field.labels)}
+        start += field.size
+    return found
+
+
+def shown(schema, values, seed, new=1e3):
+    """A batch of `values` as worlds of `schema` show it; what has none is drawn."""
+    rng, count, columns = np.random.default_rng(seed), len(next(iter(values.values()))), []
+    for field in schema.observation:
+        high = field.high if field.grid else new
+        drawn = [
+            values[field.name, label] if (field.name, label) in values else rng.uniform(0, high, (count, *field.grid))
+            for label in field.labels
+        ]
+        columns.append(np.stack(drawn, axis=-1).reshape(count, -1))
+    return schema.pack(np.concatenate(columns, axis=1).astype(schema.dtype))
+
+
+def labels_of(schema):
+    return [label for field in schema.action for label in field.labels]
+
+
+def decided(agent, observations):
+    """What decides its actions, by label; of probabilities their logarithm, relative to the first choice of `MOVE`."""
+    found = dict(zip(labels_of(agent.schema), outputs(agent, observations).T, strict=True))
+    if agent.algorithm == "ppo" and agent.schema.choices:
+        return {label: np.log(p) - np.log(found["stay"]) for label, p in found.items()}
+    return found
+
+
+@pytest.mark.parametrize(("algorithm", "observation", "action"), KINDS, ids=["-".join(kind) for kind in KINDS])
+def test_surgery_keeps_what_every_kind_of_agent_does(algorithm, observation, action):
+    agent = agent_of_kind(algorithm, observation, action)
+    before, target = tensors(agent), grown(agent.schema)
+    new, surgery = fit(agent, target)
+    assert all(torch.equal(before[name], tensor) for name, tensor in agent.policy.state_dict().items())
+    old_shown = observed(agent.schema)
+    values = elements(agent.schema, old_shown)
+    one, other = shown(target, values, 0), shown(target, values, 1)
+    np.testing.assert_array_equal(outputs(new, one), outputs(new, other))  # whatever the new ones are, to the bit
+    np.testing.assert_array_equal(new.value(one), new.value(other))
+    mine, theirs = decided(agent, old_shown), decided(new, one)
+    for label, column in mine.items():
+        np.testing.assert_allclose(theirs[label], column, rtol=0, atol=3e-5)
+        assert column.std() > 1e-3 or label == "stay"
+    if not agent.schema.choices:
+        np.testing.assert_array_equal(theirs["foot"], 0.0)
+    np.testing.assert_allclose(new.value(one), agent.value(old_shown), rtol=0, atol=3e-5)
+    fates = {(row.kind, row.field, row.fate) for row in surgery.rows}
+    created = {("observation", f.name, "created") for f in target.observation if f.name not in ("angle", "speed")}
+    assert created <= fates and all(("observation", f.name, "matched") in fates for f in agent.schema.observation)
+    back, _ = fit(new, agent.schema)
+    for name, tensor in before.items():
+        assert torch.equal(tensor, back.policy.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "qrdqn"])
+def test_a_new_choice_starts_as_the_mean_of_the_others_and_is_never_the_best(algorithm):
+    agent = agent_of_kind(algorithm, "vector", "choice")
+    move = agent.schema.action[0]
+    more, surgery = fit(agent, action=(replace(move, labels=("jump", "right", "stay", "left"), high=3.0),))
+    seen = observed(agent.schema)
+    chosen = np.array(labels_of(agent.schema))[agent.act(seen)]
+    np.testing.assert_array_equal(np.array(labels_of(more.schema))[more.act(seen)], chosen)
+    assert len(set(chosen)) == 3
+    before, after = decided(agent, seen), decided(more, seen)
+    np.testing.assert_allclose(after["jump"], np.mean([before[label] for label in before], axis=0), atol=1e-5)
+    assert {row.says for row in surgery.rows if row.fate == "created"} == {"starts as the mean of the others"}
+    fewer, surgery = fit(agent, action=(replace(move, labels=("right", "stay"), high=1.0),))
+    best = ["right" if r > s else "stay" for r, s in zip(before["right"], before["stay"], strict=True)]
+    assert [("right", "stay")[i] for i in fewer.act(seen)] == best
+    assert ("move", "dropped") in {(row.field, row.fate) for row in surgery.rows}
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc"])
+def test_critics_judge_shared_actions_alike_and_follow_their_targets(algorithm):
+    agent = agent_of_kind(algorithm)
+    target = grown(agent.schema)
+    new, _ = fit(agent, target)
+    seen = torch.from_numpy(observed(agent.schema, 20))
+    theirs = torch.from_numpy(shown(target, elements(agent.schema, seen.numpy()), 0))
+    done = torch.rand((20, 3), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    order = [labels_of(agent.schema).index(label) if label != "foot" else 0 for label in labels_of(target)]
+    with torch.no_grad():
+        before, after = agent.policy.q_values(seen, done), new.policy.q_values(theirs, done[:, order])
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)
+    for name, copy, online in new.policy.followed:
+        assert torch.equal(copy, online), name
+    assert torch.equal(new.policy.encoder.critic[0].weight[..., -2], torch.zeros(2, 32))  # the brake's column
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc"])
+def test_squashed_actions_are_shares_of_a_range_that_must_stay(algorithm):
+    agent = agent_of_kind(algorithm)
+    torque, grip = agent.schema.action
+    milli = replace(torque, unit="mN m", low=-5000.0, high=5000.0)
+    new, surgery = fit(agent, action=(replace(grip, low=0.0, high=10.0), milli))
+    seen = observed(agent.schema)
+    before, after = columns(agent.schema, agent.act(seen)), columns(new.schema, new.act(seen))
+    for (name, label), action in before.items():
+        expected = {"torque": 1000 * action, "grip": 5 + 5 * action}[name]
+        np.testing.assert_allclose(after[name, label], expected, rtol=2e-6, atol=1e-3)  # of 5000 mN m
+    assert {row.field for row in surgery.rows if row.fate == "rescaled"} == {"torque", "grip"}
+    with pytest.raises(Unsupported, match=r"torque/hip reaches from -5 to 5 \[N m\] for the agent and from -1 to 1"):
+        fit(agent, action=(replace(torque, low=-1.0, high=1.0), grip))
+
+
+@pytest.mark.parametrize(("algorithm", "action"), [("ppo", "box"), ("dqn", "choice"), ("qrdqn", "choice")])
+def test_a_missing_picture_is_taken_as_black_and_missing_channels_as_zero(algorithm, action):
+    agent = agent_of_kind(algorithm, "mixed", action)
+    speed, camera, angle, grid = agent.schema.observation
+    new, surgery = fit(agent, observation=(speed, replace(camera, labels=("green",)), angle))
+    seen = elements(agent.schema, observed(agent.schema))
+    black = {name: np.zeros_like(v) if name[0] == "grid" or name[1] == "red" else v for name, v in seen.items()}
+    expected, found = outputs(agent, shown(agent.schema, black, 0)), outputs(new, shown(new.schema, seen, 0))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-5)
+    assert {(r.field, r.labels, r.says) for r in surgery.rows if r.fate == "dropped"} == {
+        ("camera", ("red",), "taken as black"), ("grid", grid.labels, "taken as black"),
+    }  # fmt: skip
+    alone, _ = fit(new, observation=(new.schema.observation[1],))  # a picture that is all there is
+    assert alone.act(observed(alone.schema)).shape[0] == 100
+    again, _ = fit(alone, observation=(speed, replace(camera, labels=("green", "red"))))
+    assert again.act(observed(again.schema)).shape[0] == 100
+
+
+def test_other_pixels_need_a_new_encoder_and_get_one_when_told():
+    agent = agent_of_kind("ppo", "camera", "choice")
+    camera = agent.schema.observation[0]
+    finer = (replace(camera, grid=(80, 72)),)
+    for change in ((replace(camera, dtype="float32"),), (replace(camera, high=1.0),), finer):
+        with pytest.raises(
+            Unsupported, match=r"picture 'camera' has 40 x 36 pixels of uint8 from 0 to 255 .*encoder='new'"
+        ):
+            fit(agent, observation=change)
+    before = tensors(agent)
+    new, surgery = fit(agent, observation=finer, encoder="new")
+    after = new.policy.state_dict()
+    for name in before:
+        if not name.startswith("encoder."):
+            assert torch.equal(before[name], after[name]), name
+    assert "encoder is new" in surgery.says and {row.says for row in surgery.rows} == {
+        "new encoder", "old encoder", "in place",
+    }  # fmt: skip
+    assert new.act(observed(new.schema)).dtype == np.int64
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "qrdqn"])
+def test_between_vectors_and_pictures_trunk_and_heads_are_carried_over(algorithm):
+    seer, feeler = agent_of_kind(algorithm, "mixed", "choice"), agent_of_kind(algorithm, "vector", "choice")
+    for agent, other in ((seer, feeler), (feeler, seer)):
+        with pytest.raises(Unsupported, match=r"needs a new encoder.*encoder='new'"):
+            fit(agent, other.schema)
+        new, _ = fit(agent, other.schema, encoder="new")
+        assert torch.equal(new.policy.trunk.critic[0].weight, agent.policy.trunk.critic[0].weight)
+        assert torch.equal(new.policy.heads.critic.bias, agent.policy.heads.critic.bias)
+        assert new.act(observed(new.schema)).shape == (100,)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"target": schema_of("vector", "box")}, r"takes a vector of numbers as action, but .* a choice between 3"),
+        ({"observation": (replace(CAMERA, labels=("green",)), replace(GRID, name="maze")), "rename": {"maze/ball": "camera/red"}},
+         "channels of a picture stay together: camera.green of the target"),
+        ({"encoder": "fresh"}, "unknown encoder setting 'fresh'; valid: keep, new"),
+        ({"observation": OBSERVATIONS["camera"], "fill": {"grid": 1.0}}, "unknown field that the target lacks 'grid'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_fitted_to_pictures_and_choices_is_refused(change, says):
+    with pytest.raises(UserError, match=says) as refusal:
+        fit(agent_of_kind("dqn", "mixed", "choice"), **change)
+    assert "\n" not in str(refusal.value)

@@ -1,7 +1,11 @@
+from dataclasses import replace
+
+import every
 import pytest
 import tiny
 
 import simreal as sr
+from simreal.learner import Target
 from simreal.strategies import STRATEGIES, make_strategy
 from simreal.training import Schedule, train
 from simreal_envs.errors import UserError
@@ -77,6 +81,66 @@ def test_lr_scale_reaches_every_group_and_survives_learning(source, scale):
     assert {name.partition(".")[0] for name in rates} == {"encoder", "heads"}  # one hidden layer has no trunk
 
 
+def test_lr_scale_by_part_multiplies_what_the_config_says(source):
+    own = replace(tiny.LEARNING, hyperparameters={**tiny.LEARNING.hyperparameters, "lr_scale": {"encoder": 0.5}})
+    strategy = sr.FineTune(lr_scale={"encoder": 0.1, "heads.critic": 2})
+    learner = strategy.begin(source, Target(tiny.CARTPOLE, own, 0))
+    learner.learn(tiny.ROLLOUT)
+    learner.env.close()
+    scales = {group["name"]: group["lr"] / learner.lr_schedule(1) for group in learner.optimizer.param_groups}
+    assert scales == pytest.approx(
+        {"encoder.actor": 0.05, "encoder.critic": 0.05, "heads.actor": 1, "heads.critic": 2, "heads.log_std": 1}
+    )
+
+
+ACTOR = ("encoder.actor", "heads.actor", "heads.log_std")
+
+
+def test_critic_warmup_keeps_the_actor_and_what_it_sees_bit_for_bit(source):
+    names = moved(source, sr.CriticWarmup(until=1.0))
+    assert not [name for name in names if name.startswith((*ACTOR, "encoder.normalizer"))]
+    assert {"encoder.critic.0.weight", "heads.critic.weight"} <= names
+    run = train(source, tiny.target(), sr.CriticWarmup(until=1.0), SCHEDULE)
+    assert run.curve[0].return_mean == run.curve[-1].return_mean and run.evidence["policy_kl_end"] == 0.0
+
+
+def test_after_the_warmup_all_of_the_agent_learns(source):
+    assert moved(source, sr.CriticWarmup(until=0.5)) == set(tiny.tensors(source))
+    learner = sr.CriticWarmup(until=0.5).begin(source, tiny.target())
+    frozen = []
+    for progress in (0.0, 0.49, 0.5, 0.9):
+        sr.CriticWarmup(until=0.5).on_progress(learner, progress)
+        frozen.append([group["name"] for group in learner.optimizer.param_groups if group["frozen"]])
+    learner.env.close()
+    assert frozen == [list(ACTOR), list(ACTOR), [], []]
+
+
+def test_a_new_critic_starts_from_random_weights_beside_the_old_actor(source):
+    learner = sr.CriticWarmup(new_critic=True).begin(source, tiny.target())
+    fresh = tiny.target().learner()
+    names = tiny.changed(tiny.tensors(source), tiny.tensors(sr.Agent.of(learner)))
+    as_new = tiny.changed(tiny.tensors(sr.Agent.of(fresh)), tiny.tensors(sr.Agent.of(learner)))
+    learner.env.close()
+    fresh.env.close()
+    assert {"encoder.critic.0.weight", "heads.critic.weight"} <= names
+    assert all(".critic." in name for name in names) and not any(".critic." in name for name in as_new)
+
+
+def test_critic_warmup_of_an_off_policy_agent_keeps_its_temperature_too():
+    here = Target(sr.Domain("pendulum_swingup"), every.learning("sac"), 0)
+    agent = train(None, here, sr.Scratch(), Schedule(64, points=2, episodes=1)).agent
+    run = train(agent, here, sr.CriticWarmup(until=1.0, new_critic=True), Schedule(64, points=2, episodes=1))
+    names = tiny.changed(tiny.tensors(agent), tiny.tensors(run.agent))
+    assert {"heads.critic.weight", "target.heads.critic.weight"} <= names
+    assert not [n for n in names if ".critic." not in n]
+
+
+def test_critic_warmup_needs_an_actor():
+    here = Target(every.CHOICES, every.learning("dqn"), 0)
+    with pytest.raises(UserError, match="critic_warmup needs an agent with an actor, and dqn has only a critic"):
+        sr.CriticWarmup().begin(None, here)
+
+
 def test_lr_scale_0_moves_statistics_only(source):
     names = moved(source, sr.FineTune(lr_scale=0.0))
     assert names == STATISTICS | inside(tiny.tensors(source), "reward_scaler")
@@ -107,6 +171,10 @@ def test_the_agents_own_network_moves_in_whatever_the_settings_say(source):
         ("fine_tune", {"lr_scale": float("nan")}, "not nan"),
         ("fine_tune", {"lr_scale": "1"}, "not '1'"),
         ("fine_tune", {"lr_scale": True}, "not True"),
+        ("fine_tune", {"lr_scale": {"encodr": 1}}, "fine_tune: lr_scale: unknown module 'encodr'; did you mean 'encoder'?"),
+        ("fine_tune", {"lr_scale": {"encoder": -1}}, "fine_tune: lr_scale.encoder must be a number from 0 to 10, not -1"),
+        ("critic_warmup", {"until": 2}, "critic_warmup: until must be a number from 0 to 1, not 2"),
+        ("critic_warmup", {"new_critic": 1}, "critic_warmup: new_critic must be true or false, not 1"),
         ("frozen_encoder", {"thaw_at": 2}, "frozen_encoder: thaw_at must be a number from 0 to 1, not 2"),
         ("frozen_encoder", {"new_heads": "no"}, "frozen_encoder: new_heads must be true or false, not 'no'"),
     ],

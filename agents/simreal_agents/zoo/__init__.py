@@ -1,0 +1,31 @@
+"""Pretrained agents that come with the package: one bundle per folder beside this file, ``load("zoo:quadruped_dr")``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simreal_agents import hub
+from simreal_envs.errors import require_known
+
+PREFIX = "zoo:"
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The agents that there are."""
+    return sorted(card.parent.name for card in FOLDER.glob("*/card.json"))
+
+
+def located(bundle: str | Path) -> Path:
+    """The folder that a bundle's name means: of an agent of the zoo for ``zoo:NAME``, of one that is downloaded from the
+    Hugging Face Hub for ``hf:user/name``, else the name itself.
+
+    Raises:
+        UserError: for an agent that the zoo or the Hub does not have; says the nearest one of the zoo.
+    """
+    text = str(bundle)
+    if text.startswith(hub.PREFIX):
+        return hub.pull(text)
+    if not text.startswith(PREFIX):
+        return Path(bundle)
+    return FOLDER / require_known(text.removeprefix(PREFIX), names(), "agent of the zoo")

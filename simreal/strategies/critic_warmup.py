@@ -1,0 +1,54 @@
+"""`critic_warmup`: let the critic learn the target before the actor listens to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.config import HYPERPARAMETERS
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_between, require_switch
+from simreal_envs.errors import UserError
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+ACTING = ("actor", "encoder.shared", "heads.temperature")  # what decides the actions, and how random they are
+
+
+@dataclass(frozen=True)
+class CriticWarmup(Strategy):
+    """Copy the agent; the actor and the statistics stand still until the critic has seen the target, then all learns.
+
+    Attributes:
+        until: share of the budget after which the actor learns, too, 0 to 1.
+        new_critic: whether the critic starts from random weights instead of the source's.
+    """
+
+    until: float = 0.2
+    new_critic: bool = False
+
+    name = "critic_warmup"
+    says = (
+        "copies the agent and trains only its critic, the source's or a new one, until a share of the budget; then all"
+    )
+
+    def __post_init__(self) -> None:
+        require_between(self.until, 0.0, 1.0, "critic_warmup: until")
+        require_switch(self.new_critic, "critic_warmup: new_critic")
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        if not HYPERPARAMETERS[algorithm].has_actor:
+            place = f"{where}: " if where else ""
+            raise UserError(f"{place}critic_warmup needs an agent with an actor, and {algorithm} has only a critic")
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        self.require(target.learning.algorithm)
+        learner = target.learner(agent, ACTING if self.new_critic else ("encoder", "trunk", "heads"))
+        learner.freeze(ACTING, normalizer="keep")
+        return learner
+
+    def on_progress(self, learner: Transferable, progress: float) -> None:
+        if progress >= self.until and learner.optimizer.group("heads.actor")["frozen"]:
+            learner.thaw()
