@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -131,9 +132,9 @@ class Worlds(gymnasium.vector.VectorEnv):
         ahead = getattr(self.engine, "starts_exactly", False) and not hasattr(self.engine, "readings")
         around, images = self._imperfections, any(field.grid for field in self.schema.observation)
         ahead = ahead and not (around.distorts or around.senses or images or self._down is not None)
-        observe = self._exactly if ahead else None
+        observe = _weakly(self._exactly) if ahead else None
         self._beginnings = Beginnings(
-            self.task, self.varied, self._draws, self.num_envs, prepare=self._prepare, observe=observe
+            self.task, self.varied, self._draws, self.num_envs, prepare=_weakly(self._prepare), observe=observe
         )
 
     # -- episodes -----------------------------------------------------------------------------------------------------
@@ -430,6 +431,12 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         self.engine.close()
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, without keeping its owner: worlds that nobody uses any more are to go at once, and their threads too."""
+    reference = weakref.WeakMethod(method)
+    return lambda *arguments: reference()(*arguments)  # type: ignore[misc]
 
 
 def render_fps(task: Task) -> int:

@@ -1,5 +1,8 @@
 """Worlds: episodes, seeds, autoreset, truncation, snapshots and faults."""
 
+import gc
+import weakref
+
 import gymnasium
 import numpy as np
 import pytest
@@ -559,3 +562,22 @@ def test_closing_twice_does_no_harm():
     worlds = make(Domain("cartpole_swingup"), 1)
     worlds.close()
     worlds.close()
+
+
+@pytest.mark.parametrize("end", ["close", "drop"])
+def test_worlds_that_are_over_keep_no_threads_even_before_garbage_is_collected(end):
+    # A forked process that collects the garbage of its parent would wait for threads that it does not have.
+    gc.collect()
+    gc.disable()
+    try:
+        worlds = make(Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [0.05, 0.2]}}), 4, num_threads=2)
+        worlds.reset()
+        worlds.step(np.zeros((4, 1), np.float32))
+        batch = weakref.ref(worlds.engine._batch)
+        if end == "close":
+            worlds.close()
+        else:
+            del worlds
+        assert batch() is None
+    finally:
+        gc.enable()

@@ -137,7 +137,10 @@ class MujocoEngine(Engine):
         return render_mujoco(self.robot, self._batch.get_model(world), self.qpos[world], width, height)
 
     def close(self) -> None:
-        self._batch = None
+        # All that refers to the batch, whose threads end with it: a process that is forked while they wait, and then
+        # collects garbage, waits for them for ever.
+        for name in set(vars(self)) - {"robot", "model", "num_worlds"}:
+            delattr(self, name)
 
 
 # BADQPOS, BADQVEL and BADQACC follow each other.
