@@ -26,8 +26,9 @@ RUN = 16  # pages; shorter runs of zeros stay
 WAITING = ("watch-parent",)  # threads that do nothing but wait for something outside of the process
 _MAPS, _MEMORY = Path("/proc/self/maps"), Path("/proc/self/mem")
 _GLIBC = platform.libc_ver()[0] == "glibc" and _MEMORY.exists()  # elsewhere clients just keep their memory
-# Parameters of mallopt, and the values that glibc itself arrives at as a program frees large blocks.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 64 << 20), (-3, 32 << 20)
+# Parameters of mallopt, and what they are set to afterwards: large enough for the arrays of a training run to be used
+# again, small enough for the memory of large batches to go back. (glibc's own, which moves, cannot be had back.)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 8 << 20), (-3, 4 << 20)
 _MAPPED = 2  # in the size of a block of glibc's: it is a mapping of its own
 _idle: list[int] = []
 
