@@ -233,7 +233,7 @@ class TQCHyperparameters(SACHyperparameters):
 class TD3Hyperparameters(OffPolicyHyperparameters):
     """What TD3 may be told; the names are those of Stable-Baselines3."""
 
-    says = "learns from everything it ever did a policy without noise, and explores with noise of a fixed size"
+    says = "learns a policy without noise from everything it ever did, and explores with noise of a fixed size"
     actions = ("box",)
 
     learning_rate: Float = Field(1e-3, gt=0, le=1, description="Step size of Adam.")
@@ -247,7 +247,7 @@ class TD3Hyperparameters(OffPolicyHyperparameters):
 class DQNHyperparameters(OffPolicyHyperparameters):
     """What DQN may be told; the names are those of Stable-Baselines3."""
 
-    says = "learns from everything it ever did what each of several actions is worth, and takes the best"
+    says = "learns what each of several actions is worth from everything it ever did, and takes the best"
     has_actor = False
     actions = ("discrete",)
     observations = ("vector", "image", "dict")
