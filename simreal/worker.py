@@ -11,10 +11,13 @@ need no `if __name__ == "__main__"`.
 """
 
 import contextlib
+import ctypes
 import faulthandler
+import gc
 import importlib
 import multiprocessing
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -114,6 +117,14 @@ def main(fd: int) -> None:
             return
         _redirect_output(log)
         connection.send(_answer(run, kwargs, _reporter(connection)))
+        _give_memory_back()
+
+
+def _give_memory_back() -> None:
+    """Return to the system what a stage has left unused: glibc keeps it, and the next stage may need it elsewhere."""
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def find_function(name: str) -> Callable[..., Any]:
