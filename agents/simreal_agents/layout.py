@@ -108,6 +108,12 @@ class Layout:
             return observations
         return observations.reshape(len(observations), -1).astype(self.dtype, copy=False)
 
+    def row(self, observation: Any) -> np.ndarray:
+        """One observation as a row ``(size,)``."""
+        if isinstance(observation, Mapping):
+            return self.flatten({name: np.asarray(part)[None] for name, part in observation.items()})[0]
+        return self.flatten(np.asarray(observation)[None])[0]
+
     def flat_space(self, space: spaces.Space) -> spaces.Box:
         """The space of the rows; `space` itself where that is what it is."""
         return space if self.is_vector and isinstance(space, spaces.Box) else Flattened(space)
@@ -126,3 +132,14 @@ class Flattened(spaces.Box):
         boxes: dict[str, Any] = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
         low, high = (np.concatenate([getattr(box, b).ravel() for box in boxes.values()]) for b in ("low", "high"))
         super().__init__(low.astype(self.layout.dtype), high.astype(self.layout.dtype), dtype=self.layout.dtype.type)
+
+    def rows(self, observation: Any) -> np.ndarray:
+        """Observations of `space` as rows ``(n, size)``, or one of them as ``(size,)``."""
+        if isinstance(observation, Mapping):
+            name, box = next(iter(self.space.spaces.items()))  # type: ignore[attr-defined]
+            batch: Any = {key: np.asarray(part) for key, part in observation.items()}
+            single = batch[name].shape == box.shape
+        else:
+            batch = np.asarray(observation)
+            single = batch.shape == self.space.shape
+        return self.layout.row(batch) if single else self.layout.flatten(batch)

@@ -17,7 +17,7 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
 from simreal_agents.encoders import Dropout
-from simreal_agents.layout import Layout
+from simreal_agents.layout import Flattened, Layout
 from simreal_agents.networks import MODULES, matching_groups, stream
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.vecenv import FlatVecEnv, SB3Worlds, Step
@@ -289,19 +289,8 @@ class Transferable:
 
     def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
         """SB3's ``predict``, for observations as the worlds show them."""
-        layout = self.policy.layout
-        if not layout.is_vector:
-            batched = (
-                {k: np.asarray(v) for k, v in observation.items()} if isinstance(observation, Mapping) else observation
-            )
-            part = layout.parts[0]
-            first = batched[part.name] if isinstance(batched, Mapping) else np.asarray(batched)
-            single = first.ndim == len(part.shape) and first.size == int(np.prod(part.shape))
-            add = (lambda a: np.asarray(a)[None]) if single else np.asarray
-            rows = layout.flatten(
-                {k: add(v) for k, v in batched.items()} if isinstance(batched, Mapping) else add(batched)
-            )
-            observation = rows[0] if single else rows
+        if isinstance(self.observation_space, Flattened):
+            observation = self.observation_space.rows(observation)
         return super().predict(observation, *args, **kwargs)  # type: ignore[misc]
 
     def _announce_progress(self, env: VecEnv) -> None:

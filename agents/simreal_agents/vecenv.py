@@ -70,7 +70,7 @@ class SB3Worlds(VecEnv):
             if final is None:
                 final = np.zeros_like(observations)
                 for i in np.flatnonzero(infos["_final_obs"]):
-                    final[i] = row_of(self.layout, infos["final_obs"][i])
+                    final[i] = self.layout.row(infos["final_obs"][i])
             final = self.layout.flatten(final)
             success = infos["outcome"].get("s") if "outcome" in infos else None
         return Step(observations, rewards, terminated, truncated, final, success)
@@ -124,15 +124,8 @@ class FlatVecEnv(VecEnvWrapper):
         """SB3's form of a step, final observations in the infos included."""
         observations, rewards, dones, infos = self.venv.step_wait()
         for i in np.flatnonzero(dones):
-            infos[i]["terminal_observation"] = row_of(self.layout, infos[i]["terminal_observation"])
+            infos[i]["terminal_observation"] = self.layout.row(infos[i]["terminal_observation"])
         return self.layout.flatten(observations), rewards, dones, infos
-
-
-def row_of(layout: Layout, observation: Any) -> np.ndarray:
-    """One observation as a row ``(size,)``."""
-    if isinstance(observation, dict):
-        return layout.flatten({name: np.asarray(part)[None] for name, part in observation.items()})[0]
-    return layout.flatten(np.asarray(observation)[None])[0]
 
 
 def step_arrays(env: VecEnv, actions: np.ndarray) -> Step:

@@ -5,6 +5,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from simreal_agents.layout import Flattened, Layout
+from simreal_agents.ppo import PPO
 from simreal_agents.vecenv import FlatVecEnv, step_arrays
 from simreal_envs.errors import Unsupported
 
@@ -117,3 +118,34 @@ def test_a_vecenv_of_pictures_becomes_rows_with_its_final_observations(space):
     assert step.truncated.all() and not step.terminated.any()
     assert (step.observations == 0).all() and (step.final_observations == 3).all()
     assert step.final_observations.dtype == env.layout.dtype
+
+
+GREY = spaces.Box(0, 255, (6, 5), np.uint8)  # two axes: one picture has as many axes as a batch of vectors
+
+
+@pytest.mark.parametrize("space", [CAMERA, GREY, MIXED])
+def test_one_observation_is_told_from_a_batch_of_one(space):
+    flat, seen = Flattened(space), batch(space, 3)
+    rows = flat.rows(seen)
+    assert rows.shape == (3, flat.layout.size)
+    first = {name: part[:1] for name, part in seen.items()} if isinstance(seen, dict) else seen[:1]
+    single = {name: part[0] for name, part in seen.items()} if isinstance(seen, dict) else seen[0]
+    assert np.array_equal(flat.rows(first), rows[:1])
+    assert np.array_equal(flat.rows(single), rows[0])
+
+
+@pytest.mark.parametrize("space", [CAMERA, GREY, MIXED])
+def test_sb3s_predict_takes_one_observation_or_several_as_the_worlds_show_them(space):
+    class Still(gymnasium.Env):
+        observation_space, action_space = space, spaces.Discrete(3)
+
+        def reset(self, *, seed=None, options=None):
+            return space.sample(), {}
+
+    ppo = PPO(env=DummyVecEnv([Still]), n_steps=4, batch_size=4, seed=0, policy_kwargs={"hidden": [8, 8]})
+    seen = batch(space, 3)
+    several, _ = ppo.predict(seen, deterministic=True)
+    for i in range(3):
+        single = {name: part[i] for name, part in seen.items()} if isinstance(seen, dict) else seen[i]
+        assert ppo.predict(single, deterministic=True)[0] == several[i]
+    assert np.array_equal(several, ppo.policy.act(ppo.policy.layout.flatten(seen)))
