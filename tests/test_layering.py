@@ -49,7 +49,7 @@ ORDER = {
         {"categorical"},
         {"kernels"},
         {"vecenv", "distributions", "passes", "replay", "matching", "zoo"},
-        {"hub", "layout", "normalizer", "gae", "units", "files", "state", "products"},
+        {"hub", "layout", "normalizer", "gae", "units", "files", "state", "products", "targets"},
     ],
     "simreal_envs": [
         {"audit"},

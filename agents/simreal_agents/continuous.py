@@ -32,6 +32,7 @@ from simreal_agents.networks import ACTIVATIONS, layers, require_actions, requir
 from simreal_agents.normalizer import Normalizer, RewardScaler
 from simreal_agents.passes import Pass
 from simreal_agents.products import Products
+from simreal_agents.targets import Parts, WithTargets, as_buffers
 from simreal_envs.errors import Unsupported, UserError, require_known
 
 LOG_STD_BOUNDS = (-20.0, 2.0)  # SB3's
@@ -57,16 +58,7 @@ def stacked_layers(count: int, widths: Sequence[int], activation: type[nn.Module
     return nn.Sequential(*(module for i, o in pairs for module in (Stacked(count, i, o), activation())))
 
 
-class Parts(nn.Module):
-    """Modules under names of their own."""
-
-    def __init__(self, **modules: nn.Module):
-        super().__init__()
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-
-class ContinuousPolicy(BasePolicy):
+class ContinuousPolicy(WithTargets, BasePolicy):
     """An actor and critics whose parts have names; the base of the policies of SAC, TQC and TD3.
 
     Args:
@@ -153,19 +145,6 @@ class ContinuousPolicy(BasePolicy):
                     layer.bias.uniform_(-bound, bound, generator=generator)
         self.reset_targets()
 
-    @torch.no_grad()
-    def reset_targets(self) -> None:
-        """Make the target copies equal to what they follow; for weights that came from elsewhere."""
-        for _, target, online in self.followed:
-            target.copy_(online)
-
-    @property
-    def followed(self) -> list[tuple[str, Tensor, Tensor]]:
-        """The name of every parameter that has a target copy, the copy, and the parameter."""
-        online = dict(self.named_parameters())
-        copies = ((name.removeprefix("target."), b) for name, b in self.named_buffers() if name.startswith("target."))
-        return [(name, target, online[name].detach()) for name, target in copies]
-
     # ---- acting -----------------------------------------------------------------------------------------------------
 
     @property
@@ -174,12 +153,6 @@ class ContinuousPolicy(BasePolicy):
         if self._kernel is None:
             object.__setattr__(self, "_kernel", Kernel(self))
         return self._kernel
-
-    _kernel: Kernel | None = None
-
-    def tensors_were_replaced(self) -> None:
-        """To be called after parameters got new memory (changes in place are seen)."""
-        object.__setattr__(self, "_kernel", None)
 
     def act(self, rows: np.ndarray, deterministic: bool = True, generator: torch.Generator | None = None) -> np.ndarray:
         """Actions ``(n, a)`` float32 inside the action space for rows ``(n, d)``.
@@ -371,12 +344,3 @@ class Kernel:
     def follow(self, tau: float) -> None:
         """Move the targets a fraction `tau` towards what they follow."""
         torch._foreach_lerp_(self._targets, self._followed, tau)
-
-
-def as_buffers(module: nn.Module) -> nn.Module:
-    """Turn the parameters of `module` into buffers, so that nothing trains them."""
-    for part in module.modules():
-        for name, parameter in list(part._parameters.items()):
-            del part._parameters[name]
-            part.register_buffer(name, parameter.detach())
-    return module

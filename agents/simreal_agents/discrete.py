@@ -22,7 +22,6 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from simreal_agents import continuous
-from simreal_agents.continuous import Parts, as_buffers
 from simreal_agents.distributions import Categorical
 from simreal_agents.encoders import Perception
 from simreal_agents.layout import Layout
@@ -30,13 +29,14 @@ from simreal_agents.networks import ACTIVATIONS, layers, require_actions, requir
 from simreal_agents.normalizer import Normalizer, RewardScaler
 from simreal_agents.passes import Pass
 from simreal_agents.products import Products
+from simreal_agents.targets import Parts, WithTargets, as_buffers
 from simreal_envs.errors import UserError, require_known
 
 Array = np.ndarray
 EXPLORATION = 0.05  # what an agent explores with unless its learner says otherwise; SB3's final rate
 
 
-class QPolicy(BasePolicy):
+class QPolicy(WithTargets, BasePolicy):
     """DQN's: the greedy policy of a learned value of every action.
 
     Args:
@@ -117,18 +117,6 @@ class QPolicy(BasePolicy):
                     layer.bias.uniform_(-bound, bound, generator=generator)
         self.reset_targets()
 
-    @torch.no_grad()
-    def reset_targets(self) -> None:
-        """Make the target equal to what it follows; for weights that came from elsewhere."""
-        for _, target, online in self.followed:
-            target.copy_(online)
-
-    @property
-    def followed(self) -> list[tuple[str, Tensor, Tensor]]:
-        """The name of every parameter, its target copy, and the parameter."""
-        copies = {name.removeprefix("target."): b for name, b in self.named_buffers() if name.startswith("target.")}
-        return [(name, copies[name], p.detach()) for name, p in self.named_parameters()]
-
     # ---- acting -----------------------------------------------------------------------------------------------------
 
     @property
@@ -137,12 +125,6 @@ class QPolicy(BasePolicy):
         if self._kernel is None:
             object.__setattr__(self, "_kernel", Graph(self) if self.layout.images else Kernel(self))
         return self._kernel  # type: ignore[return-value]
-
-    _kernel: Kernel | None = None
-
-    def tensors_were_replaced(self) -> None:
-        """To be called after parameters got new memory (changes in place are seen)."""
-        object.__setattr__(self, "_kernel", None)
 
     def act(self, rows: Array, deterministic: bool = True, generator: torch.Generator | None = None) -> Array:
         """Actions ``(n,)`` int64 for rows ``(n, size)``: the best ones, or epsilon-greedy with `exploration_rate`.
