@@ -159,23 +159,29 @@ def fit(
             f"the agent and the target share no observation: {', '.join(f.name for f in ours.observation)} against "
             f"{', '.join(f.name for f in theirs.observation)}"
         )
-    squashed = agent.policy.squash_output
-    if squashed:
+    if agent.policy.squash_output:
         _require_same_reach(done)
     filled = _filled(agent, fill or {}, seen)
     policy = Agent.new(theirs, agent.policy.network, algorithm=agent.algorithm).policy
     transplant(agent.policy, policy, theirs, seen, shown, done, filled, new_encoder=fresh)
-    means = agent.policy.encoder.normalizer.mean
-    rows = [*_rows(seen), *_dropped_rows(seen, filled, means), *_rows(shown), *_dropped_rows(shown, {}, means)]
-    if fresh:
-        rows = [replace(row, says="new encoder") for row in rows] + [
-            Row("observation", f.name, f.labels, "dropped", f.unit, "old encoder") for f in ours.observation
-        ]
-    surgery = Surgery((*rows, *_rows(done, squashed), *_dropped_rows(done, {}, means)))
+    surgery = _record(agent, seen, shown, done, filled, fresh)
     # The returns were measured on the old agent; the last of them is in its line of the ancestors.
     card = {key: value for key, value in agent.card.items() if key not in (*OWN_KEYS, "returns")}
     card = json.loads(json.dumps(card))
     return Agent(policy, theirs, {**card, "ancestors": agent.lineage, "surgery": surgery.to_dict()}), surgery
+
+
+def _record(
+    agent: Agent, seen: Matching, shown: Matching, done: Matching, filled: Mapping[int, float], fresh: bool
+) -> Surgery:
+    """What became of every element of what the agent sees, is shown in pictures, and does."""
+    means = agent.policy.encoder.normalizer.mean
+    rows = [*_rows(seen), *_dropped_rows(seen, filled, means), *_rows(shown), *_dropped_rows(shown, {}, means)]
+    if fresh:
+        rows = [replace(row, says="new encoder") for row in rows] + [
+            Row("observation", f.name, f.labels, "dropped", f.unit, "old encoder") for f in agent.schema.observation
+        ]
+    return Surgery((*rows, *_rows(done, agent.policy.squash_output), *_dropped_rows(done, {}, means)))
 
 
 def _target_schema(agent: Agent, target: Any, observation: Any, action: Any) -> Schema:
