@@ -45,6 +45,7 @@ class Beginnings:
         ahead: episodes per world that are drawn at a time; 0 takes what costs little time and memory.
         prepare: makes of values ``(n, parameters)`` what puts them in force quickly, ``(n, k)``, or None.
         observe: what is observed of initial states, ``(n, d)``, where that needs nothing else.
+        trial: so many episodes in a row have the same parameter values, those of their first.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Beginnings:
         ahead: int = 0,
         prepare: Callable[[np.ndarray], np.ndarray | None] = lambda values: None,
         observe: Callable[[State], np.ndarray] | None = None,
+        trial: int = 1,
     ):
         self._task, self._varied, self._draws = task, tuple(varied), draws
         self._names = tuple(v.parameter.name for v in self._varied)
         self._nominal = np.array([[v.parameter.nominal] for v in self._varied]).reshape(-1, 1)
         self._choices = [i for i, v in enumerate(self._varied) if v.parameter.choices]
+        self._trial = trial
         self._ahead = ahead or min(16, max(2, 1024 // num_worlds))
         self._prepare, self._observe = prepare, observe
         self._prepared = np.zeros(num_worlds, dtype=bool)  # worlds whose episodes in the table are prepared
@@ -102,9 +105,11 @@ class Beginnings:
         stale[ids] = True
         rows = np.flatnonzero(stale)
         self._first[rows] = self._next[rows]
-        draws = self._draws.ahead(rows, self._first[rows, None] + np.arange(self._ahead))
+        coming = self._first[rows, None] + np.arange(self._ahead)
+        draws = self._draws.ahead(rows, coming)
         n = len(rows) * self._ahead
-        values, shares = self._values(draws)
+        first = self._draws.ahead(rows, coming // self._trial * self._trial) if self._trial > 1 else draws
+        values, shares = self._values(first)
         if self._startup:
             for part, fixed in zip((values, shares), self._fixed, strict=True):
                 part[:, self._startup] = np.repeat(fixed[rows], self._ahead, axis=0)

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from simreal_envs.errors import require_known
 from simreal_envs.schema import Observation, row
-from simreal_envs.variation import Domain, Variation
+from simreal_envs.variation import Domain, Observe, Variation
 from simreal_envs.worlds import Worlds
 
 RENDER_MODES = ["rgb_array"]
@@ -21,7 +21,7 @@ class World(gymnasium.Env):
     """One world. ``reset(seed=...)`` makes everything that follows a function of the seed.
 
     Args:
-        task, engine, variation, preset: as in `Domain`.
+        task, engine, variation, preset, observe: as in `Domain`.
         render_mode: None or ``"rgb_array"``.
     """
 
@@ -34,9 +34,10 @@ class World(gymnasium.Env):
         variation: Variation | Mapping[str, Any] | None = None,
         preset: str = "matched",
         render_mode: str | None = None,
+        observe: Observe | Mapping[str, Any] | None = None,
     ):
         self.render_mode = _checked(render_mode)
-        domain = Domain(task, engine, variation or {}, preset)
+        domain = Domain(task, engine, variation or {}, preset, observe or {})
         self.worlds = Worlds(domain, 1, autoreset=AutoresetMode.DISABLED, render_mode=render_mode)
         self.metadata = {**self.metadata, "render_fps": self.worlds.metadata["render_fps"]}
         self.observation_space, self.action_space = (
@@ -86,10 +87,11 @@ def vector_worlds(
     num_threads: int = 0,
     num_workers: int = 0,
     render_mode: str | None = None,
+    observe: Observe | Mapping[str, Any] | None = None,
 ) -> Worlds:
     """`gymnasium.make_vec`'s entry point; autoreset as Gymnasium's own vector environments do by default."""
     return Worlds(
-        Domain(task, engine, variation or {}, preset),
+        Domain(task, engine, variation or {}, preset, observe or {}),
         num_envs,
         seed,
         autoreset=autoreset,

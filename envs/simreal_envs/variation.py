@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -306,6 +306,67 @@ def draw_all(varied: tuple[Varied, ...], draws: Draws, width: float = 1.0) -> li
 
 
 @dataclass(frozen=True)
+class Observe:
+    """What agents see beyond a task's own observation; by default nothing. `simreal_envs.view.schema_of` names the fields.
+
+    Attributes:
+        history: of how many steps they see the observation: 1 is the present alone.
+        actions, rewards: whether they see those of the past steps, too.
+        parameters: of which parameters they know the world's values: names, patterns (``*/mass``), or ``"all"`` that vary.
+        trial: over how many episodes a history goes on; so many in a row have the same parameters, and the history says
+            which steps ended one (Duan et al. 2016, RL^2, section 2.2).
+        ranges: of each parameter, (low, high) SI that are shown as -1 and 1. A domain fills in those of its own
+            variation, and agents that move to another one keep them.
+        tasks: names of tasks that one agent learns, and
+        task: which of them this is: shown as 1 for it and 0 for the others, in a last field ``task``.
+    """
+
+    history: int = 1
+    actions: bool = False
+    rewards: bool = False
+    parameters: tuple[str, ...] | str = ()
+    trial: int = 1
+    ranges: tuple[tuple[float, float], ...] = ()
+    tasks: tuple[str, ...] = ()
+    task: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        if self.tasks:
+            require_known(self.task, self.tasks, "task", "observe")
+        for name in ("history", "trial"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"observe: {name} must be a whole number of at least 1, not {value!r}")
+        for name in ("actions", "rewards"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"observe: {name} must be true or false, not {getattr(self, name)!r}")
+        if self.history == 1 and (self.actions or self.rewards or self.trial > 1):
+            raise UserError(
+                "observe: actions, rewards and trial speak of past steps: they need a history of at least 2"
+            )
+        if self.parameters != "all":
+            names = (self.parameters,) if isinstance(self.parameters, str) else self.parameters
+            object.__setattr__(self, "parameters", tuple(names))
+        object.__setattr__(self, "ranges", tuple((float(low), float(high)) for low, high in self.ranges))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What differs from the default, as plain data."""
+        data = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {name: _listed(value) for name, value in data.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "") -> Observe:
+        for name in data:
+            require_known(str(name), [f.name for f in fields(cls)], "key of observe", where)
+        return cls(**data)
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
 class Domain:
     """A task on an engine under a variation: what an agent is trained or tested in.
 
@@ -314,12 +375,14 @@ class Domain:
         engine: ``"mujoco"``, ``"bullet"`` or another package's; by default the first that the task runs on.
         variation: how its worlds differ from nominal; a plain mapping becomes a Shift or a Randomization.
         preset: ``"matched"`` (engines agree as closely as they can) or ``"engine_default"`` (each engine's own habits).
+        observe: what agents see beyond the task's own observation; a plain mapping becomes an `Observe`.
     """
 
     task: str
     engine: str = ""
     variation: Variation = Shift()
     preset: str = "matched"
+    observe: Observe = Observe()
 
     ENGINES: ClassVar[tuple[str, ...]] = ("mujoco", "bullet")
 
@@ -335,7 +398,11 @@ class Domain:
         require_known(self.preset, PRESETS, "preset")
         if not isinstance(self.variation, Variation):
             object.__setattr__(self, "variation", variation_from_dict(self.variation or {}))
-        self.resolve()
+        varied = self.resolve()
+        if not isinstance(self.observe, Observe):
+            object.__setattr__(self, "observe", Observe.from_dict(self.observe or {}))
+        if self.observe != Observe():
+            object.__setattr__(self, "observe", _concrete(self.observe, task, varied))
 
     def resolve(self, where: str = "") -> tuple[Varied, ...]:
         """The concrete parameters that vary, patterns expanded and every value checked. Later entries win."""
@@ -364,11 +431,21 @@ class Domain:
                 varied[parameter.name] = Varied(parameter, distribution)
         return tuple(varied.values())
 
+    def seen_by(self, other: Domain | Mapping[str, Any] | None) -> Domain:
+        """This domain as agents of another one see it: with its `observe`. None, an agent of no known domain: as it is."""
+        if other is None:
+            return self
+        if isinstance(other, Domain):
+            return replace(self, observe=other.observe)
+        return replace(self, observe=Observe.from_dict(other.get("observe") or {}))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data; ``Domain.from_dict`` reads it back."""
         data = {"task": self.task, "engine": self.engine, "preset": self.preset, "variation": self.variation.to_dict()}
         if isinstance(self.variation, Curriculum):
             data["curriculum"] = {"start": self.variation.start, "until": self.variation.until}
+        if self.observe != Observe():
+            data["observe"] = self.observe.to_dict()
         return data
 
     @classmethod
@@ -376,7 +453,8 @@ class Domain:
         variation = variation_from_dict(data.get("variation") or {}, where)
         if curriculum := data.get("curriculum"):
             variation = Curriculum(Randomization(dict(variation.items)), **curriculum)
-        return cls(data["task"], data.get("engine") or "", variation, data.get("preset", "matched"))
+        observe = Observe.from_dict(data.get("observe") or {}, where)
+        return cls(data["task"], data.get("engine") or "", variation, data.get("preset", "matched"), observe)
 
 
 # ---- plain data ------------------------------------------------------------------------------------------------------
@@ -484,6 +562,30 @@ def _require_interval(parameter: Parameter, interval: Interval, task: Any, where
             f"{where}: {parameter.name} every {interval.every:g} s: expected at least a control step ({period:g} s) "
             f"and less than an episode ({episode:g} s)"
         )
+
+
+def _concrete(observe: Observe, task: Any, varied: tuple[Varied, ...]) -> Observe:
+    """The same with every parameter's name and range; what has ranges keeps them."""
+    from simreal_envs.parameters import expand
+
+    if observe.history > 1 and all(field.grid for field in task.schema.observation):
+        raise UserError(f"observe: {task.name} shows pictures only, which have no history")
+    if observe.ranges:
+        if len(observe.ranges) != len(observe.parameters):
+            raise UserError(f"observe: {len(observe.ranges)} ranges for the parameters {list(observe.parameters)}")
+        for name in observe.parameters:
+            require_known(name, [p.name for p in task.parameters], f"parameter of {task.name}", "observe")
+        return observe
+    if observe.parameters == "all":
+        if not varied:
+            raise UserError("observe: parameters: all are those that vary, and nothing varies in this domain")
+        found = {v.parameter.name: v.parameter for v in varied}
+    else:
+        patterns = (expand(pattern, task.parameters, task.name, "observe") for pattern in observe.parameters)
+        found = {parameter.name: parameter for matched in patterns for parameter in matched}
+    bounds = {v.parameter.name: v.distribution.bounds(v.parameter.nominal) for v in varied}
+    ranges = [bounds.get(name, (parameter.nominal, parameter.nominal)) for name, parameter in found.items()]
+    return replace(observe, parameters=tuple(found), ranges=tuple(ranges))
 
 
 def _options(distribution: Distribution, nominal: float) -> list[float]:

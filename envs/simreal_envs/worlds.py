@@ -22,7 +22,8 @@ from simreal_envs.parameters import Draws
 from simreal_envs.schema import Observation, row
 from simreal_envs.tasks import find_task
 from simreal_envs.tasks.base import Episode, State, Task
-from simreal_envs.variation import Domain
+from simreal_envs.variation import Domain, Observe
+from simreal_envs.view import View, schema_of
 
 
 def make(
@@ -77,7 +78,8 @@ class Worlds(gymnasium.vector.VectorEnv):
             raise UserError(f"num_worlds must be at least 1, not {num_worlds}")
         self.domain, self.task = domain, find_task(domain.task)
         self.varied = domain.resolve()
-        self.schema = self.task.schema
+        self.schema = schema_of(domain)
+        self._view = View(domain, num_worlds) if domain.observe != Observe() else None
         self.num_envs, self.render_mode = num_worlds, render_mode
         self.autoreset_mode = AutoresetMode(autoreset)
         self.metadata = {
@@ -92,8 +94,9 @@ class Worlds(gymnasium.vector.VectorEnv):
 
         self.engine = make_engine(domain, num_worlds, num_threads, num_workers)
         self.seed, self.progress, self.diverged = _checked_seed(seed), 0.0, 0
-        self._low, self._high = self.schema.bounds
-        self._choices, self._pixels = self.schema.choices, self.schema.dtype == np.uint8
+        sensed = self.task.schema
+        self._low, self._high = sensed.bounds
+        self._choices, self._pixels = sensed.choices, sensed.dtype == np.uint8
         self._everyone = np.arange(num_worlds)
         self._episodes = np.full(num_worlds, -1)
         self._parameters = {p.name: p for p in self.task.parameters}
@@ -109,7 +112,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._intervals = [(v, v.steps(self.schema.control_period)) for v in self.varied if v.mode == "interval"]
         modes = {v.parameter.quantity: v.mode for v in self.varied if v.parameter.quantity in QUANTITIES}
         self._imperfections = Imperfections(
-            self.task.robot, self.schema, self.task.control, self.task.substeps, num_worlds, modes
+            self.task.robot, sensed, self.task.control, self.task.substeps, num_worlds, modes
         )
         # On a slope gravity is not along -z: what an inertial sensor measures there, one direction per world.
         sloping = any(v.parameter.quantity in ("slope", "slope_side") for v in self.varied)
@@ -117,6 +120,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._key()
         self._steps, self._ended = np.zeros(num_worlds, dtype=np.int64), np.zeros(num_worlds, dtype=bool)
         self._command: np.ndarray | None = None
+        self._disturbance: np.ndarray | None = None  # (N, 3) N from the first `disturb` on
         self._names: tuple[str, ...] = ()
         # Over the episode: of every reward term, of the reward, and in how many steps the goal was met.
         self._sums = np.zeros((2, num_worlds))
@@ -134,8 +138,9 @@ class Worlds(gymnasium.vector.VectorEnv):
         ahead = ahead and not (around.distorts or around.senses or images or self._down is not None)
         observe = _weakly(self._exactly) if ahead else None
         self._beginnings = Beginnings(
-            self.task, self.varied, self._draws, self.num_envs, prepare=_weakly(self._prepare), observe=observe
-        )
+            self.task, self.varied, self._draws, self.num_envs, prepare=_weakly(self._prepare), observe=observe,
+            trial=self.domain.observe.trial,
+        )  # fmt: skip
 
     # -- episodes -----------------------------------------------------------------------------------------------------
 
@@ -177,9 +182,14 @@ class Worlds(gymnasium.vector.VectorEnv):
         if self._command is None:
             self._command = np.zeros((self.num_envs, command.shape[1]))
         self._command[ids] = command
+        if self._disturbance is not None:
+            self._disturbance[ids] = 0.0
         self._sums[:, ids] = 0.0
-        self._steps[ids] = self._streak[ids] = 0
-        return self._observe_start(ids) if observation is None else observation
+        lengths, self._steps[ids] = self._steps[ids], 0
+        self._streak[ids] = 0
+        if observation is None:
+            observation = self._observe_start(ids)
+        return self._view.begin(ids, observation, values, episodes, lengths) if self._view else observation
 
     def _prepare(self, values: np.ndarray) -> np.ndarray | None:
         """What the engine needs to set values ``(n, parameters)`` of the machines quickly, if it has a quick way."""
@@ -213,6 +223,8 @@ class Worlds(gymnasium.vector.VectorEnv):
                 self._imperfections.set(varied.parameter.quantity, ids, values)
             else:
                 self._apply(ids, {name: values})
+            if self._view:
+                self._view.vary(self.varied.index(varied), ids, values)
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance every world by one control period.
@@ -231,8 +243,10 @@ class Worlds(gymnasium.vector.VectorEnv):
         if self._intervals:
             self._redraw()
         control = around.command(actions, self._draws, steps)
-        if (force := around.force(self._draws, steps)) is not None:
+        if (force := around.force(self._draws, steps, self._disturbance)) is not None:
             self.engine.push(force)
+            if self._disturbance is not None:
+                self._disturbance = np.zeros_like(self._disturbance)
         if control.ndim == 2:
             self.engine.step(control, self.task.substeps)
         else:
@@ -258,7 +272,10 @@ class Worlds(gymnasium.vector.VectorEnv):
             # Outside of SAME_STEP a broken world is stepped once more before its reset; it counted when it broke.
             again = self._ended & (self.autoreset_mode != AutoresetMode.SAME_STEP)
             self.diverged += int((broken & ~again).sum())
-            observation[broken] = self._observation[broken]
+            observation[broken] = self._observation[broken, : observation.shape[1]]
+        if self._view:
+            idle = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
+            observation = self._view.step(self._observation, actions, reward, observation, idle)
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and self._ended.any():
             # This step was the reset; its action counted for nothing.
             for array in (reward, terminated, truncated, done):
@@ -268,6 +285,20 @@ class Worlds(gymnasium.vector.VectorEnv):
         infos = self._finish(done, terminated, observation) if over else {}
         self._ended, self._observation = done, observation
         return self.schema.pack(observation.copy()), reward, terminated, truncated, infos
+
+    def disturb(self, forces: np.ndarray) -> None:
+        """Push the robots' bases at their centres of mass during the next control step, on top of the parameter ``push``.
+
+        Args:
+            forces: ``(N, 3)`` N, world frame. A world that begins an episode before that step is not pushed.
+
+        Raises:
+            UserError: another shape, or numbers that are not finite.
+        """
+        forces = np.array(forces, dtype=np.float64)
+        if forces.shape != (self.num_envs, 3) or not np.isfinite(forces).all():
+            raise UserError(f"forces must be {self.num_envs} x 3 finite numbers, not of shape {forces.shape}")
+        self._disturbance = forces
 
     def _clipped(self, actions: np.ndarray) -> np.ndarray:
         """Actions in [-1, 1], float64 ``(N, a)``."""
@@ -410,7 +441,7 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     _OWN_STATE = (
         "seed", "progress", "diverged", "_episodes", "_steps", "_command", "_names", "_sums", "_streak", "_ended",
-        "_observation", "_final", "_down",
+        "_observation", "_final", "_down", "_disturbance",
     )  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:
@@ -419,7 +450,8 @@ class Worlds(gymnasium.vector.VectorEnv):
             name: np.copy(value) if isinstance(value := getattr(self, name), np.ndarray) else value
             for name in self._OWN_STATE
         }
-        return {"worlds": own, "imperfections": self._imperfections.snapshot(), "engine": self.engine.snapshot()}
+        view = {"view": self._view.snapshot()} if self._view else {}
+        return {"worlds": own, "imperfections": self._imperfections.snapshot(), "engine": self.engine.snapshot()} | view
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from a snapshot of the same domain and number of worlds."""
@@ -428,6 +460,8 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._key()
         self._imperfections.restore(snapshot["imperfections"])
         self.engine.restore(snapshot["engine"])
+        if self._view:
+            self._view.restore(snapshot["view"])
 
     def close_extras(self, **kwargs: Any) -> None:
         self.engine.close()

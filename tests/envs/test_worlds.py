@@ -455,6 +455,59 @@ def test_progress_counts_from_each_worlds_next_reset_on():
     assert worlds.read("pole/mass")[0] == 1.0 and worlds.read("pole/mass")[1] > 2.0
 
 
+# -- disturbances ------------------------------------------------------------------------------------------------------
+
+
+def test_a_disturbance_accelerates_for_one_step_as_newton_says_and_as_the_drive_would():
+    # The cart's drive and a push at the cart's centre of mass along the rail are the same force.
+    worlds, driven = (make(Domain("cartpole_swingup", variation={"latency": 0.0}), 2) for _ in range(2))
+    worlds.reset(), driven.reset()
+    limit = worlds.task.robot.per_joint("torque_limit")[0]
+    worlds.disturb([[0.4 * limit, 0, 0], [0, 0, 0]])
+    worlds.step(np.zeros((2, 1))), driven.step(np.array([[0.4], [0.0]]))
+    assert worlds.engine.qvel == pytest.approx(driven.engine.qvel, rel=1e-9)
+    worlds.step(np.zeros((2, 1))), driven.step(np.zeros((2, 1)))  # it is over
+    assert worlds.engine.qvel == pytest.approx(driven.engine.qvel, rel=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_a_disturbance_adds_to_the_pushes_of_the_domain_and_ends_with_its_step(engine):
+    disturbed, calm = (make(Domain("quadruped", engine, {"push": 40.0}), 2) for _ in range(2))
+    force = {}
+
+    def recorded(worlds, push):
+        def record(given):
+            force[worlds] = np.array(given)
+            push(given)
+
+        return record
+
+    for worlds in (disturbed, calm):
+        worlds.reset()
+        worlds.engine.push = recorded(worlds, worlds.engine.push)
+    sideways, pushed = np.array([[0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]), 0
+    for step in range(100):  # two seconds: one push in each world
+        if step % 3 == 0:
+            disturbed.disturb(sideways)
+        for worlds in (disturbed, calm):
+            *_, terminated, truncated, _ = worlds.step(np.zeros((2, 12)))
+            assert not (terminated | truncated).any()
+        assert np.array_equal(force[disturbed], force[calm] + sideways * (step % 3 == 0))
+        pushed += force[calm].any()
+    assert 5 <= pushed <= 10
+    assert not np.array_equal(disturbed.engine.qpos[0], calm.engine.qpos[0])
+    assert np.array_equal(disturbed.engine.qpos[1], calm.engine.qpos[1])
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_a_snapshot_holds_the_disturbance_of_the_next_step(engine):
+    worlds, fresh = (make(Domain("cartpole_swingup", engine), 2) for _ in range(2))
+    worlds.reset()
+    worlds.disturb([[3.0, 0, 0], [0, 0, 0]])
+    fresh.restore(worlds.snapshot())
+    assert_same(roll(worlds, np.zeros((3, 2, 1))), roll(fresh, np.zeros((3, 2, 1))))
+
+
 # -- snapshots ---------------------------------------------------------------------------------------------------------
 
 

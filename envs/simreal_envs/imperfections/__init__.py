@@ -155,9 +155,12 @@ class Imperfections:
             followed[:, k] = self._followed = wanted - slow * (wanted - self._followed)
         return followed
 
-    def force(self, draws: Draws, steps: np.ndarray) -> np.ndarray | None:
-        """The push during this control step, ``(N, 3)`` N; None where it stays as it is."""
-        return self._pushes.force(self._levels["push"], draws, steps) if self._pushes else None
+    def force(self, draws: Draws, steps: np.ndarray, extra: np.ndarray | None = None) -> np.ndarray | None:
+        """The push during this control step, ``(N, 3)`` N, on top of `extra`; None where it stays as it is."""
+        if extra is None or not self._pushes:
+            return self._pushes.force(self._levels["push"], draws, steps) if self._pushes else extra
+        self._pushes.changed()  # tell it whole, not only where it differs from the step before
+        return self._pushes.force(self._levels["push"], draws, steps) + extra
 
     # -- readings -----------------------------------------------------------------------------------------------------
 
