@@ -92,6 +92,7 @@ class Agent:
             "algorithm": learner.algorithm,
             "hyperparameters": learner.hyperparameters,
             "env_steps": learner.num_timesteps,
+            **learner.notes,
         }
         kept = _transitions(learner) if replay else None
         return cls(_copy_of(learner.policy, schema, learner.algorithm), schema, card, kept)
@@ -229,6 +230,7 @@ def load_into(
     *,
     normalizer: Literal["copy", "fresh"] = "copy",
     reward_scaler: Literal["copy", "fresh"] = "copy",
+    matching: bool = False,
 ) -> None:
     """Start a training run from an agent: copy parts of it, keep `learner`'s own initialization for the rest.
 
@@ -236,6 +238,7 @@ def load_into(
         modules: what is copied, e.g. ``["encoder", "trunk", "heads.actor"]``; may be empty.
         normalizer: ``"copy"`` takes the observation statistics along, ``"fresh"`` leaves `learner`'s own.
         reward_scaler: likewise for the unit that the critic's values are in.
+        matching: copy the tensors of `modules` that both have in the same shape, instead of asking for all of them.
 
     Raises:
         UserError: for an unknown module, or when schema or layer shapes differ, or the algorithm; `learner` is unchanged then.
@@ -246,10 +249,12 @@ def load_into(
     require_algorithm(agent, learner.algorithm)
     if (schema := _schema_of(learner)) is not None:
         agent.schema.require_same(schema)
-    prefixes = [*groups, *(f"target.{group}" for group in groups)]
+    prefixes = [*groups, "columns", *(f"target.{group}" for group in groups)]
     prefixes += ["encoder.normalizer"] * (normalizer == "copy") + ["reward_scaler"] * (reward_scaler == "copy")
     source, target = agent.policy.state_dict(), learner.policy.state_dict()
     chosen = [n for n in {**target, **source} if any(n == p or n.startswith(f"{p}.") for p in prefixes)]
+    if matching:
+        chosen = [n for n in chosen if n in source and n in target and source[n].shape == target[n].shape]
     for name in chosen:
         shapes = [list(state[name].shape) if name in state else "missing" for state in (source, target)]
         if shapes[0] != shapes[1]:

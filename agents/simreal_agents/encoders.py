@@ -7,7 +7,9 @@ normalized vector elements and goes through one linear layer.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -71,6 +73,15 @@ class Dropout(nn.Module):
             return features
         kept = torch.rand(features.shape, generator=self.generator) >= self.share
         return features * kept / (1 - self.share)
+
+
+def layers(widths: Sequence[int], activation: type[nn.Module], dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers of these widths, each with its activation (and dropout) behind it; weights are not initialized."""
+    # skip_init: the default initialization would draw from torch's global generator.
+    modules: list[nn.Module] = []
+    for i, o in itertools.pairwise(widths):
+        modules += [nn.utils.skip_init(nn.Linear, i, o), activation()] + ([Dropout(dropout)] if dropout else [])
+    return nn.Sequential(*modules)
 
 
 def _kind(part: Part) -> tuple[tuple[int, int, int], ...]:

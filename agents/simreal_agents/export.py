@@ -69,7 +69,8 @@ class Deployed(nn.Module):
     def __init__(self, agent: Agent):
         super().__init__()
         self.policy = agent.copy().policy.eval()
-        self.policy.encoder.normalizer = _Still(self.policy.encoder.normalizer)
+        for encoder in [module for module in self.policy.modules() if hasattr(module, "normalizer")]:
+            encoder.normalizer = _Still(encoder.normalizer)
         self.discrete = isinstance(agent.schema.action_space, spaces.Discrete)
         if not self.discrete:
             for name in ("low", "high"):

@@ -1,4 +1,4 @@
-"""The policy's forward and backward pass by autograd: for pictures and dropout.
+"""The policy's forward and backward pass by autograd: for pictures, dropout, columns, memories and heads by task.
 
 `Graph` has the methods of `kernels.Kernel`, `GraphSurrogate` those of `kernels.Surrogate`; both give the same numbers to
 rounding where both apply.
@@ -47,8 +47,16 @@ class Graph:
 
     @property
     def std(self) -> Array:
-        """Action standard deviations ``(a,)`` float32."""
+        """Action standard deviations ``(a,)`` float32, or ``(tasks, a)`` where every task has its own."""
         return np.exp(self.policy.heads.log_std.detach().numpy())
+
+    @torch.no_grad()
+    def std_at(self, rows: Array) -> Array:
+        """Those of rows ``(.., size)``: ``(a,)``, or ``(.., a)``."""
+        if not self.policy.heads.tasks:
+            return self.std
+        flat = torch.from_numpy(rows.reshape(-1, rows.shape[-1]))
+        return self.policy.heads.noise(flat).exp().numpy().reshape(*rows.shape[:-1], -1)
 
     def noise(self, *shape: int, generator: torch.Generator) -> Array:
         """What actions are drawn with: standard normal ``(*shape, a)``, or uniform ``(*shape,)``."""
@@ -63,7 +71,7 @@ class Graph:
     def sample(self, rows: Array, noise: Array) -> Array:
         """Actions drawn with `noise`; categorical ones by inverting the cumulative distribution."""
         if not self.policy.discrete:
-            return self.mean(rows) + self.std * noise
+            return self.mean(rows) + self.std_at(rows) * noise
         return drawn(self.mean(rows), noise)
 
     def applied(self, actions: Array) -> Array:
@@ -76,14 +84,14 @@ class Graph:
     def log_probs(self, noise: Array, rows: Array, actions: Array) -> Array:
         """Log-probabilities ``(T, N)`` float32 of actions taken at rows ``(T, N, size)``."""
         if not self.policy.discrete:
-            return log_prob_of_noise(noise, self.std)
+            return log_prob_of_noise(noise, self.std_at(rows))
         found = [chosen(log_softmax(self.mean(r)), a.ravel()) for r, a in zip(rows, actions, strict=True)]
         return np.stack(found)
 
     def distribution(self, rows: Array) -> Gaussian | Categorical:
         """What the policy would do."""
         mean = self.mean(rows)
-        return Categorical(log_softmax(mean)) if self.policy.discrete else Gaussian(mean, self.std)
+        return Categorical(log_softmax(mean)) if self.policy.discrete else Gaussian(mean, self.std_at(rows))
 
     def surrogate(self, **settings: Any) -> GraphSurrogate:
         """The loss of PPO."""
@@ -105,21 +113,26 @@ class GraphSurrogate:
         self.policy, self.normalize = policy, normalize
         self.clip_range, self.ent_coef, self.vf_coef = clip_range, ent_coef, vf_coef
 
-    def forward(self, rows: torch.Tensor, actions: Array, advantages: Array, old_log_probs: Array, returns: Array):
+    def forward(
+        self, rows: torch.Tensor, actions: Array, advantages: Array, old_log_probs: Array, returns: Array,
+        weights: Array | None = None,
+    ):  # fmt: skip
         """Losses of a minibatch, as ``dict[str, float]``; keeps the graph for ``backward``."""
         policy, n = self.policy, len(actions)
         policy.train(True)  # dropout leaves out units here and nowhere else
         actor, critic = policy.mlp_extractor(rows)
-        log_prob, entropy = self._judge(policy.heads.actor(actor), torch.from_numpy(actions))
+        log_prob, entropy = self._judge(actor, torch.from_numpy(actions))
         policy.train(False)
         log_ratio = log_prob - torch.from_numpy(old_log_probs)
         ratio = log_ratio.exp()
         advantage = torch.from_numpy(advantages)
         if self.normalize and n > 1:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        weight = torch.ones(()) if weights is None else torch.from_numpy(weights)
+        advantage = advantage * weight
         clipped = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
         policy_loss = -torch.min(advantage * ratio, advantage * clipped).mean()
-        value_loss = (policy.heads.critic(critic)[:, 0] - torch.from_numpy(returns)).square().mean()
+        value_loss = (weight * (policy.heads.critic(critic)[:, 0] - torch.from_numpy(returns)).square()).mean()
         entropy_loss = -entropy
         self.loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
         return {
@@ -137,13 +150,14 @@ class GraphSurrogate:
         if self.loss.requires_grad:  # not where all is frozen
             self.loss.backward()
 
-    def _judge(self, output: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probability ``(n,)`` of actions and mean entropy."""
+    def _judge(self, latent: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probability ``(n,)`` of actions and mean entropy, for what the actor's head reads."""
+        output = self.policy.heads.actor(latent)
         if self.policy.discrete:
             log_probs = output.log_softmax(dim=1)
             chosen = log_probs.gather(1, actions.long().reshape(-1, 1))[:, 0]
             return chosen, -(log_probs.exp() * log_probs).sum(1).mean()
-        log_std = self.policy.heads.log_std
+        log_std = self.policy.heads.noise(latent)
         z = (actions - output) / log_std.exp()
-        constant = log_std.sum() + 0.5 * LOG_2PI * len(log_std)
-        return -0.5 * z.square().sum(1) - constant, constant + 0.5 * len(log_std)
+        constant = log_std.sum(-1) + 0.5 * LOG_2PI * log_std.shape[-1]
+        return -0.5 * z.square().sum(1) - constant, (constant + 0.5 * log_std.shape[-1]).mean()

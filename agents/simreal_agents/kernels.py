@@ -205,11 +205,15 @@ class Surrogate:
         self.clip_range, self.ent_coef, self.vf_coef, self.normalize = clip_range, ent_coef, vf_coef, normalize
 
     @torch.no_grad()
-    def forward(self, rows: torch.Tensor, actions: Array, advantages: Array, old_log_probs: Array, returns: Array):
+    def forward(
+        self, rows: torch.Tensor, actions: Array, advantages: Array, old_log_probs: Array, returns: Array,
+        weights: Array | None = None,
+    ):  # fmt: skip
         """Losses of a minibatch, as ``dict[str, float]``; keeps what ``backward`` needs.
 
         Args:
             rows: normalized observations ``(n, d)``; actions ``(n, a)``; the others ``(n,)``; all float32.
+            weights: multiply the policy loss and the value loss of every row; None: 1.
         """
         n = len(actions)
         self.actor, self.critic = self.kernel.tower("actor", n), self.kernel.tower("critic", n)
@@ -219,14 +223,17 @@ class Surrogate:
         if self.normalize and n > 1:
             centred = advantages - advantages.sum() / n
             advantages = centred / (math.sqrt((centred * centred).sum() / (n - 1)) + 1e-8)
+        if weights is not None:
+            advantages = advantages * weights
         self.advantages = advantages
         plain = advantages * self.ratio
         clipped = advantages * np.minimum(np.maximum(self.ratio, 1 - self.clip_range), 1 + self.clip_range)
         # torch.min splits a tie between both branches; inside the clip range they are equal and so is their slope.
         self.active = plain <= clipped
-        self.value_error = self.critic.forward(rows)[:, 0] - returns
+        error = self.critic.forward(rows)[:, 0] - returns
+        self.value_error = error if weights is None else error * weights
         policy_loss = -float(np.minimum(plain, clipped).sum()) / n
-        value_loss = float((self.value_error * self.value_error).sum()) / n
+        value_loss = float((self.value_error * error).sum()) / n
         entropy_loss = -entropy
         return {
             "policy_gradient_loss": policy_loss,
@@ -264,8 +271,12 @@ class Surrogate:
 
 
 def log_prob_of_noise(noise: Array, std: Array) -> Array:
-    """Log-density ``(..)`` of the actions ``mean + std * noise`` for standard normal `noise` ``(.., a)``, float32."""
-    constant = float(np.log(std).sum()) + 0.5 * LOG_2PI * len(std)
+    """Log-density ``(..)`` of the actions ``mean + std * noise`` for standard normal `noise` ``(.., a)``, float32.
+
+    `std` is ``(a,)``, or as many rows of that as there are of noise.
+    """
+    log_std = np.log(std).sum(-1)
+    constant = (float(log_std) if std.ndim == 1 else log_std) + 0.5 * LOG_2PI * std.shape[-1]
     return (-0.5 * np.square(noise).sum(-1) - constant).astype(np.float32)
 
 

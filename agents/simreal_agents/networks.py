@@ -6,6 +6,7 @@
     trunk.actor          its remaining hidden layers       trunk.critic     likewise
     heads.actor          action mean, or logits            heads.critic     value
     heads.log_std        logarithm of the action noise, one per action
+    columns.K            networks of other agents inside of this one (buffers, no parameters): `columns`
 
 Everything that transfers, freezes or gets its own learning rate is addressed by these names, by a module (``encoder``) or
 by a tower (``actor``, ``critic``) across the modules. Agents of other algorithms have the same names: the critic may be
@@ -14,10 +15,9 @@ several networks with stacked weights, ``heads.temperature`` is SAC's.
 
 from __future__ import annotations
 
-import itertools
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,16 +27,21 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from simreal_agents import recurrent
 from simreal_agents.categorical import CategoricalKernel
+from simreal_agents.columns import HEADS, TRUNKS, Columns, passed, require_columns, widths_of
 from simreal_agents.distributions import Categorical, Gaussian
-from simreal_agents.encoders import Dropout, Perception
+from simreal_agents.encoders import Perception, layers
 from simreal_agents.graph import Graph
+from simreal_agents.heads import TaskHead
 from simreal_agents.kernels import Kernel
 from simreal_agents.layout import Layout
 from simreal_agents.normalizer import Normalizer, RewardScaler
+from simreal_agents.targets import as_buffers
 from simreal_envs.errors import Unsupported, UserError, require_known
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "elu": nn.ELU, "relu": nn.ReLU}
+BY_GRAPH = ("dropout", "columns", "memory", "tasks")  # settings that `kernels` cannot compute
 MODULES = ("encoder", "trunk", "heads")
 TOWERS = ("actor", "critic")
 GROUPS = (
@@ -55,14 +60,25 @@ GROUPS = (
 class Encoder(nn.Module):
     """The normalizer and the first layer of both towers, or one encoder for both where there are pictures."""
 
-    def __init__(self, layout: Layout, width: int, activation: type[nn.Module], normalize: bool):
+    def __init__(
+        self,
+        layout: Layout,
+        width: int,
+        activation: type[nn.Module],
+        normalize: bool,
+        memory: Mapping[str, Any] | None = None,
+    ):
         super().__init__()
         self.normalizer = Normalizer(len(layout.vector), enabled=normalize and len(layout.vector) > 0)
         if layout.images:
             self.shared = Perception(layout, width, nn.ReLU)
-        else:
-            self.actor = layers([layout.size, width], activation)
-            self.critic = layers([layout.size, width], activation)
+            return
+        for tower in TOWERS:
+            if memory:
+                layer = recurrent.Remembering(layout.size, width, activation, memory)
+            else:
+                layer = layers([layout.size, width], activation)
+            self.add_module(tower, layer)
 
     def features(self, rows: torch.Tensor, tower: str) -> torch.Tensor:
         """Features ``(n, width)`` of raw rows ``(n, size)`` for ``"actor"`` or ``"critic"``."""
@@ -72,42 +88,153 @@ class Encoder(nn.Module):
 
 
 class Trunk(nn.Module):
-    """The hidden layers behind the encoder; empty when there is one hidden layer only."""
+    """The hidden layers behind the encoder, and what brings in the columns; empty where there is neither.
 
-    def __init__(self, widths: Sequence[int], activation: type[nn.Module], dropout: float = 0.0):
+    Attributes:
+        width: of what it gives.
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int],
+        activation: type[nn.Module],
+        dropout: float = 0.0,
+        columns: Mapping[str, Any] | None = None,
+        actions: int = 0,
+    ):
         super().__init__()
-        self.actor = layers(widths, activation, dropout)
-        self.critic = layers(widths, activation, dropout)
+        for tower in TOWERS:
+            if columns:
+                given = widths_of(columns, actions, tower)
+                trunk: Any = TRUNKS[columns["kind"]](hidden, given, activation, dropout)
+            else:
+                trunk = layers(hidden, activation, dropout)
+            self.add_module(tower, trunk)
+        self.width: int = trunk.width if columns else hidden[-1]
 
 
 class Heads(nn.Module):
-    """Action mean and noise, or a logit for each of several actions; and value."""
+    """Action mean and noise, or a logit for each of several actions; and value.
 
-    def __init__(self, width: int, actions: int, discrete: bool = False):
+    Args:
+        width: of what the trunk gives.
+        tasks: how many tasks have heads of their own, 0 where there is one for all.
+        columns: the setting, for heads that read the columns too.
+    """
+
+    actor: nn.Module
+    critic: nn.Module
+
+    def __init__(
+        self,
+        width: int,
+        actions: int,
+        discrete: bool = False,
+        tasks: int = 0,
+        columns: Mapping[str, Any] | None = None,
+        activation: type[nn.Module] = nn.Tanh,
+    ):
         super().__init__()
-        self.actor = nn.utils.skip_init(nn.Linear, width, actions)
-        self.critic = nn.utils.skip_init(nn.Linear, width, 1)
+        self.tasks = tasks
+        for tower, outputs, gain in (("actor", actions, 0.01), ("critic", 1, 1.0)):
+            if columns and columns["kind"] in HEADS:
+                given = widths_of(columns, actions, tower)
+                head = HEADS[columns["kind"]](width, outputs, given, activation, gain)
+            elif tasks:
+                head = nn.utils.skip_init(TaskHead, width, outputs, tasks)
+            else:
+                head = nn.utils.skip_init(nn.Linear, width, outputs)
+            head.gain = gain  # type: ignore[assignment]
+            self.add_module(tower, head)
         if not discrete:
-            self.log_std = nn.Parameter(torch.zeros(actions))
+            self.log_std = nn.Parameter(torch.zeros((tasks, actions) if tasks else actions))
+
+    def noise(self, rows: torch.Tensor) -> torch.Tensor:
+        """Logarithm of the action noise, ``(a,)``, or ``(n, a)`` where every task has its own; rows end in the task."""
+        return rows[:, -self.tasks :] @ self.log_std if self.tasks else self.log_std
 
 
 class Towers(NamedTuple):
-    """What SB3 calls ``mlp_extractor``: features to the last hidden layer, for actor and critic."""
+    """What SB3 calls ``mlp_extractor``: raw rows to what the heads read, for actor and critic."""
 
     encoder: Encoder
     trunk: Trunk
+    columns: Columns | None = None
+    tasks: int = 0
 
     def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
-        return self.trunk.actor(self.encoder.features(features, "actor"))
+        return self.behind(self.encoder.features(features, "actor"), features, "actor")
 
     def forward_critic(self, features: torch.Tensor) -> torch.Tensor:
-        return self.trunk.critic(self.encoder.features(features, "critic"))
+        return self.behind(self.encoder.features(features, "critic"), features, "critic")
 
     def __call__(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if hasattr(self.encoder, "shared"):
             shared = self.encoder.features(features, "")
-            return self.trunk.actor(shared), self.trunk.critic(shared)
+            return self.behind(shared, features, "actor"), self.behind(shared, features, "critic")
         return self.forward_actor(features), self.forward_critic(features)
+
+    def behind(self, features: torch.Tensor, rows: torch.Tensor, tower: str) -> torch.Tensor:
+        """What the heads of a tower read, for the encoder's features ``(n, width)`` of raw rows."""
+        trunk = getattr(self.trunk, tower)
+        hidden = trunk(features, self.columns.give(rows, tower)) if self.columns is not None else trunk(features)
+        return torch.cat([hidden, rows[:, -self.tasks :]], dim=1) if self.tasks else hidden
+
+
+class Column(nn.Module):
+    """The network of a source inside of a policy: buffers only, never in training mode."""
+
+    encoder: Encoder
+    trunk: Trunk
+    heads: Heads
+    columns: Columns | None
+
+    def __init__(self, layout: Layout, network: Mapping[str, Any], actions: int, discrete: bool):
+        super().__init__()
+        assemble(self, layout, network, actions, discrete)
+        as_buffers(self)
+
+    def train(self, mode: bool = True) -> Column:
+        return super().train(False)
+
+    def hidden(self, rows: torch.Tensor, tower: str) -> list[list[torch.Tensor]]:
+        """The outputs of all hidden layers; before them those of the sources that it has laterals to itself."""
+        features, trunk = self.encoder.features(rows, tower), getattr(self.trunk, tower)
+        if self.columns is None:
+            return [passed(trunk, features)]
+        given = self.columns.give(rows, tower)
+        own = trunk.hidden(features, given)
+        return [*given, own] if self.columns.kind == "progressive" else [own]
+
+    def output(self, rows: torch.Tensor, tower: str) -> torch.Tensor:
+        """Action means or logits ``(n, k)``, or values ``(n, 1)``."""
+        towers = Towers(self.encoder, self.trunk, self.columns, self.heads.tasks)
+        return getattr(self.heads, tower)(towers.behind(self.encoder.features(rows, tower), rows, tower))
+
+
+def assemble(owner: Any, layout: Layout, network: Mapping[str, Any], actions: int, discrete: bool) -> None:
+    """Give `owner` the modules of a network; weights are not initialized."""
+    hidden, activation = network["hidden"], ACTIVATIONS[network["activation"]]
+    columns = network.get("columns")
+    owner.encoder = Encoder(layout, hidden[0], activation, network["normalize_observations"], network.get("memory"))
+    owner.trunk = Trunk(hidden, activation, network.get("dropout", 0.0), columns, actions)
+    owner.heads = Heads(owner.trunk.width, actions, discrete, network.get("tasks", 0), columns, activation)
+    inner = [Column(layout, source, actions, discrete) for source in columns["networks"]] if columns else []
+    owner.columns = Columns(columns["kind"], inner) if columns else None
+
+
+@torch.no_grad()
+def draw(owner: Any, generator: torch.Generator) -> None:
+    """Draw the weights of a network, orthogonal with the gains of its layers (sqrt 2 where they have none), biases zero."""
+    for module in (owner.encoder, owner.trunk, owner.heads):
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+                gain = getattr(layer, "gain", math.sqrt(2))
+                nn.init.orthogonal_(layer.weight, gain=gain, generator=generator)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+            elif hasattr(layer, "draw"):
+                layer.draw(generator)
 
 
 class Policy(ActorCriticPolicy):
@@ -125,13 +252,23 @@ class Policy(ActorCriticPolicy):
         log_std_init: initial logarithm of the action noise.
         normalize_observations: whether the encoder normalizes vectors with running statistics.
         dropout: share of the trunk's units that an update leaves out, 0 to below 1; none where actions are chosen.
+        columns: ``{"kind": .., "networks": [..]}``, the networks of other agents inside of this one: `columns`.
+        memory: ``{"steps": .., "fields": [[start, size], ..], "units": .., "kind": ..}``, columns of the observation that
+            are past steps: `recurrent`.
+        tasks: how many tasks have heads of their own; the last columns of the observation say which: `heads`.
         seed: of the initial weights.
 
     Raises:
         UserError: for other spaces, an unknown activation, or settings out of bounds.
     """
 
-    SETTINGS = ("hidden", "activation", "log_std_init", "normalize_observations", "dropout")
+    encoder: Encoder
+    trunk: Trunk
+    heads: Heads
+    columns: Columns | None
+    SETTINGS = (
+        "hidden", "activation", "log_std_init", "normalize_observations", "dropout", "columns", "memory", "tasks",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -144,24 +281,28 @@ class Policy(ActorCriticPolicy):
         log_std_init: float = 0.0,
         normalize_observations: bool = True,
         dropout: float = 0.0,
+        columns: Mapping[str, Any] | None = None,
+        memory: Mapping[str, Any] | None = None,
+        tasks: int = 0,
         seed: int = 0,
         use_sde: bool = False,
     ):
         self.discrete = require_actions(action_space, (spaces.Box, spaces.Discrete))
         if use_sde:
             raise Unsupported("state-dependent exploration (use_sde) is not supported, use the Gaussian policy")
-        require_widths(hidden)
-        require_known(activation, ACTIVATIONS, "activation")
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout must be a number from 0 to below 1, got {dropout}")
-        self.network: dict[str, Any] = {
-            "hidden": [int(width) for width in hidden],
-            "activation": activation,
-            "log_std_init": float(log_std_init),
-            "normalize_observations": bool(normalize_observations),
-        } | ({"dropout": float(dropout)} if dropout else {})
-        self._seed, self._kernel = seed, None
         self.layout = Layout.of(observation_space)
+        self.network = complete(
+            self.layout,
+            hidden=hidden,
+            activation=activation,
+            log_std_init=log_std_init,
+            normalize_observations=normalize_observations,
+            dropout=dropout,
+            columns=columns,
+            memory=memory,
+            tasks=tasks,
+        )
+        self._seed, self._kernel = seed, None
         super().__init__(
             self.layout.flat_space(observation_space),
             action_space,
@@ -172,24 +313,18 @@ class Policy(ActorCriticPolicy):
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
-        hidden, dropout = self.network["hidden"], self.network.get("dropout", 0.0)
-        self.encoder = Encoder(self.layout, hidden[0], self.activation_fn, self.network["normalize_observations"])
-        self.trunk = Trunk(hidden, self.activation_fn, dropout)
         actions = int(self.action_space.n) if self.discrete else self.action_space.shape[0]
-        self.heads = Heads(hidden[-1], actions, self.discrete)
+        assemble(self, self.layout, self.network, actions, self.discrete)
         self.reward_scaler = RewardScaler()
         self.initialize(stream(self._seed, "weights"))
+        for i, column in enumerate(part for part in self.modules() if isinstance(part, Column)):
+            draw(column, stream(self._seed, f"column {i}"))
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw all weights anew, orthogonal with SB3's gains (hidden sqrt 2, action 0.01, value 1), biases zero."""
-        gains = {self.heads.actor: 0.01, self.heads.critic: 1.0}
-        for module in (self.encoder, self.trunk, self.heads):
-            for layer in module.modules():
-                if isinstance(layer, nn.Linear | nn.Conv2d):
-                    nn.init.orthogonal_(layer.weight, gain=gains.get(layer, math.sqrt(2)), generator=generator)
-                    layer.bias.zero_()
+        """Draw all weights but those of the columns anew: SB3's gains (hidden sqrt 2, action 0.01, value 1)."""
+        draw(self, generator)
         if not self.discrete:
             self.heads.log_std.fill_(self.log_std_init)
 
@@ -200,7 +335,8 @@ class Policy(ActorCriticPolicy):
         """What computes with the current weights; by hand for plain MLPs, else with autograd."""
         if self._kernel is None:
             plain = CategoricalKernel if self.discrete else Kernel
-            kind = Graph if self.layout.images or self.network.get("dropout") else plain
+            by_graph = self.layout.images or any(name in self.network for name in BY_GRAPH)
+            kind = Graph if by_graph else plain
             object.__setattr__(self, "_kernel", kind(self))
         return self._kernel
 
@@ -242,19 +378,24 @@ class Policy(ActorCriticPolicy):
     # SB3 looks its parts up under these names. Properties keep each tensor under one name in the state dict.
     @property
     def mlp_extractor(self) -> Towers:
-        return Towers(self.encoder, self.trunk)
+        return Towers(self.encoder, self.trunk, self.columns, self.heads.tasks)
 
     @property
-    def action_net(self) -> nn.Linear:
+    def action_net(self) -> nn.Module:
         return self.heads.actor
 
     @property
-    def value_net(self) -> nn.Linear:
+    def value_net(self) -> nn.Module:
         return self.heads.critic
 
     @property
     def log_std(self) -> nn.Parameter:
         return self.heads.log_std
+
+    def _get_action_dist_from_latent(self, latent_pi: torch.Tensor) -> Any:
+        if self.discrete:
+            return super()._get_action_dist_from_latent(latent_pi)
+        return self.action_dist.proba_distribution(self.heads.actor(latent_pi), self.heads.noise(latent_pi))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         spaces_ = {"observation_space": self.observation_space, "action_space": self.action_space}
@@ -310,6 +451,59 @@ def _addresses(name: str, group: str) -> bool:
     return name in (group, module, {"log_std": "actor"}.get(part, part))
 
 
+def complete(
+    layout: Layout,
+    *,
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+    log_std_init: float = 0.0,
+    normalize_observations: bool = True,
+    dropout: float = 0.0,
+    columns: Mapping[str, Any] | None = None,
+    memory: Mapping[str, Any] | None = None,
+    tasks: int = 0,
+) -> dict[str, Any]:
+    """The settings of a policy as JSON data; those that change its structure only where they are used.
+
+    Raises:
+        UserError: for one out of bounds, or two that exclude each other.
+    """
+    require_widths(hidden)
+    require_known(activation, ACTIVATIONS, "activation")
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout must be a number from 0 to below 1, got {dropout}")
+    network: dict[str, Any] = {
+        "hidden": [int(width) for width in hidden],
+        "activation": activation,
+        "log_std_init": float(log_std_init),
+        "normalize_observations": bool(normalize_observations),
+    } | ({"dropout": float(dropout)} if dropout else {})
+    if columns:
+        require_columns(columns)
+        network["columns"] = {
+            "kind": columns["kind"],
+            "networks": [complete(layout, **source) for source in columns["networks"]],
+        }
+    if memory:
+        if layout.images:
+            raise Unsupported("a memory reads vectors, and this observation has pictures")
+        network["memory"] = recurrent.complete(memory, layout.size)
+    if tasks:
+        if columns:
+            raise UserError("a network has columns or heads for several tasks, not both")
+        if layout.parts[-1].image or not 1 <= tasks < layout.parts[-1].stop - layout.parts[-1].start:
+            raise UserError(f"the last {tasks} columns of an observation say its task, and this one does not have them")
+        network["tasks"] = int(tasks)
+    return network
+
+
+def require_plain(network: Mapping[str, Any], who: str) -> None:
+    """Raise Unsupported for a network with columns, a memory or heads by task; `who` knows plain ones only."""
+    for name in ("columns", "memory", "tasks"):
+        if name in network:
+            raise Unsupported(f"{who} knows networks of an encoder, a trunk and heads, and this agent has {name} in it")
+
+
 def require_widths(hidden: Sequence[int]) -> None:
     """Raise a UserError unless `hidden` lists at least one positive width."""
     if not hidden or min(hidden) < 1:
@@ -323,12 +517,3 @@ def require_actions(space: spaces.Space, kinds: tuple[type[spaces.Space], ...]) 
     if isinstance(space, spaces.Discrete) and space.start != 0:
         raise Unsupported(f"discrete actions must count from 0, got {space}")
     return isinstance(space, spaces.Discrete)
-
-
-def layers(widths: Sequence[int], activation: type[nn.Module], dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers of these widths, each with its activation (and dropout) behind it; weights are not initialized."""
-    # skip_init: the default initialization would draw from torch's global generator.
-    modules: list[nn.Module] = []
-    for i, o in itertools.pairwise(widths):
-        modules += [nn.utils.skip_init(nn.Linear, i, o), activation()] + ([Dropout(dropout)] if dropout else [])
-    return nn.Sequential(*modules)

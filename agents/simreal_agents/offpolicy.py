@@ -15,13 +15,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 
+from simreal_agents.additions import Experience
 from simreal_agents.kernels import batch_of
 from simreal_agents.networks import groups_of
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.passes import Pass
 from simreal_agents.replay import Batch, Replay
 from simreal_agents.transferable import LossTerm, ProgressHook, Transferable, require_finite
-from simreal_agents.vecenv import step_arrays
+from simreal_agents.vecenv import Step, step_arrays
 from simreal_envs.errors import Unsupported, UserError
 
 UNSUPPORTED = (
@@ -110,7 +111,7 @@ class OffPolicy(Transferable):
     def rollout_size(self) -> int:
         """Environment steps between two calls of the progress hooks."""
         frequency: Any = self.train_freq
-        return frequency.frequency * self.n_envs
+        return frequency.frequency * self.num_counted
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -165,7 +166,7 @@ class OffPolicy(Transferable):
         callback.on_rollout_start()
         self._ruler = self.policy.kernel.ruler()
         seen: list[np.ndarray] = []
-        episodes = 0
+        episodes, counted = 0, self.num_counted
         for taken in range(1, train_freq.frequency + 1):
             tick = time.perf_counter()
             rows = np.array(self._last_obs)  # a copy: worlds may write the next observations into the same memory
@@ -176,19 +177,18 @@ class OffPolicy(Transferable):
             self.seconds["inference"] += tock - tick
             self.seconds["physics"] += time.perf_counter() - tock
             require_finite(step)
-            done, following = step.terminated | step.truncated, step.observations
+            done, following = step.terminated | step.truncated, step.following
             if step.final_observations is not None:
-                following = np.where(done[:, None], step.final_observations, following)
                 require_finite(step._replace(observations=following))
-            replay_buffer.add(rows, following, actions, step.rewards, step.terminated)
+            self._remember(replay_buffer, rows, following, actions, step)
             seen.append(rows)
             self._last_obs, self._last_episode_starts = step.observations, done
             self._count_episodes(step, done)
-            self.num_timesteps += env.num_envs
+            self.num_timesteps += counted
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             callback.update_locals(locals())
             if not callback.on_step():
-                return RolloutReturn(taken * env.num_envs, episodes, continue_training=False)
+                return RolloutReturn(taken * counted, episodes, continue_training=False)
             self._on_step()
             for _ in range(int(done.sum())):
                 episodes += 1
@@ -197,7 +197,21 @@ class OffPolicy(Transferable):
                     self.dump_logs()
         self._measure(np.concatenate(seen))
         callback.on_rollout_end()
-        return RolloutReturn(train_freq.frequency * env.num_envs, episodes, continue_training=True)
+        return RolloutReturn(train_freq.frequency * counted, episodes, continue_training=True)
+
+    def _remember(
+        self, replay: Replay, rows: np.ndarray, following: np.ndarray, actions: np.ndarray, step: Step
+    ) -> None:
+        """Show a step to the additions, which may correct its rewards, and keep what is left of it."""
+        rewards, kept = step.rewards, slice(None)
+        if self._listeners:
+            one = (rows, following, actions, np.array(rewards, np.float32), step.terminated, step.truncated)
+            experience = Experience(*(array[None] for array in one), self.which)
+            self._collected(experience)
+            rewards = experience.rewards[0]
+            if experience.weights is not None:
+                kept = np.flatnonzero(experience.weights[0])
+        replay.add(rows[kept], following[kept], actions[kept], rewards[kept], step.terminated[kept])
 
     def _measure(self, rows: np.ndarray) -> None:
         """Merge rows into the observation statistics."""
@@ -228,6 +242,8 @@ class OffPolicy(Transferable):
         for name, total in sums.items():
             self.logger.record(f"train/{name}", total / counts[name])
         self.seconds["update"] += time.perf_counter() - start
+        for addition in self.additions.values():
+            addition.updated(self)
 
     def _update(self, batch: Batch) -> dict[str, float]:
         """One update from a batch; returns losses."""
@@ -248,7 +264,7 @@ class OffPolicy(Transferable):
         with torch.enable_grad():
             for term in self.loss_terms:
                 loss = term(self.policy, tensors)
-                if loss.requires_grad:
+                if loss is not None and loss.requires_grad:
                     loss.backward()
         return self.optimizer.gradients.clone()
 

@@ -28,6 +28,10 @@ class FlatAdam(torch.optim.Optimizer):
         order: names of all groups in the order of the flat vectors; those that are stepped together are best neighbours.
             By default that of the network.
         fused: compute a step in one pass over memory, which is two to three times faster and rounds differently.
+
+    Attributes:
+        before, after: called with this optimizer before every step, when gradients may be changed, and after it, when
+            parameters may.
     """
 
     OPTIONS = ("weight_decay", "max_grad_norm", "betas", "eps")
@@ -42,6 +46,8 @@ class FlatAdam(torch.optim.Optimizer):
         fused: bool = False,
     ):
         self._fused, self._count = fused, torch.zeros(())
+        self.before: list[Callable[[FlatAdam], None]] = []
+        self.after: list[Callable[[FlatAdam], None]] = []
         members_of = groups_of(policy)
         groups = [
             {"name": name, "params": [p for _, p in members_of[name]], "lr_scale": 1.0, "frozen": False, "step": 0}
@@ -75,6 +81,10 @@ class FlatAdam(torch.optim.Optimizer):
     def group(self, name: str) -> dict[str, Any]:
         """The options of one group."""
         return next(group for group in self.param_groups if group["name"] == name)
+
+    def part(self, name: str) -> slice:
+        """Where a group lies in the flat vectors."""
+        return self._slices[name]
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """Zero the gradients in place; the views stay."""
@@ -115,6 +125,8 @@ class FlatAdam(torch.optim.Optimizer):
         moving = [
             group for group in self.param_groups if not group["frozen"] and (names is None or group["name"] in names)
         ]
+        for hook in self.before:
+            hook(self)
         norm = self._norm(moving)
         if not math.isfinite(norm):
             raise FloatingPointError(f"the gradient norm is {norm}; the parameters were left as they were")
@@ -140,6 +152,8 @@ class FlatAdam(torch.optim.Optimizer):
             v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
             torch.sqrt(v, out=tmp).div_(math.sqrt(1 - beta2**step)).add_(eps)
             p.addcdiv_(m, tmp, value=-lr / (1 - beta1**step))
+        for hook in self.after:
+            hook(self)
         return norm
 
     def _norm(self, groups: list[dict[str, Any]]) -> float:

@@ -20,6 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
+from simreal_agents.additions import Experience
 from simreal_agents.gae import advantages
 from simreal_agents.graph import GraphSurrogate
 from simreal_agents.kernels import Surrogate, batch_of
@@ -39,7 +40,8 @@ class PPO(Transferable, stable_baselines3.PPO):
         lr_scale: learning-rate factor per module or group, e.g. ``{"encoder": 0.1}``; see ``set_lr_scale``.
         scale_rewards: divide rewards by the running standard deviation of the discounted return.
         loss_terms: callables ``(policy, batch) -> scalar tensor`` added to the loss of every minibatch. `batch` has
-            ``observations (n, d)`` (raw), ``actions``, ``advantages``, ``returns``, ``old_log_probs`` (float32).
+            ``observations (n, d)`` (raw), ``actions``, ``advantages``, ``returns``, ``old_log_probs`` (float32) and
+            ``which`` (the domain of every row).
         progress_hooks: callables ``(ppo, progress)`` run before every rollout, with progress in [0, 1).
     """
 
@@ -54,6 +56,7 @@ class PPO(Transferable, stable_baselines3.PPO):
     )  # fmt: skip
     counters = (*Transferable.counters, "_discounted")
     policy: Policy
+    _weights: np.ndarray | None = None  # of the rollout's transitions; None: all count alike
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class PPO(Transferable, stable_baselines3.PPO):
         return {**super().hyperparameters, "clip_range": self.clip_range(1)}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_normalized"]
+        return [*super()._excluded_save_params(), "_normalized", "_weights"]
 
     # ---- experience -------------------------------------------------------------------------------------------------
 
@@ -106,12 +109,13 @@ class PPO(Transferable, stable_baselines3.PPO):
         self._announce_progress(env)
         rollout_buffer.reset()
         callback.on_rollout_start()
-        steps, worlds, kernel = n_rollout_steps, env.num_envs, self.kernel
+        steps, worlds, counted, kernel = n_rollout_steps, env.num_envs, self.num_counted, self.kernel
         noise = kernel.noise(steps, worlds, generator=self._noise)
         layout = self.policy.layout
         normalized = self._normalized = np.empty((steps + 1, worlds, layout.size), layout.dtype)
         ends = np.zeros((2, steps, worlds), bool)  # terminated, truncated
         finals: list[np.ndarray] = []
+        following = np.empty_like(rollout_buffer.observations) if self._listeners else None
         normalize = kernel.ruler()
         for t in range(steps):
             tick = time.perf_counter()
@@ -131,18 +135,29 @@ class PPO(Transferable, stable_baselines3.PPO):
             if bootstrap.any():
                 finals.append(normalize(step.final_observations[bootstrap]))
             self._last_obs, self._last_episode_starts = step.observations, step.terminated | step.truncated
+            if following is not None:
+                following[t] = step.following
             self._count_episodes(step, self._last_episode_starts)
-            self.num_timesteps += worlds
+            self.num_timesteps += counted
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
         normalized[steps] = normalize(self._last_obs)
         rollout_buffer.pos, rollout_buffer.full = steps, True
         rollout_buffer.log_probs[:] = kernel.log_probs(noise, normalized[:steps], rollout_buffer.actions)
+        self._weights = None if following is None else self._experienced(rollout_buffer, following, ends)
         self._judge(rollout_buffer, *ends, finals)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _experienced(self, buffer: RolloutBuffer, following: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
+        """Show a rollout to the additions, which may correct its rewards, and return the weights they gave it."""
+        experience = Experience(
+            buffer.observations, following, buffer.actions, buffer.rewards, ends[0], ends[1], self.which
+        )
+        self._collected(experience)
+        return experience.weights
 
     def _judge(self, buffer: RolloutBuffer, terminated: np.ndarray, truncated: np.ndarray, finals: list) -> None:
         """Scale the rewards of a rollout, value its states in one batch and fill in advantages and returns."""
@@ -213,19 +228,27 @@ class PPO(Transferable, stable_baselines3.PPO):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", clip_range)
         self.seconds["update"] += time.perf_counter() - start
+        for addition in self.additions.values():
+            addition.updated(self)
 
     def _epoch(self, surrogate: Surrogate | GraphSurrogate, losses: list[dict[str, float]]) -> bool:
         """One pass over the rollout in random minibatches; False when the policy moved beyond `target_kl`."""
         buffer = self.rollout_buffer
         n = buffer.advantages.size
-        order = self._permutation(n)
+        order, weights = self._permutation(n), None
+        if self._weights is not None:
+            weights = self._weights.reshape(n)[order]
+            order, weights = order[weights != 0], weights[weights != 0]
         rows = torch.from_numpy(self._normalized[:-1].reshape(n, -1)[order])
         actions = buffer.actions.reshape(n, -1)[order]
         flat = [getattr(buffer, name).reshape(n)[order] for name in ("advantages", "log_probs", "returns")]
-        for i in range(0, n, self.batch_size):
+        which = np.tile(self.which, buffer.buffer_size)[order] if self.loss_terms or self._merges else None
+        for i in range(0, len(order), self.batch_size):
             part = slice(i, i + self.batch_size)
             advantage, old_log_prob, returns = (array[part] for array in flat)
-            loss = surrogate.forward(rows[part], actions[part], advantage, old_log_prob, returns)
+            given = (rows[part], actions[part], advantage, old_log_prob, returns)
+            weight = None if weights is None else weights[part]
+            loss = surrogate.forward(*given, weight)
             losses.append(loss)
             if not np.isfinite(loss["loss"]):
                 raise FloatingPointError(
@@ -233,13 +256,34 @@ class PPO(Transferable, stable_baselines3.PPO):
                 )
             if self.target_kl is not None and loss["approx_kl"] > 1.5 * self.target_kl:
                 return False
-            surrogate.backward()
+            if self._merges:
+                self._merged_backward(surrogate, given, weight, which[part])
+            else:
+                surrogate.backward()
             if self.loss_terms:
                 raw = buffer.observations.reshape(n, -1)[order[part]]
                 names = {"advantages": advantage, "old_log_probs": old_log_prob, "returns": returns}
-                self._add_gradients(batch_of(observations=raw, actions=actions[part], **names))
+                self._add_gradients(batch_of(observations=raw, actions=actions[part], which=which[part], **names))
             self.optimizer.clipped_step(self.max_grad_norm)
         return True
+
+    @property
+    def _merges(self) -> list[Any]:
+        return [addition.merge for addition in self.additions.values() if addition.merge is not None]
+
+    def _merged_backward(self, surrogate: Any, given: tuple, weight: np.ndarray | None, which: np.ndarray) -> None:
+        """Write the gradient that the additions make of those of the domains, each meant over its own rows."""
+        gradients = []
+        for domain in np.unique(which):
+            own = which == domain
+            surrogate.forward(*(array[torch.from_numpy(own)] if torch.is_tensor(array) else array[own] for array in given),
+                              None if weight is None else weight[own])  # fmt: skip
+            self.optimizer.zero_grad()
+            surrogate.backward()
+            gradients.append(self.optimizer.gradients.clone())
+        for merge in self._merges:
+            gradients = [merge(torch.stack(gradients))]
+        self.optimizer.gradients.copy_(gradients[0])
 
     def _permutation(self, n: int) -> np.ndarray:
         return torch.randperm(n, generator=self._order).numpy()
@@ -247,6 +291,8 @@ class PPO(Transferable, stable_baselines3.PPO):
     def _add_gradients(self, batch: dict[str, torch.Tensor]) -> None:
         # The parameters' .grad already hold the surrogate's gradient; autograd adds to it in place.
         terms = [term(self.policy, batch) for term in self.loss_terms]
-        total = torch.stack([term for term in terms if term.requires_grad] or [torch.zeros(())]).sum()
+        total = torch.stack(
+            [term for term in terms if term is not None and term.requires_grad] or [torch.zeros(())]
+        ).sum()
         if total.requires_grad:
             total.backward()

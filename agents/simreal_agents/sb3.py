@@ -40,7 +40,7 @@ from simreal_agents.bundle import Agent
 from simreal_agents.encoders import NATURE, SMALLEST
 from simreal_agents.files import require_new, write_new
 from simreal_agents.layout import Layout
-from simreal_agents.networks import ACTIVATIONS
+from simreal_agents.networks import ACTIVATIONS, require_plain
 from simreal_agents.normalizer import RunningMoments
 from simreal_agents.sb3_names import (
     IMAGE,
@@ -669,6 +669,7 @@ def _kind(agent: Agent) -> Kind:
 def _require_written(agent: Agent) -> None:
     """Refuse what SB3's policies cannot compute."""
     layout, network = agent.policy.layout, agent.policy.network
+    require_plain(network, "SB3")
     for part in layout.images:
         extent = part.shape[1:] if part.channels_first else part.shape[:2]
         if min(extent) < SMALLEST or part.scale != 1 / 255:

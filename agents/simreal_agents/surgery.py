@@ -19,6 +19,7 @@ from gymnasium import spaces
 
 from simreal_agents.bundle import OWN_KEYS, Agent
 from simreal_agents.matching import NEW_ENCODER, Kind, Matching, aliases, match, match_pictures
+from simreal_agents.networks import require_plain
 from simreal_agents.transplant import start_of, transplant
 from simreal_envs.errors import Unsupported, UserError, require_known
 from simreal_envs.schema import Field, Schema
@@ -136,9 +137,10 @@ def fit(
         UserError: when units disagree, no observation is shared, names are not unique or not known, or control periods
             differ.
         Unsupported: when the target needs a new encoder, chooses where the agent does not, or has another reach of
-            squashed actions.
+            squashed actions; for agents with columns, a memory or several heads.
     """
     require_known(encoder, ("keep", "new"), "encoder setting", "fit")
+    require_plain(agent.policy.network, "surgery")
     fresh = encoder == "new"
     theirs, ours = _target_schema(agent, target, observation, action), agent.schema
     if not math.isclose(ours.control_period, theirs.control_period, rel_tol=1e-6):

@@ -20,7 +20,7 @@ class Parts(nn.Module):
 def as_buffers(module: nn.Module) -> nn.Module:
     """Turn the parameters of `module` into buffers, so that nothing trains them."""
     for part in module.modules():
-        for name, parameter in list(part._parameters.items()):
+        for name, parameter in list(part.named_parameters(recurse=False)):
             del part._parameters[name]
             part.register_buffer(name, parameter.detach())
     return module

@@ -16,6 +16,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
+from simreal_agents.additions import Addition, Experience, adds
 from simreal_agents.encoders import Dropout
 from simreal_agents.layout import Flattened, Layout
 from simreal_agents.networks import MODULES, matching_groups, stream
@@ -37,6 +38,8 @@ class Transferable:
         counters: names of the attributes, numbers or arrays, that decide the future besides what `training_state` lists.
         loss_terms: callables ``(policy, batch) -> scalar tensor`` added to the loss of every minibatch.
         progress_hooks: callables ``(learner, progress)`` run before every rollout, with progress in [0, 1).
+        additions: what strategies have attached, by name.
+        notes: what strategies want the agent's card to say, as JSON data.
         seconds: wall time in ``physics``, ``inference``, ``update`` and ``other``, summed over all ``learn`` calls.
     """
 
@@ -60,6 +63,8 @@ class Transferable:
             raise Unsupported(f"{self.algorithm.upper()} for small networks computes on the CPU, got device {device!r}")
         self.loss_terms: list[LossTerm] = list(loss_terms)
         self.progress_hooks: list[ProgressHook] = list(progress_hooks)
+        self.additions: dict[str, Addition] = {}
+        self.notes: dict[str, Any] = {}
         self.seconds = dict.fromkeys(("physics", "inference", "update", "other"), 0.0)
         self._keep_normalizer = False
         self._lr_scale = dict(lr_scale or {})
@@ -106,13 +111,52 @@ class Transferable:
     @property
     def rollout_size(self) -> int:
         """Environment steps between two calls of the progress hooks."""
-        return self.n_steps * self.n_envs
+        return self.n_steps * self.num_counted
+
+    @property
+    def which(self) -> np.ndarray:
+        """The domain ``(N,)`` of every world; 0 is the one that counts as experience."""
+        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
+        found = getattr(worlds, "which", None)
+        return np.zeros(self.n_envs, np.int64) if found is None else found
+
+    @property
+    def num_counted(self) -> int:
+        """Worlds whose steps count as experience: all, unless some are there to help (`simreal_envs.together`)."""
+        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
+        return getattr(worlds, "num_counted", self.n_envs)
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """What a card says of how this agent learned."""
         rates = {"learning_rate": self.lr_schedule(1), "num_worlds": self.n_envs}
         return {**rates, **{name: getattr(self, name) for name in self.settings}}
+
+    # ---- what strategies add ----------------------------------------------------------------------------------------
+
+    def attach(self, name: str, addition: Addition) -> None:
+        """Let an addition act on every moment of learning from now on; its state goes into `training_state`.
+
+        Raises:
+            UserError: when the name is taken.
+        """
+        if name in self.additions:
+            raise UserError(f"{name} is attached to this learner already")
+        self.additions[name] = addition
+        if adds(addition, "loss"):
+            self.loss_terms.append(addition.loss)
+        if adds(addition, "gradient"):
+            self.optimizer.before.append(addition.gradient)
+        if adds(addition, "stepped"):
+            self.optimizer.after.append(addition.stepped)
+
+    @property
+    def _listeners(self) -> list[Addition]:
+        return [addition for addition in self.additions.values() if adds(addition, "collected")]
+
+    def _collected(self, experience: Experience) -> None:
+        for addition in self._listeners:
+            addition.collected(self, experience)
 
     # ---- what may move, and how fast --------------------------------------------------------------------------------
 
@@ -216,7 +260,7 @@ class Transferable:
         super().save(path, exclude, include)  # type: ignore[misc]
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "loss_terms", "progress_hooks", "_noise", "_order"]  # type: ignore[misc]
+        return [*super()._excluded_save_params(), "loss_terms", "progress_hooks", "additions", "_noise", "_order"]  # type: ignore[misc]
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """SB3's; also restores what is frozen."""
@@ -243,6 +287,7 @@ class Transferable:
             "episodes": [[info["r"], info["l"]] for info in self.ep_info_buffer or ()],
             "successes": [bool(success) for success in self.ep_success_buffer or ()],
             "seconds": dict(self.seconds),
+            "additions": {name: addition.training_state() for name, addition in self.additions.items()},
             "worlds": worlds.snapshot(),
         }
 
@@ -262,6 +307,8 @@ class Transferable:
         self.ep_info_buffer = deque(({"r": r, "l": n, "t": now} for r, n in state["episodes"]), self._stats_window_size)
         self.ep_success_buffer = deque(state["successes"], self._stats_window_size)
         self.seconds = dict(state["seconds"])
+        for name, addition in self.additions.items():
+            addition.restore_training_state(state["additions"][name])
         worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
         worlds.restore(state["worlds"])
 

@@ -32,6 +32,13 @@ class Step(NamedTuple):
     final_observations: np.ndarray | None
     success: np.ndarray | None
 
+    @property
+    def following(self) -> np.ndarray:
+        """What was observed after the step and before any reset, ``(N, d)``."""
+        if self.final_observations is None:
+            return self.observations
+        return np.where((self.terminated | self.truncated)[:, None], self.final_observations, self.observations)
+
 
 class SB3Worlds(VecEnv):
     """A Gymnasium VectorEnv with same-step autoreset as an SB3 VecEnv; pictures and dictionaries become flat rows.

@@ -187,7 +187,7 @@ def test_an_extra_loss_adds_its_gradient(make_ppo):
         ppo.policy.heads.actor.bias.data.fill_(0.5)
         ppo.learn(600)
     assert abs(pulled.policy.heads.actor.bias.item()) < abs(plain.policy.heads.actor.bias.item()) - 0.005
-    vectors = dict.fromkeys(("advantages", "old_log_probs", "returns"), (64,))
+    vectors = dict.fromkeys(("advantages", "old_log_probs", "returns", "which"), (64,))
     assert shapes == {"observations": (64, 3), "actions": (64, 1), **vectors}
 
 
