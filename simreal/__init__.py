@@ -21,8 +21,8 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "simreal_envs.variation": (
-        "Choice", "Constant", "Curriculum", "Domain", "Interval", "LogUniform", "Normal", "Randomization", "Scale", "Shift", "Startup",
-        "Uniform",
+        "Choice", "Constant", "Curriculum", "Domain", "Interval", "LogUniform", "Normal", "Observe", "Randomization", "Scale", "Shift",
+        "Startup", "Uniform",
     ),
     "simreal_envs.worlds": ("Worlds", "make"),
     "simreal_envs.errors": ("Unsupported", "UserError"),
@@ -33,7 +33,17 @@ _WHERE = {
     "simreal.learner": ("Learning",),
     "simreal.training": ("Run", "pretrain", "transfer"),
     "simreal.evaluation": ("Evaluation", "evaluate"),
-    "simreal.strategies": ("CriticWarmup", "FineTune", "FrozenEncoder", "Scratch", "Strategy", "ZeroShot"),
+    "simreal.strategies": (
+        "AdaptiveNormalization", "Augmentation", "Combination", "Coral", "CriticWarmup", "Dann", "Darc", "Distill",
+        "Dropout", "EPOpt", "EWC", "FineTune", "FrozenEncoder", "GradualUnfreeze", "ImportanceWeighting",
+        "Kickstart", "L2SP", "LayerwiseLR", "LinearAlignment", "LinearProbe", "LowRank", "Mmd", "ModelStacking",
+        "MultiSource", "MultiTask", "NetworkSurgery", "PCGrad", "Privileged", "Progressive", "RARL", "RL2",
+        "RandomEncoder", "Reptile", "ResetDistill", "Scratch", "SelfSupervised", "SelfSupervisedTarget",
+        "SourceMix", "SourceReplay", "Strategy", "Tca", "TeacherStudent", "TopLayers", "WeightAverage", "ZeroShot",
+        "make_strategy",
+    ),
+    "simreal.check": ("check_strategy",),
+    "simreal.memory": ("record",),
     "simreal.compare": ("diagnose",),
     "simreal.diagnostics": ("Curves", "Verdict"),
 }  # fmt: skip
@@ -58,7 +68,16 @@ if TYPE_CHECKING:
     from simreal.diagnostics import Curves, Verdict
     from simreal.evaluation import Evaluation, evaluate
     from simreal.learner import Learning
-    from simreal.strategies import CriticWarmup, FineTune, FrozenEncoder, Scratch, Strategy, ZeroShot
+    from simreal.check import check_strategy
+    from simreal.memory import record
+    from simreal.strategies import (
+        AdaptiveNormalization, Augmentation, Combination, Coral, CriticWarmup, Dann, Darc, Distill, Dropout,
+        EPOpt, EWC, FineTune, FrozenEncoder, GradualUnfreeze, ImportanceWeighting, Kickstart, L2SP, LayerwiseLR,
+        LinearAlignment, LinearProbe, LowRank, Mmd, ModelStacking, MultiSource, MultiTask, NetworkSurgery,
+        PCGrad, Privileged, Progressive, RARL, RL2, RandomEncoder, Reptile, ResetDistill, Scratch,
+        SelfSupervised, SelfSupervisedTarget, SourceMix, SourceReplay, Strategy, Tca, TeacherStudent, TopLayers,
+        WeightAverage, ZeroShot, make_strategy,
+    )  # fmt: skip
     from simreal.training import Run, pretrain, transfer
     from simreal_agents.bundle import Agent, load, save
     from simreal_agents.surgery import Surgery, fit
@@ -66,6 +85,7 @@ if TYPE_CHECKING:
     from simreal_envs.errors import Unsupported, UserError
     from simreal_envs.tasks import Task, check_task, find_task
     from simreal_envs.variation import (
-        Choice, Constant, Curriculum, Domain, Interval, LogUniform, Normal, Randomization, Scale, Shift, Startup, Uniform,
+        Choice, Constant, Curriculum, Domain, Interval, LogUniform, Normal, Observe, Randomization, Scale, Shift, Startup,
+        Uniform,
     )  # fmt: skip
     from simreal_envs.worlds import Worlds, make

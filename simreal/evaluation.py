@@ -130,8 +130,11 @@ def random_actions(worlds: Worlds, rng: np.random.Generator) -> Callable[[], np.
 def evaluate(
     agent: Agent, domain: Domain, *, episodes: int = 20, seed: int = EVALUATION_SEED, deterministic: bool = True
 ) -> Evaluation:
-    """Evaluate an agent in a domain: `episodes` whole episodes, the same ones for every agent and the same seed."""
-    evaluator = Evaluator(domain, episodes, seed)
+    """Evaluate an agent in a domain: `episodes` whole episodes, the same ones for every agent and the same seed.
+
+    An agent whose card names the domain where it learned sees this one as it saw that.
+    """
+    evaluator = Evaluator(domain.seen_by(agent.card.get("domain")), episodes, seed)
     try:
         return evaluator(agent, deterministic)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds, make
 
 if TYPE_CHECKING:
+    import torch
+
     from simreal_agents.bundle import Agent
     from simreal_agents.transferable import Transferable
     from simreal_envs.schema import Schema
@@ -82,33 +84,78 @@ class Learning:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A source agent with the domain that it comes from."""
+
+    name: str
+    agent: Agent
+    domain: Domain
+
+
+@dataclass(frozen=True)
 class Target:
-    """Where a strategy is to begin: a domain, how to learn there, and the seed of this arm."""
+    """Where a strategy is to begin: a domain, how to learn there, the seed of this arm, and what there is to learn from.
+
+    Attributes:
+        sources: all source agents of this arm; the first is the one that `Strategy.begin` is given. Along a sequence of
+            targets the others are those of the targets before, oldest first.
+        teacher: an agent to learn from, where the strategy has one.
+        domains: further domains by name, for strategies that learn in several.
+        begun: the learner that the strategies before have begun, in a combination.
+    """
 
     domain: Domain
     learning: Learning
     seed: int
+    sources: tuple[Source, ...] = ()
+    teacher: Agent | None = None
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    begun: Transferable | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or not 0 <= self.seed < 2**31:
             raise UserError(f"a seed must be a whole number from 0 to {2**31 - 1}, not {self.seed!r}")
 
-    def worlds(self) -> Worlds:
-        """The training worlds of this arm."""
-        num_worlds = self.learning.num_worlds
-        return make(self.domain, num_worlds, self.seed, num_threads=physics_threads(self.domain, num_worlds))
+    @property
+    def source(self) -> Domain | None:
+        """The domain that the source agent comes from, if it is known."""
+        return self.sources[0].domain if self.sources else None
+
+    def stream(self, purpose: str) -> torch.Generator:
+        """A generator for one purpose of this arm."""
+        from simreal_agents.networks import stream
+
+        return stream(self.seed, purpose)
+
+    def worlds(self, domain: Domain | None = None, num_worlds: int | None = None) -> Worlds:
+        """Training worlds of this arm, or as many of another domain."""
+        domain, num_worlds = domain or self.domain, num_worlds or self.learning.num_worlds
+        return make(domain, num_worlds, self.seed, num_threads=physics_threads(domain, num_worlds))
 
     def learner(
-        self, agent: Agent | None = None, modules: Sequence[str] = ("encoder", "trunk", "heads")
+        self,
+        agent: Agent | None = None,
+        modules: Sequence[str] = ("encoder", "trunk", "heads"),
+        *,
+        worlds: Any = None,
+        network: Mapping[str, Any] | None = None,
     ) -> Transferable:
         """A learner with fresh weights, or with the network of `agent` and its weights in `modules`.
 
         The agent's normalizer and reward scale come along; the optimizer is fresh. An agent whose way of acting is copied
         acts by it from the first step: what algorithms do at random in their beginning is for those that know nothing.
+        In a combination of strategies it is the learner that was begun, in which all but `modules` is drawn anew.
+
+        Args:
+            worlds: to learn in instead of this arm's own.
+            network: further settings of the policy; where they change its shape, tensors of equal name and shape are
+                copied.
 
         Raises:
             UserError: the agent learned with another algorithm, or cannot act here.
         """
+        if self.begun is not None:
+            return self._continued(modules, worlds, network)
         # A config is checked, and a report written, without torch.
         from simreal_agents.algorithms import find_algorithm
         from simreal_agents.bundle import load_into, require_algorithm
@@ -116,26 +163,37 @@ class Target:
         learning = self.learning
         if agent:
             require_algorithm(agent, learning.algorithm)
-        require_fit(learning.algorithm, find_task(self.domain.task).schema, self.domain.task)
+        if worlds is None:
+            worlds = self.worlds(self.domain.seen_by(agent.card.get("domain")) if agent else None)
+        require_fit(learning.algorithm, worlds.schema, self.domain.task)
         kind = find_algorithm(learning.algorithm)
         settings = {k: v for k, v in (learning.hyperparameters or {}).items() if k not in OPTIONS}
-        network = {"hidden": list(learning.hidden), "activation": learning.activation}
-        network |= {name: settings.pop(name) for name in kind.policy_class_.SETTINGS if name in settings}
+        own = {"hidden": list(learning.hidden), "activation": learning.activation}
+        own |= {name: settings.pop(name) for name in kind.policy_class_.SETTINGS if name in settings}
         if "learning_rate_schedule" in learning.options:
             rate = settings.get("learning_rate", HYPERPARAMETERS[learning.algorithm]().learning_rate)
             settings["learning_rate"] = schedule(rate, learning.options["learning_rate_schedule"])
-        learner = kind(
-            kind.policy_class_, self.worlds(), seed=self.seed, policy_kwargs=dict(agent.policy.network if agent else network),
-            **settings,
-        )  # fmt: skip
+        policy = dict(agent.policy.network if agent else own) | dict(network or {})
+        learner = kind(kind.policy_class_, worlds, seed=self.seed, policy_kwargs=policy, **settings)
         _tune(learner, learning.options)
         if agent:
-            load_into(learner, agent, modules)
+            load_into(learner, agent, modules, matching=bool(network))
             if _acts(learner, modules):
-                _explore_no_more_than_at_the_end(learner)
+                explore_no_more_than_at_the_end(learner)
             if learning.replay == "keep" and agent.replay:
                 learner.replay_buffer.add(**agent.replay)
         return learner
+
+    def _continued(self, modules: Sequence[str], worlds: Any, network: Mapping[str, Any] | None) -> Transferable:
+        from simreal_agents.networks import matching_groups
+
+        if worlds is not None or network:
+            raise UserError("a strategy that changes the worlds or the network must be the first one of a combination")
+        kept = matching_groups(modules)
+        fresh = [name for name in self.begun.optimizer.names if name not in kept]
+        if fresh:
+            self.begun.reinitialize(fresh)
+        return self.begun
 
 
 def physics_threads(domain: Domain, num_worlds: int) -> int:
@@ -196,7 +254,7 @@ def _acts(learner: Transferable, modules: Sequence[str]) -> bool:
     )
 
 
-def _explore_no_more_than_at_the_end(learner: Any) -> None:
+def explore_no_more_than_at_the_end(learner: Any) -> None:
     learner.uniform_start = False
     if hasattr(learner, "exploration_final_eps"):
         learner.exploration_rate = learner.exploration_final_eps

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -23,15 +23,17 @@ from stable_baselines3.common.logger import configure
 from simreal.curve import Row
 from simreal.evaluation import Evaluator
 from simreal.handover import at_handover, policy_kl
-from simreal.learner import Learning, Target
+from simreal.learner import Learning, Source, Target
 from simreal.stages import versions
-from simreal.strategies import Scratch, Strategy
+from simreal.strategies import Combination, Scratch, Strategy, described
+from simreal.strategies.base import require_offered
 from simreal.tracking.base import Tracker
 from simreal.tracking.silent import Silent
 from simreal_agents.bundle import Agent
 from simreal_agents.state import Checkpoints
 from simreal_agents.transferable import Transferable
 from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.tasks import find_task
 from simreal_envs.variation import Domain
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,8 @@ def pretrain(
     seed: int = 0,
     *,
     learning: Learning | None = None,
+    strategy: Strategy | None = None,
+    domains: Mapping[str, Domain] | None = None,
     points: int = 9,
     episodes: int = 20,
     checkpoints: str | os.PathLike[str] | None = None,
@@ -109,13 +113,16 @@ def pretrain(
 
     Args:
         steps: environment steps.
+        strategy: a way to pretrain, e.g. ``sr.EPOpt()``; by default plain training.
+        domains: further domains by name, for strategies that learn in several.
         seed: of weights, exploration, minibatches and worlds.
         learning: network and hyperparameters; the default suits small tasks.
         points, episodes: evaluations on the way and episodes of each; the curve is in the agent's card.
         checkpoints: see `train`.
     """
-    target = Target(source, learning or Learning(), seed)
-    return train(None, target, Scratch(), Schedule(steps, points, episodes), checkpoints=checkpoints).agent
+    target = Target(source, learning or Learning(), seed, domains=domains or {})
+    schedule = Schedule(steps, points, episodes)
+    return train(None, target, strategy or Scratch(), schedule, checkpoints=checkpoints).agent
 
 
 def transfer(
@@ -126,6 +133,8 @@ def transfer(
     seed: int = 0,
     *,
     learning: Learning | None = None,
+    sources: Sequence[Agent] = (),
+    teacher: Agent | None = None,
     points: int = 9,
     episodes: int = 20,
     checkpoints: str | os.PathLike[str] | None = None,
@@ -135,10 +144,20 @@ def transfer(
     Args:
         steps: target experience, in environment steps.
         seed: use the same seeds, steps, points and episodes in every arm that is to be compared.
+        sources: further source agents, for strategies that take several.
+        teacher: an agent to learn from, for strategies that have one.
         checkpoints: see `train`.
     """
-    schedule = Schedule(steps, points, episodes)
-    return train(agent, Target(target, learning or Learning(), seed), strategy, schedule, checkpoints=checkpoints)
+    here = Target(target, learning or Learning(), seed, known_sources([agent, *sources]), teacher)
+    return train(agent, here, strategy, Schedule(steps, points, episodes), checkpoints=checkpoints)
+
+
+def known_sources(agents: Iterable[Agent]) -> tuple[Source, ...]:
+    """Agents with the domains that their cards name; those without one are left out."""
+    found = [(agent, agent.card.get("domain")) for agent in agents]
+    return tuple(
+        Source(f"source {i}", agent, Domain.from_dict(domain)) for i, (agent, domain) in enumerate(found, 1) if domain
+    )
 
 
 def train(
@@ -163,6 +182,9 @@ def train(
     """
     if strategy.needs_source and agent is None:
         raise UserError(f"the strategy {strategy.name} needs a source agent")
+    if agent is not None and not target.sources:
+        target = replace(target, sources=(Source("source", agent, source),) if source else known_sources([agent]))
+    require_offered(strategy, target)
     with _one_torch_thread():
         agent = agent if strategy.needs_source else None
         made_with = _made_with(agent, target, strategy, schedule, source)
@@ -184,6 +206,9 @@ def _made_with(agent, target: Target, strategy: Strategy, schedule: Schedule, so
         "strategy": [strategy.name, asdict(strategy)],
         "schedule": asdict(schedule),
     }
+    further = [*[s.agent for s in target.sources[1:]], *([target.teacher] if target.teacher else [])]
+    if further or target.domains:
+        settings["further"] = [one.lineage for one in further], {n: d.to_dict() for n, d in target.domains.items()}
     return {
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "settings": hashlib.sha256(json.dumps(settings, sort_keys=True, default=repr).encode()).hexdigest(),
@@ -201,8 +226,9 @@ class _Arm:
     ):  # fmt: skip
         self.source_agent, self.target, self.strategy = agent, target, strategy
         self.schedule, self.tracker, self.report, self.checkpoints = schedule, tracker, report, checkpoints
-        self.evaluator = Evaluator(target.domain, schedule.episodes)
         self.learner = self._begin()
+        self.domain = self.learner.env.worlds.domain  # as the learner sees it
+        self.evaluator = Evaluator(self.domain, schedule.episodes)
         self.grid = schedule.grid(self.learner.rollout_size)
         self.marks = schedule.checkpoints(self.learner.rollout_size)
         self.rows: list[Row] = []
@@ -226,6 +252,7 @@ class _Arm:
             left = self.schedule.steps - self.learner.num_timesteps
             if left > 0:
                 self.learner.learn(left, log_interval=None, reset_num_timesteps=self.resumed_at is None)
+                self.strategy.on_progress(self.learner, 1.0)
                 self._evaluate()
                 self._checkpoint()
         else:
@@ -330,7 +357,7 @@ class _Arm:
             stochastic = evaluation.to_dict()
             self.states = trace.observations[trace.alive]
             self.evidence |= at_handover(agent, trace, self.learner.gamma)
-            if self.source_agent is not None:
+            if self._comparable(agent):
                 self.evidence["policy_kl_start"] = policy_kl(agent, self.source_agent, self.states)
         row = Row(
             env_steps=steps,
@@ -342,6 +369,10 @@ class _Arm:
         self._log(steps, {**_evaluated(row), **_figures(self.learner.logger.name_to_value)})
         self.report(min(steps / self.schedule.steps, 1.0), self._words())
 
+    def _comparable(self, agent: Agent) -> bool:
+        """Whether the source agent sees and does the same things."""
+        return self.source_agent is not None and agent.schema == self.source_agent.schema
+
     def _repeat(self) -> None:
         """An agent that does not learn has the same return at every point of the grid that the other arms are on."""
         for steps in self.grid[1:]:
@@ -350,19 +381,21 @@ class _Arm:
             self._log(steps, _evaluated(row))
 
     def _measure_change(self, agent: Agent, source: Domain | None) -> None:
-        self.evidence["policy_kl_end"] = policy_kl(agent, self.source_agent, self.states)
-        if source is None:
+        if self._comparable(agent):
+            self.evidence["policy_kl_end"] = policy_kl(agent, self.source_agent, self.states)
+        if source is None or not _alike(source, self.domain):  # an agent fitted to other fields cannot go back
             return
-        with contextlib.closing(Evaluator(source, self.schedule.episodes)) as evaluator:
-            self.evidence["source_return_before"] = evaluator(self.source_agent).to_dict()["return_mean"]
-            self.evidence["source_return_after"] = evaluator(agent).to_dict()["return_mean"]
+        seen = source.seen_by(self.source_agent.card.get("domain")), source.seen_by(self.domain)
+        for name, who, domain in zip(("before", "after"), (self.source_agent, agent), seen, strict=True):
+            with contextlib.closing(Evaluator(domain, self.schedule.episodes)) as evaluator:
+                self.evidence[f"source_return_{name}"] = evaluator(who).to_dict()["return_mean"]
 
     def _agent(self) -> Agent:
         agent = Agent.of(self.learner, replay=self.target.learning.replay == "keep")
         card = {
             "hyperparameters": {**agent.card["hyperparameters"], **self.target.learning.options},
-            "domain": self.target.domain.to_dict(),
-            "strategy": {"name": self.strategy.name, **asdict(self.strategy)},
+            "domain": self.domain.to_dict(),
+            "strategy": _on_card(self.strategy),
             "seed": self.target.seed,
             "steps": self.rows[-1].env_steps,
             "returns": [{k: v for k, v in asdict(row).items() if k != "wall_s"} for row in self.rows],
@@ -374,6 +407,20 @@ class _Arm:
     def _words(self) -> str:
         words = [f"return {self.rows[-1].return_mean:.1f}"] if self.rows else []
         return ", ".join([*words, self.note] if self.note else words)
+
+
+def _alike(one: Domain, other: Domain) -> bool:
+    """Whether the tasks of two domains have the same fields."""
+    try:
+        find_task(one.task).schema.require_same(find_task(other.task).schema)
+    except UserError:
+        return False
+    return True
+
+
+def _on_card(strategy: Strategy) -> dict[str, Any]:
+    own = {"parts": described(strategy)} if isinstance(strategy, Combination) else asdict(strategy)
+    return {"name": strategy.name, **own}
 
 
 def _evaluated(row: Row) -> dict[str, float]:

@@ -1,14 +1,16 @@
 """What a strategy is: data, and two methods.
 
 A strategy says what is copied from the source agent, what may change on the target, and when. It holds nothing but its
-settings, so it prints, compares and goes into a config; what happens during a run is in the learner.
+settings, so it prints, compares and goes into a config; what happens during a run is in the learner and in the
+`Addition`s that the strategy attaches to it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from simreal.learner import Target
 from simreal_envs.errors import UserError
@@ -16,6 +18,15 @@ from simreal_envs.errors import UserError
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
     from simreal_agents.transferable import Transferable
+
+EVERYTHING = frozenset({"everything"})
+NEEDS = {
+    "source domain": "the domain that its source agent comes from",
+    "sources": "several source agents",
+    "teacher": "a teacher",
+    "domains": "the experiment's source domains",
+}
+"""What a strategy may need besides a source agent, in words."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +36,28 @@ class Strategy(ABC):
     Attributes:
         name: what users type.
         says: one sentence for lists.
+        family: under which heading it is listed.
+        stage: ``"transfer"`` moves an agent to a target; ``"pretrain"`` makes a source agent and stands in a source.
         needs_source: whether there must be a source agent.
+        needs: what else the target must offer: keys of `NEEDS`.
+        takes: what of it it can use but does not need.
+        decides: what it alone may decide; two strategies that decide the same do not combine.
+        sequential: whether it can begin with an agent that it has made itself, and so go along a sequence of targets.
+        refits: whether it takes agents that see or do something else than what the target offers.
         trains: whether the agent learns on the target.
     """
 
     name: ClassVar[str]
     says: ClassVar[str]
+    family: ClassVar[str]
+    stage: ClassVar[Literal["transfer", "pretrain"]] = "transfer"
     needs_source: ClassVar[bool] = True
-    trains: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset()
+    takes: ClassVar[frozenset[str]] = frozenset()
+    decides: ClassVar[frozenset[str]] = frozenset()
+    sequential: ClassVar[bool] = True
+    refits: ClassVar[bool] = False
+    trains = True
 
     def require(self, algorithm: str, where: str = "") -> None:  # noqa: B027 - most strategies do with any
         """Raise a UserError if agents of an algorithm cannot be moved so; `where` begins the sentence."""
@@ -42,13 +67,39 @@ class Strategy(ABC):
         """Return the learner that starts on the target. `agent` is None only where `needs_source` is False."""
 
     def on_progress(self, learner: Transferable, progress: float) -> None:  # noqa: B027 - most strategies change nothing on the way
-        """Called before every rollout with the share of the budget that is used, in [0, 1)."""
+        """Called before every rollout with the share of the budget that is used, in [0, 1), and with 1 when it is."""
+
+
+def require_offered(strategy: Strategy, target: Target) -> None:
+    """Raise a UserError unless `target` offers what a strategy needs."""
+    offered = {
+        "source domain": bool(target.sources),
+        "sources": len(target.sources) > 1,
+        "teacher": target.teacher is not None,
+        "domains": bool(target.domains),
+    }
+    for need in sorted(strategy.needs):
+        if not offered[need]:
+            raise UserError(f"the strategy {strategy.name} needs {NEEDS[need]}")
+
+
+def require_algorithm(strategy: str, algorithm: str, algorithms: Collection[str], where: str = "") -> None:
+    """Raise a UserError unless a strategy works with an algorithm."""
+    if algorithm not in algorithms:
+        place = f"{where}: " if where else ""
+        raise UserError(f"{place}{strategy} works with {', '.join(algorithms)}, not with {algorithm}")
 
 
 def require_between(value: float, low: float, high: float, what: str) -> None:
     """Raise a UserError unless `low` <= `value` <= `high`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise UserError(f"{what} must be a number from {low:g} to {high:g}, not {value!r}")
+
+
+def require_count(value: int, low: int, high: int, what: str) -> None:
+    """Raise a UserError unless `value` is a whole number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise UserError(f"{what} must be a whole number from {low} to {high}, not {value!r}")
 
 
 def require_switch(value: bool, what: str) -> None:

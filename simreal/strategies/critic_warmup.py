@@ -33,6 +33,8 @@ class CriticWarmup(Strategy):
     says = (
         "copies the agent and trains only its critic, the source's or a new one, until a share of the budget; then all"
     )
+    family = "fine-tuning"
+    decides = frozenset({"what is frozen"})
 
     def __post_init__(self) -> None:
         require_between(self.until, 0.0, 1.0, "critic_warmup: until")

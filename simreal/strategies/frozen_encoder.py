@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from simreal.learner import Target
 from simreal.strategies.base import Strategy, require_between, require_switch
+from simreal.strategies.depth import features_of, require_depth
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -15,30 +16,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrozenEncoder(Strategy):
-    """Copy the agent and freeze its encoder, the normalizer's statistics included; train trunk and heads.
+    """Copy the agent and freeze its lowest layers, the normalizer's statistics included; train the rest.
 
     Attributes:
-        thaw_at: share of the budget after which the encoder learns too, 0 to 1; None keeps it frozen to the end.
+        thaw_at: share of the budget after which all learns, 0 to 1; None keeps it frozen to the end.
         new_heads: whether action and value heads start from random weights instead of the source's.
+        depth: what is frozen: ``"encoder"``, ``"trunk"`` for all but the heads, or a number of layers from the encoder on.
     """
 
     thaw_at: float | None = None
     new_heads: bool = False
+    depth: int | str = "encoder"
 
     name = "frozen_encoder"
-    says = "copies the agent and freezes its encoder, for good or until thaw_at; trains the rest"
+    says = "copies the agent and freezes its encoder or more layers, for good or until thaw_at; trains the rest"
+    family = "feature extraction"
+    decides = frozenset({"what is frozen", "the normalizer"})
 
     def __post_init__(self) -> None:
+        require_depth(self.depth, "frozen_encoder")
         if self.thaw_at is not None:
             require_between(self.thaw_at, 0.0, 1.0, "frozen_encoder: thaw_at")
         require_switch(self.new_heads, "frozen_encoder: new_heads")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions.depth import stand_still
+
         learner = target.learner(agent, ["encoder", "trunk"] if self.new_heads else ["encoder", "trunk", "heads"])
-        learner.freeze(["encoder"], normalizer="keep")
+        stand_still(learner, features_of(learner, self.depth, self.name))
         return learner
 
     def on_progress(self, learner: Transferable, progress: float) -> None:
+        from simreal_agents.additions.depth import stand_still
+
         frozen = any(group["frozen"] for group in learner.optimizer.param_groups)
         if self.thaw_at is not None and progress >= self.thaw_at and frozen:
-            learner.thaw(["encoder"])
+            stand_still(learner, [])

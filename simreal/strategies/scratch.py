@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy
+from simreal.strategies.base import EVERYTHING, Strategy
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -19,7 +19,9 @@ class Scratch(Strategy):
 
     name = "scratch"
     says = "trains on the target from random weights: the control arm"
+    family = "from nothing"
     needs_source = False
+    decides = EVERYTHING
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         return target.learner()

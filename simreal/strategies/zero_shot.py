@@ -1,4 +1,4 @@
-"""`zero_shot`: the source agent as it is. Nothing is learned on the target."""
+"""`zero_shot`: the source agent as it is. No weight changes on the target."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy
+from simreal.strategies.base import EVERYTHING, Strategy
+from simreal.strategies.statistics import begin_statistics, measure_only, require_statistics
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -15,11 +16,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ZeroShot(Strategy):
-    """Run the source agent on the target without training; its normalizer statistics stay those of the source."""
+    """Run the source agent on the target without training.
+
+    Attributes:
+        normalizer: what becomes of the source's observation statistics: ``"keep"``, ``"reestimate"`` or ``"blend"``. With
+            the latter two the agent takes steps on the target, with the noise it was trained with, and measures only.
+        prior: samples that the source's statistics are worth in a blend; None for as many as they were measured on.
+    """
+
+    normalizer: str = "keep"
+    prior: int | None = None
 
     name = "zero_shot"
-    says = "runs the source agent on the target as it is, without training"
-    trains = False
+    says = "runs the source agent on the target as it is, without training; may measure the observations anew"
+    family = "as is"
+    decides = EVERYTHING
+
+    def __post_init__(self) -> None:
+        require_statistics(self.normalizer, self.prior, "zero_shot")
+
+    @property
+    def trains(self) -> bool:  # type: ignore[override]
+        """Whether it takes steps on the target."""
+        return self.normalizer != "keep"
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
-        return target.learner(agent)
+        learner = target.learner(agent)
+        begin_statistics(learner, self.normalizer, self.prior)
+        if self.trains:
+            measure_only(learner)
+        return learner

@@ -166,7 +166,7 @@ def test_the_agents_own_network_moves_in_whatever_the_settings_say(source):
     [
         ("fine_tun", {}, "here: unknown strategy 'fine_tun'; did you mean 'fine_tune'?"),
         ("fine_tune", {"lr_scal": 1}, "here: unknown setting 'lr_scal' of the strategy fine_tune; did you mean 'lr_scale'?"),
-        ("zero_shot", {"lr_scale": 1}, "here: unknown setting 'lr_scale' of the strategy zero_shot; valid: none"),
+        ("zero_shot", {"lr_scale": 1}, "here: unknown setting 'lr_scale' of the strategy zero_shot; valid: normalizer, prior"),
         ("fine_tune", {"lr_scale": 11}, "here: fine_tune: lr_scale must be a number from 0 to 10, not 11"),
         ("fine_tune", {"lr_scale": float("nan")}, "not nan"),
         ("fine_tune", {"lr_scale": "1"}, "not '1'"),
@@ -187,5 +187,5 @@ def test_a_wrong_setting_is_one_sentence(name, settings, says):
 
 def test_strategies_are_plain_data():
     assert make_strategy("fine_tune", {"lr_scale": 0.5}) == sr.FineTune(0.5)
-    assert repr(sr.FrozenEncoder(thaw_at=0.5)) == "FrozenEncoder(thaw_at=0.5, new_heads=False)"
+    assert repr(sr.FrozenEncoder(thaw_at=0.5)) == "FrozenEncoder(thaw_at=0.5, new_heads=False, depth='encoder')"
     assert all(cls().name == name and cls.says for name, cls in STRATEGIES.items())

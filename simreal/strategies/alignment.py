@@ -1,0 +1,114 @@
+"""`coral`, `mmd`, `dann`: the encoder is to see the target as it sees the source.
+
+All go on training the whole agent, with a distance between features of recorded source states and of target states added to
+every minibatch's loss.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_between, require_count
+from simreal_envs.errors import require_known
+
+if TYPE_CHECKING:
+    from simreal_agents.additions import Addition
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class Aligned(Strategy):
+    """Abstract: what they share.
+
+    Attributes:
+        weight: of the distance in the loss.
+        states: how many source states the source agent records, which costs no target experience.
+        layer: ``"encoder"`` for the features of the first layer, ``"trunk"`` for those of the last hidden one.
+    """
+
+    weight: float = 1.0
+    states: int = 4096
+    layer: str = "encoder"
+
+    family: ClassVar[str] = "domain adaptation"
+    needs: ClassVar[frozenset[str]] = frozenset({"source domain"})
+
+    def __post_init__(self) -> None:
+        require_between(self.weight, 0.0, 1e6, f"{self.name}: weight")
+        require_count(self.states, 64, 1_000_000, f"{self.name}: states")
+        require_known(self.layer, ("encoder", "trunk"), "layer", self.name)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal.memory import record
+
+        learner = target.learner(agent)
+        rows = record(agent, target.source, self.states, target.seed).observations
+        width = learner.policy.network["hidden"][0 if self.layer == "encoder" else -1]
+        learner.attach(self.name, self.addition(width, rows, self.weight, self.layer, target.stream(self.name)))
+        return learner
+
+    @abstractmethod
+    def addition(self, width: int, *alignment) -> Addition:
+        """What is attached to the learner; `alignment` are the arguments of an `Alignment`."""
+
+    def on_progress(self, learner: Transferable, progress: float) -> None:
+        learner.additions[self.name].progress = progress
+
+
+@dataclass(frozen=True)
+class Coral(Aligned):
+    """Go on training with equal covariances of source and target features (Sun & Saenko 2016)."""
+
+    weight: float = 10.0
+
+    name = "coral"
+    says = "fine-tunes and draws the covariance of target features to that of the source's"
+
+    def addition(self, width: int, *alignment) -> Addition:
+        from simreal_agents.additions.alignment import Covariances
+
+        return Covariances(*alignment)
+
+
+@dataclass(frozen=True)
+class Mmd(Aligned):
+    """Go on training with a small maximum mean discrepancy between source and target features (Long et al. 2015)."""
+
+    name = "mmd"
+    says = "fine-tunes and draws the distribution of target features to that of the source's, by kernels"
+
+    def addition(self, width: int, *alignment) -> Addition:
+        from simreal_agents.additions.alignment import MeanDiscrepancy
+
+        return MeanDiscrepancy(*alignment)
+
+
+@dataclass(frozen=True)
+class Dann(Aligned):
+    """Go on training with features that a discriminator cannot tell apart (Ganin et al. 2016).
+
+    Attributes:
+        units: in the hidden layer of the discriminator.
+        steepness: how fast the reversed gradient grows from 0 to `weight` over the budget.
+    """
+
+    weight: float = 0.1
+    units: int = 64
+    steepness: float = 10.0
+
+    name = "dann"
+    says = "fine-tunes against a discriminator that tells source from target features (gradient reversal)"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count(self.units, 1, 4096, "dann: units")
+        require_between(self.steepness, 0.0, 1000.0, "dann: steepness")
+
+    def addition(self, width: int, *alignment) -> Addition:
+        from simreal_agents.additions.alignment import Confusion
+
+        return Confusion(*alignment, width=width, units=self.units, steepness=self.steepness)

@@ -1,0 +1,53 @@
+"""`augmentation`: pretrain with random changes of what is seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_between, require_count
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class Augmentation(Strategy):
+    """Train in the source with a loss for judging changed observations otherwise than unchanged ones.
+
+    Attributes:
+        weight: of that loss.
+        pixels: by how many pictures are shifted at most; None: a twentieth of their shorter side, at least one.
+        amplitude: vectors are multiplied with one factor from ``1 - amplitude`` to ``1 + amplitude``.
+        noise: standard deviation of what is added to them, in running standard deviations of each element.
+    """
+
+    weight: float = 0.1
+    pixels: int | None = None
+    amplitude: float = 0.1
+    noise: float = 0.05
+
+    name = "augmentation"
+    says = "pretrains to do the same when pictures are shifted, and vectors scaled and noisy"
+    family = "robust pretraining"
+    stage = "pretrain"
+    needs_source = False
+
+    def __post_init__(self) -> None:
+        require_between(self.weight, 0.0, 1e6, "augmentation: weight")
+        if self.pixels is not None:
+            require_count(self.pixels, 0, 1000, "augmentation: pixels")
+        require_between(self.amplitude, 0.0, 1.0, "augmentation: amplitude")
+        require_between(self.noise, 0.0, 10.0, "augmentation: noise")
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions import augment
+
+        learner = target.learner(agent)
+        change = augment.Augmentation(
+            learner.policy.layout, self.pixels, self.amplitude, self.noise, target.stream(self.name)
+        )
+        learner.attach(self.name, augment.Indifference(change, self.weight))
+        return learner

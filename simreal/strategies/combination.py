@@ -1,0 +1,103 @@
+"""Several strategies at once: each begins where the one before has left the learner."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy
+from simreal_envs.errors import UserError
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class Combination(Strategy):
+    """What is copied is what all parts copy; penalties, schedules and losses add up.
+
+    Attributes:
+        parts: the strategies, in the order in which they begin, however they were given.
+
+    Raises:
+        UserError: two parts contradict each other.
+    """
+
+    parts: tuple[Strategy, ...] = ()
+
+    says = "several strategies at once"
+    family = "combinations"
+
+    def __post_init__(self) -> None:
+        if len(self.parts) < 2:
+            raise UserError("a combination needs at least two strategies")
+        for one, other in itertools.combinations(self.parts, 2):
+            _require_combinable(one, other)
+        # First begins what makes the worlds or the network, then what draws weights anew; penalties are for what is there.
+        order = ({"the worlds", "the network"}, {"what is copied"})
+        rank = {part: next((i for i, own in enumerate(order) if part.decides & own), len(order)) for part in self.parts}
+        object.__setattr__(self, "parts", tuple(sorted(self.parts, key=rank.__getitem__)))
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "-".join(part.name for part in self.parts)
+
+    @property
+    def stage(self) -> str:  # type: ignore[override]
+        return self.parts[0].stage
+
+    @property
+    def needs_source(self) -> bool:  # type: ignore[override]
+        return any(part.needs_source for part in self.parts)
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset().union(*(part.needs for part in self.parts))
+
+    @property
+    def takes(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset().union(*(part.takes for part in self.parts))
+
+    @property
+    def decides(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset().union(*(part.decides for part in self.parts))
+
+    @property
+    def sequential(self) -> bool:  # type: ignore[override]
+        return all(part.sequential for part in self.parts)
+
+    @property
+    def refits(self) -> bool:  # type: ignore[override]
+        return self.parts[0].refits
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        for part in self.parts:
+            part.require(algorithm, where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        learner = None
+        for part in self.parts:
+            learner = part.begin(agent, replace(target, begun=learner))
+        return learner
+
+    def on_progress(self, learner: Transferable, progress: float) -> None:
+        for part in self.parts:
+            part.on_progress(learner, progress)
+
+
+def _require_combinable(one: Strategy, other: Strategy) -> None:
+    if one.name == other.name:
+        raise UserError(f"{one.name} is given twice")
+    for alone in (one, other):
+        if "everything" in alone.decides:
+            raise UserError(f"{alone.name} does not combine with other strategies: it decides everything by itself")
+    if one.stage != other.stage:
+        raise UserError(f"{one.name} and {other.name} do not combine: one pretrains, the other moves an agent")
+    if both := sorted(one.decides & other.decides):
+        raise UserError(f"{one.name} and {other.name} contradict each other: both decide {' and '.join(both)}")
+    makers = {"the worlds", "the network"}
+    if one.decides & makers and other.decides & makers:
+        raise UserError(f"{one.name} and {other.name} contradict each other: one changes the worlds, one the network")

@@ -1,0 +1,38 @@
+"""How deep a strategy reaches into a network: settings by name or number, and what they mean for an agent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simreal.strategies.base import require_count
+from simreal_envs.errors import UserError, require_known
+
+if TYPE_CHECKING:
+    from simreal_agents.transferable import Transferable
+
+NAMES = ("encoder", "trunk")
+DEEPEST = 1000
+
+
+def require_depth(depth: int | str, strategy: str) -> None:
+    """Raise a UserError unless `depth` is ``"encoder"``, ``"trunk"`` or a number of layers."""
+    if isinstance(depth, str):
+        require_known(depth, NAMES, "depth", strategy)
+    else:
+        require_count(depth, 1, DEEPEST, f"{strategy}: depth")
+
+
+def features_of(learner: Transferable, depth: int | str, strategy: str) -> list[str]:
+    """The names of the parameters of the lowest layers: of the encoder, of all below the heads, or of `depth` layers.
+
+    Raises:
+        UserError: the network has fewer layers.
+    """
+    from simreal_agents.additions.depth import layers_of
+
+    layers = layers_of(learner.policy)
+    below = len(layers) - 1
+    count = {"encoder": 1, "trunk": below}.get(depth, depth)
+    if count > below:
+        raise UserError(f"{strategy}: depth is {count}, but this agent has {below} layers below its heads")
+    return [name for layer in layers[:count] for name in layer]

@@ -1,0 +1,102 @@
+"""`distill`: a new network learns what the source agent does, then goes on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target, explore_no_more_than_at_the_end
+from simreal.strategies.base import Strategy, require_between, require_count, require_switch
+from simreal.strategies.teaching import home_of, lessons_of, require_teacher, teacher_of
+from simreal_envs.errors import UserError, require_known
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class Distill(Strategy):
+    """Policy distillation (Rusu et al. 2016, arXiv:1511.06295) on recorded states of the source, into a fresh network.
+
+    The observation statistics and the unit of reward are the teacher's. The teacher is the arm's, else the source agent.
+
+    Attributes:
+        hidden: widths of the student's layers; None for those of the config.
+        then: ``"fine_tune"`` goes on learning on the target, ``"zero_shot"`` does not.
+        on_target: whether the teacher goes on teaching on the target, about the student's own states.
+        weight: of its lessons there, beside the loss of the algorithm.
+        steps: of the source that are recorded in each round; they are no experience of the target.
+        rounds: of recording and learning: the teacher acts in the first one, the student in the others, and the teacher
+            says what it should have done (DAgger, Ross et al. 2011). Small students need it.
+        epochs: passes over all that was recorded, in each round.
+        value: weight of the error of the critic, which is cloned as well; 0 leaves it as it was drawn.
+        temperature: that softens the values of agents without an actor into a policy, in units of value.
+    """
+
+    hidden: tuple[int, ...] | None = None
+    then: str = "fine_tune"
+    on_target: bool = False
+    weight: float = 1.0
+    steps: int = 16384
+    rounds: int = 1
+    epochs: int = 10
+    value: float = 0.5
+    temperature: float = 0.1
+
+    name = "distill"
+    says = "a fresh network, smaller where asked for, learns the source agent's actions in recorded source states; then trains"
+    family = "teachers"
+    needs = frozenset({"source domain"})
+    takes = frozenset({"teacher"})
+    decides = frozenset({"the network", "what is copied"})
+
+    def __post_init__(self) -> None:
+        if self.hidden is not None:
+            if not isinstance(self.hidden, Sequence) or isinstance(self.hidden, str) or not self.hidden:
+                raise UserError(f"distill: hidden must list the widths of the layers, not {self.hidden!r}")
+            for width in self.hidden:
+                require_count(width, 1, 4096, "distill: a width in hidden")
+            object.__setattr__(self, "hidden", tuple(self.hidden))
+        require_known(self.then, ("fine_tune", "zero_shot"), "continuation", "distill: then")
+        require_switch(self.on_target, "distill: on_target")
+        require_between(self.weight, 0.0, 100.0, "distill: weight")
+        require_count(self.steps, 1, 10_000_000, "distill: steps")
+        require_count(self.rounds, 1, 100, "distill: rounds")
+        require_count(self.epochs, 1, 1000, "distill: epochs")
+        require_between(self.value, 0.0, 100.0, "distill: value")
+        require_between(self.temperature, 1e-3, 1e3, "distill: temperature")
+        if self.on_target and not self.trains:
+            raise UserError(
+                "distill: with then: zero_shot nothing is learned on the target, so on_target must be false"
+            )
+
+    @property
+    def trains(self) -> bool:  # type: ignore[override]
+        return self.then == "fine_tune"
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions.cloning import Lessons, Tuition, study
+
+        teacher = teacher_of(agent, target)
+        network = {"hidden": list(self.hidden or target.learning.hidden), "activation": target.learning.activation}
+        learner = target.learner(teacher, _scalars(teacher), network=network)
+        columns = require_teacher(teacher, learner)
+        home, order, lessons = home_of(teacher, target), target.stream(self.name), []
+        for i in range(self.rounds):
+            guide, seed = replace(teacher, policy=learner.policy) if i else teacher, self.rounds * target.seed + i
+            lessons.append(lessons_of(teacher, home, self.steps, seed, self.temperature, guide))
+            study(
+                learner.policy, Lessons.joined(lessons), order,
+                epochs=self.epochs, value=self.value, temperature=self.temperature,
+            )  # fmt: skip
+        explore_no_more_than_at_the_end(learner)
+        if self.on_target:
+            learner.attach(self.name, Tuition(teacher.policy, self.weight, columns, self.temperature))
+        return learner
+
+
+def _scalars(teacher: Agent) -> tuple[str, ...]:
+    """What is copied, since no state decides it: the noise of PPO's actions, the temperature of SAC's."""
+    return ("heads.log_std",) if teacher.algorithm == "ppo" else ("heads.temperature",)

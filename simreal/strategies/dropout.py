@@ -1,0 +1,41 @@
+"""`dropout`: pretrain with units left out at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_algorithm, require_between
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class Dropout(Strategy):
+    """Train in the source; every update leaves out a share of the trunk's units (Srivastava et al. 2014).
+
+    Attributes:
+        share: of the units, 0 to 0.9. A network of one hidden layer has no trunk, and then nothing is left out.
+    """
+
+    share: float = 0.1
+
+    name = "dropout"
+    says = "pretrains with a random share of the trunk's units left out of every update"
+    family = "robust pretraining"
+    stage = "pretrain"
+    needs_source = False
+    decides = frozenset({"the network"})
+
+    def __post_init__(self) -> None:
+        require_between(self.share, 0.0, 0.9, "dropout: share")
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        require_algorithm(self.name, algorithm, ("ppo",), where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        self.require(target.learning.algorithm)
+        return target.learner(agent, network={"dropout": self.share})

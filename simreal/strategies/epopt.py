@@ -1,0 +1,52 @@
+"""`epopt`: learn from the worst episodes of a randomization only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_algorithm, require_between
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class EPOpt(Strategy):
+    """Train in the source; after a warm-up only the worst fraction of the trajectories of a rollout is learned from.
+
+    Rajeswaran et al. (2017), algorithm 1; how trajectories are ranked is in `simreal_agents.additions.worst`.
+
+    Attributes:
+        fraction: the paper's epsilon: the share of trajectories that count, above 0 to 1.
+        warmup: share of the budget in which all do, 0 to 1.
+    """
+
+    fraction: float = 0.1
+    warmup: float = 0.5
+
+    name = "epopt"
+    says = "pretrains in a randomization and, after a warm-up, learns from the worst fraction of trajectories only"
+    family = "robust pretraining"
+    stage = "pretrain"
+    needs_source = False
+
+    def __post_init__(self) -> None:
+        require_between(self.fraction, 0.01, 1.0, "epopt: fraction")
+        require_between(self.warmup, 0.0, 1.0, "epopt: warmup")
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        require_algorithm(self.name, algorithm, ("ppo",), where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions.worst import WorstFraction
+
+        self.require(target.learning.algorithm)
+        learner = target.learner(agent)
+        learner.attach(self.name, WorstFraction(self.fraction))
+        return learner
+
+    def on_progress(self, learner: Transferable, progress: float) -> None:
+        learner.additions[self.name].active = progress >= self.warmup

@@ -1,0 +1,150 @@
+"""`darc`, `importance_weighting`, `source_mix`: source worlds run beside the target's, and the agent learns from both.
+
+Only steps in the target count. The source is a simulator, and its steps are free.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_between, require_count, require_switch
+
+if TYPE_CHECKING:
+    from simreal_agents.additions import Addition
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class Beside(Strategy):
+    """Abstract: copy the agent and go on training it in worlds of both domains.
+
+    Attributes:
+        worlds: how many source worlds there are, None for as many as of the target.
+    """
+
+    worlds: int | None = None
+
+    family: ClassVar[str] = "instances"
+    needs: ClassVar[frozenset[str]] = frozenset({"source domain"})
+    decides: ClassVar[frozenset[str]] = frozenset({"the worlds"})
+
+    def __post_init__(self) -> None:
+        if self.worlds is not None:
+            require_count(self.worlds, 1, 100_000, f"{self.name}: worlds")
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_envs.together import Together
+
+        seen = agent.card.get("domain")
+        ours, theirs = (domain.seen_by(seen) for domain in (target.domain, target.source))
+        worlds = [target.worlds(ours), target.worlds(theirs, self.worlds)]
+        learner = target.learner(agent, worlds=Together(worlds, counted=[True, False]))
+        learner.attach(self.name, self.addition(learner, target))
+        return learner
+
+    @abstractmethod
+    def addition(self, learner: Transferable, target: Target) -> Addition:
+        """What decides how source transitions count; the target is domain 0, the source domain 1."""
+
+    def on_progress(self, learner: Transferable, progress: float) -> None:
+        learner.additions[self.name].progress = progress
+
+
+@dataclass(frozen=True)
+class Darc(Beside):
+    """Learn in the source with rewards that are corrected by domain classifiers (Eysenbach et al. 2021).
+
+    Attributes:
+        scale: of the correction, in units of the reward; 0 learns from plain source rewards.
+        clip: bound of the correction before it is scaled.
+        wait: share of the budget before rewards are corrected, 0 to 1.
+        noise: standard deviation of the noise on the classifiers' inputs, in standard deviations of these.
+        units: in each of the classifiers' two hidden layers.
+        learn_target: whether the agent learns from the target's transitions as well; the paper's does not.
+    """
+
+    scale: float = 0.1
+    clip: float = 5.0
+    wait: float = 0.1
+    noise: float = 0.1
+    units: int = 64
+    learn_target: bool = True
+
+    name = "darc"
+    says = "learns in source worlds beside the target's, with rewards corrected for the difference in dynamics"
+    decides = frozenset({"the worlds", "rewards"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_between(self.scale, 0.0, 1e6, "darc: scale")
+        require_between(self.clip, 0.0, 1e6, "darc: clip")
+        require_between(self.wait, 0.0, 1.0, "darc: wait")
+        require_between(self.noise, 0.0, 10.0, "darc: noise")
+        require_count(self.units, 1, 4096, "darc: units")
+        require_switch(self.learn_target, "darc: learn_target")
+
+    def addition(self, learner: Transferable, target: Target) -> Addition:
+        from simreal_agents.additions.instances import Correction, classifiers_for
+
+        classifiers = classifiers_for(learner, self.units, self.noise, target.stream(self.name))
+        return Correction(classifiers, self.scale, self.clip, self.wait, self.learn_target)
+
+
+@dataclass(frozen=True)
+class ImportanceWeighting(Beside):
+    """Learn from source transitions as far as they could be the target's: each counts by the ratio of the densities.
+
+    Attributes:
+        clip: bound of the ratio, 1 to 1000.
+        wait: share of the budget before source transitions count, 0 to 1.
+        noise: standard deviation of the noise on the classifiers' inputs, in standard deviations of these.
+        units: in each of the classifiers' two hidden layers.
+    """
+
+    clip: float = 5.0
+    wait: float = 0.1
+    noise: float = 0.1
+    units: int = 64
+
+    name = "importance_weighting"
+    says = "learns from source worlds beside the target's, each transition weighted by how likely the target has it"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_between(self.clip, 1.0, 1000.0, "importance_weighting: clip")
+        require_between(self.wait, 0.0, 1.0, "importance_weighting: wait")
+        require_between(self.noise, 0.0, 10.0, "importance_weighting: noise")
+        require_count(self.units, 1, 4096, "importance_weighting: units")
+
+    def addition(self, learner: Transferable, target: Target) -> Addition:
+        from simreal_agents.additions.instances import Importance, classifiers_for
+
+        classifiers = classifiers_for(learner, self.units, self.noise, target.stream(self.name))
+        return Importance(classifiers, self.clip, self.wait)
+
+
+@dataclass(frozen=True)
+class SourceMix(Beside):
+    """Learn from source and target experience at once, from the source's less and less.
+
+    Attributes:
+        until: share of the budget at which source experience no longer counts, over 0 to 1.
+    """
+
+    until: float = 0.5
+
+    name = "source_mix"
+    says = "learns from source worlds beside the target's, whose experience counts less and less"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_between(self.until, 1e-3, 1.0, "source_mix: until")
+
+    def addition(self, learner: Transferable, target: Target) -> Addition:
+        from simreal_agents.additions.instances import Mixing
+
+        return Mixing(self.until, target.stream(self.name))

@@ -1,0 +1,57 @@
+"""`kickstart`: the source agent teaches a student in the student's own states, less and less."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_between, require_switch
+from simreal.strategies.teaching import require_teacher, teacher_of
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class Kickstart(Strategy):
+    """Kickstarting (Schmitt et al. 2018, arXiv:1803.03835): the KL divergence from the teacher joins the loss.
+
+    The student begins with random weights, with the config's network. The teacher is the arm's, else the source agent.
+
+    Attributes:
+        weight: of the divergence at the beginning; it falls evenly.
+        until: share of the budget at which it reaches 0.
+        copy: whether the student begins as a copy of the source agent.
+        temperature: that softens the values of agents without an actor into a policy, in units of value.
+    """
+
+    weight: float = 1.0
+    until: float = 0.5
+    copy: bool = False
+    temperature: float = 0.1
+
+    name = "kickstart"
+    says = "trains a student whose actions are drawn towards the source agent's, by a KL divergence whose weight falls to 0"
+    family = "teachers"
+    takes = frozenset({"teacher"})
+    decides = frozenset({"what is copied"})
+
+    def __post_init__(self) -> None:
+        require_between(self.weight, 0.0, 100.0, "kickstart: weight")
+        require_between(self.until, 0.01, 1.0, "kickstart: until")
+        require_switch(self.copy, "kickstart: copy")
+        require_between(self.temperature, 1e-3, 1e3, "kickstart: temperature")
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions.cloning import Tuition
+
+        teacher = teacher_of(agent, target)
+        learner = target.learner(agent if self.copy else None)
+        columns = require_teacher(teacher, learner)
+        learner.attach(self.name, Tuition(teacher.policy, self.weight, columns, self.temperature))
+        return learner
+
+    def on_progress(self, learner: Transferable, progress: float) -> None:
+        learner.additions[self.name].weight = self.weight * max(0.0, 1 - progress / self.until)

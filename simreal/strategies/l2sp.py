@@ -1,0 +1,56 @@
+"""`l2sp`: fine-tune on a leash. Weights are pulled to where the source had them, instead of to 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_between
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+NOISE = ("heads.log_std", "heads.temperature")  # of exploration: no weights
+
+
+@dataclass(frozen=True)
+class L2SP(Strategy):
+    """Copy the agent and train all of it with a penalty (Li, Grandvalet & Davoine 2018, arXiv:1802.01483):
+    ``alpha/2 |w - w_source|^2`` for weights of the source and ``beta/2 |w|^2`` for those that another strategy of a
+    combination has drawn anew. What sets the exploration noise is left out.
+
+    Attributes:
+        alpha, beta: from 0.
+    """
+
+    alpha: float = 0.1
+    beta: float = 0.01
+
+    name = "l2sp"
+    says = "trains all of the agent and pulls its weights to the source's"
+    family = "fine-tuning"
+
+    def __post_init__(self) -> None:
+        require_between(self.alpha, 0.0, 1e6, "l2sp: alpha")
+        require_between(self.beta, 0.0, 1e6, "l2sp: beta")
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        import torch
+
+        from simreal_agents.additions.anchor import Anchor
+        from simreal_agents.additions.depth import flattened
+
+        learner = target.learner(agent)
+        source = agent.policy.state_dict()
+        home, strength = {}, {}
+        for name, weight in learner.policy.named_parameters():
+            if name in NOISE:
+                continue
+            theirs = source.get(name)
+            copied = theirs is not None and torch.equal(theirs, weight)
+            home[name] = weight if copied else torch.zeros_like(weight)
+            strength[name] = torch.full_like(weight, self.alpha if copied else self.beta)
+        learner.attach(self.name, Anchor(flattened(learner, home), flattened(learner, strength)))
+        return learner

@@ -1,0 +1,34 @@
+"""`linear_probe`: what a linear map can make of the source's features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy
+from simreal.strategies.depth import features_of
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class LinearProbe(Strategy):
+    """Copy the agent, freeze all below its heads, the normalizer's statistics included, and train heads drawn anew.
+
+    The heads are linear, so this measures what the features hold (Alain & Bengio 2016, arXiv:1610.01644).
+    """
+
+    name = "linear_probe"
+    says = "freezes all of the agent but its heads, which start from random weights"
+    family = "feature extraction"
+    decides = frozenset({"what is frozen", "what is copied", "the normalizer"})
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions.depth import stand_still
+
+        learner = target.learner(agent, ["encoder", "trunk"])
+        stand_still(learner, features_of(learner, "trunk", self.name))
+        return learner

@@ -1,0 +1,60 @@
+"""`low_rank`: adapters. The source's weights stay, and what is learned on the target is a low-rank difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.config import PARTS
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_between, require_count
+from simreal_envs.errors import UserError, require_known
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class LowRank(Strategy):
+    """Copy the agent and learn ``alpha / rank * B A`` beside every weight matrix (LoRA: Hu et al. 2021,
+    arXiv:2106.09685). B is 0 at first, so that the agent acts as the source to the bit; biases stand still, the noise of
+    exploration learns. The agent that comes out is an ordinary one, with the products added to its weights.
+
+    Attributes:
+        rank: of every product, or less where a matrix is smaller; 1 to 1024.
+        alpha: how far the same factors reach.
+        parts: modules, towers or groups that have adapters; all others learn with all of their weights.
+    """
+
+    rank: int = 4
+    alpha: float = 4.0
+    parts: Sequence[str] = ("encoder", "trunk", "heads")
+
+    name = "low_rank"
+    says = "learns a low-rank difference to every weight matrix of the agent (LoRA)"
+    family = "fine-tuning"
+    decides = frozenset({"what is frozen"})
+
+    def __post_init__(self) -> None:
+        require_count(self.rank, 1, 1024, "low_rank: rank")
+        require_between(self.alpha, 1e-6, 1e6, "low_rank: alpha")
+        if isinstance(self.parts, str) or not self.parts:
+            raise UserError(f"low_rank: parts must list at least one module, not {self.parts!r}")
+        for part in self.parts:
+            require_known(part, PARTS, "module", "low_rank: parts")
+        object.__setattr__(self, "parts", tuple(self.parts))
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions.depth import group_of, layers_of, stand_still
+        from simreal_agents.additions.lowrank import LowRank as Adapters
+        from simreal_agents.networks import matching_groups
+
+        learner = target.learner(agent)
+        groups = matching_groups(self.parts)
+        names = (name for layer in layers_of(learner.policy) for name in layer)
+        stand_still(learner, [name for name in names if group_of(name) in groups and name.endswith(".bias")])
+        adapters = Adapters(learner, groups, self.rank, self.alpha, target.stream("adapters"))
+        learner.attach(self.name, adapters)
+        return learner

@@ -1,0 +1,35 @@
+"""`model_stacking`: a new network that is told what the source agents would do, and what they expect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_algorithm
+from simreal.strategies.columns import agents_of, begin_with_columns
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class ModelStacking(Strategy):
+    """Actions and values of the frozen sources are further inputs of a new network (Wolpert 1992, Neural Networks 5).
+
+    They join the features of the new encoder; with one hidden layer the new heads are linear in them.
+    """
+
+    name = "model_stacking"
+    says = "trains a new network that reads the actions and values of the frozen source agents beside the observation"
+    family = "several sources"
+    takes = frozenset({"sources"})
+    decides = frozenset({"the network", "what is copied"})
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        require_algorithm(self.name, algorithm, ("ppo",), where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        self.require(target.learning.algorithm)
+        return begin_with_columns("outputs", agents_of(agent, target), target)

@@ -1,0 +1,46 @@
+"""`multi_source`: what several source agents know, joined in one new network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_algorithm
+from simreal.strategies.columns import agents_of, begin_with_columns
+from simreal_envs.errors import require_known
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+WAYS = ("stacked", "attended", "mixture")
+
+
+@dataclass(frozen=True)
+class MultiSource(Strategy):
+    """Frozen source networks and a new one that learns how to use them.
+
+    Attributes:
+        combine: ``"stacked"``: the new trunk reads the features of all encoders and of a new one, side by side.
+            ``"attended"``: it reads a mean of them, weighted by the observation. ``"mixture"``: actions and values are means
+            of those of the sources and of a new network, weighted by the observation (as in A2T, Rajendran et al. 2017).
+    """
+
+    combine: str = "attended"
+
+    name = "multi_source"
+    says = "trains a new network on top of several frozen source networks: their features or their actions, weighted"
+    family = "several sources"
+    needs = frozenset({"sources"})
+    decides = frozenset({"the network", "what is copied"})
+
+    def __post_init__(self) -> None:
+        require_known(self.combine, WAYS, "way to combine", "multi_source")
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        require_algorithm(self.name, algorithm, ("ppo",), where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        self.require(target.learning.algorithm)
+        return begin_with_columns(self.combine, agents_of(agent, target), target)

@@ -1,0 +1,56 @@
+"""`pcgrad`: learn in source and target side by side, without what their gradients do against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_algorithm, require_between
+from simreal_envs.errors import UserError
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class PCGrad(Strategy):
+    """Fine-tune in worlds of both domains; conflicting gradients are projected onto each other's normal plane.
+
+    Yu et al. (2020), algorithm 1. Only the target's steps count. Behind another strategy of a combination that made
+    worlds of several domains (`source_mix`), it takes those.
+
+    Attributes:
+        share: source worlds, as a multiple of the arm's number of worlds; where this strategy makes them.
+    """
+
+    share: float = 1.0
+
+    name = "pcgrad"
+    says = "fine-tunes in target and source worlds at once and projects their gradients where they conflict"
+    family = "many tasks"
+    needs = frozenset({"source domain"})
+
+    def __post_init__(self) -> None:
+        require_between(self.share, 0.01, 10.0, "pcgrad: share")
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        require_algorithm(self.name, algorithm, ("ppo",), where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions.projection import PCGrad
+        from simreal_envs.together import Together
+
+        self.require(target.learning.algorithm)
+        worlds = None
+        if target.begun is None:
+            seen = agent.card.get("domain")
+            count = max(1, round(self.share * target.learning.num_worlds))
+            own, other = target.domain.seen_by(seen), target.source.seen_by(seen)
+            worlds = Together([target.worlds(own), target.worlds(other, count)], counted=[True, False])
+        learner = target.learner(agent, worlds=worlds)
+        if not learner.which.any():
+            raise UserError("pcgrad needs worlds of several domains: combine it with source_mix, or leave it alone")
+        learner.attach(self.name, PCGrad(target.stream(self.name)))
+        return learner

@@ -1,0 +1,43 @@
+"""`privileged`: pretrain an agent that is shown the parameters of its world, to be a teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy
+from simreal_envs.errors import UserError
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class Privileged(Strategy):
+    """The first phase of learning with a privileged teacher (Lee et al. 2020; RMA, Kumar et al. 2021).
+
+    Attributes:
+        parameters: that the agent sees beside its observation: names, patterns (``*/mass``), or ``"all"`` that vary.
+    """
+
+    parameters: tuple[str, ...] | str = "all"
+
+    name = "privileged"
+    says = "pretrains an agent that sees the parameters of its world: a teacher for teacher_student"
+    family = "teachers"
+    stage = "pretrain"
+    needs_source = False
+    decides = frozenset({"the worlds"})
+
+    def __post_init__(self) -> None:
+        if self.parameters != "all":
+            names = (self.parameters,) if isinstance(self.parameters, str) else tuple(self.parameters)
+            if not names:
+                raise UserError("privileged: parameters must name at least one, or be all")
+            object.__setattr__(self, "parameters", names)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        domain = replace(target.domain, observe=replace(target.domain.observe, parameters=self.parameters))
+        return target.learner(worlds=target.worlds(domain))

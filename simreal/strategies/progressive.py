@@ -1,0 +1,36 @@
+"""`progressive`: a new network beside the source's, which helps it by lateral adapters and never changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_algorithm
+from simreal.strategies.columns import agents_of, begin_with_columns
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class Progressive(Strategy):
+    """A new column with laterals from every hidden layer of every source (Rusu et al. 2016, arXiv 1606.04671, eq. 2).
+
+    Along a sequence of targets the agent of the target before has the columns of all before it, so that it alone is taken.
+    """
+
+    name = "progressive"
+    says = "trains a new network that reads the hidden layers of the frozen source networks through lateral adapters"
+    family = "columns"
+    takes = frozenset({"sources"})
+    decides = frozenset({"the network", "what is copied"})
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        require_algorithm(self.name, algorithm, ("ppo",), where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        self.require(target.learning.algorithm)
+        grown = agent.policy.network.get("columns", {}).get("kind") == "progressive"
+        return begin_with_columns("progressive", [agent] if grown else agents_of(agent, target), target)

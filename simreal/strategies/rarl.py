@@ -1,0 +1,65 @@
+"""`rarl`: pretrain against an adversary that learns to disturb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_algorithm, require_between, require_count
+from simreal_envs.errors import require_known
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+OTHER = 1 << 30  # what the adversary's seed differs in
+
+
+@dataclass(frozen=True)
+class RARL(Strategy):
+    """Agent and adversary take turns in learning; the adversary's reward is the agent's with the opposite sign.
+
+    Pinto et al. (2017), algorithm 1. The adversary learns in worlds of its own, as many and for as many steps again, which
+    do not count as steps of the source. Evaluations are without it.
+
+    Attributes:
+        how: ``"push"``: forces on the robot's base; ``"action"``: numbers that are added to the actions.
+        strength: the most it does along each axis: multiples of the robot's weight, or of half the range of the actions.
+        rounds: rollouts that the agent learns from before it is the adversary's turn, and the other way round.
+    """
+
+    how: str = "push"
+    strength: float = 0.2
+    rounds: int = 1
+
+    name = "rarl"
+    says = "pretrains against an adversary that learns to push the robot, or to spoil its actions"
+    family = "robust pretraining"
+    stage = "pretrain"
+    needs_source = False
+    decides = frozenset({"the worlds"})
+
+    def __post_init__(self) -> None:
+        require_known(self.how, ("push", "action"), "way to disturb", self.name)
+        require_between(self.strength, 0.0, 10.0, "rarl: strength")
+        require_count(self.rounds, 1, 10_000, "rarl: rounds")
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        require_algorithm(self.name, algorithm, ("ppo",), where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions.adversary import Adversary, Player
+        from simreal_envs.around import Arena, Disturbance, Disturbed
+
+        self.require(target.learning.algorithm)
+        theirs = replace(target, seed=target.seed ^ OTHER)
+        players = Player(target.stream("rarl agent")), Player(target.stream("rarl adversary"))
+        here, there = target.worlds(), theirs.worlds()
+        disturbance = Disturbance(here, self.how, self.strength)
+        arena = Arena(there, disturbance, players[0])
+        opponent = theirs.learner(worlds=arena)
+        learner = target.learner(agent, worlds=Disturbed(here, disturbance, players[1], arena))
+        players[0].policy, players[1].policy = learner.policy, opponent.policy
+        learner.attach(self.name, Adversary(opponent, players, self.rounds))
+        return learner

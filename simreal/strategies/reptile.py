@@ -1,0 +1,57 @@
+"""`reptile`: parameters that are a good beginning in every world of a randomization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_algorithm, require_between, require_count
+from simreal_envs.errors import UserError
+from simreal_envs.variation import Shift
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class Reptile(Strategy):
+    """In rounds: draw one set of parameters for all worlds, learn there for a few rollouts, go part of the way to the result.
+
+    Nichol et al. (2018), algorithm 1, with PPO's updates as the inner ones.
+
+    Attributes:
+        inner: rollouts of a round; at its end all episodes are cut off.
+        step_size: the paper's epsilon, above 0 to 1; 1 is learning in one world after the other.
+    """
+
+    inner: int = 16
+    step_size: float = 0.5
+
+    name = "reptile"
+    says = "pretrains in rounds of one drawn world each and goes part of the way to where every round leads"
+    family = "meta"
+    stage = "pretrain"
+    needs_source = False
+    decides = frozenset({"the worlds"})
+
+    def __post_init__(self) -> None:
+        require_count(self.inner, 1, 10_000, "reptile: inner")
+        require_between(self.step_size, 0.001, 1.0, "reptile: step_size")
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        require_algorithm(self.name, algorithm, ("ppo",), where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions import meta
+        from simreal_envs.around import OneDraw
+
+        self.require(target.learning.algorithm)
+        if isinstance(target.domain.variation, Shift) or all(v.mode == "interval" for v in target.domain.resolve()):
+            raise UserError("reptile needs a source whose variation is drawn at resets: this one has a single world")
+        worlds = OneDraw(target.worlds())
+        learner = target.learner(agent, worlds=worlds)
+        worlds.period = self.inner * learner.n_steps
+        learner.attach(self.name, meta.Reptile(learner, self.step_size, self.inner))
+        return learner

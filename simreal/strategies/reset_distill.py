@@ -1,0 +1,71 @@
+"""`reset_distill`: learn the target from nothing, then distil the old and the new agent into one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_between, require_count
+from simreal.strategies.teaching import lessons_of, require_teacher
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class ResetDistill(Strategy):
+    """Reset & Distill (Ahn et al. 2025, Prevalence of Negative Transfer in Continual Reinforcement Learning).
+
+    The learner is drawn anew, so that nothing old is in its way. At the end the source agent is trained on what the
+    learner does in its last states of the target, and on what the agents of all sources did in recorded states of theirs;
+    the result is the agent of the arm and of its last evaluation.
+
+    Attributes:
+        steps: recorded in every source; they are no experience of the target.
+        states: of the target that are remembered, the last ones.
+        epochs: passes over all of them.
+        value: weight of the error of the critic.
+        temperature: that softens the values of agents without an actor into a policy, in units of value.
+    """
+
+    steps: int = 8192
+    states: int = 8192
+    epochs: int = 20
+    value: float = 0.5
+    temperature: float = 0.1
+
+    name = "reset_distill"
+    says = "trains from random weights, then distils this agent and the source's into one that does both"
+    family = "continual"
+    needs = frozenset({"source domain"})
+    takes = frozenset({"sources"})
+    decides = frozenset({"everything"})
+
+    def __post_init__(self) -> None:
+        require_count(self.steps, 1, 10_000_000, "reset_distill: steps")
+        require_count(self.states, 1, 10_000_000, "reset_distill: states")
+        require_count(self.epochs, 1, 1000, "reset_distill: epochs")
+        require_between(self.value, 0.0, 100.0, "reset_distill: value")
+        require_between(self.temperature, 1e-3, 1e3, "reset_distill: temperature")
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions.cloning import Consolidation, Lessons
+        from simreal_agents.bundle import require_algorithm
+
+        require_algorithm(agent, target.learning.algorithm)
+        worlds = target.worlds(target.domain.seen_by(agent.card.get("domain")))
+        learner = target.learner(worlds=worlds, network=agent.policy.network)
+        parts = []
+        for source in target.sources:
+            require_teacher(source.agent, learner)
+            parts.append(lessons_of(source.agent, source.domain, self.steps, target.seed, self.temperature))
+        learner.attach(self.name, Consolidation(agent.copy().policy, Lessons.joined(parts), self.states))
+        return learner
+
+    def on_progress(self, learner: Transferable, progress: float) -> None:
+        if progress >= 1.0:
+            learner.additions[self.name].distil(
+                learner, epochs=self.epochs, value=self.value, temperature=self.temperature
+            )

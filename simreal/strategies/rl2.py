@@ -1,0 +1,61 @@
+"""`rl2`: a policy with a memory learns, over a randomization, to find out in which world it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target, physics_threads
+from simreal.strategies.base import Strategy, require_algorithm, require_count
+from simreal_envs.variation import Observe
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class RL2(Strategy):
+    """Pretrain with a GRU over the last steps, in trials of several episodes in one world each.
+
+    The policy is shown observation, action, reward and end of the last steps (Duan et al. 2016, section 2.2), and a trial is
+    one episode to the learner: what it learns is how to adapt. Afterwards its weights may stand still; its memory adapts.
+    The paper carries the GRU's state through a whole trial. Here the GRU reads a window of steps anew at every step, so
+    that agents act without a state of their own; what left the window is forgotten.
+
+    Attributes:
+        history: steps that are shown, the present one included, 2 to 256.
+        trial: episodes in one world, 1 to 16.
+        units: of the GRU, 1 to 1024.
+    """
+
+    history: int = 16
+    trial: int = 2
+    units: int = 32
+
+    name = "rl2"
+    says = "pretrains a policy with a memory of its last steps, over which it adapts to every world by itself"
+    family = "meta"
+    stage = "pretrain"
+    needs_source = False
+    decides = frozenset({"the network", "the worlds"})
+
+    def __post_init__(self) -> None:
+        require_count(self.history, 2, 256, "rl2: history")
+        require_count(self.trial, 1, 16, "rl2: trial")
+        require_count(self.units, 1, 1024, "rl2: units")
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        require_algorithm(self.name, algorithm, ("ppo",), where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.recurrent import memory
+        from simreal_envs.trials import Trials
+
+        learning = target.learning
+        self.require(learning.algorithm)
+        seen = Observe(history=self.history, actions=True, rewards=True, trial=self.trial)
+        domain = replace(target.domain, observe=seen)
+        threads = physics_threads(domain, learning.num_worlds)
+        worlds = Trials(domain, learning.num_worlds, target.seed, num_threads=threads)
+        return target.learner(worlds=worlds, network={"memory": memory(worlds.schema, units=self.units)})

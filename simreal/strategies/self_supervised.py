@@ -1,0 +1,108 @@
+"""Features from experience without a reward: `self_supervised` in the source, `self_supervised_target` in the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_algorithm, require_between, require_count, require_switch
+from simreal_envs.errors import require_known
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+OBJECTIVES = ("forward", "inverse", "contrastive")
+
+
+@dataclass(frozen=True)
+class SelfSupervised(Strategy):
+    """Before it learns from the reward, the encoder learns from what random actions do in the source domain.
+
+    Random experience is taken in worlds of its own and does not count as steps of the source.
+
+    Attributes:
+        objective: ``"forward"``, ``"inverse"`` or ``"contrastive"``; see `simreal_agents.additions.self_supervision`.
+        steps: of random experience.
+        epochs: passes over it.
+        learning_rate: of the encoder and of the model behind it, in this phase.
+        reward: whether the agent then goes on with the reward for the steps of the source; if not, it has features, and
+            heads that know nothing.
+    """
+
+    objective: str = "inverse"
+    steps: int = 8192
+    epochs: int = 5
+    learning_rate: float = 1e-3
+    reward: bool = True
+
+    name = "self_supervised"
+    says = (
+        "trains the encoder on random experience without reward (forward, inverse, contrastive), then, or not, as usual"
+    )
+    family = "self-supervised"
+    stage = "pretrain"
+    needs_source = False
+
+    def __post_init__(self) -> None:
+        require_known(self.objective, OBJECTIVES, "objective", self.name)
+        require_count(self.steps, 256, 10**8, "self_supervised: steps")
+        require_count(self.epochs, 1, 10_000, "self_supervised: epochs")
+        require_between(self.learning_rate, 0.0, 1.0, "self_supervised: learning_rate")
+        require_switch(self.reward, "self_supervised: reward")
+
+    @property
+    def trains(self) -> bool:  # type: ignore[override]
+        return self.reward
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal.memory import record
+        from simreal_agents.additions.self_supervision import Objective, pretrain_encoder
+
+        learner = target.learner(agent)
+        data = record(None, learner.env.worlds.domain, self.steps, target.seed, num_worlds=target.learning.num_worlds)
+        objective = Objective(learner.policy, self.objective, target.stream(self.name), self.learning_rate)
+        pretrain_encoder(learner, objective, data, epochs=self.epochs, batch=256, lr=self.learning_rate)
+        return learner
+
+
+@dataclass(frozen=True)
+class SelfSupervisedTarget(Strategy):
+    """Fine-tune; the encoder also follows an objective without reward on the target's transitions, at first only that.
+
+    All transitions are those that the budget counts: what the agent meets while it acts.
+
+    Attributes:
+        objective: as of `SelfSupervised`.
+        weight: of its loss beside the algorithm's.
+        until: share of the budget in which the reward is not looked at: the source's policy acts, only the encoder learns.
+    """
+
+    objective: str = "inverse"
+    weight: float = 0.1
+    until: float = 0.1
+
+    name = "self_supervised_target"
+    says = "fine-tunes with an objective without reward for the encoder beside it, at first on unlabelled target experience"
+    family = "self-supervised"
+
+    def __post_init__(self) -> None:
+        require_known(self.objective, OBJECTIVES, "objective", self.name)
+        require_between(self.weight, 0.0, 1e6, "self_supervised_target: weight")
+        require_between(self.until, 0.0, 1.0, "self_supervised_target: until")
+
+    def require(self, algorithm: str, where: str = "") -> None:
+        require_algorithm(self.name, algorithm, ("ppo",), where)
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.additions.self_supervision import Objective, SelfSupervision
+
+        self.require(target.learning.algorithm)
+        learner = target.learner(agent)
+        objective = Objective(learner.policy, self.objective, target.stream(self.name))
+        learner.attach(self.name, SelfSupervision(objective, self.weight, learner.batch_size))
+        return learner
+
+    def on_progress(self, learner: Transferable, progress: float) -> None:
+        learner.additions[self.name].blind = progress < self.until

@@ -1,0 +1,31 @@
+"""`weight_average`: several sources in one, by the mean of their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simreal.learner import Target
+from simreal.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from simreal_agents.bundle import Agent
+    from simreal_agents.transferable import Transferable
+
+
+@dataclass(frozen=True)
+class WeightAverage(Strategy):
+    """Begin with the mean of the weights of all sources, and train all of it (model soups: Wortsman et al. 2022,
+    arXiv:2203.05482). The sources must have one network; observation statistics become those of all together.
+    """
+
+    name = "weight_average"
+    says = "starts from the mean of the weights of several sources, and trains all of it"
+    family = "several sources"
+    needs = frozenset({"sources"})
+    decides = frozenset({"what is copied", "the network"})
+
+    def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.averaging import mean_of
+
+        return target.learner(mean_of([source.agent for source in target.sources]))

@@ -1,0 +1,144 @@
+"""A strategy of another package: found through its entry point, checked by `check_strategy`, run like ours."""
+
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+
+import pytest
+import tiny
+
+import simreal as sr
+from simreal.check import check_strategy
+from simreal.strategies import STRATEGIES, make_strategy
+from simreal_envs.errors import UserError
+
+THEIRS = """
+from dataclasses import dataclass
+from simreal.strategies.base import Strategy, require_between
+
+@dataclass(frozen=True)
+class SlowHeads(Strategy):
+    '''Fine-tuning whose heads learn slowly.'''
+    scale: float = 0.1
+    name = "slow_heads"
+    says = "fine-tunes with slow heads"
+    family = "fine-tuning"
+    decides = frozenset({"learning rates"})
+
+    def __post_init__(self):
+        require_between(self.scale, 0.0, 1.0, "slow_heads: scale")
+
+    def begin(self, agent, target):
+        learner = target.learner(agent)
+        learner.set_lr_scale({"heads": self.scale})
+        return learner
+"""
+BROKEN = "raise ImportError('libmissing.so is not there')"
+NO_STRATEGY = "class Nothing: name = 'nothing'"
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A folder like site-packages with three distributions that offer strategies."""
+    for module, text, entry in (
+        ("slow_heads", THEIRS, "slow_heads = slow_heads:SlowHeads"),
+        ("broken_one", BROKEN, "broken = broken_one:Broken"),
+        ("no_strategy", NO_STRATEGY, "nothing = no_strategy:Nothing"),
+    ):
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(text))
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[simreal.strategies]\n{entry}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(STRATEGIES.__dict__, "_others", raising=False)
+    yield tmp_path
+    STRATEGIES.__dict__.pop("_others", None)
+
+
+def test_an_entry_point_adds_a_strategy(installed):
+    assert "slow_heads" in STRATEGIES and next(iter(STRATEGIES)) == "scratch"
+    strategy = make_strategy("slow_heads", {"scale": 0.5})
+    assert check_strategy(strategy).agent.card["strategy"] == {"name": "slow_heads", "scale": 0.5}
+    with pytest.raises(UserError, match="slow_heads: scale must be a number from 0 to 1"):
+        make_strategy("slow_heads", {"scale": 2})
+    with pytest.raises(UserError, match="slow_heads and fine_tune contradict each other: both decide learning rates"):
+        make_strategy(["slow_heads", "fine_tune"])
+
+
+def test_what_cannot_be_loaded_says_so_and_harms_nobody_else(installed):
+    assert make_strategy("fine_tune") == sr.FineTune()
+    with pytest.raises(UserError, match="strategy broken of broken_one:Broken cannot be loaded: libmissing"):
+        make_strategy("broken")
+    with pytest.raises(UserError, match="no_strategy:Nothing is not a Strategy of that name"):
+        make_strategy("nothing")
+
+
+def test_the_command_line_knows_it(installed):
+    (installed / "broken_one-1.0.dist-info/entry_points.txt").unlink()
+    (installed / "no_strategy-1.0.dist-info/entry_points.txt").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "simreal.cli", "list", "strategies"], text=True, capture_output=True, timeout=60,
+        env={**tiny.environment(installed), "PYTHONPATH": str(installed)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "slow_heads" in done.stdout and "fine-tunes with slow heads" in done.stdout
+
+
+@dataclass(frozen=True)
+class Meddling(sr.Strategy):
+    """Changes the agent that it was given."""
+
+    name = "meddling"
+    says = "meddles"
+    family = "wrong"
+
+    def begin(self, agent, target):
+        agent.policy.heads.log_std.data += 1.0
+        return target.learner(agent)
+
+
+@dataclass(frozen=True)
+class Forgetful(sr.Strategy):
+    """Keeps what decides the future where no checkpoint sees it."""
+
+    name = "forgetful"
+    says = "forgets"
+    family = "wrong"
+
+    def begin(self, agent, target):
+        learner = target.learner(agent)
+        learner.rollouts_seen = 0
+        return learner
+
+    def on_progress(self, learner, progress):
+        learner.rollouts_seen += 1
+        learner.set_lr_scale({"heads": learner.rollouts_seen})
+
+
+@dataclass(frozen=True)
+class Random(sr.Strategy):
+    """Never does the same twice."""
+
+    name = "random"
+    says = "draws"
+    family = "wrong"
+
+    def begin(self, agent, target):
+        learner = target.learner(agent)
+        learner._order.seed()
+        return learner
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sentence"),
+    [
+        (Meddling(), "meddling changed an agent that it was given|meddling gives other bits"),
+        (Forgetful(), "forgetful gives other bits when it is interrupted"),
+        (Random(), "random gives other bits when it is run again"),
+    ],
+)
+def test_the_contract_finds_what_is_wrong(strategy, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_strategy(strategy)
