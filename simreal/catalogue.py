@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +70,29 @@ def parameters(task: str = "") -> list[dict[str, Any]]:
 
 
 def strategies() -> list[dict[str, Any]]:
-    """Strategies with their settings and defaults."""
-    from dataclasses import fields
-
+    """Strategies by family, with their stage, what they need, and their settings with defaults."""
     from simreal.strategies import STRATEGIES
 
-    return [
-        {"name": name, "says": cls.says, "settings": {f.name: f.default for f in fields(cls)}, "trains": cls.trains}
+    rows = [
+        {
+            "name": name,
+            "says": cls.says,
+            "family": cls.family,
+            "stage": cls.stage,
+            "needs": [*(["source"] if cls.needs_source else []), *sorted(cls.needs)],
+            "takes": sorted(cls.takes),
+            "settings": {f.name: _default(f) for f in fields(cls)},
+        }
         for name, cls in STRATEGIES.items()
     ]
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    return sorted(rows, key=lambda row: families.index(row["family"]))
+
+
+def _default(field: Field[Any]) -> Any:
+    """The default of a setting, as plain data."""
+    value = field.default if field.default_factory is MISSING else field.default_factory()
+    return None if value is MISSING else dict(value) if isinstance(value, Mapping) else value
 
 
 def configs() -> list[dict[str, Any]]:

@@ -13,12 +13,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
 from simreal_envs.errors import UserError
+
+if TYPE_CHECKING:
+    from simreal.config import Experiment, StrategyConfig
 
 Config = Annotated[
     Positional[str], arg(metavar="CONFIG", help="YAML file of an experiment, or the name of one in configs/")
@@ -70,41 +73,59 @@ def pretrain(
     domains = check(experiment, where)
     name = _chosen(source, experiment.sources, "source")
     require_free(out, "card.json", "a bundle")
-    data = training_data(experiment, domains["sources", name], experiment.sources[name].steps, seed)
+    data = training_data(experiment, domains, ("sources", name), seed, experiment.sources[name].strategy)
     with _shown(f"pretrain {name} seed {seed}") as report:
         last = run_alone("pretrain", out, data, report)
     _tell({"bundle": str(out), "source": name, "seed": seed, **_evaluated(last)}, json)
 
 
 def transfer(
-    bundle: Bundle, config: Config, overrides: Overrides = (), /, *, strategy: str, out: Path, target: str = "", seed: int = 0,
-    json: Json = False,
+    bundle: Bundle, config: Config, overrides: Overrides = (), /, *, strategy: str, out: Path, target: str = "",
+    source: tuple[Path, ...] = (), teacher: Path | None = None, seed: int = 0, json: Json = False,
 ) -> None:  # fmt: skip
     """Run one arm: move a saved agent to a target of a config.
 
     Args:
-        strategy: a strategy of the config, or any strategy by its name.
+        strategy: a strategy of the config, or any strategy by its name; several with commas between are combined.
         out: folder of the arm: curve.csv, evidence.json, metrics.jsonl and the agent.
         target: name of the target in the config (default: the first).
+        source: further source agents, for a strategy that takes several.
+        teacher: a saved agent, for a strategy that has a teacher.
         seed: of this arm.
     """
-    from simreal.config import StrategyConfig, resolve
+    from simreal.config import resolve
     from simreal.experiment import check, require_free, run_alone, training_data
-    from simreal.strategies import STRATEGIES, make_strategy
+    from simreal.strategies import make_strategy
     from simreal_agents.bundle import load
-    from simreal_envs.errors import require_known
 
     experiment, where = resolve(config, overrides)
     domains = check(experiment, where)
     name = _chosen(target, experiment.targets, "target")
-    require_known(strategy, {*experiment.strategies, *STRATEGIES}, "strategy", "--strategy")
-    chosen = experiment.strategies.get(strategy) or StrategyConfig(type=strategy)
-    make_strategy(chosen.type, chosen.settings)
-    sha256 = load(bundle).card["card_sha256"]
+    chosen = _combined(strategy, experiment)
+    way = make_strategy(chosen.type, chosen.settings, "--strategy")
+    if way.stage != "transfer":
+        raise UserError(f"--strategy: {way.name} makes a source agent; write it as sources.NAME.strategy in the config")
+    bundles = [bundle, *source]
+    agents = [load(one) for one in bundles]
+    if source and "sources" not in way.needs | way.takes:
+        raise UserError(f"--source: {way.name} moves one agent at a time")
+    if not source and "sources" in way.needs:
+        raise UserError(f"--strategy: {way.name} needs several sources; give the others as --source BUNDLE")
+    if teacher and "teacher" not in way.needs | way.takes:
+        raise UserError(f"--teacher: {way.name} learns from no teacher")
+    if not teacher and (chosen.teacher or "teacher" in way.needs):
+        raise UserError(f"--strategy: {way.name} needs a teacher; give it as --teacher BUNDLE")
+    for one, agent in zip(bundles, agents, strict=True):
+        if (source or "source domain" in way.needs) and not agent.card.get("domain"):
+            raise UserError(f"{one} does not say in which domain it learned, which {way.name} needs")
     require_free(out, "curve.csv", "the folder of an arm")
-    data = training_data(experiment, domains["targets", name], experiment.targets[name].steps, seed, chosen)
+    data = training_data(experiment, domains, ("targets", name), seed, chosen)
     with _shown(f"{strategy} -> {name} seed {seed}") as report:
-        last = run_alone("arm", out, data, report, bundle=bundle, sha256=sha256)
+        last = run_alone(
+            "arm", out, data, report,
+            sources={str(one): agent.card["card_sha256"] for one, agent in zip(bundles, agents, strict=True)},
+            teacher=(str(teacher), load(teacher).card["card_sha256"]) if teacher else None,
+        )  # fmt: skip
     _tell({"arm": str(out), "strategy": strategy, "target": name, "seed": seed, **_evaluated(last)}, json)
 
 
@@ -170,12 +191,14 @@ def fit(
     from simreal.experiment import check, require_free
     from simreal_agents.bundle import load
     from simreal_agents.surgery import fit as fit_agent
-    from simreal_envs.tasks import find_task
+    from simreal_envs.view import schema_of
 
     experiment, where = resolve(config, overrides)
     domains = check(experiment, where)
     name = _chosen(target, experiment.targets, "target")
-    agent, surgery = fit_agent(load(bundle), find_task(domains["targets", name].task).schema, encoder=encoder)
+    given = load(bundle)
+    there = domains["targets", name].seen_by(given.card.get("domain"))
+    agent, surgery = fit_agent(given, schema_of(there), encoder=encoder)
     if out.resolve() == bundle.resolve():
         raise UserError(f"--out {out} is the agent itself, which surgery leaves as it is: name another folder")
     require_free(out, "card.json", "a bundle")
@@ -230,7 +253,8 @@ def video(
     if out.suffix != ".mp4":
         raise UserError(f"--out must name an .mp4 file, not {str(out)!r}")
     agent = load(bundle)
-    panels = [Panel(f"{kind[:-1]} {name}", agent, domains[kind, name]) for kind, name in names.items()]
+    there = {kind: domains[kind, name].seen_by(agent.card.get("domain")) for kind, name in names.items()}
+    panels = [Panel(f"{kind[:-1]} {name}", agent, there[kind]) for kind, name in names.items()]
     with _shown(f"video of {' and '.join(names.values())}") as report:
         film(panels, out, seconds=seconds, seed=seed, renderer=renderer, report=report)
     _tell({"video": str(out), **names, "seconds": seconds, "seed": seed}, json)
@@ -252,7 +276,8 @@ def view(bundle: Bundle, config: Config, overrides: Overrides = (), /, *, domain
     experiment, where = resolve(config, overrides)
     domains = check(experiment, where)
     name = _chosen(domain, {**experiment.targets, **experiment.sources}, "target or source")
-    agent, worlds = load(bundle), make(domains.get(("targets", name)) or domains["sources", name], 1, seed)
+    agent, there = load(bundle), domains.get(("targets", name)) or domains["sources", name]
+    worlds = make(there.seen_by(agent.card.get("domain")), 1, seed)
     agent.schema.require_same(worlds.schema, "the agent", f"the domain {name!r}")
     worlds.progress = 1.0
     watch(worlds, lambda observations: agent.act(observations, deterministic=True))
@@ -416,7 +441,7 @@ def doctor(*, json: Json = False) -> None:
 
 
 COLUMNS = (
-    "name", "unit", "nominal", "bounds", "tasks", "settings", "engines", "actions", "observations", "task", "algorithm",
+    "name", "family", "stage", "unit", "nominal", "bounds", "tasks", "settings", "engines", "actions", "observations", "task", "algorithm",
     "return", "success", "says",
 )  # fmt: skip
 COMMANDS = {
@@ -497,6 +522,22 @@ def _policy_of(bundle: Path, task: str) -> Callable[[Any], Any]:
 
 def _evaluated(last: Any) -> dict[str, Any]:
     return {"env_steps": last.env_steps, "return": last.return_mean, "success_rate": last.success_rate}
+
+
+def _combined(text: str, experiment: Experiment) -> StrategyConfig:
+    """The strategy of a config, or any by its name; several with commas between, combined."""
+    from simreal.config import StrategyConfig
+    from simreal.strategies import STRATEGIES
+    from simreal_envs.errors import require_known
+
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        require_known(name, {*experiment.strategies, *STRATEGIES}, "strategy", "--strategy")
+    known = [experiment.strategies.get(name) or StrategyConfig(type=name) for name in names]
+    if len(known) == 1:
+        return known[0]
+    parts = [[{one.type: one.settings}] if isinstance(one.type, str) else one.type for one in known]
+    return StrategyConfig(type=[part for several in parts for part in several])
 
 
 def _chosen(name: str, options: Any, what: str) -> str:

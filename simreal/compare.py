@@ -11,6 +11,7 @@ import numpy as np
 from simreal.diagnostics import Curves, Verdict
 from simreal.diagnostics import diagnose as diagnose_curves
 from simreal.evaluation import Evaluator
+from simreal.strategies import Scratch
 from simreal.training import Run
 from simreal_envs.errors import UserError
 
@@ -37,10 +38,10 @@ def diagnose(
         )
     if len({run.domain for run in everything}) > 1:
         raise UserError("diagnose compares runs in one target domain, but these were run in different ones")
-    if len({run.strategy for run in runs}) > 1:
+    if any(run.strategy != runs[0].strategy for run in runs):
         raise UserError("diagnose judges one strategy at a time, but these are runs of several")
-    if any(run.strategy.needs_source for run in scratch):
-        raise UserError(f"scratch= must be runs of Scratch(), not of {scratch[0].strategy}")
+    if other := next((run.strategy for run in scratch if not isinstance(run.strategy, Scratch)), None):
+        raise UserError(f"scratch= must be runs of Scratch(), not of {other}")
     if len({tuple(row.env_steps for row in run.curve) for run in everything}) > 1:
         raise UserError("diagnose compares runs with the same steps and evaluation points, but these differ")
     if random_return is None:

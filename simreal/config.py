@@ -7,7 +7,8 @@
     │   └── hyperparameters: Hyperparameters     those of the algorithm
     ├── sources: {name: SourceConfig}     domains to pretrain in
     ├── targets: {name: TargetConfig}     domains to transfer to
-    ├── strategies: {name: StrategyConfig}
+    ├── strategies: {name: StrategyConfig}  ways to transfer, single or combined
+    ├── sequence: (target, ..)      a chain of targets, each begun with the agent of the one before
     ├── evaluation, verdict, tracking
     └── workers
 
@@ -326,11 +327,70 @@ class AgentConfig(_Config):
         return self
 
 
+class StrategyConfig(_Config):
+    """How an agent is moved across. In YAML the settings stand beside `type`."""
+
+    type: str | tuple[str | dict[str, dict[str, Any]], ...] = Field(
+        description="The strategy, or a list of names and {name: settings}; default: the name it is given in the config."
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="What this strategy may be told.")
+    sources: tuple[Name, ...] | None = Field(
+        None, min_length=2, description="The sources of a strategy that learns from several (null: all)."
+    )
+    teacher: Name | None = Field(None, description="The source whose agents teach.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _combined(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        given, settings = data.get("type"), data.get("settings") or {}
+        if isinstance(given, str):
+            return data
+        if given is None:
+            raise ValueError("type is missing: the name of a strategy, or a list of strategies to combine")
+        if not isinstance(given, list | tuple) or not given:
+            raise ValueError(f"type must be the name of a strategy or a list of strategies to combine, not {given!r}")
+        if settings:
+            raise ValueError(
+                f"{next(iter(settings))!r} stands beside a combination; give it to one of its parts, "
+                f"as in [{_name_of(given[0]) or 'fine_tune'}, {{l2sp: {{alpha: 0.1}}}}]"
+            )
+        parts = [_part(place, part) for place, part in enumerate(given, start=1)]
+        if len(parts) > 1:
+            return {**data, "type": tuple(parts)}
+        ((name, inner),) = parts[0].items() if isinstance(parts[0], Mapping) else ((parts[0], {}),)
+        return {**data, "type": name, "settings": inner}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The strategy, or those that are combined."""
+        return (self.type,) if isinstance(self.type, str) else tuple(map(_name_of, self.type))
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        kind = self.type if isinstance(self.type, str) else list(self.type)
+        extra = {"sources": list(self.sources) if self.sources else None, "teacher": self.teacher}
+        return {"type": kind, **self.settings, **{key: value for key, value in extra.items() if value is not None}}
+
+
 class CurriculumConfig(_Config):
     """A linear widening of the randomization while pretraining."""
 
     start: Float = Field(0.0, ge=0, le=1, description="Share of the full randomization at the beginning.")
     until: Float = Field(0.5, gt=0, le=1, description="Share of pretraining after which the randomization is full.")
+
+
+class ObserveConfig(_Config):
+    """What agents see beyond the task's own observation."""
+
+    history: Int = Field(1, ge=1, le=10_000, description="Steps of which they see the observation (1: the present).")
+    actions: StrictBool = Field(False, description="Whether they see the actions of the past steps, too.")
+    rewards: StrictBool = Field(False, description="Whether they see the rewards of the past steps, too.")
+    parameters: Literal["all"] | tuple[str, ...] = Field(
+        (), description="Parameters whose values in this world they know: names, patterns, or all that vary."
+    )
+    trial: Int = Field(1, ge=1, le=10_000, description="Episodes over which a history goes on.")
 
 
 class DomainConfig(_Config):
@@ -346,6 +406,9 @@ class DomainConfig(_Config):
     variation: dict[str, Any] = Field(
         default_factory=dict, description="Parameters that differ from nominal: numbers (SI) or distributions."
     )
+    observe: ObserveConfig | None = Field(
+        None, description="What agents see beyond the task's own observation (null: nothing)."
+    )
 
     @field_validator("variation", mode="before")
     @classmethod
@@ -358,6 +421,14 @@ class SourceConfig(DomainConfig):
 
     steps: Int = Field(200_000, ge=1, le=10**11, description="Steps of experience for pretraining.")
     curriculum: CurriculumConfig | None = Field(None, description="Widen the randomization during pretraining.")
+    strategy: StrategyConfig | None = Field(
+        None, description="How to pretrain: a name, its settings beside `type`, or a list (null: plainly)."
+    )
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _written_shortly(cls, value: Any) -> Any:
+        return None if value is None else _strategy(value)
 
     @model_validator(mode="after")
     def _curriculum_widens_something(self) -> "SourceConfig":
@@ -370,17 +441,6 @@ class TargetConfig(DomainConfig):
     """A domain to transfer to."""
 
     steps: Int = Field(60_000, ge=1, le=10**11, description="Steps of target experience of every arm.")
-
-
-class StrategyConfig(_Config):
-    """How an agent is moved across. In YAML the settings stand beside `type`."""
-
-    type: Name = Field(description="The strategy; default: the name it is given in the config.")
-    settings: dict[str, Any] = Field(default_factory=dict, description="What this strategy may be told.")
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {"type": self.type, **self.settings}
 
 
 class EvaluationConfig(_Config):
@@ -420,10 +480,18 @@ class Experiment(_Config):
     agent: AgentConfig = Field(default_factory=AgentConfig, description="The learner and its network.")
     sources: dict[Name, SourceConfig] = Field(min_length=1, description="The domains to pretrain in, by name.")
     targets: dict[Name, TargetConfig] = Field(min_length=1, description="The domains to transfer to, by name.")
+    strategy: StrategyConfig | None = Field(
+        None,
+        exclude=True,
+        description="One more of the strategies, named after its parts: a name, or a list to combine.",
+    )
     strategies: dict[Name, StrategyConfig] = Field(
         default_factory=lambda: {"zero_shot": {}, "fine_tune": {}},
         min_length=1,
         description="The ways to transfer, by name; the control arm scratch is always among them.",
+    )
+    sequence: tuple[Name, ...] = Field(
+        (), description="Targets that every strategy also goes through one after the other, each with the agent before."
     )
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How agents are evaluated.")
     verdict: VerdictConfig = Field(default_factory=VerdictConfig, description="When a transfer counts as one.")
@@ -455,13 +523,38 @@ class Experiment(_Config):
             raise ValueError(f"seed {twice[0]} is given twice")
         return value
 
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _written_shortly(cls, value: Any) -> Any:
+        return None if value is None else _strategy(value)
+
     @field_validator("strategies", mode="before")
     @classmethod
-    def _with_control_arm(cls, value: Any) -> Any:
+    def _with_control_arm(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, Mapping):
             return value
-        strategies = {str(name): _strategy(str(name), given) for name, given in value.items()}
+        strategies = {str(name): _strategy(given, str(name)) for name, given in value.items()}
+        if more := info.data.get("strategy"):
+            if (name := "-".join(more.names)) in strategies:
+                raise ValueError(f"there is a {name!r} already, which `strategy` would add")
+            strategies[name] = more
         return strategies if CONTROL_ARM in strategies else {CONTROL_ARM: {"type": CONTROL_ARM}, **strategies}
+
+    @field_validator("sequence", mode="before")
+    @classmethod
+    def _no_sequence(cls, value: Any) -> Any:
+        return () if value is None else value
+
+    @field_validator("sequence")
+    @classmethod
+    def _of_targets(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        targets = info.data.get("targets", value)
+        for name in value:
+            if name not in targets:
+                raise ValueError(f"unknown target {name!r}; {nearest(name, targets)}")
+        if len(value) == 1:
+            raise ValueError(f"a sequence has at least two targets, not only {value[0]!r}")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -479,6 +572,8 @@ class Experiment(_Config):
     def _names(self) -> "Experiment":
         if "none" in self.sources:
             raise ValueError("a source cannot be called 'none', which stands for the control arm's missing source")
+        if "sequence" in self.targets:
+            raise ValueError("a target cannot be called 'sequence', which is where the steps of a sequence lie")
         control = self.strategies[CONTROL_ARM]
         if control.type != CONTROL_ARM:
             raise ValueError(f"the strategy named {CONTROL_ARM!r} is the control arm; it cannot be a {control.type!r}")
@@ -486,15 +581,39 @@ class Experiment(_Config):
             folded = [name.casefold() for name in getattr(self, kind)]
             if len(set(folded)) < len(folded):
                 raise ValueError(f"{kind} differ only in upper and lower case, which not every disk can tell apart")
+        # It is among the strategies now, and what is dumped must not add it again.
+        object.__setattr__(self, "strategy", None)
         return self
 
 
-def _strategy(name: str, given: Any) -> Any:
+def _strategy(given: Any, name: str = "") -> Any:
+    """The fields of a StrategyConfig from any form that a user may write; `name` stands where no type is given."""
+    if isinstance(given, str | list | tuple):
+        return {"type": given}
     given = _empty(given)
     if not isinstance(given, Mapping):
         return given
-    settings = {key: value for key, value in given.items() if key != "type"}
-    return {"type": given.get("type", name), "settings": settings}
+    fields = {key: given[key] for key in ("sources", "teacher") if key in given}
+    settings = {key: value for key, value in given.items() if key != "type" and key not in fields}
+    return {"type": given.get("type", name or None), "settings": settings, **fields}
+
+
+def _part(place: int, given: Any) -> str | dict[str, dict[str, Any]]:
+    """A part of a combination: its name, or its name with its settings."""
+    if isinstance(given, Mapping) and isinstance(given.get("type"), str):
+        given = {given["type"]: {key: value for key, value in given.items() if key != "type"}}
+    if isinstance(given, Mapping) and len(given) == 1:
+        ((name, settings),) = given.items()
+        if isinstance(name, str) and (settings is None or isinstance(settings, Mapping)):
+            return {name: dict(settings)} if settings else name
+    if isinstance(given, str):
+        return given
+    raise ValueError(f"part {place} must be a strategy or a strategy with its settings {{name: {{..}}}}, not {given!r}")
+
+
+def _name_of(part: Any) -> str:
+    """The strategy that a part of a combination names."""
+    return part if isinstance(part, str) else str(next(iter(part))) if isinstance(part, Mapping) and part else ""
 
 
 def _with_task(spec: Any, task: Any) -> Any:
@@ -544,9 +663,13 @@ def parse(text: str, file: str = "config", overrides: Sequence[str] = ()) -> tup
     if not isinstance(document.value, dict):
         raise UserError(f"{file}: expected a mapping with the keys {', '.join(Experiment.model_fields)}")
     marks = dict(document.marks)
-    data = document.value
+    data: dict[str, Any] = document.value
     for override in overrides:
         data = _override(data, override, marks)
+    if (place := marks.get(("strategy",))) and isinstance(more := data.get("strategy"), str | list | dict):
+        kinds = more.get("type") if isinstance(more, dict) else more
+        names = "-".join(map(_name_of, kinds)) if isinstance(kinds, list) else str(kinds)
+        marks.setdefault(("strategies", names), place)
 
     def where(*key: str | int) -> str:
         known = next((key[:n] for n in range(len(key), 0, -1) if key[:n] in marks), ())
@@ -697,7 +820,10 @@ def _sentence(problem: Mapping[str, Any], where: Where, algorithm: str) -> str:
             f"{where(*path)}: the name {given!r} must start with a letter or digit, then letters, digits, '_', '-', '.'"
         )
     if kind == "too_short":
-        return f"{where(*path)}: must not be empty"
+        least = context["min_length"]
+        return f"{where(*path)}: must " + (f"have at least {least} entries" if least > 1 else "not be empty")
+    if kind == "tuple_type":
+        return f"{where(*path)}: must be a list, not {given!r}"
     if kind == "int_from_float":
         return f"{where(*path)}: must be a whole number, not {given!r}"
     if kind in ("model_type", "dict_type"):

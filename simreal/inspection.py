@@ -39,7 +39,7 @@ def inspect(bundle: str | Path) -> dict[str, Any]:
     } if normalizer.enabled else {}  # fmt: skip
     log_std = getattr(agent.policy.heads, "log_std", None)
     fixed = isinstance(log_std, torch.nn.Parameter)  # SAC's depends on what is observed
-    noise = {"noise_std": np.exp(log_std.detach().numpy())} if fixed else {}
+    noise = {"noise_std": np.exp(np.atleast_2d(log_std.detach().numpy()).mean(0))} if fixed else {}
     sizes: dict[str, int] = {}
     for group, members in groups_of(agent.policy).items():
         part = group.rpartition(".")[2]
@@ -154,7 +154,12 @@ def _network(found: Mapping[str, Any]) -> str:
     if "actor" not in parameters:
         return f"{shape}; the value of every action" + (f", {n} quantiles" if (n := network.get("n_quantiles")) else "")
     critics = network.get("n_critics", 1)
-    return f"{shape}; {'a value function' if critics == 1 else f'{critics} critics'} of the same shape"
+    shape += f"; {'a value function' if critics == 1 else f'{critics} critics'} of the same shape"
+    if columns := network.get("columns"):
+        shape += f"; beside {len(columns['networks'])} frozen networks of sources ({columns['kind']})"
+    if memory := network.get("memory"):
+        shape += f"; a memory of {memory['steps']} steps ({memory['kind']})"
+    return shape + (f"; heads for {network['tasks']} tasks" if "tasks" in network else "")
 
 
 def _normalized(fields: Sequence[Mapping[str, Any]]) -> bool:

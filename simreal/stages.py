@@ -215,10 +215,10 @@ def run_here(stage: Stage, report: Callable[[float, str], None]) -> StageResult:
             for leftover in stage.leftovers():
                 shutil.rmtree(leftover, ignore_errors=True)
             folder.mkdir()
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             says = find_function(stage.run)(report=report, **stage.arguments())
             wall_s = time.perf_counter() - started
-            _publish(stage, wall_s)
+            _publish(stage, wall_s, time.process_time() - cpu)
             return StageResult("done", wall_s, says or "")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -421,8 +421,8 @@ class _Run:
         else:
             raise UserError(details[0])
 
-    def _finish(self, name: str, wall_s: float, says: str) -> None:
-        _publish(self._plan.stages[name], wall_s)
+    def _finish(self, name: str, wall_s: float, cpu_s: float, says: str) -> None:
+        _publish(self._plan.stages[name], wall_s, cpu_s)
         self._idle.append(self._busy.pop(name))
         self._plan.error_file(name).unlink(missing_ok=True)
         self._results[name] = StageResult("done", wall_s, says)
@@ -451,12 +451,13 @@ class _Run:
         self._plan.error_file(name).unlink(missing_ok=True)
 
 
-def _publish(stage: Stage, wall_s: float) -> None:
+def _publish(stage: Stage, wall_s: float, cpu_s: float) -> None:
     """Write stage.json and move the folder to its place; an older result steps aside first, the state goes last."""
     folder, old = stage.temporary(), stage.temporary("old")
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    card = {"name": stage.name, "key": stage.key, "versions": versions(), "wall_s": wall_s, "finished": _now()}
-    (folder / CARD).write_text(json.dumps({**card, "files": files}, indent=1) + "\n", encoding="utf-8")
+    card = {"name": stage.name, "key": stage.key, "versions": versions(), "wall_s": wall_s, "cpu_s": cpu_s}
+    card |= {"finished": _now(), "files": files}
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     if stage.folder.exists():
         os.replace(stage.folder, old)
     os.replace(folder, stage.folder)

@@ -26,8 +26,17 @@ class Finished:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Finished:
     """The tiny experiment, run once with ``simreal run tiny.yaml --out out --json``. Look, do not touch."""
-    cwd = tmp_path_factory.mktemp("finished")
-    (cwd / "tiny.yaml").write_text(tiny.CONFIG)
+    return _run(tiny.CONFIG, tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def several(tmp_path_factory) -> Finished:
+    """The same with several sources, a teacher, a pretraining strategy, a combination and a sequence. Look, do not touch."""
+    return _run(tiny.SEVERAL, tmp_path_factory.mktemp("several"))
+
+
+def _run(config: str, cwd: Path) -> Finished:
+    (cwd / "tiny.yaml").write_text(config)
     done = tiny.cli("run", "tiny.yaml", "--out", "out", "--json", cwd=cwd)
     assert done.returncode == 0, done.stderr
     return Finished(cwd, cwd / "out", done.stdout, done.stderr)

@@ -116,13 +116,11 @@ def test_lists_are_objects_with_name_and_says(user):
         assert (status, err) == (0, "")
         assert all(row["name"] and row["says"] for row in json.loads(out))
     assert {"bounds", "unit", "support"} <= listing("parameters")[0].keys()
-    assert [row["name"] for row in listing("strategies")] == [
-        "scratch",
-        "zero_shot",
-        "fine_tune",
-        "frozen_encoder",
-        "critic_warmup",
-    ]
+    strategies = {row["name"]: row for row in listing("strategies")}
+    assert {"scratch", "zero_shot", "fine_tune", "frozen_encoder", "critic_warmup", "epopt"} <= strategies.keys()
+    assert all(row["family"] and row["stage"] in ("transfer", "pretrain") for row in strategies.values())
+    assert (strategies["epopt"]["stage"], strategies["epopt"]["needs"]) == ("pretrain", [])
+    assert strategies["weight_average"]["needs"] == ["source", "sources"]
     assert "lr_scale 1.0" in user("list", "strategies")[1]
     assert {row["name"] for row in listing("algorithms")} == set(HYPERPARAMETERS)
     assert "box, discrete" in user("list", "algorithms")[1]
@@ -327,3 +325,46 @@ def test_the_same_holds_in_a_real_process(tmp_path):
 def test_an_unknown_kind_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'strategies'"):
         listing("strategy")
+
+
+def test_strategies_are_combined_and_given_further_agents_at_the_command_line(user, several):
+    plain, robust = (several.out / "agents" / name / "seed-0" for name in ("plain", "robust"))
+    common = (several.cwd / "tiny.yaml", "evaluation.episodes=1")
+    status, out, err = user("transfer", plain, *common, "--strategy", "layerwise_lr,l2sp", "--out", "one", "--json")
+    assert status == 0 and json.loads(out)["env_steps"] == 64, err
+    card = json.loads((user.cwd / "one/agent/card.json").read_text())
+    assert [part["type"] for part in card["strategy"]["parts"]] == ["layerwise_lr", "l2sp"]
+    status, out, err = user(
+        "transfer", plain, *common, "--strategy", "careful", "--source", robust, "--out", "two", "--json"
+    )
+    assert status == 0, err
+    status, out, err = user(
+        "transfer", plain, *common, "--strategy", "taught", "--teacher", robust, "--out", "three", "--json"
+    )
+    assert status == 0, err
+    # The same agents, domain and seed as in the experiment.
+    for arm, own in (("plain+robust/careful", "two"), ("plain/taught", "three")):
+        first, second = (
+            folder / "agent/weights.safetensors"
+            for folder in (several.out / "arms" / arm / "light/seed-0", user.cwd / own)
+        )
+        assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--strategy", "weight_average"), "weight_average needs several sources; give the others as --source BUNDLE"),
+        (("--strategy", "taught"), "kickstart needs a teacher; give it as --teacher BUNDLE"),
+        (("--strategy", "fine_tune", "--teacher", "AGENT"), "--teacher: fine_tune learns from no teacher"),
+        (("--strategy", "fine_tune", "--source", "AGENT"), "--source: fine_tune moves one agent at a time"),
+        (("--strategy", "epopt"), "--strategy: epopt makes a source agent"),
+        (("--strategy", "fine_tune,epotp"), "--strategy: unknown strategy 'epotp'; did you mean 'epopt'?"),
+        (("--strategy", "layerwise_lr,fine_tune"), "layerwise_lr and fine_tune contradict each other"),
+    ],
+)
+def test_what_an_arm_needs_is_told_at_the_command_line(user, several, words, sentence):
+    agent = str(several.out / "agents/plain/seed-0")
+    words = [agent if word == "AGENT" else word for word in words]
+    status, out, err = user("transfer", agent, several.cwd / "tiny.yaml", "--out", "arm", *words)
+    assert (status, out) == (2, "") and sentence in one_sentence(err)

@@ -96,6 +96,9 @@ def test_experiments_are_frozen():
         ("strategies.gentle.lr_scale=0.3", lambda e: e.strategies["gentle"].settings["lr_scale"], 0.3),
         ("strategies.zero_shot.x=1", lambda e: e.strategies["zero_shot"].settings, {"x": 1}),
         ("strategies={fine_tune: }", lambda e: list(e.strategies), ["scratch", "fine_tune"]),
+        ("strategy=l2sp", lambda e: list(e.strategies), ["scratch", "zero_shot", "gentle", "l2sp"]),
+        ("sequence=[heavy, v1.2, heavy]", lambda e: e.sequence, ("heavy", "v1.2", "heavy")),
+        ("targets.heavy.observe={history: 4}", lambda e: e.targets["heavy"].observe.history, 4),
         ("tracking.project=no", lambda e: e.tracking.project, "no"),
         ("sources.randomized.variation.pole/mass=1.2", lambda e: e.sources["randomized"].variation["pole/mass"], 1.2),
         (
@@ -300,3 +303,84 @@ def test_mistakes_in_the_settings_of_an_algorithm(algorithm, settings, sentence)
 def test_only_what_remembers_can_keep_what_it_remembers():
     assert parse(TEXT, overrides=["agent={algorithm: dqn, replay: keep}"])[0].agent.replay == "keep"
     assert mistake("agent.replay=keep").endswith("agent: replay: ppo has no replay buffer to keep")
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "settings"),
+    [
+        ("fine_tune", "fine_tune", {}),
+        ("{type: fine_tune, lr_scale: 0.1}", "fine_tune", {"lr_scale": 0.1}),
+        ("[fine_tune]", "fine_tune", {}),
+        ("[{fine_tune: {lr_scale: 0.1}}]", "fine_tune", {"lr_scale": 0.1}),
+        ("[layerwise_lr, {l2sp: {alpha: 0.1}}, critic_warmup]", ("layerwise_lr", {"l2sp": {"alpha": 0.1}}, "critic_warmup"), {}),
+        ("{type: [layerwise_lr, {l2sp: }]}", ("layerwise_lr", "l2sp"), {}),
+        ("[layerwise_lr, {type: l2sp, alpha: 0.1}]", ("layerwise_lr", {"l2sp": {"alpha": 0.1}}), {}),
+    ],
+)  # fmt: skip
+def test_a_strategy_or_several_have_every_form_that_one_would_write(written, kind, settings):
+    for key, read in (
+        ("strategies.gentle", lambda e: e.strategies["gentle"]),
+        ("sources.randomized.strategy", lambda e: e.sources["randomized"].strategy),
+    ):
+        experiment, _ = parse(TEXT, overrides=[f"{key}={written}"])
+        assert (read(experiment).type, read(experiment).settings) == (kind, settings)
+        assert parse(dump(experiment))[0] == experiment
+
+
+def test_several_sources_and_a_teacher_stand_beside_the_settings():
+    experiment, _ = parse(TEXT, overrides=["strategies.gentle={type: [a, b], sources: [x, y], teacher: z}"])
+    entry = experiment.strategies["gentle"]
+    assert (entry.names, entry.sources, entry.teacher, entry.settings) == (("a", "b"), ("x", "y"), "z", {})
+    assert parse(dump(experiment))[0] == experiment
+
+
+def test_the_strategy_of_the_top_level_is_one_more_named_after_its_parts():
+    text = TEXT.replace("workers: 2", "strategy: [layerwise_lr, {l2sp: {alpha: 0.1}}]")
+    experiment, where = parse(text, "q.yaml")
+    assert list(experiment.strategies) == ["scratch", "zero_shot", "gentle", "layerwise_lr-l2sp"]
+    assert where("strategies", "layerwise_lr-l2sp").startswith("q.yaml:17: ")
+    assert parse(dump(experiment))[0] == experiment
+
+
+def test_a_config_without_new_things_says_little_new():
+    experiment, _ = parse(TEXT)
+    assert experiment.sequence == () and experiment.strategy is None
+    assert experiment.sources["randomized"].strategy is None and experiment.sources["randomized"].observe is None
+    assert experiment.strategies["gentle"].model_dump() == {"type": "fine_tune", "lr_scale": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("strategies.gentle=[]", "strategies.gentle: type must be the name of a strategy or a list of strategies"),
+        ("strategies.gentle=[a, 3]", "strategies.gentle: part 2 must be a strategy or a strategy with its settings"),
+        ("strategies.gentle=[{a: {}, b: {}}]", "strategies.gentle: part 1 must be a strategy"),
+        ("strategies.gentle=[{l2sp: 0.1}]", "strategies.gentle: part 1 must be a strategy"),
+        (
+            "strategies.gentle={type: [a, b], alpha: 3}",
+            "'alpha' stands beside a combination; give it to one of its parts",
+        ),
+        ("strategies.gentle.sources=[randomized]", "strategies.gentle.sources: must have at least 2 entries"),
+        ("strategies.gentle.sources=randomized", "strategies.gentle.sources: must be a list, not 'randomized'"),
+        ("strategy=gentle", "strategies: there is a 'gentle' already, which `strategy` would add"),
+        (
+            "strategy={alpha: 1}",
+            "strategy: type is missing: the name of a strategy, or a list of strategies to combine",
+        ),
+        ("sources.randomized.strategy={fraction: 0.1}", "sources.randomized.strategy: type is missing"),
+        ("sequence=[heavy]", "sequence: a sequence has at least two targets, not only 'heavy'"),
+        ("sequence=[heavy, hevy]", "sequence: unknown target 'hevy'; did you mean 'heavy'?"),
+        ("sequence=heavy", "sequence: must be a list, not 'heavy'"),
+        ("targets.sequence={}", "a target cannot be called 'sequence'"),
+        ("targets.heavy.observe={histry: 4}", "observe.histry: unknown key 'histry'; did you mean 'history'?"),
+    ],
+)
+def test_mistakes_in_strategies_and_sequences(override, sentence):
+    said = mistake(override)
+    assert sentence in said and "\n" not in said
+
+
+def test_what_agents_see_goes_into_the_domain():
+    found = domains(parse(TEXT, overrides=["sources.randomized.observe={parameters: all}"])[0])
+    assert "pole/mass" in found["sources", "randomized"].observe.parameters
+    assert "observe" not in found["targets", "v1.2"].to_dict()

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from simreal import config, experiment
-from simreal.experiment import Arm, arms, check, finished_stages, plan, require_free
+from simreal.experiment import Arm, arms, chains, check, finished_stages, plan, require_free
 from simreal.progress import SilentProgress
 from simreal.stages import StageError, versions
 from simreal.tracking.base import TrackingError
@@ -243,3 +243,125 @@ def test_a_failing_stage_is_named_and_the_others_are_kept(tmp_path, monkeypatch)
         experiment.run(parsed("tracking.wandb=disabled", "workers=1"), tmp_path / "out", progress=SilentProgress())
     assert (tmp_path / "out/references/targets/light/stage.json").is_file()
     assert (tmp_path / "out/errors/arms/bad.txt").is_file()
+
+
+def of_several(*overrides):
+    return config.parse(tiny.SEVERAL, "several.yaml", overrides)
+
+
+def test_an_arm_may_have_several_sources_a_teacher_and_a_way_along_the_sequence():
+    experiment, _ = of_several("seeds=[3]")
+    light = [arm for arm in arms(experiment) if arm.target == "light"]
+    assert [(arm.source, arm.strategy) for arm in light] == [
+        ("none", "scratch"), ("plain+robust", "careful"), ("plain", "taught"),  # who teaches is not moved
+    ]  # fmt: skip
+    assert [[str(arm.path) for arm in chain] for chain in chains(experiment)] == [
+        ["arms/plain+robust/careful/light/seed-3", "arms/plain+robust/careful/sequence/2-heavy/seed-3"],
+        ["arms/plain/taught/light/seed-3", "arms/plain/taught/sequence/2-heavy/seed-3"],
+    ]
+    assert not list(chains(of_several("sequence=[]")[0]))
+
+
+def test_every_agent_of_an_arm_comes_before_it_and_is_in_its_key(tmp_path):
+    def stages(*overrides):
+        experiment, _ = of_several("seeds=[3]", *overrides)
+        return {stage.name: stage for stage in plan(experiment, check(experiment), tmp_path, {})}
+
+    usual = stages()
+    taught = usual["arms/plain/taught/light/seed-3"]
+    assert {"agents/plain/seed-3", "agents/robust/seed-3"} <= set(taught.needs)
+    assert taught.kwargs["teacher"] == str(tmp_path / "agents/robust/seed-3")
+    second = usual["arms/plain+robust/careful/sequence/2-heavy/seed-3"]
+    assert [one["name"] for one in second.kwargs["sources"]] == ["1-light", "plain", "robust"]
+    assert second.kwargs["sources"][0]["agent"] == str(tmp_path / "arms/plain+robust/careful/light/seed-3/agent")
+    assert second.kwargs["sources"][0]["domain"]["variation"] == {"pole/mass": 0.8}
+
+    other = stages("sources.robust.strategy=")  # pretrained in another way, so all that came of it is another
+    changed = {name for name in usual if usual[name].key != other[name].key}
+    assert changed == {
+        "agents/robust/seed-3",
+        *(name for name in usual if "careful" in name or "taught" in name),
+    }  # fmt: skip
+
+
+def test_where_nothing_new_is_said_nothing_new_is_in_the_key(tmp_path):
+    # A stage's key covers these, and an experiment that was run before is not computed again.
+    stages = {stage.name: stage for stage in plan(parsed(), check(parsed()), tmp_path, {})}
+    common = {"domain", "learning", "steps", "evaluation", "seed"}
+    assert stages["agents/plain/seed-0"].kwargs.keys() == common
+    assert stages["arms/plain/fine_tune/light/seed-0"].kwargs.keys() == {*common, "strategy", "settings", "sources"}
+    assert stages["arms/plain/fine_tune/light/seed-0"].kwargs["domain"].keys() == {
+        "task",
+        "engine",
+        "preset",
+        "variation",
+    }
+
+
+def test_the_agents_of_a_sequence_are_measured_in_all_its_targets(several):
+    for way in ("plain+robust/careful", "plain/taught"):
+        for seed in (0, 1):
+            place = several.out / "arms" / way
+            returns = json.loads((place / f"sequence/returns/seed-{seed}/returns.json").read_text())["returns"]
+            for step, arm in enumerate(("light", "sequence/2-heavy")):
+                curve = (place / arm / f"seed-{seed}/curve.csv").read_text().splitlines()
+                assert returns[step][step] == float(curve[-1].split(",")[1])  # what the arm's own last evaluation says
+            assert len(returns) == len(returns[0]) == 2
+
+
+def test_every_step_begins_with_the_agent_of_the_step_before(several):
+    def card(place):
+        return json.loads((several.out / place / "seed-0/agent/card.json").read_text())
+
+    for way in ("plain+robust/careful", "plain/taught"):
+        before, after = card(f"arms/{way}/light"), card(f"arms/{way}/sequence/2-heavy")
+        assert after["ancestors"][-1]["sha256"] == before["sha256"]
+    source = json.loads((several.out / "agents/robust/seed-0/card.json").read_text())
+    assert source["strategy"]["name"] == "epopt" and source["strategy"]["fraction"] == 0.5
+    assert card("arms/plain+robust/careful/light")["strategy"]["name"] == "weight_average-critic_warmup"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("strategies.careful=[scratch, l2sp]", "strategies.careful: scratch does not combine"),
+        ("strategies.careful=[layerwise_lr, fine_tune]", "layerwise_lr and fine_tune contradict each other"),
+        (
+            "strategies.careful=[layerwise_lr, l2ps]",
+            "strategies.careful: unknown strategy 'l2ps'; did you mean 'l2sp'?",
+        ),
+        (
+            "strategies.taught.teacher=robst",
+            "strategies.taught.teacher: unknown source 'robst'; did you mean 'robust'?",
+        ),
+        ("strategies.fine_tune={teacher: robust}", "strategies.fine_tune.teacher: fine_tune learns from no teacher"),
+        ("strategies.fine_tune={sources: [plain, robust]}", "fine_tune moves one agent at a time, from every source"),
+        (
+            "strategies.mean={type: weight_average, sources: [plain, rbust]}",
+            "unknown source 'rbust'; did you mean 'robust'?",
+        ),
+        (
+            "strategies.mean={type: weight_average, sources: [plain, plain]}",
+            "strategies.mean.sources: a source is named twice",
+        ),
+        ("strategies.epopt={}", "strategies.epopt: epopt makes a source agent; write it as sources.NAME.strategy"),
+        ("sources.plain.strategy=fine_tune", "sources.plain.strategy: fine_tune moves an agent to a target"),
+        ("sources.plain.strategy={type: epopt, teacher: robust}", "pretraining begins without an agent"),
+        ("sources.plain.strategy=multi_tusk", "unknown strategy 'multi_tusk'; did you mean 'multi_task'?"),
+        ("sources.plain.strategy=epotp", "sources.plain.strategy: unknown strategy 'epotp'; did you mean 'epopt'?"),
+    ],
+)
+def test_what_a_strategy_cannot_do_is_told_with_its_place(override, sentence):
+    with pytest.raises(UserError) as caught:
+        check(*of_several(override))
+    assert sentence in str(caught.value) and str(caught.value).startswith(f"override {override!r}: ")
+
+
+def test_several_sources_must_be_there():
+    with pytest.raises(UserError, match="multi_task learns in the domains of several sources, and here is only one"):
+        check(*of_several("sources={plain: {strategy: multi_task}}"))
+    experiment, where = of_several("sources={plain: {steps: 64}}", "strategies={mean: {type: weight_average}}")
+    with pytest.raises(
+        UserError, match=r"strategies\.mean: weight_average needs several sources, and here is only one"
+    ):
+        check(experiment, where)

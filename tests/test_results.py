@@ -154,3 +154,44 @@ def test_a_missing_reference_is_named(folder):
 )
 def test_distributions_read_as_words(distribution, text):
     assert describe(distribution) == text
+
+
+def test_the_report_says_who_was_moved_who_taught_and_how_a_source_was_made(several):
+    report = several.report
+    found = {(arm["source"], arm["strategy"], arm.get("teacher")) for arm in report["arms"]}
+    assert found == {("plain+robust", "careful", None), ("plain", "taught", "robust")}
+    assert report["strategies"] == {
+        "scratch": "scratch", "careful": "weight_average + critic_warmup (until 0.5)", "taught": "kickstart",
+    }  # fmt: skip
+    assert (report["sources"]["plain"]["strategy"], report["sources"]["robust"]["strategy"]) == (
+        None, "epopt (fraction 0.5)",
+    )  # fmt: skip
+
+
+def test_the_report_has_the_matrix_and_the_verdicts_of_the_sequence(several):
+    report, scales = several.report, several.report["normalization"]
+    assert report["sequence"]["targets"] == ["light", "heavy"]
+    assert [way["strategy"] for way in report["sequence"]["ways"]] == ["careful", "taught"]
+    for way in report["sequence"]["ways"]:
+        place = several.out / "arms" / way["source"] / way["strategy"] / "sequence/returns"
+        files = [place / f"seed-{seed}/returns.json" for seed in (0, 1)]
+        raw = np.mean([json.loads(file.read_text())["returns"] for file in files], axis=0)
+        ends = [(scales[name]["random"], scales[name]["reference"]) for name in ("light", "heavy")]
+        expected = [[(row[j] - low) / (high - low) for j, (low, high) in enumerate(ends)] for row in raw]
+        np.testing.assert_allclose(way["returns"], expected)
+        assert way["accuracy"]["value"] == pytest.approx(np.mean(expected[1]))
+        assert way["backward_transfer"]["value"] == pytest.approx(expected[1][0] - expected[0][0])
+        assert way["forgetting"]["value"] == pytest.approx((expected[0][0] - expected[1][0]) / 2)
+        first, second = way["steps"]
+        alone = next(a for a in report["arms"] if (a["strategy"], a["target"]) == (way["strategy"], "light"))
+        assert {key: first[key] for key in alone} == alone  # the first step is the arm of the first target
+        assert second["target"] == "heavy" and second["verdict"] in ("positive", "neutral", "negative", "inconclusive")
+        assert second["lost_at_the_end"]["value"] == 0.0 and second["forgetting"] is not None
+
+
+def test_a_report_of_an_unfinished_sequence_has_what_is_finished(several, tmp_path, caplog):
+    shutil.copytree(several.out, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/arms/plain/taught/sequence")
+    report = build_report(tmp_path / "out")
+    assert [way["strategy"] for way in report["sequence"]["ways"]] == ["careful"]
+    assert "2 arms" in caplog.text

@@ -29,6 +29,27 @@ tracking: {wandb: auto}
 video: 0
 workers: 2
 """
+SEVERAL = """
+name: several
+task: cartpole_swingup
+seeds: 2
+agent: {hidden: [8], num_worlds: 8, hyperparameters: {n_steps: 8, batch_size: 32, n_epochs: 1}}
+sources:
+  plain: {steps: 64}
+  robust: {steps: 64, variation: {pole/mass: {uniform: [0.8, 1.2]}}, strategy: {type: epopt, fraction: 0.5}}
+targets:
+  light: {steps: 64, variation: {pole/mass: 0.8}}
+  heavy: {steps: 64, variation: {pole/mass: 1.5}}
+strategies:
+  careful: [weight_average, {critic_warmup: {until: 0.5}}]
+  taught: {type: kickstart, teacher: robust}
+sequence: [light, heavy]
+evaluation: {points: 2, episodes: 1}
+verdict: {min_seeds: 2}
+tracking: {wandb: disabled}
+video: 0
+workers: 2
+"""
 ROLLOUT = 64
 CARTPOLE = Domain("cartpole_swingup")
 LEARNING = Learning((8,), num_worlds=8, hyperparameters={"n_steps": 8, "batch_size": 32, "n_epochs": 2, "gamma": 0.98})

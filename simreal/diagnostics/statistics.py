@@ -93,6 +93,7 @@ def bootstrap_interval(
     confidence: float = 0.95,
     resamples: int = 2000,
     method: str = "stretched",
+    together: bool = False,
 ) -> Interval:
     """Return a statistic of one or several groups of runs with its stratified bootstrap interval.
 
@@ -107,6 +108,7 @@ def bootstrap_interval(
         rng: the only source of randomness; the same state gives the same interval.
         confidence: nominal coverage, in (0, 1).
         method: ``stretched``, ``expanded`` (Hesterberg's expanded percentile interval) or ``percentile``.
+        together: draw whole runs, not one per task: the tasks of a run depend on each other (a sequence).
 
     Returns:
         The bounds are NaN when a group has a single run, which says nothing about its spread.
@@ -121,9 +123,9 @@ def bootstrap_interval(
     value = float(np.asarray(statistic(*(m[None] for m in matrices)))[0])
     if min(len(m) for m in matrices) < 2:
         return Interval(value, math.nan, math.nan)
-    draws = np.asarray(statistic(*(_resample(m, resamples, rng) for m in matrices)))
+    draws = np.asarray(statistic(*(_resample(m, resamples, rng, together) for m in matrices)))
     tail = (1.0 - confidence) / 2.0
-    widening = _student_quantile(matrices, tail)
+    widening = _student_quantile([m.mean(axis=1, keepdims=True) for m in matrices] if together else matrices, tail)
     if method == "expanded":
         tail = float(special.ndtr(-widening))
     low, high = np.quantile(draws, (tail, 1.0 - tail))
@@ -146,8 +148,8 @@ def _student_quantile(matrices: Sequence[FloatArray], tail: float) -> float:
     return float(special.stdtrit(freedom, 1.0 - tail)) / math.sqrt(too_narrow)
 
 
-def _resample(matrix: FloatArray, resamples: int, rng: np.random.Generator) -> FloatArray:
-    rows = rng.integers(len(matrix), size=(resamples, *matrix.shape))
+def _resample(matrix: FloatArray, resamples: int, rng: np.random.Generator, together: bool) -> FloatArray:
+    rows = rng.integers(len(matrix), size=(resamples, len(matrix), 1 if together else matrix.shape[1]))
     return matrix[rows, np.arange(matrix.shape[1])]
 
 

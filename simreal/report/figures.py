@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from simreal.report.words import CONTROL, number, present
+from simreal.report.words import CONTROL, NO_SOURCE, number, present, sources
 
 # view -> (its button, the field of a curve, label of the y axis, factor)
 VIEWS = {
@@ -73,7 +73,7 @@ def series(report: Mapping[str, Any], target: str) -> list[Series]:
     """Return the lines of a target, the control first; an arm has the same look on every target."""
     keys = dict.fromkeys((c["source"], c["strategy"]) for c in report.get("curves") or [])
     arms = [key for key in keys if key[1] != CONTROL]
-    several = len({source for source, _ in arms}) > 1
+    several = len({source for source, _ in arms} - {NO_SOURCE}) > 1
     found = []
     for key in sorted(keys, key=lambda key: key[1] != CONTROL):
         source, strategy = key
@@ -84,7 +84,8 @@ def series(report: Mapping[str, Any], target: str) -> list[Series]:
             found.append(Series(CONTROL, "@control", "dash", tuple(mine)))
         else:
             place = arms.index(key)
-            label = f"{strategy} from {source}" if several else strategy
+            whence = sources({"source": source}) if several else ""
+            label = f"{strategy} from {whence}" if whence else strategy
             found.append(Series(label, f"@c{place % COLOURS}", _DASHES[place // COLOURS % 3], tuple(mine)))
     return found
 

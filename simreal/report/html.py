@@ -47,11 +47,14 @@ def render(report: Mapping[str, Any], videos: Mapping[str, bytes] | None = None)
         "duration": duration,
         "listing": words.listing,
         "main_reason": words.main_reason,
+        "named": lambda arm: words.arm_name(arm, words.compared(report)),
+        "origin": words.origin,
+        "shade": shade,
     }
     return environment.get_template("template.html.jinja").render(
         report=report,
         arms=words.compared(report),
-        several_sources=len({arm["source"] for arm in words.compared(report)}) > 1,
+        recipes=words.recipes(report),
         headline=words.headline(report),
         outcomes=words.outcomes(report),
         symbols=words.SYMBOLS,
@@ -115,6 +118,12 @@ def forest(arms: Iterable[Mapping[str, Any]], margin: float) -> dict[str, Any] |
             for arm, found in groups
         ],
     }
+
+
+def shade(share: float | None) -> str:
+    """Return the CSS background of a cell of a matrix: the more of 0 to 1, the stronger."""
+    strength = round(40 * min(max(share, 0.0), 1.0)) if words.present(share) else 0
+    return f"background:color-mix(in srgb, var(--c0) {strength}%, transparent)"
 
 
 def parameter_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:

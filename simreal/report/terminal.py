@@ -8,7 +8,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simreal.report.words import SYMBOLS, arm_name, compared, headline, interval, main_reason, number, outcomes
+from simreal.report.words import (
+    SYMBOLS,
+    arm_name,
+    compared,
+    headline,
+    interval,
+    main_reason,
+    number,
+    outcomes,
+    recipes,
+    signed,
+)
 
 # Blue and orange are told apart by every common kind of colour blindness.
 STYLES = {"positive": "bold blue", "negative": "bold dark_orange3", "neutral": "default", "inconclusive": "dim"}
@@ -38,16 +49,41 @@ def verdict_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def sequence_table(report: Mapping[str, Any]) -> Table:
+    """Return what every strategy gains and loses on its way along the sequence; a symbol is the verdict of a step."""
+    ways, targets = report["sequence"]["ways"], report["sequence"]["targets"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("sequence, strategy", overflow="fold")
+    for column in ("steps", "forward transfer", "forgetting"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("at the end", no_wrap=True, justify="right", style="dim")
+    table.add_row(Text(" → ".join(targets) if len(targets) < 4 else f"{len(targets)} targets", style="bold"))
+    for way in ways:
+        table.add_row(
+            Text(f"  {arm_name(way, ways)}"),
+            Text("").join(Text(SYMBOLS[s["verdict"]], style=STYLES[s["verdict"]]) for s in way["steps"]),
+            Text(interval(way["forward_transfer"])),
+            Text(interval(way["forgetting"])),
+            Text(signed(way["accuracy"]["value"])),
+        )
+    return table
+
+
 def print_verdicts(report: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the table, the main reason of every arm and the sentence that sums it up; in colour only on a terminal."""
     console = console or Console()
     console.print(verdict_table(report))
     console.print()
+    for name, says in recipes(report).items():
+        console.print(Text.assemble((f"{name} = ", "bold"), says), style="dim")
     arms = compared(report)
     for arm in arms:
         why = Text.assemble((f"{arm['target']}, {arm_name(arm, arms)}: ", "bold"), main_reason(arm))
         console.print(why, style="dim")
     console.print()
+    if (report.get("sequence") or {}).get("ways"):
+        console.print(sequence_table(report))
+        console.print()
     console.print(Text(headline(report), style="bold"))
     for outcome in outcomes(report):
         console.print(

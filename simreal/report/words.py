@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
-CONTROL = "scratch"
+CONTROL, NO_SOURCE = "scratch", "none"
 VERDICTS = ("positive", "neutral", "negative", "inconclusive")
 # Shape says the same as colour, for readers who cannot tell the colours apart.
 SYMBOLS = {"positive": "▲", "neutral": "■", "negative": "▼", "inconclusive": "?"}
@@ -51,6 +51,21 @@ GLOSSARY = [
         "Forgetting",
         "What learning the target cost on the source; 0 is nothing.",
         "Normalized return on the source before the transfer, minus the same after it.",
+    ),
+    (
+        "Backward transfer",
+        "What a sequence of targets costs (below 0) or gives the earlier ones, from when each was learned to the end.",
+        "Mean over all targets but the last of the normalized return at the end minus that after its own step.",
+    ),
+    (
+        "Zero-shot transfer",
+        "What the targets before give the next one of a sequence before it is learned.",
+        "Mean over all targets but the first of the normalized return before its step minus that of fresh weights.",
+    ),
+    (
+        "Forward transfer",
+        "The share of what scratch leaves to gain that the targets before give; 1 is perfect, below 0 they hurt.",
+        "(area - area of scratch) / (1 - area of scratch), mean over the targets of a sequence.",
     ),
     (
         "Probability of improvement",
@@ -153,8 +168,25 @@ def outcomes(report: Mapping[str, Any]) -> list[Outcome]:
 
 def arm_name(arm: Mapping[str, Any], arms: Iterable[Mapping[str, Any]]) -> str:
     """Return the strategy of an arm, with its source where `arms` have several."""
-    several = len({each["source"] for each in arms}) > 1
-    return arm["strategy"] + (f" from {arm['source']}" if several else "")
+    several = len({each["source"] for each in arms} - {NO_SOURCE}) > 1 and arm["source"] != NO_SOURCE
+    return arm["strategy"] + (f" from {sources(arm)}" if several else "")
+
+
+def sources(arm: Mapping[str, Any]) -> str:
+    """Return the sources of an arm as "a", "a and b" or "a, b and c"; empty where it begins without a source agent."""
+    return "" if arm["source"] == NO_SOURCE else listing(arm["source"].split("+"))
+
+
+def origin(arm: Mapping[str, Any]) -> str:
+    """Return where an arm begins and who teaches it: "from a and b, taught by c"."""
+    parts = [f"from {sources(arm)}" if sources(arm) else "without a source agent"]
+    return ", ".join([*parts, f"taught by {arm['teacher']}"] if arm.get("teacher") else parts)
+
+
+def recipes(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the strategies are whose names do not say it: their parts and settings."""
+    names = [arm["strategy"] for arm in compared(report)]
+    return {name: says for name, says in (report.get("strategies") or {}).items() if name in names and says != name}
 
 
 def _outcome(target: str, arms: Sequence[Mapping[str, Any]]) -> Outcome:

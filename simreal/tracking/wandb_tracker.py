@@ -213,7 +213,7 @@ def mirror_experiment(
         with _once(out, run_id) as new:
             if new:
                 run = {"run_id": run_id, "name": _run_name(arm, report), "job_type": "arm", **where}
-                tags = [arm["source"], arm["strategy"], arm["target"]]
+                tags = [*arm["source"].split("+"), arm["strategy"], arm["target"]]
                 mirror(ledger, config={**config, "arm": arm}, tags=list(dict.fromkeys(tags)), **run)
                 written += 1
     run_id = _identity(group, "verdicts", json.dumps(report["arms"], sort_keys=True).encode())
@@ -276,6 +276,9 @@ def _arms(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     keys = [(c["source"], c["strategy"], c["target"], c["seed"]) for c in report.get("curves") or []]
     for arm in report["arms"]:
         keys += [(arm["source"], arm["strategy"], arm["target"], seed) for seed in arm["seeds"]]
+    for way in (report.get("sequence") or {}).get("ways") or []:
+        places = [f"sequence/{step['step']}-{step['target']}" for step in way["steps"][1:]]
+        keys += [(way["source"], way["strategy"], place, seed) for place in places for seed in way["seeds"]]
     return [dict(zip(("source", "strategy", "target", "seed"), key, strict=True)) for key in dict.fromkeys(keys)]
 
 

@@ -179,3 +179,36 @@ def make_report() -> dict:
 def report():
     """A finished experiment's report."""
     return make_report()
+
+
+def _way(strategy, source, verdicts, **more):
+    steps = [
+        {
+            **_arm("heavy", "fine_tune", verdict, 0.2), "step": place, "target": target,
+            "forward_transfer": effect(0.3), "lost_at_the_end": effect(0.1 * (place == 1)),
+        }
+        for place, (target, verdict) in enumerate(zip(("heavy", "reversed"), verdicts, strict=True), start=1)
+    ]  # fmt: skip
+    means = {
+        "accuracy": 0.65,
+        "backward_transfer": -0.41,
+        "zero_shot_transfer": 0.07,
+        "forward_transfer": 0.33,
+        "forgetting": 0.21,
+    }
+    named = {"source": source, "strategy": strategy, "seeds": SEEDS, **more}
+    return {**named, **{k: effect(v) for k, v in means.items()}, "returns": [[0.91, 0.12], [0.5, 0.8]], "steps": steps}
+
+
+@pytest.fixture
+def richer(report):
+    """A report with several sources, a teacher, a combination, a pretraining strategy and a sequence."""
+    report["arms"][0] |= {"source": "randomized+plain", "teacher": "wise"}
+    report["sources"]["plain"] = {**report["sources"]["randomized"], "strategy": "epopt (fraction 0.1)"}
+    report["strategies"] = {"scratch": "scratch", "fine_tune": "layerwise_lr + l2sp (alpha 0.1)"}
+    ways = [
+        _way("fine_tune", "randomized", ("positive", "negative")),
+        _way("fine_tune", "randomized+plain", ("neutral", "inconclusive"), teacher="wise"),
+    ]
+    report["sequence"] = {"targets": ["heavy", "reversed"], "ways": ways}
+    return report

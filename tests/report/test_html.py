@@ -201,3 +201,26 @@ def test_a_browser_does_not_run_a_script_that_was_smuggled_in(browser, report, t
 def test_the_embedded_figures_are_plain_json(report):
     text = re.search(r'<script type="application/json" id="figures">(.*?)</script>', render(report), flags=re.DOTALL)[1]
     assert set(json.loads(text)) == {"heavy", "reversed", "engine_default"}
+
+
+def test_the_sequence_has_its_matrix_numbers_and_verdicts(richer):
+    page = render(richer)
+    part = page.split('<section id="sequence">')[1].split("</section>")[0]
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", part))
+    assert "heavy → reversed" in text
+    assert "from randomized and plain, taught by wise" in text
+    assert "backward transfer −0.41 [−0.49, −0.33]" in text
+    assert "1. heavy +0.91 +0.12 2. reversed +0.50 +0.80" in text
+    assert part.count('class="badge positive"') == 1 and part.count('class="badge negative"') == 1
+    assert part.count("color-mix") == 8
+
+
+def test_a_page_names_combinations_several_sources_and_how_a_source_was_made(richer):
+    text = Page(render(richer)).words()
+    assert "layerwise_lr + l2sp (alpha 0.1)" in text
+    assert "pretrained with epopt (fraction 0.1)" in text
+    assert "from randomized and plain, taught by wise" in text
+
+
+def test_without_a_sequence_there_is_no_section_for_it(page):
+    assert not page.of("section", id="sequence")

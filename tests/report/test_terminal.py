@@ -46,3 +46,17 @@ def test_several_sources_are_named(report):
 def test_brackets_in_names_are_not_taken_for_markup(report):
     report["arms"][0]["reasons"][0]["says"] = "[bold]loud[/bold]"
     assert "[bold]loud[/bold]" in printed(report)
+
+
+def test_several_sources_combinations_and_the_sequence_have_their_lines(richer):
+    text = printed(richer)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "zero_shot from randomized and plain" in text
+    assert "fine_tune = layerwise_lr + l2sp (alpha 0.1)" in text
+    (first,) = [line for line in text.splitlines() if line.startswith("  fine_tune from randomized ") and "▲▼" in line]
+    assert "+0.33 [+0.25, +0.41]" in first and "+0.21 [+0.13, +0.29]" in first and first.endswith("+0.65")
+    assert "heavy → reversed" in text and "■?" in text
+
+
+def test_without_a_sequence_nothing_is_said_of_one(report):
+    assert "forward transfer" not in printed(report)

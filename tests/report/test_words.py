@@ -2,12 +2,15 @@ import pytest
 
 from simreal.report.words import (
     NOTHING,
+    arm_name,
     headline,
     interval,
     listing,
     main_reason,
     number,
+    origin,
     outcomes,
+    recipes,
     signed,
     steps,
     steps_saved,
@@ -95,3 +98,24 @@ def test_the_main_reason_of_a_clear_verdict_is_not_the_number_that_stands_beside
     assert main_reason({"verdict": "inconclusive", "reasons": reasons}) == "The area is large."
     assert main_reason({"verdict": "negative", "reasons": reasons[:1]}) == "The area is large."
     assert main_reason({"verdict": "neutral"}) == ""
+
+
+def test_an_arm_says_where_it_begins_and_who_teaches_it():
+    assert origin({"source": "a", "strategy": "fine_tune"}) == "from a"
+    assert origin({"source": "a+b+c", "strategy": "mean", "teacher": None}) == "from a, b and c"
+    assert origin({"source": "a", "strategy": "taught", "teacher": "b"}) == "from a, taught by b"
+    assert origin({"source": "none", "strategy": "own"}) == "without a source agent"
+
+
+def test_an_arm_without_a_source_is_not_from_none():
+    arms = [{"source": source, "strategy": "s"} for source in ("none", "a", "b+c")]
+    assert [arm_name(arm, arms) for arm in arms] == ["s", "s from a", "s from b and c"]
+    assert arm_name(arms[1], arms[:2]) == "s"
+
+
+def test_only_strategies_whose_names_do_not_say_it_have_a_recipe():
+    report = {
+        "arms": [{"source": "a", "strategy": name, "target": "t"} for name in ("careful", "l2sp")],
+        "strategies": {"scratch": "scratch", "careful": "layerwise_lr + l2sp", "l2sp": "l2sp"},
+    }
+    assert recipes(report) == {"careful": "layerwise_lr + l2sp"} and recipes({}) == {}

@@ -204,6 +204,21 @@ def test_an_interrupted_mirror_is_replaced_not_doubled(experiment):
     assert len(list((out / "wandb").glob(f"offline-run-*-{victim.name}"))) == 1
 
 
+def test_every_further_step_of_a_sequence_has_its_run(experiment):
+    out, report = experiment
+    mirror_experiment(out, report, mode="offline")
+    ledger = Ledger(out / "arms/plain+randomized/fine_tune/sequence/2-heavy/seed-1/metrics.jsonl")
+    ledger.log(0, {"evaluation/return": 1.0})
+    ledger.close()
+    steps = [{"step": 1, "target": "heavy"}, {"step": 2, "target": "heavy"}]
+    way = {"source": "plain+randomized", "strategy": "fine_tune", "seeds": [1], "steps": steps}
+    report["sequence"] = {"targets": ["heavy", "heavy"], "ways": [way]}
+    assert mirror_experiment(out, report, mode="offline") == 1
+    runs = [of_kind(finished(path), "run")[0] for path in (out / "wandb").glob("offline-run-*/*.wandb")]
+    (run,) = [run for run in runs if "sequence/2-heavy" in run.display_name]
+    assert set(run.tags) == {"plain", "randomized", "fine_tune", "sequence/2-heavy"}
+
+
 def test_several_sources_are_told_apart_by_name(experiment):
     out, report = experiment
     report["arms"].append({**arm("fine_tune", "neutral", 0.0), "source": "plain"})
