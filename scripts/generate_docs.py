@@ -9,6 +9,7 @@ A table stands between `<!-- generated: NAME -->` and `<!-- end -->` and comes f
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from pydantic.fields import FieldInfo
 
 from simreal.catalogue import listing
 from simreal.config import HYPERPARAMETERS, Hyperparameters, model_at
+from simreal.strategies import STRATEGIES
 
 DOCS = Path(__file__).parents[1] / "docs"
 _MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -35,6 +37,7 @@ SECTIONS = {
     "agent.hyperparameters": ("agent", "hyperparameters"),
     "sources.NAME": ("sources", "NAME"),
     "sources.NAME.curriculum": ("sources", "NAME", "curriculum"),
+    "sources.NAME.observe": ("sources", "NAME", "observe"),
     "targets.NAME": ("targets", "NAME"),
     "evaluation": ("evaluation",),
     "verdict": ("verdict",),
@@ -244,6 +247,85 @@ def strategies() -> str:
     )
 
 
+PAIRS = ("mild", "hurts", "hard")
+
+
+def strategy_rows() -> list[dict[str, Any]]:
+    """The rows of docs/results/strategies.json that have a verdict; none if there is no such file."""
+    file = DOCS / "results/strategies.json"
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
+    return [row for row in rows if "verdict" in row]
+
+
+def signed(interval: Mapping[str, float | None], bounds: bool = True) -> str:
+    """``+0.31 [+0.12, +0.44]``."""
+    ends = f" [{interval['low']:+.2f}, {interval['high']:+.2f}]" if bounds and interval["low"] is not None else ""
+    return f"{interval['value']:+.2f}{ends}"
+
+
+def measured_overview() -> str:
+    """Every strategy once, with the difference of areas and the verdict on every pair."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in strategy_rows():
+        found.setdefault(row["says"], {})[row["pair"]] = row
+
+    def cell(row: Mapping[str, Any] | None) -> str:
+        return f"{signed(row['area'], bounds=False)} {row['verdict']}" if row else ""
+
+    rows = (
+        (said, next(iter(pairs.values()))["family"], *(cell(pairs.get(pair)) for pair in PAIRS))
+        for said, pairs in found.items()
+    )
+    return table(("strategy", "family", *PAIRS), rows)
+
+
+def measured_on(pair: str) -> str:
+    """All that was measured on one pair, the best first."""
+    rows = sorted((row for row in strategy_rows() if row["pair"] == pair), key=lambda row: -row["area"]["value"])
+    return table(
+        ("strategy", "jumpstart", "area", "verdict", "end", "forgetting", "env steps", "CPU min", "÷ fine_tune"),
+        (
+            (row["says"], signed(row["jumpstart"], bounds=False), signed(row["area"]), row["verdict"],
+             f"{row['final_return']['value']:.2f}", signed(row["forgetting"], bounds=False) if row["forgetting"] else "",
+             f"{row['env_steps']:,}", _minutes(row), _overhead(row))
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _minutes(row: Mapping[str, Any]) -> str:
+    before = f"{row['pretraining_minutes']:.2f} + " if row["pretraining"] else ""
+    return f"{before}{row['minutes']:.2f}"
+
+
+def _overhead(row: Mapping[str, Any]) -> str:
+    factors = [row["pretraining_overhead"]] if row["pretraining"] else []
+    return " + ".join(f"{factor:.1f}" if factor else "?" for factor in [*factors, row["overhead"]])
+
+
+def measured_sequence() -> str:
+    """What was gained and lost along the sequence of targets."""
+    file = DOCS / "results/strategies.json"
+    ways = json.loads(file.read_text(encoding="utf-8"))["sequences"] if file.is_file() else []
+    columns = ("accuracy", "forward_transfer", "backward_transfer", "forgetting")
+    return table(
+        ("strategy", "sequence", *(column.replace("_", " ") for column in columns)),
+        (
+            (f"`{way['strategy']}`", ", ".join(way["targets"]), *(signed(way[column]) for column in columns))
+            for way in ways
+        ),
+    )
+
+
+def measured(name: str) -> str:
+    """The line beside a strategy's paragraph: what it did on every pair, in each form that was measured."""
+    found: dict[str, list[str]] = {}
+    for row in strategy_rows():
+        if row["subject"] == [name]:
+            found.setdefault(row["says"], []).append(f"{row['pair']} {row['verdict']} {signed(row['area'])}")
+    return "".join(f"- *Measured*: {said}: {'; '.join(verdicts)}.\n" for said, verdicts in found.items())
+
+
 def config() -> str:
     """Every key of a config: default, allowed values, meaning."""
     parts = []
@@ -285,8 +367,11 @@ def hyperparameters(title: str) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks, "schemas": schemas, "results": results, "parameters": parameters, "imperfections": imperfections,
-    "names": names, "strategies": strategies, "config": config,
+    "names": names, "strategies": strategies, "config": config, "measured overview": measured_overview,
+    "measured sequence": measured_sequence,
 }  # fmt: skip
+TABLES |= {f"measured on {pair}": functools.partial(measured_on, pair) for pair in PAIRS}
+TABLES |= {f"measured {name}": functools.partial(measured, name) for name in STRATEGIES}
 
 
 def _id_of(task: str) -> str:
