@@ -1,8 +1,9 @@
-"""Measure how often the intervals cover the truth and how often a verdict is wrong; writes the table of docs/verdict.md.
+"""Measure how often intervals cover the truth, how often verdicts are wrong, and their power; for docs/verdict.md.
 
-    python scripts/calibrate_verdict.py [--out docs/results/verdict_calibration.json] [--trials 4000]
+    python scripts/calibrate_verdict.py [--out docs/results/verdict_calibration.json] [--trials 4000] [--only power families]
 
-Everything is drawn from one fixed seed: the file is the same on every run with the same versions of numpy and scipy.
+Everything is drawn from fixed seeds: the file is the same on every run with the same versions of numpy and scipy. Parts that
+`--only` leaves out stay as they are in the file.
 """
 
 import argparse
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from simreal.diagnostics import Curves, bootstrap_interval
+from simreal.diagnostics import Curves, bootstrap_interval, diagnose, power, together
 from simreal.diagnostics.curves import area
 from simreal.diagnostics.statistics import METHODS, mean_difference
 from simreal.diagnostics.verdict import decide
 
 GRID = np.linspace(0, 60_000, 9)
+PARTS = ("verdicts", "power", "families")
 
 
 def normal(rng, n):
@@ -81,25 +83,63 @@ def verdicts(rng, trials, shift, seeds, margin):
     return {"shift": shift, "seeds": seeds, "margin": margin, **shares}
 
 
+def power_table(rng, trials):
+    """Share of labels for a true difference, measured on learning curves and by the formula of simreal.diagnostics.planning."""
+    spread = float(area(learning_curves(rng, 100_000)).std())
+    rows = []
+    for seeds in (5, 8, 10, 15, 20, 30):
+        for shift in (0.1, 0.2, 0.3, 0.5):
+            found = verdicts(rng, trials, shift, seeds, 0.05)
+            formula = float(power(seeds, shift, spread, margin=0.05))
+            rows.append({"seeds": seeds, "effect": shift, "simulated": found["positive"], "formula": formula})
+    return {"spread": spread, "margin": 0.05, "trials": trials, "cells": rows}
+
+
+def families(rng, trials, arms=10):
+    """Share of experiments with any wrong label when `arms` identical arms are compared with one control arm."""
+    rows = []
+    for seeds in (5, 10):
+        for margin in (0.0, 0.05):
+            wrong = Counter()
+            for _ in range(trials):
+                scratch = learning_curves(rng, seeds)
+                alone = [
+                    diagnose(
+                        learning_curves(rng, seeds), scratch, random_return=0, reference_return=1, margin=margin, rng=rng,
+                        resamples=500,
+                    )
+                    for _ in range(arms)
+                ]  # fmt: skip
+                for name, found in (("alone", alone), ("together", together(alone).verdicts)):
+                    wrong[name] += any(verdict.label in ("positive", "negative") for verdict in found)
+            shares = {name: wrong[name] / trials for name in ("alone", "together")}
+            rows.append({"arms": arms, "seeds": seeds, "margin": margin, "trials": trials, **shares})
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results/verdict_calibration.json"))
     parser.add_argument("--trials", type=int, default=4000)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
-    rng = np.random.default_rng(0)
-    cells = [(shift, seeds, margin) for margin in (0.0, 0.05) for seeds in (5, 10) for shift in (0.0, 0.1, 0.2, 0.3)]
-    result = {
-        "confidence": 0.95,
-        "resamples": 2000,
-        "trials": arguments.trials,
-        "coverage": coverage(rng, arguments.trials),
-        "verdicts": [verdicts(rng, arguments.trials, *cell) for cell in cells],
-    }
+    result = {"confidence": 0.95, "resamples": 2000, "trials": arguments.trials}
+    if set(arguments.only) < set(PARTS):
+        result = json.loads(arguments.out.read_text())
+    if "verdicts" in arguments.only:
+        rng = np.random.default_rng(0)
+        cells = [(shift, n, margin) for margin in (0.0, 0.05) for n in (5, 10) for shift in (0.0, 0.1, 0.2, 0.3)]
+        result["coverage"] = coverage(rng, arguments.trials)
+        result["verdicts"] = [verdicts(rng, arguments.trials, *cell) for cell in cells]
+    if "power" in arguments.only:
+        result["power"] = power_table(np.random.default_rng(1), min(arguments.trials, 1000))
+    if "families" in arguments.only:
+        result["families"] = families(np.random.default_rng(2), min(arguments.trials, 400))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     temporary = arguments.out.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=1) + "\n")
     os.replace(temporary, arguments.out)
-    for row in [*result["coverage"], *result["verdicts"]]:
+    for row in [*result["coverage"], *result["verdicts"], *result["power"]["cells"], *result["families"]]:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
 
 

@@ -73,20 +73,29 @@ def strategies() -> list[dict[str, Any]]:
     """Strategies by family, with their stage, what they need, and their settings with defaults."""
     from simreal.strategies import STRATEGIES
 
-    rows = [
-        {
-            "name": name,
-            "says": cls.says,
-            "family": cls.family,
-            "stage": cls.stage,
-            "needs": [*(["source"] if cls.needs_source else []), *sorted(cls.needs)],
-            "takes": sorted(cls.takes),
-            "settings": {f.name: _default(f) for f in fields(cls)},
-        }
-        for name, cls in STRATEGIES.items()
-    ]
+    rows = [_strategy(name) for name in STRATEGIES]
     families = list(dict.fromkeys(row["family"] for row in rows))
     return sorted(rows, key=lambda row: families.index(row["family"]))
+
+
+def _strategy(name: str) -> dict[str, Any]:
+    """The row of one strategy; another package's may be broken, which must not hide all others."""
+    from simreal.strategies import STRATEGIES
+
+    try:
+        cls = STRATEGIES[name]
+    except UserError as error:
+        nothing: dict[str, Any] = {"stage": None, "needs": [], "takes": [], "settings": {}}
+        return {"name": name, "says": str(error), "family": "cannot be loaded", **nothing}
+    return {
+        "name": name,
+        "says": cls.says,
+        "family": cls.family,
+        "stage": cls.stage,
+        "needs": [*(["source"] if cls.needs_source else []), *sorted(cls.needs)],
+        "takes": sorted(cls.takes),
+        "settings": {f.name: _default(f) for f in fields(cls)},
+    }
 
 
 def _default(field: Field[Any]) -> Any:

@@ -10,7 +10,7 @@ import json as jsonlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -208,13 +208,58 @@ def fit(
     print(f"{surgery}\nbundle: {out}")
 
 
-def diagnose(folder: Folder, /, *, json: Json = False) -> None:
-    """Compute metrics and verdicts from the finished arms of an experiment."""
-    from simreal.report.terminal import print_verdicts
-    from simreal.results import build_report
+def diagnose(
+    folder: Annotated[Positional[Path | None], arg(metavar="[DIR]", help="folder of an experiment")] = None, /, *,
+    csv: tuple[Path, ...] = (), control: str = "scratch", random: float | None = None, reference: float | None = None,
+    arm_column: str = "", seed_column: str = "", step_column: str = "", return_column: str = "", target_column: str = "",
+    margin: float = 0.05, confidence: float = 0.95, threshold: float = 0.8, min_seeds: int = 5,
+    plan: bool = False, effect: float = 0.2, spread: float | None = None, chance: float = 0.8, verdicts: int | None = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Compute metrics and verdicts from the finished arms of an experiment, or from anybody's learning curves.
 
-    report = build_report(folder)
-    _print(report) if json else print_verdicts(report)
+    Args:
+        csv: files with columns arm, seed, step and return; a file may be one arm or one run, named scratch_seed3.csv.
+        control: name of the arm that was trained from scratch, in the files.
+        random: return of a random policy, the 0 of normalized returns (default: the first return of the control arm).
+        reference: return that counts as 1 (default: the best mean return of any arm).
+        arm_column: name of the column in the files (default: the usual names, here and below).
+        seed_column: which seed.
+        step_column: environment steps.
+        return_column: return of an evaluation.
+        target_column: where several targets lie in one file.
+        margin: normalized area too small to care about, for files and plans; an experiment has its own.
+        confidence: of intervals and verdicts, for files and plans.
+        threshold: normalized return for the time to threshold, for files.
+        min_seeds: with fewer every verdict is inconclusive, for files and plans.
+        plan: say how many seeds to buy, with the spread given or estimated from the curves as a pilot.
+        effect: difference of normalized areas worth finding, for a plan.
+        spread: standard deviation of the normalized area between seeds, for a plan without curves.
+        chance: of finding the effect if it is there, for a plan.
+        verdicts: how many are taken at once, for a plan (default: the arms of the pilot, else 1).
+    """
+    from simreal.report.terminal import print_plan, print_verdicts
+
+    if (folder is not None) + bool(csv) + (spread is not None) != 1 or (spread is not None and not plan):
+        raise UserError("diagnose takes the folder of an experiment, --csv FILES, or --plan with --spread: one of them")
+    settings = {"margin": margin, "confidence": confidence, "min_seeds": min_seeds}
+    if folder:
+        from simreal.results import build_report
+    if csv:
+        from simreal.diagnostics.table import Columns, diagnose_files, read_pilot
+
+        columns = Columns(arm_column, seed_column, step_column, return_column, target_column)
+        data = {"control": control, "random_return": random, "reference_return": reference}
+    if plan:
+        from simreal.diagnostics.planning import pilot_of, plan_seeds, spread_of
+
+        if spread is None:
+            pilot = read_pilot(csv, columns, **data) if csv else pilot_of(build_report(folder))
+            spread, verdicts = spread_of(pilot), verdicts or sum(len(arms) - 1 for arms in pilot.values()) or 1
+        found = plan_seeds(effect, spread, chance, verdicts=1 if verdicts is None else verdicts, **settings).to_dict()
+        return _print(found) if json else print_plan(found)
+    found = diagnose_files(csv, columns, threshold=threshold, **data, **settings) if csv else build_report(folder)
+    _print(found) if json else print_verdicts(found)
 
 
 def report(folder: Folder, /, *, json: Json = False) -> None:
@@ -406,6 +451,8 @@ def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, para
         return
     if kind == "parameters":
         rows = _short(rows, task)
+    if kind == "strategies":
+        return _print_families(rows)
     table = Table(box=None, header_style="bold", pad_edge=False)
     columns = [c for c in COLUMNS if c in rows[0]]
     for column in columns:
@@ -417,6 +464,17 @@ def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, para
     console.print(table)
     if kind == "parameters" and not task:
         print("\n*/mass fits every body; names, nominal values and bounds: simreal list parameters --task TASK")
+
+
+def _print_families(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Strategies, one line each, under their families."""
+    width = max(len(row["name"]) for row in rows)
+    for family in dict.fromkeys(row["family"] for row in rows):
+        print(family)
+        for row in rows:
+            if row["family"] == family:
+                print(f"  {row['name']:{width}}  {row['says']}")
+    print("\nThose that pretrain stand in sources.NAME.strategy. Settings and defaults: simreal list strategies --json")
 
 
 def doctor(*, json: Json = False) -> None:

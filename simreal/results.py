@@ -14,9 +14,10 @@ import numpy as np
 
 from simreal.config import CONTROL_ARM, Experiment, StrategyConfig, dump
 from simreal.curve import Row, read_curve
-from simreal.diagnostics import Curves, diagnose, summarize
+from simreal.diagnostics import Curves, Verdict, diagnose, summarize, together
 from simreal.diagnostics.continual import continual
 from simreal.diagnostics.curves import area, normalize, start
+from simreal.diagnostics.family import names_of
 from simreal.experiment import (
     NO_SOURCE,
     RETURNS,
@@ -84,10 +85,14 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
     }
     source_scales = {name: _source_scale(name, experiment, out) for name in experiment.sources}
     manifest = read_manifest(out)
+    entries, multiplicity = _together(
+        _judge(key, finished[key], finished, experiment, scales, source_scales) for key in judged
+    )
     report = {
         "format": 1,
         "experiment": experiment.name,
-        "arms": [_judge(key, finished[key], finished, experiment, scales, source_scales) for key in judged],
+        "arms": entries,
+        "multiplicity": multiplicity,
         "scratch": {name: _summary(finished[_control(name)], experiment, scale) for name, scale in scales.items()},
         "normalization": scales,
         "budget": {
@@ -187,8 +192,8 @@ def _judge(
     scales: Mapping[str, Levels],
     source_scales: Mapping[str, Levels | None],
     before: str = "",
-) -> dict[str, Any]:
-    """The verdict of an arm; `before` is the target whose agent it began with, on its way along a sequence."""
+) -> tuple[dict[str, Any], Verdict]:
+    """What an arm is called, and its verdict alone; `before` is the target whose agent it began with, on its way along a sequence."""
     source, strategy, target, step = key
     scale = scales[target]
     evidence = [one for _, one in seeds.values()]
@@ -202,6 +207,8 @@ def _judge(
             "source_reference": known["reference"],
         }
     place = "/".join([source, strategy, target, *([str(step)] if step else [])])
+    if source != NO_SOURCE and not before:
+        extra["source_steps"] = sum(experiment.sources[name].steps for name in source.split("+"))
     verdict = diagnose(
         _curves(seeds),
         _curves(finished[_control(target)]),
@@ -214,7 +221,15 @@ def _judge(
     )
     teacher = {"teacher": name} if (name := experiment.strategies[strategy].teacher) else {}
     named = {"source": source, "strategy": strategy, "target": target, **teacher}
-    return {**named, "seeds": list(seeds), **verdict.to_dict()}
+    return {**named, "seeds": list(seeds)}, verdict
+
+
+def _together(judged: Iterable[tuple[dict[str, Any], Verdict]]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The entries of arms that are judged together, and what that changed; None where there is but one verdict."""
+    names, verdicts = zip(*judged, strict=True)
+    family = together(verdicts, names_of(names))
+    entries = [{**name, **verdict.to_dict()} for name, verdict in zip(names, family.verdicts, strict=True)]
+    return entries, family.to_dict() if family.says else None
 
 
 def _sequence(
@@ -236,7 +251,7 @@ def _sequence(
     targets = experiment.sequence
     controls = [_curves(finished[_control(name)]).normalized(**_ends(scales[name])) for name in targets]
     source_scales = {name: _source_scale(name, experiment, out) for name in experiment.sources}
-    found = []
+    found, judged = [], []
     for (source, strategy), chain_of_seeds in ways.items():
         keys = [_key(arm) for arm in chain_of_seeds[0]]
         went = [chain[0].seed for chain in chain_of_seeds]
@@ -251,12 +266,13 @@ def _sequence(
             np.random.default_rng(zlib.crc32(f"{source}/{strategy}".encode())),
             confidence=experiment.verdict.confidence,
         )
+        judged += [
+            _judge(key, one, finished, experiment, scales, source_scales, before)
+            for key, one, before in zip(keys, seeds, ("", *targets), strict=False)
+        ]
         steps = [
             {
                 "step": place + 1,
-                **_judge(
-                    keys[place], seeds[place], finished, experiment, scales, source_scales, (("", *targets)[place])
-                ),
                 "forward_transfer": numbers.forward_transfer_of[place].to_dict(),
                 "lost_at_the_end": numbers.forgetting_of[place].to_dict(),
             }
@@ -273,7 +289,10 @@ def _sequence(
                 "steps": steps,
             }
         )
-    return {"targets": list(targets), "ways": found}
+    entries, multiplicity = _together(judged) if judged else ([], None)
+    for place, entry in enumerate(entries):
+        found[place // len(targets)]["steps"][place % len(targets)] |= entry
+    return {"targets": list(targets), "ways": found, "multiplicity": multiplicity}
 
 
 def _ends(scale: Levels) -> dict[str, float]:

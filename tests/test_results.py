@@ -14,6 +14,7 @@ from simreal_envs.variation import Choice, Constant, LogUniform, Normal, Scale, 
 ARM = {
     "source", "strategy", "target", "seeds", "verdict", "jumpstart", "asymptotic", "area", "time_to_threshold",
     "transfer_ratio", "forgetting", "final_return", "final_return_raw", "probability_of_improvement", "reasons",
+    "total_time_to_threshold", "p_value", "p_adjusted", "converged",
 }  # fmt: skip
 COLUMNS = [
     "env_steps", "return_mean", "return_std", "episodes", "success_rate", "wall_s", "stochastic_return_mean",

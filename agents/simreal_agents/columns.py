@@ -7,8 +7,8 @@ What the new network takes from them is the kind:
     progressive          every hidden layer, by lateral adapters (Rusu et al. 2016, arXiv 1606.04671, eq. 2)
     stacked              the encoders' features, beside those of a new encoder
     attended             the same, each times a weight that depends on the observation; the weights sum to 1
-    mixture              the outputs: actions and values are weighted means of those of the sources and of the new network
-                         (as in A2T, Rajendran et al. 2017, arXiv 1510.02879, eq. 1 to 3)
+    mixture              the outputs: action means (or logits) and values are weighted means of those of the sources and
+                         of the new network (as in A2T, Rajendran et al. 2017, arXiv 1510.02879, eq. 1 to 3)
     outputs              the outputs as further inputs (stacked generalization, Wolpert 1992)
 
 What is between the new encoder and the heads is in the trunk, also where there are no hidden layers behind the encoder:

@@ -37,7 +37,7 @@ class OffPolicy(Transferable):
     A subclass says how it explores (`_explore`, `_random_actions`) and how it updates (`_update`).
 
     A rollout is `train_freq` steps of every world; `gradient_steps` updates follow it, -1 (the default) for as many as
-    it has transitions. Episodes that were truncated are bootstrapped from their final observation.
+    it has transitions that count as experience. Truncated episodes are bootstrapped from their final observation.
     """
 
     settings = (

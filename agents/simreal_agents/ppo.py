@@ -192,7 +192,7 @@ class PPO(Transferable, stable_baselines3.PPO):
         """Update the policy from the rollout buffer, then merge the rollout into the observation statistics.
 
         The statistics stand still from the first step of a rollout to the end of its update, so that the probability
-        ratio starts at 1.
+        ratio starts at 1 (but for dropout, which leaves out units here and not where actions are drawn).
 
         Raises:
             FloatingPointError: when a loss or gradient is not finite; the parameters keep their last finite values.

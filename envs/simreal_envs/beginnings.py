@@ -45,7 +45,7 @@ class Beginnings:
         ahead: episodes per world that are drawn at a time; 0 takes what costs little time and memory.
         prepare: makes of values ``(n, parameters)`` what puts them in force quickly, ``(n, k)``, or None.
         observe: what is observed of initial states, ``(n, d)``, where that needs nothing else.
-        trial: so many episodes in a row have the same parameter values, those of their first.
+        trial: so many episodes in a row have the same parameter values, those of their first, at the width of each.
     """
 
     def __init__(

@@ -1,18 +1,38 @@
 """Numbers in, verdict out: transfer metrics, intervals, the decision and its reasons. numpy and scipy only."""
 
 from simreal.diagnostics.curves import Curves
+from simreal.diagnostics.family import Family, together
+from simreal.diagnostics.planning import Plan, plan_seeds, power
 from simreal.diagnostics.reasons import Reason
-from simreal.diagnostics.statistics import Interval, bootstrap_interval, iqm, probability_of_improvement
+from simreal.diagnostics.statistics import (
+    Interval,
+    bootstrap_interval,
+    iqm,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+)
+from simreal.diagnostics.table import Columns, diagnose_arms, diagnose_files
 from simreal.diagnostics.verdict import Verdict, diagnose, summarize
 
 __all__ = [
+    "Columns",
     "Curves",
+    "Family",
     "Interval",
+    "Plan",
     "Reason",
     "Verdict",
     "bootstrap_interval",
     "diagnose",
+    "diagnose_arms",
+    "diagnose_files",
     "iqm",
+    "optimality_gap",
+    "performance_profile",
+    "plan_seeds",
+    "power",
     "probability_of_improvement",
     "summarize",
+    "together",
 ]

@@ -64,9 +64,13 @@ def explain(verdict: "Verdict", evidence: Sequence[Mapping[str, Any]] = ()) -> t
     """
     facts = average(evidence)
     found = [reason for rule in RULES if (reason := rule(verdict, facts)) is not None]
-    way = {"positive": 1, "negative": -1}.get(verdict.label, 0)
-    found.sort(key=lambda reason: (reason.points != way, reason.points != 0, -reason.strength, reason.name))
-    return (_decision(verdict), *found)
+    return (_decision(verdict), *ranked(found, verdict.label))
+
+
+def ranked(reasons: Sequence[Reason], label: str) -> list[Reason]:
+    """Return reasons in the order that suits a label: what points its way first, then cautions, the strongest first."""
+    way = {"positive": 1, "negative": -1}.get(label, 0)
+    return sorted(reasons, key=lambda r: (r.points != way, r.points != 0, -r.strength, r.name))
 
 
 def average(evidence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -135,8 +135,19 @@ def bootstrap_interval(
     return Interval(value, float(low), float(high))
 
 
+def welch_freedom(groups: Sequence[ArrayLike]) -> float:
+    """Return the Welch-Satterthwaite degrees of freedom of a difference or mean of groups of at least two runs."""
+    return _welch([_group(group) for group in groups])[0]
+
+
 def _student_quantile(matrices: Sequence[FloatArray], tail: float) -> float:
     """Return the t quantile of the pooled strata, times the factor by which resampled means scatter too little."""
+    freedom, too_narrow = _welch(matrices)
+    return float(special.stdtrit(freedom, 1.0 - tail)) / math.sqrt(too_narrow)
+
+
+def _welch(matrices: Sequence[FloatArray]) -> tuple[float, float]:
+    """Return the degrees of freedom of the pooled strata, and the share of the variance that resampled means show."""
     runs = np.concatenate([np.full(m.shape[1], len(m), dtype=float) for m in matrices])
     variances = np.concatenate([m.var(axis=0, ddof=1) for m in matrices]) / runs
     # Strata without spread carry no weight; without any spread at all the interval is a point whatever the factor is.
@@ -144,8 +155,7 @@ def _student_quantile(matrices: Sequence[FloatArray], tail: float) -> float:
         variances = np.ones_like(runs)
     weights = variances / variances.sum()
     freedom = 1.0 / (weights**2 / (runs - 1.0)).sum()
-    too_narrow = (weights * (runs - 1.0) / runs).sum()
-    return float(special.stdtrit(freedom, 1.0 - tail)) / math.sqrt(too_narrow)
+    return float(freedom), float((weights * (runs - 1.0) / runs).sum())
 
 
 def _resample(matrix: FloatArray, resamples: int, rng: np.random.Generator, together: bool) -> FloatArray:

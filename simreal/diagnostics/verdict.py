@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from simreal.diagnostics import curves as per_seed
 from simreal.diagnostics.curves import ROUNDING, Curves, is_flat
+from simreal.diagnostics.family import p_value
 from simreal.diagnostics.reasons import Reason, explain
 from simreal.diagnostics.statistics import (
     FloatArray,
@@ -18,6 +19,7 @@ from simreal.diagnostics.statistics import (
     mean,
     mean_difference,
     probability_of_improvement,
+    welch_freedom,
 )
 from simreal_envs.errors import UserError
 
@@ -26,6 +28,7 @@ METRICS = (
     "asymptotic",
     "area",
     "time_to_threshold",
+    "total_time_to_threshold",
     "transfer_ratio",
     "forgetting",
     "final_return",
@@ -43,6 +46,7 @@ class Verdict:
         asymptotic: transfer minus scratch over the last 10 % of the budget.
         area: transfer minus scratch, mean over the budget; the label is decided on it.
         time_to_threshold: scratch minus transfer, environment steps (positive: transfer is faster), restricted means.
+        total_time_to_threshold: the same with the steps of the source charged to transfer; None where they are unknown.
         transfer_ratio: (A_T - A_S) / A_S; None where A_S is not clearly above 0.
         forgetting: loss on the source in units of its return scale; None where the source was not evaluated again.
         final_return: the transfer arm over the last 10 % of the budget; `final_return_raw` in the task's own units.
@@ -50,6 +54,8 @@ class Verdict:
         area_transfer, area_scratch: the two areas; `slope_transfer`, `slope_scratch`: per budget, over the last 30 %.
         censored_transfer, censored_scratch: seeds that never reached `threshold`.
         budget: environment steps of target experience; `scale`: reference minus random return, in the task's units.
+        p_value: smallest level at which the area's interval would earn a label; NaN without an interval.
+        p_adjusted: the same beside the other verdicts of a `Family` (Holm 1979); None for a verdict alone.
         reasons: ranked, the most telling first; never empty.
     """
 
@@ -75,8 +81,17 @@ class Verdict:
     scale: float
     threshold: float
     margin: float
+    confidence: float
     min_seeds: int
+    p_value: float
+    p_adjusted: float | None = None
+    total_time_to_threshold: Interval | None = None
     reasons: tuple[Reason, ...] = ()
+
+    @property
+    def enough(self) -> bool:
+        """Whether both arms have the seeds that a verdict needs."""
+        return min(self.seeds_transfer, self.seeds_scratch) >= self.min_seeds
 
     @property
     def converged(self) -> bool:
@@ -90,6 +105,9 @@ class Verdict:
             "verdict": self.label,
             **{name: None if interval is None else interval.to_dict() for name, interval in intervals.items()},
             "probability_of_improvement": self.probability_of_improvement,
+            "p_value": self.p_value if np.isfinite(self.p_value) else None,
+            "p_adjusted": self.p_adjusted,
+            "converged": self.converged if np.isfinite(self.slope_transfer.low + self.slope_scratch.low) else None,
             "reasons": [reason.to_dict() for reason in self.reasons],
         }
 
@@ -111,6 +129,7 @@ def diagnose(
     source_after: ArrayLike | None = None,
     source_random: float | None = None,
     source_reference: float | None = None,
+    source_steps: float | None = None,
     evidence: Sequence[Mapping[str, Any]] = (),
     threshold: float = 0.8,
     margin: float = 0.05,
@@ -126,6 +145,7 @@ def diagnose(
         rng: the only source of randomness; the same state gives the same verdict.
         source_before, source_after: raw source returns ``(seeds,)`` of the transferred agents; both or neither.
         source_random, source_reference: the source's raw returns that become 0 and 1; needed with `source_before`.
+        source_steps: environment steps that made the source agents, for the total time to threshold.
         evidence: one mapping per seed with what was measured at the handover (docs/verdict.md lists the keys).
         threshold: normalized return that counts as solved.
         margin: normalized area that is too small to care about.
@@ -143,13 +163,18 @@ def diagnose(
 
     numbers = _compare(interval, transfer, scratch, random_return, reference_return, threshold)
     enough = min(len(transfer.seeds), len(scratch.seeds)) >= min_seeds
+    groups = [per_seed.area(arm) for arm in (transfer, scratch)]
+    freedom = welch_freedom(groups) if min(map(len, groups)) > 1 else np.nan
     verdict = Verdict(
         label=decide(numbers["area"], margin) if enough else "inconclusive",
         **numbers,
+        p_value=p_value(numbers["area"], margin, confidence, freedom),
+        total_time_to_threshold=_charged(numbers["time_to_threshold"], source_steps),
         # After the others, so that leaving it out does not change their draws.
         forgetting=_forgetting(interval, source_before, source_after, source_random, source_reference),
         threshold=threshold,
         margin=margin,
+        confidence=confidence,
         min_seeds=min_seeds,
     )
     return replace(verdict, reasons=explain(verdict, evidence))
@@ -252,6 +277,13 @@ def _grid(arm: Curves) -> str:
 
 def _ratio(transfer: FloatArray, scratch: FloatArray) -> FloatArray:
     return mean_difference(transfer, scratch) / mean(scratch)
+
+
+def _charged(saved: Interval, source_steps: float | None) -> Interval | None:
+    """Return the steps saved when those of the source are paid for: scratch has none."""
+    if source_steps is None:
+        return None
+    return Interval(saved.value - source_steps, saved.low - source_steps, saved.high - source_steps)
 
 
 def _forgetting(

@@ -57,6 +57,7 @@ def render(report: Mapping[str, Any], videos: Mapping[str, bytes] | None = None)
         recipes=words.recipes(report),
         headline=words.headline(report),
         outcomes=words.outcomes(report),
+        remarks=words.remarks(report),
         symbols=words.SYMBOLS,
         cards=[_card(report, target, drawn[target]) for target in _targets(report)],
         videos={target: base64.b64encode(film).decode() for target, film in (videos or {}).items()},

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simreal.report.words import (
+    CONTROL,
     SYMBOLS,
     arm_name,
     compared,
@@ -18,6 +19,7 @@ from simreal.report.words import (
     number,
     outcomes,
     recipes,
+    remarks,
     signed,
 )
 
@@ -33,7 +35,7 @@ def verdict_table(report: Mapping[str, Any]) -> Table:
     arms = compared(report)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("target, strategy", overflow="fold")
-    for column in ("verdict", "area against scratch"):
+    for column in ("verdict", f"area against {report.get('control', CONTROL)}"):
         table.add_column(column, no_wrap=True)
     table.add_column("final return", no_wrap=True, justify="right", style="dim")
     for position, arm in enumerate(arms):
@@ -69,6 +71,22 @@ def sequence_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def print_plan(plan: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print how many seeds to buy, and what other numbers of seeds would show."""
+    console = console or Console()
+    console.print(Text(plan["says"], style="bold"))
+    console.print()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("seeds per arm", justify="right")
+    for effect in plan["power"][0]["power"]:
+        table.add_column(f"area ±{effect}", justify="right", no_wrap=True)
+    for row in plan["power"]:
+        style = "bold" if row["seeds"] == plan["seeds"] else None
+        table.add_row(str(row["seeds"]), *(f"{chance:.0%}" for chance in row["power"].values()), style=style)
+    console.print(table)
+    console.print(Text("Chance that a true difference of that size gets its label.", style="dim"))
+
+
 def print_verdicts(report: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the table, the main reason of every arm and the sentence that sums it up; in colour only on a terminal."""
     console = console or Console()
@@ -89,3 +107,5 @@ def print_verdicts(report: Mapping[str, Any], console: Console | None = None) ->
         console.print(
             Text(f"  {SYMBOLS[outcome.verdict]} {outcome.target}: {outcome.says}", style=STYLES[outcome.verdict])
         )
+    for remark in remarks(report):
+        console.print(Text(remark), style="dim")

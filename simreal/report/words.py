@@ -75,7 +75,8 @@ GLOSSARY = [
     (
         "Verdict",
         "▲ positive: above the margin. ▼ negative: below it. ■ neutral: inside it. ? inconclusive: cannot say yet.",
-        "Where the whole bootstrap interval of the area effect lies, against scratch with the same seeds and budget.",
+        "Where the whole bootstrap interval of the area effect lies, against scratch with the same seeds and budget; of several "
+        "verdicts, what Holm's procedure lets stand.",
     ),
 ]
 
@@ -152,7 +153,7 @@ def main_reason(arm: Mapping[str, Any]) -> str:
 
 def compared(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the arms that were compared with the control, which is none of them."""
-    return [arm for arm in report.get("arms") or [] if arm["strategy"] != CONTROL]
+    return [arm for arm in report.get("arms") or [] if arm["strategy"] != report.get("control", CONTROL)]
 
 
 def outcomes(report: Mapping[str, Any]) -> list[Outcome]:
@@ -187,6 +188,13 @@ def recipes(report: Mapping[str, Any]) -> dict[str, str]:
     """Return what the strategies are whose names do not say it: their parts and settings."""
     names = [arm["strategy"] for arm in compared(report)]
     return {name: says for name, says in (report.get("strategies") or {}).items() if name in names and says != name}
+
+
+def remarks(report: Mapping[str, Any]) -> list[str]:
+    """Return the sentences about the verdicts as a whole: what taking them at once changed, what was done to the data."""
+    told = [(part.get("multiplicity") or {}).get("says") for part in (report, report.get("sequence") or {})]
+    said = [told[0], f"Along the sequence, {told[1]}" if told[1] else None]
+    return [one for one in (*said, *(report.get("notes") or [])) if one]
 
 
 def _outcome(target: str, arms: Sequence[Mapping[str, Any]]) -> Outcome:

@@ -66,7 +66,7 @@ class Coral(Aligned):
     weight: float = 10.0
 
     name = "coral"
-    says = "fine-tunes and draws the covariance of target features to that of the source's"
+    says = "fine-tunes; aligns the covariances of source and target features"
 
     def addition(self, width: int, *alignment) -> Addition:
         from simreal_agents.additions.alignment import Covariances
@@ -79,7 +79,7 @@ class Mmd(Aligned):
     """Go on training with a small maximum mean discrepancy between source and target features (Long et al. 2015)."""
 
     name = "mmd"
-    says = "fine-tunes and draws the distribution of target features to that of the source's, by kernels"
+    says = "fine-tunes; aligns the distributions of features by kernels"
 
     def addition(self, width: int, *alignment) -> Addition:
         from simreal_agents.additions.alignment import MeanDiscrepancy
@@ -101,7 +101,7 @@ class Dann(Aligned):
     steepness: float = 10.0
 
     name = "dann"
-    says = "fine-tunes against a discriminator that tells source from target features (gradient reversal)"
+    says = "fine-tunes against a discriminator of domains (gradient reversal)"
 
     def __post_init__(self) -> None:
         super().__post_init__()

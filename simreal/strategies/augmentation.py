@@ -30,7 +30,7 @@ class Augmentation(Strategy):
     noise: float = 0.05
 
     name = "augmentation"
-    says = "pretrains to do the same when pictures are shifted, and vectors scaled and noisy"
+    says = "pretrains to do the same when pictures shift and vectors are noisy"
     family = "robust pretraining"
     stage = "pretrain"
     needs_source = False

@@ -30,9 +30,7 @@ class CriticWarmup(Strategy):
     new_critic: bool = False
 
     name = "critic_warmup"
-    says = (
-        "copies the agent and trains only its critic, the source's or a new one, until a share of the budget; then all"
-    )
+    says = "copies the agent and trains only its critic at first, then all"
     family = "fine-tuning"
     decides = frozenset({"what is frozen"})
 

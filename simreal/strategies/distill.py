@@ -46,7 +46,7 @@ class Distill(Strategy):
     temperature: float = 0.1
 
     name = "distill"
-    says = "a fresh network, smaller where asked for, learns the source agent's actions in recorded source states; then trains"
+    says = "teaches a fresh network the source agent's actions, then trains it"
     family = "teachers"
     needs = frozenset({"source domain"})
     takes = frozenset({"teacher"})

@@ -24,7 +24,7 @@ class Dropout(Strategy):
     share: float = 0.1
 
     name = "dropout"
-    says = "pretrains with a random share of the trunk's units left out of every update"
+    says = "pretrains with a random share of the trunk's units left out"
     family = "robust pretraining"
     stage = "pretrain"
     needs_source = False

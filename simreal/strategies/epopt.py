@@ -20,7 +20,7 @@ class EPOpt(Strategy):
     Rajeswaran et al. (2017), algorithm 1; how trajectories are ranked is in `simreal_agents.additions.worst`.
 
     Attributes:
-        fraction: the paper's epsilon: the share of trajectories that count, above 0 to 1.
+        fraction: the paper's epsilon: the share of trajectories that count, 0.01 to 1.
         warmup: share of the budget in which all do, 0 to 1.
     """
 
@@ -28,7 +28,7 @@ class EPOpt(Strategy):
     warmup: float = 0.5
 
     name = "epopt"
-    says = "pretrains in a randomization and, after a warm-up, learns from the worst fraction of trajectories only"
+    says = "pretrains on the worst fraction of trajectories in a randomization"
     family = "robust pretraining"
     stage = "pretrain"
     needs_source = False

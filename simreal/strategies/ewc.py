@@ -39,7 +39,7 @@ class EWC(Strategy):
     decay: float = 1.0
 
     name = "ewc"
-    says = "trains all of the agent and pulls the weights that mattered for the source back to the source's"
+    says = "trains all; pulls the weights that mattered for the source back"
     family = "continual"
     needs = frozenset({"source domain"})
     takes = frozenset({"sources"})

@@ -29,7 +29,7 @@ class FrozenEncoder(Strategy):
     depth: int | str = "encoder"
 
     name = "frozen_encoder"
-    says = "copies the agent and freezes its encoder or more layers, for good or until thaw_at; trains the rest"
+    says = "copies the agent, freezes its encoder or more, trains the rest"
     family = "feature extraction"
     decides = frozenset({"what is frozen", "the normalizer"})
 

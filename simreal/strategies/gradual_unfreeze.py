@@ -33,7 +33,7 @@ class GradualUnfreeze(Strategy):
     patience: float = 0.1
 
     name = "gradual_unfreeze"
-    says = "trains the heads first and thaws one layer after the other, by step or on a plateau"
+    says = "trains the heads first and thaws one layer after the other"
     family = "fine-tuning"
     decides = frozenset({"what is frozen", "the normalizer"})
 

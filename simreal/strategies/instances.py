@@ -75,7 +75,7 @@ class Darc(Beside):
     learn_target: bool = True
 
     name = "darc"
-    says = "learns in source worlds beside the target's, with rewards corrected for the difference in dynamics"
+    says = "learns in source worlds, too, with rewards corrected by classifiers"
     decides = frozenset({"the worlds", "rewards"})
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ class ImportanceWeighting(Beside):
     units: int = 64
 
     name = "importance_weighting"
-    says = "learns from source worlds beside the target's, each transition weighted by how likely the target has it"
+    says = "learns in source worlds, too, as far as the target has the like"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,7 +138,7 @@ class SourceMix(Beside):
     until: float = 0.5
 
     name = "source_mix"
-    says = "learns from source worlds beside the target's, whose experience counts less and less"
+    says = "learns in source worlds, too, whose steps count less and less"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,7 +33,7 @@ class Kickstart(Strategy):
     temperature: float = 0.1
 
     name = "kickstart"
-    says = "trains a student whose actions are drawn towards the source agent's, by a KL divergence whose weight falls to 0"
+    says = "trains a student whose actions are drawn to a teacher's, ever less"
     family = "teachers"
     takes = frozenset({"teacher"})
     decides = frozenset({"what is copied"})

@@ -22,7 +22,7 @@ class LinearProbe(Strategy):
     """
 
     name = "linear_probe"
-    says = "freezes all of the agent but its heads, which start from random weights"
+    says = "freezes all of the agent but its heads, which are drawn anew"
     family = "feature extraction"
     decides = frozenset({"what is frozen", "what is copied", "the normalizer"})
 

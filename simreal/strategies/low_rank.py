@@ -33,7 +33,7 @@ class LowRank(Strategy):
     parts: Sequence[str] = ("encoder", "trunk", "heads")
 
     name = "low_rank"
-    says = "learns a low-rank difference to every weight matrix of the agent (LoRA)"
+    says = "learns a low-rank difference to every weight matrix (LoRA)"
     family = "fine-tuning"
     decides = frozenset({"what is frozen"})
 

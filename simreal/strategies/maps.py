@@ -73,7 +73,7 @@ class LinearAlignment(Mapped):
     """Give target observations the mean and covariance of the source's, as far as that is not chance; then fine-tune."""
 
     name = "linear_alignment"
-    says = "maps target observations linearly to the mean and covariance of the source's, then fine-tunes"
+    says = "maps target observations to the source's mean and covariance"
 
     def check(self, agent: Agent) -> None:
         from simreal_agents.additions.maps import first_layers
@@ -100,9 +100,7 @@ class Tca(Mapped):
     mu: float = 0.01
 
     name = "tca"
-    says = (
-        "keeps the directions of the observations in which both domains agree (transfer component analysis), fine-tunes"
-    )
+    says = "keeps what both domains' observations share (transfer components)"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,7 +135,7 @@ class AdaptiveNormalization(Mapped):
     train: bool = False
 
     name = "adaptive_normalization"
-    says = "adapts the agent's observation statistics to the target's and keeps its weights, unless train is true"
+    says = "moves the observation statistics to the target's; weights stay"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,7 +22,7 @@ class ModelStacking(Strategy):
     """
 
     name = "model_stacking"
-    says = "trains a new network that reads the actions and values of the frozen source agents beside the observation"
+    says = "trains a network that reads what frozen source agents would do"
     family = "several sources"
     takes = frozenset({"sources"})
     decides = frozenset({"the network", "what is copied"})

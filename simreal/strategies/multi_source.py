@@ -30,7 +30,7 @@ class MultiSource(Strategy):
     combine: str = "attended"
 
     name = "multi_source"
-    says = "trains a new network on top of several frozen source networks: their features or their actions, weighted"
+    says = "trains a network on top of several frozen source networks"
     family = "several sources"
     needs = frozenset({"sources"})
     decides = frozenset({"the network", "what is copied"})

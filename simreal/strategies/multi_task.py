@@ -39,7 +39,7 @@ class MultiTask(Strategy):
     pcgrad: bool = False
 
     name = "multi_task"
-    says = "pretrains in several source domains at once, with one encoder and a head for each"
+    says = "pretrains in several domains: one encoder, a head for each"
     family = "many tasks"
     stage = "pretrain"
     needs_source = False

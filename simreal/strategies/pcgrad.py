@@ -28,7 +28,7 @@ class PCGrad(Strategy):
     share: float = 1.0
 
     name = "pcgrad"
-    says = "fine-tunes in target and source worlds at once and projects their gradients where they conflict"
+    says = "fine-tunes in both domains and projects conflicting gradients"
     family = "many tasks"
     needs = frozenset({"source domain"})
 

@@ -25,7 +25,7 @@ class Privileged(Strategy):
     parameters: tuple[str, ...] | str = "all"
 
     name = "privileged"
-    says = "pretrains an agent that sees the parameters of its world: a teacher for teacher_student"
+    says = "pretrains a teacher that sees the parameters of its world"
     family = "teachers"
     stage = "pretrain"
     needs_source = False

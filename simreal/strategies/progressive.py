@@ -22,7 +22,7 @@ class Progressive(Strategy):
     """
 
     name = "progressive"
-    says = "trains a new network that reads the hidden layers of the frozen source networks through lateral adapters"
+    says = "trains a column that reads frozen source columns by adapters"
     family = "columns"
     takes = frozenset({"sources"})
     decides = frozenset({"the network", "what is copied"})

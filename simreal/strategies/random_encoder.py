@@ -31,7 +31,7 @@ class RandomEncoder(Strategy):
     new_heads: bool = True
 
     name = "random_encoder"
-    says = "freezes random features in place of the agent's and trains the rest: shows whether the features matter"
+    says = "freezes random features instead: shows whether features matter"
     family = "feature extraction"
     decides = frozenset({"what is frozen", "what is copied", "the normalizer"})
 

@@ -34,7 +34,7 @@ class RARL(Strategy):
     rounds: int = 1
 
     name = "rarl"
-    says = "pretrains against an adversary that learns to push the robot, or to spoil its actions"
+    says = "pretrains against an adversary that pushes the robot"
     family = "robust pretraining"
     stage = "pretrain"
     needs_source = False

@@ -23,14 +23,14 @@ class Reptile(Strategy):
 
     Attributes:
         inner: rollouts of a round; at its end all episodes are cut off.
-        step_size: the paper's epsilon, above 0 to 1; 1 is learning in one world after the other.
+        step_size: the paper's epsilon, 0.001 to 1; 1 is learning in one world after the other.
     """
 
     inner: int = 16
     step_size: float = 0.5
 
     name = "reptile"
-    says = "pretrains in rounds of one drawn world each and goes part of the way to where every round leads"
+    says = "pretrains towards where training in each drawn world leads"
     family = "meta"
     stage = "pretrain"
     needs_source = False

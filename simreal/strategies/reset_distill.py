@@ -37,7 +37,7 @@ class ResetDistill(Strategy):
     temperature: float = 0.1
 
     name = "reset_distill"
-    says = "trains from random weights, then distils this agent and the source's into one that does both"
+    says = "trains from random weights, then distils old and new into one"
     family = "continual"
     needs = frozenset({"source domain"})
     takes = frozenset({"sources"})

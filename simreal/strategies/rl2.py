@@ -34,7 +34,7 @@ class RL2(Strategy):
     units: int = 32
 
     name = "rl2"
-    says = "pretrains a policy with a memory of its last steps, over which it adapts to every world by itself"
+    says = "pretrains a policy whose memory adapts to every world by itself"
     family = "meta"
     stage = "pretrain"
     needs_source = False

@@ -38,9 +38,7 @@ class SelfSupervised(Strategy):
     reward: bool = True
 
     name = "self_supervised"
-    says = (
-        "trains the encoder on random experience without reward (forward, inverse, contrastive), then, or not, as usual"
-    )
+    says = "pretrains the encoder without reward, then, or not, as usual"
     family = "self-supervised"
     stage = "pretrain"
     needs_source = False
@@ -84,7 +82,7 @@ class SelfSupervisedTarget(Strategy):
     until: float = 0.1
 
     name = "self_supervised_target"
-    says = "fine-tunes with an objective without reward for the encoder beside it, at first on unlabelled target experience"
+    says = "fine-tunes with an objective without reward for the encoder"
     family = "self-supervised"
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ class SourceReplay(Strategy):
     temperature: float = 0.1
 
     name = "source_replay"
-    says = "copies the agent and trains all of it while its actions in recorded source states are kept"
+    says = "trains all of the agent and keeps its actions in source states"
     family = "continual"
     needs = frozenset({"source domain"})
     takes = frozenset({"sources"})

@@ -40,7 +40,7 @@ class NetworkSurgery(Strategy):
     encoder: str = "keep"
 
     name = "surgery"
-    says = "fits the agent to other observations and actions by name; keeps, inserts or replaces layers of its network"
+    says = "fits the agent to other fields by name; keeps or replaces layers"
     family = "network surgery"
     decides = frozenset({"what is copied", "the network"})
     refits = True

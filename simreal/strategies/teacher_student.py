@@ -54,9 +54,7 @@ class TeacherStudent(Strategy):
     temperature: float = 0.1
 
     name = "teacher_student"
-    says = (
-        "a student that sees the last steps learns from a teacher that sees the world's parameters (RMA); then trains"
-    )
+    says = "a student with a history learns from a privileged teacher (RMA)"
     family = "teachers"
     needs = frozenset({"source domain"})
     takes = frozenset({"teacher"})

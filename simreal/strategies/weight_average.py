@@ -20,7 +20,7 @@ class WeightAverage(Strategy):
     """
 
     name = "weight_average"
-    says = "starts from the mean of the weights of several sources, and trains all of it"
+    says = "starts from the mean of the weights of several sources"
     family = "several sources"
     needs = frozenset({"sources"})
     decides = frozenset({"what is copied", "the network"})

@@ -28,7 +28,7 @@ class ZeroShot(Strategy):
     prior: int | None = None
 
     name = "zero_shot"
-    says = "runs the source agent on the target as it is, without training; may measure the observations anew"
+    says = "runs the source agent as it is; may measure the observations anew"
     family = "as is"
     decides = EVERYTHING
 

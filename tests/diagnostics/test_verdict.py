@@ -149,10 +149,25 @@ def test_the_same_seed_gives_the_same_verdict_bit_for_bit():
 def test_to_dict_has_the_keys_of_the_report_and_is_strict_json():
     rng = np.random.default_rng(0)
     result = verdict(learning(rng), learning(rng)).to_dict()
-    intervals = "jumpstart asymptotic area time_to_threshold transfer_ratio forgetting final_return final_return_raw"
-    assert set(result) == {*intervals.split(), "probability_of_improvement", "verdict", "reasons"}
+    intervals = "jumpstart asymptotic area time_to_threshold total_time_to_threshold transfer_ratio forgetting final_return final_return_raw"
+    others = "verdict probability_of_improvement p_value p_adjusted converged reasons"
+    assert set(result) == {*intervals.split(), *others.split()}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["forgetting"] is None
+    alone = verdict(constant([0.9]), constant([0.2])).to_dict()
+    assert (alone["p_value"], alone["converged"]) == (None, None)
+
+
+def test_the_total_time_charges_the_steps_of_the_source_to_transfer():
+    rising, late = np.tile(STEPS / 60_000, (5, 1)), np.tile(STEPS / 60_000, (5, 1))
+    late[0] = 0.1
+    result = verdict(arm(rising), arm(late), source_steps=200_000)
+    # Restricted means: 48,000 steps, and 50,400 with the seed that never arrives; the source cost 200,000.
+    assert result.time_to_threshold.value == pytest.approx(2_400)
+    total = result.total_time_to_threshold
+    assert total.value == pytest.approx(2_400 - 200_000)
+    assert total.low == pytest.approx(result.time_to_threshold.low - 200_000)
+    assert verdict(arm(rising), arm(late)).total_time_to_threshold is None
 
 
 def test_the_verdict_prints_as_one_line():

@@ -25,7 +25,8 @@ class Experience:
         rewards: ``(T, N)`` float32 in the task's unit; may be written to.
         terminated, truncated: ``(T, N)`` bool.
         which: ``(N,)`` int64, the domain of every world; 0 is the arm's own.
-        weights: ``(T, N)`` float32, or None for 1 everywhere; 0 leaves a transition out.
+        weights: ``(T, N)`` float32, or None for 1 everywhere; 0 leaves a transition out. PPO multiplies its loss
+            with others; a learner that remembers keeps whatever is not 0. Running statistics are of all transitions.
     """
 
     observations: np.ndarray

@@ -238,7 +238,7 @@ class Mixing(Addition):
     """Source transitions count less and less: their weight falls linearly from 1 to 0.
 
     Args:
-        until: share of the budget at which nothing is left of them.
+        until: share of the budget from which on none is taken in; a learner that remembers keeps those that it has.
         generator: draws what a learner that remembers keeps.
     """
 

@@ -45,7 +45,7 @@ def transport(source: np.ndarray, target: np.ndarray) -> Affine:
 
     Between Gaussians it is the optimal transport ``A = T^-1/2 (T^1/2 S T^1/2)^1/2 T^-1/2`` with the covariances S of the
     source and T of the target (Dowson & Landau 1982; Peyre & Cuturi 2019, remark 2.31). Sensors with another offset and a
-    positive gain each are undone exactly; a rotation is not, as states without pairs cannot tell it.
+    positive gain each are undone, up to what `RIDGE` adds; a rotation is not, as states without pairs cannot tell it.
 
     Args:
         source, target: rows ``(n, d)`` and ``(m, d)``.

@@ -32,8 +32,8 @@ def without_conflicts(gradients: Tensor, generator: torch.Generator) -> Tensor:
 class PCGrad(Addition):
     """One gradient ``(n,)`` of those of all domains: the mean of what is left of them.
 
-    The paper takes the sum; the mean of gradients without a conflict is what one batch of equal shares gives, so that a
-    bound on the norm means the same with and without.
+    The paper takes the sum; the mean of gradients without a conflict is what one batch of equal shares gives (but
+    for advantages, which are normalized in every domain by itself), so that a bound on the norm means the same.
     """
 
     def __init__(self, generator: torch.Generator):
