@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from simreal.config import HYPERPARAMETERS, AgentConfig, Hyperparameters, OffPolicyHyperparameters
+from simreal.config import AgentConfig
+from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters, OffPolicyHyperparameters
 from simreal.stages import cores
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.tasks import find_task
-from simreal_envs.variation import Domain
+from simreal_envs.variation import Curriculum, Domain
 from simreal_envs.worlds import Worlds, make
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ class Source:
     agent: Agent
     domain: Domain
 
+    def __post_init__(self) -> None:
+        if isinstance(self.domain.variation, Curriculum):  # it has ended when its agent moves
+            object.__setattr__(self, "domain", replace(self.domain, variation=self.domain.variation.randomization))
+
 
 @dataclass(frozen=True)
 class Target:
@@ -98,10 +103,12 @@ class Target:
 
     Attributes:
         sources: all source agents of this arm; the first is the one that `Strategy.begin` is given. Along a sequence of
-            targets the others are those of the targets before, oldest first.
+            targets it is that of the target before, whose domain serves as its source: what is recorded or run there is
+            not counted again. The others are those before it.
         teacher: an agent to learn from, where the strategy has one.
         domains: further domains by name, for strategies that learn in several.
         begun: the learner that the strategies before have begun, in a combination.
+        made: the worlds that were made of it, to be closed where a strategy cannot begin.
     """
 
     domain: Domain
@@ -111,6 +118,7 @@ class Target:
     teacher: Agent | None = None
     domains: Mapping[str, Domain] = field(default_factory=dict)
     begun: Transferable | None = None
+    made: list[Worlds] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or not 0 <= self.seed < 2**31:
@@ -130,7 +138,8 @@ class Target:
     def worlds(self, domain: Domain | None = None, num_worlds: int | None = None) -> Worlds:
         """Training worlds of this arm, or as many of another domain."""
         domain, num_worlds = domain or self.domain, num_worlds or self.learning.num_worlds
-        return make(domain, num_worlds, self.seed, num_threads=physics_threads(domain, num_worlds))
+        self.made.append(make(domain, num_worlds, self.seed, num_threads=physics_threads(domain, num_worlds)))
+        return self.made[-1]
 
     def learner(
         self,

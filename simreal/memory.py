@@ -61,6 +61,7 @@ def record(
     if agent is not None:
         domain = domain.seen_by(agent.card.get("domain"))
     worlds = make(domain, num_worlds, MEMORY_SEED + seed, num_threads=physics_threads(domain, num_worlds))
+    worlds.progress = 1.0  # a curriculum has ended when its agent acts
     with contextlib.closing(worlds):
         return _record(agent, worlds, -(-steps // num_worlds), MEMORY_SEED + seed, deterministic)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger
 
 from simreal.curve import Row
 from simreal.evaluation import Evaluator
@@ -148,7 +148,12 @@ def transfer(
         teacher: an agent to learn from, for strategies that have one.
         checkpoints: see `train`.
     """
-    here = Target(target, learning or Learning(), seed, known_sources([agent, *sources]), teacher)
+    if strategy.stage != "transfer":
+        raise UserError(f"{strategy.name} is a way to pretrain: give it to pretrain(strategy=..), and move its agent")
+    known = known_sources([agent, *sources])
+    if sources and len(known) <= len(sources):
+        raise UserError("of several source agents each must say on its card which domain it comes from")
+    here = Target(target, learning or Learning(), seed, known, teacher)
     return train(agent, here, strategy, Schedule(steps, points, episodes), checkpoints=checkpoints)
 
 
@@ -224,7 +229,7 @@ class _Arm:
         self, agent, target: Target, strategy: Strategy, schedule: Schedule, tracker: Tracker, report: Report,
         checkpoints: Checkpoints | None,
     ):  # fmt: skip
-        self.source_agent, self.target, self.strategy = agent, target, strategy
+        self.source_agent, self.target, self.strategy = agent, replace(target, made=[]), strategy
         self.schedule, self.tracker, self.report, self.checkpoints = schedule, tracker, report, checkpoints
         self.learner = self._begin()
         self.domain = self.learner.env.worlds.domain  # as the learner sees it
@@ -239,8 +244,13 @@ class _Arm:
         self.started = time.perf_counter()
 
     def _begin(self) -> Transferable:
-        learner = self.strategy.begin(self.source_agent, self.target)
-        learner.set_logger(configure(None, []))
+        try:
+            learner = self.strategy.begin(self.source_agent, self.target)
+        except BaseException:
+            for worlds in self.target.made:
+                worlds.close()
+            raise
+        learner.set_logger(Logger(None, []))  # `configure` would leave a folder behind
         learner.progress_hooks.append(self._before_rollout)
         return learner
 

@@ -21,8 +21,8 @@ def mean_of(agents: Sequence[Agent]) -> Agent:
     """The mean of the weights of agents with one network (a uniform soup: Wortsman et al. 2022, arXiv:2203.05482).
 
     Statistics of observations and rewards become those of all that the agents have seen together. Before the mean is
-    taken each agent's first layers are written for these common statistics, which changes nothing of what it does but
-    for readings beyond the normalizer's bounds.
+    taken each agent's first layers and critic heads are written for these common statistics, which changes nothing of
+    what it does and expects but for readings beyond the normalizer's bounds.
 
     Raises:
         UserError: less than two agents, or they differ in algorithm, schema or network.
@@ -39,7 +39,7 @@ def mean_of(agents: Sequence[Agent]) -> Agent:
     mean = first.copy()
     normalizer = _merge(mean.policy.encoder.normalizer, [agent.policy.encoder.normalizer for agent in agents])
     scaler = _merge(mean.policy.reward_scaler, [agent.policy.reward_scaler for agent in agents])
-    states = [_written_for(agent.policy, normalizer) for agent in agents]
+    states = [_written_for(agent.policy, normalizer, scaler.scale) for agent in agents]
     state = mean.policy.state_dict()
     statistics = {f"encoder.normalizer.{n}" for n in dict(normalizer.named_buffers())}
     statistics |= {f"reward_scaler.{n}" for n in dict(scaler.named_buffers())}
@@ -62,12 +62,14 @@ def _merge(merged: RunningMoments, parts: Sequence[RunningMoments]) -> RunningMo
     return merged
 
 
-def _written_for(policy: Any, statistics: Any) -> Tensors:
-    """The tensors of `policy` with first layers that read observations normalized by other statistics.
+def _written_for(policy: Any, statistics: Any, reward_scale: float) -> Tensors:
+    """The tensors of `policy` with first layers for observations normalized by other statistics, values in another unit.
 
     ``(x - m) / s = (x - m') / s' * s'/s + (m' - m) / s``: columns are multiplied with ``s'/s``, biases get the rest.
     """
     state = dict(policy.state_dict())
+    for name in [name for name in state if name.removeprefix("target.").startswith("heads.critic.")]:
+        state[name] = state[name].double() * (reward_scale / policy.reward_scaler.scale)
     own = policy.encoder.normalizer
     if not own.enabled:
         return state

@@ -261,7 +261,10 @@ def load_into(
             raise UserError(
                 f"{name} of the agent has shape {shapes[0]} but the new network has {shapes[1]}: use its hidden"
             )
-    if groups and agent.policy.network["activation"] != learner.policy.network["activation"]:
+    if (
+        any(not g.startswith("heads.") for g in groups)
+        and agent.policy.network["activation"] != learner.policy.network["activation"]
+    ):
         both = agent.policy.network["activation"], learner.policy.network["activation"]
         raise UserError(f"the agent was trained with activation {both[0]!r} but the new network uses {both[1]!r}")
     for name in chosen:

@@ -85,7 +85,7 @@ class DQN(OffPolicy, stable_baselines3.DQN):
 
     def _on_step(self) -> None:
         self._n_calls += 1
-        if self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
+        if self._n_calls % max(self.target_update_interval // self.num_counted, 1) == 0:
             self.policy.kernel.follow(self.tau)
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", self.exploration_rate)

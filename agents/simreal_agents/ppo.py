@@ -217,7 +217,7 @@ class PPO(Transferable, stable_baselines3.PPO):
         if normalizer.enabled:
             rows = buffer.observations.reshape(-1, layout.size)
             normalizer.update(torch.from_numpy(rows[:, layout.vector] if layout.images else rows))
-        for key in losses[0]:
+        for key in losses[0] if losses else ():
             value = losses[-1][key] if key == "loss" else np.mean([row[key] for row in losses])
             self.logger.record(f"train/{key}", value)
         self.logger.record(

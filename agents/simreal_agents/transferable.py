@@ -127,6 +127,11 @@ class Transferable:
         return getattr(worlds, "num_counted", self.n_envs)
 
     @property
+    def _counted(self) -> np.ndarray:
+        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
+        return getattr(worlds, "counted", np.ones(self.n_envs, bool))
+
+    @property
     def hyperparameters(self) -> dict[str, Any]:
         """What a card says of how this agent learned."""
         rates = {"learning_rate": self.lr_schedule(1), "num_worlds": self.n_envs}
@@ -354,7 +359,7 @@ class Transferable:
         self._lengths += 1
         if not done.any():
             return
-        for i in np.flatnonzero(done):
+        for i in np.flatnonzero(done & self._counted):
             self.ep_info_buffer.append({"r": float(self._returns[i]), "l": int(self._lengths[i]), "t": time.time()})
             if step.success is not None:
                 self.ep_success_buffer.append(bool(step.success[i]))

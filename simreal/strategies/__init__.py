@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -116,19 +117,29 @@ class _Strategies(Mapping[str, type[Strategy]]):
     def __len__(self) -> int:
         return len(_BY_NAME) + len(self._others)
 
+    def packages(self, names: Iterable[str]) -> dict[str, str]:
+        """The versions of the packages that these strategies come from, by package; ours are not among them."""
+        found = [self._others[name].dist for name in names if name in self._others]
+        return {package.name: package.version for package in found if package}
+
 
 def _loaded(entry: importlib.metadata.EntryPoint) -> type[Strategy]:
     try:
         cls = entry.load()
     except Exception as error:
         raise UserError(f"the strategy {entry.name} of {entry.value} cannot be loaded: {error}") from error
-    if not (isinstance(cls, type) and issubclass(cls, Strategy) and cls.name == entry.name):
+    named = isinstance(cls, type) and issubclass(cls, Strategy) and getattr(cls, "name", None) == entry.name
+    if (
+        not named
+        or inspect.isabstract(cls)
+        or not all(isinstance(getattr(cls, n, None), str) for n in ("says", "family"))
+    ):
         raise UserError(f"the entry point {entry.name} = {entry.value} is not a Strategy of that name")
     return cls
 
 
 _BY_NAME = {strategy.name: strategy for strategy in OWN}
-STRATEGIES: Mapping[str, type[Strategy]] = _Strategies()
+STRATEGIES = _Strategies()
 
 
 def make_strategy(
@@ -180,6 +191,8 @@ def _single(name: str, settings: Mapping[str, Any], where: str) -> Strategy:
         return cls(**settings)
     except UserError as error:
         raise UserError(f"{place}{error}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{place}{name}: a setting is of the wrong kind: {error}") from None
 
 
 def described(strategy: Strategy) -> Any:

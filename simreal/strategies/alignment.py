@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count
-from simreal_envs.errors import require_known
+from simreal.strategies.base import Strategy, require_between, require_count, require_same_view
+from simreal_envs.errors import UserError, require_known
 
 if TYPE_CHECKING:
     from simreal_agents.additions import Addition
@@ -46,6 +46,10 @@ class Aligned(Strategy):
         from simreal.memory import record
 
         learner = target.learner(agent)
+        require_same_view(agent, learner, self.name)
+        if learner.which.any() and hasattr(learner, "replay_buffer"):
+            algorithm = target.learning.algorithm
+            raise UserError(f"{self.name}: what {algorithm} remembers does not say whether it is of source or target")
         rows = record(agent, target.source, self.states, target.seed).observations
         width = learner.policy.network["hidden"][0 if self.layer == "encoder" else -1]
         learner.attach(self.name, self.addition(width, rows, self.weight, self.layer, target.stream(self.name)))

@@ -90,6 +90,11 @@ def require_algorithm(strategy: str, algorithm: str, algorithms: Collection[str]
         raise UserError(f"{place}{strategy} works with {', '.join(algorithms)}, not with {algorithm}")
 
 
+def require_same_view(agent: Agent, learner: Transferable, strategy: str) -> None:
+    """Raise a UserError unless an agent sees what a learner sees, so that what it records can be shown to the learner."""
+    agent.schema.require_same(learner.env.worlds.schema, "the source agent", f"what learns with {strategy}")
+
+
 def require_between(value: float, low: float, high: float, what: str) -> None:
     """Raise a UserError unless `low` <= `value` <= `high`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from simreal.learner import Target
+from simreal_envs.errors import UserError
 from simreal_envs.view import schema_of
 
 if TYPE_CHECKING:
@@ -40,10 +41,16 @@ def begin_with_columns(kind: str, agents: list[Agent], target: Target) -> Transf
 
 
 def _begin_as_the_sources(policy: Any, sources: list[Any]) -> None:
-    """What acts from the first step explores as the sources do, and measures rewards as the first one does."""
+    """What acts from the first step explores as the sources do; all measure rewards as the first one does."""
     import torch
 
     if not policy.discrete:
         noise = torch.cat([torch.atleast_2d(source.heads.log_std.detach()) for source in sources])
         policy.heads.log_std.data.copy_(noise.mean(0))
     policy.reward_scaler.load_state_dict(sources[0].reward_scaler.state_dict())
+    for column, source in zip(policy.columns, sources, strict=True):
+        ratio = policy.reward_scaler.scale / source.reward_scaler.scale
+        if not isinstance(column.heads.critic, torch.nn.Linear):
+            raise UserError("a mixture is made of agents with plain heads, not of mixtures or of several tasks")
+        for tensor in (column.heads.critic.weight, column.heads.critic.bias):
+            tensor.mul_(ratio)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
     from simreal_agents.transferable import Transferable
 
+MAKES = frozenset({"the worlds", "the network"})
+
 
 @dataclass(frozen=True)
 class Combination(Strategy):
@@ -36,14 +38,21 @@ class Combination(Strategy):
             raise UserError("a combination needs at least two strategies")
         for one, other in itertools.combinations(self.parts, 2):
             _require_combinable(one, other)
-        # First begins what makes the worlds or the network, then what draws weights anew; penalties are for what is there.
-        order = ({"the worlds", "the network"}, {"what is copied"})
-        rank = {part: next((i for i, own in enumerate(order) if part.decides & own), len(order)) for part in self.parts}
-        object.__setattr__(self, "parts", tuple(sorted(self.parts, key=rank.__getitem__)))
+        # What makes the worlds or the network begins, then what draws weights anew; penalties hold on to what is there.
+        order = (MAKES, {"the gradients"}, {"what is copied"})
+
+        def rank(part: Strategy) -> int:
+            return next((i for i, own in enumerate(order) if part.decides & own), len(order))
+
+        object.__setattr__(self, "parts", tuple(sorted(self.parts, key=rank)))
 
     @property
     def name(self) -> str:  # type: ignore[override]
         return "-".join(part.name for part in self.parts)
+
+    @property
+    def trains(self) -> bool:  # type: ignore[override]
+        return all(part.trains for part in self.parts)
 
     @property
     def stage(self) -> str:  # type: ignore[override]
@@ -98,6 +107,6 @@ def _require_combinable(one: Strategy, other: Strategy) -> None:
         raise UserError(f"{one.name} and {other.name} do not combine: one pretrains, the other moves an agent")
     if both := sorted(one.decides & other.decides):
         raise UserError(f"{one.name} and {other.name} contradict each other: both decide {' and '.join(both)}")
-    makers = {"the worlds", "the network"}
-    if one.decides & makers and other.decides & makers:
+    makes = [part.decides & (MAKES | {"the gradients"}) for part in (one, other)]
+    if all(makes) and makes[0] | makes[1] != {"the worlds", "the gradients"}:
         raise UserError(f"{one.name} and {other.name} contradict each other: one changes the worlds, one the network")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simreal.config import HYPERPARAMETERS
+from simreal.hyperparameters import HYPERPARAMETERS
 from simreal.learner import Target
 from simreal.strategies.base import Strategy, require_between, require_switch
 from simreal_envs.errors import UserError
@@ -32,7 +32,10 @@ class CriticWarmup(Strategy):
     name = "critic_warmup"
     says = "copies the agent and trains only its critic at first, then all"
     family = "fine-tuning"
-    decides = frozenset({"what is frozen"})
+
+    @property
+    def decides(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"what is frozen", "the normalizer", *(["what is copied"] if self.new_critic else [])})
 
     def __post_init__(self) -> None:
         require_between(self.until, 0.0, 1.0, "critic_warmup: until")

@@ -57,6 +57,9 @@ class EWC(Strategy):
         from simreal_agents.additions.depth import flattened
 
         learner = target.learner(agent)
+        theirs = agent.policy.state_dict()
+        if any(name in theirs and theirs[name].shape != p.shape for name, p in learner.policy.named_parameters()):
+            raise UserError("ewc: what learns has another network than the source agent, so weights do not match")
         newest, *older = target.sources
         own = flattened(learner, agent.policy.state_dict())
         strength, pull = torch.zeros_like(own), torch.zeros_like(own)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simreal.config import PARTS
+from simreal.hyperparameters import PARTS
 from simreal.learner import Target
 from simreal.strategies.base import Strategy, require_between
 from simreal.strategies.statistics import begin_statistics, require_statistics

@@ -31,7 +31,10 @@ class FrozenEncoder(Strategy):
     name = "frozen_encoder"
     says = "copies the agent, freezes its encoder or more, trains the rest"
     family = "feature extraction"
-    decides = frozenset({"what is frozen", "the normalizer"})
+
+    @property
+    def decides(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"what is frozen", "the normalizer", *(["what is copied"] if self.new_heads else [])})
 
     def __post_init__(self) -> None:
         require_depth(self.depth, "frozen_encoder")

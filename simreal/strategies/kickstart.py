@@ -46,9 +46,10 @@ class Kickstart(Strategy):
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.cloning import Tuition
+        from simreal_agents.networks import MODULES
 
         teacher = teacher_of(agent, target)
-        learner = target.learner(agent if self.copy else None)
+        learner = target.learner(agent, MODULES) if self.copy else target.learner(None, ())
         columns = require_teacher(teacher, learner)
         learner.attach(self.name, Tuition(teacher.policy, self.weight, columns, self.temperature))
         return learner

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simreal.config import PARTS
+from simreal.hyperparameters import PARTS
 from simreal.learner import Target
 from simreal.strategies.base import Strategy, require_between, require_count
 from simreal_envs.errors import UserError, require_known
@@ -35,7 +35,7 @@ class LowRank(Strategy):
     name = "low_rank"
     says = "learns a low-rank difference to every weight matrix (LoRA)"
     family = "fine-tuning"
-    decides = frozenset({"what is frozen"})
+    decides = frozenset({"what is frozen", "the normalizer", "learning rates"})
 
     def __post_init__(self) -> None:
         require_count(self.rank, 1, 1024, "low_rank: rank")

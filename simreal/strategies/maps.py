@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count, require_switch
+from simreal.strategies.base import EVERYTHING, Strategy, require_between, require_count, require_switch
 from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Mapped(Strategy):
 
     family: ClassVar[str] = "domain adaptation"
     needs: ClassVar[frozenset[str]] = frozenset({"source domain"})
-    decides: ClassVar[frozenset[str]] = frozenset({"the normalizer"})
+    decides: ClassVar[frozenset[str]] = EVERYTHING  # what others hold on to or record is of before the map
 
     def __post_init__(self) -> None:
         require_between(self.share, 0.0, 1.0, f"{self.name}: share")

@@ -89,9 +89,9 @@ class MultiTask(Strategy):
     def _members(self, target: Target) -> dict[str, Domain]:
         """The domains by name, that of the source itself first; each says which one it is."""
         own = next((name for name, domain in target.domains.items() if domain == target.domain), "own")
-        others = [name for name in self.domains or target.domains if name != own]
-        for name in others:
+        for name in self.domains:
             require_known(name, target.domains, "source", "multi_task: domains")
+        others = [name for name in self.domains or target.domains if target.domains[name] != target.domain]
         if not others:
             raise UserError(SEVERAL)
         names = (own, *others)

@@ -31,6 +31,7 @@ class PCGrad(Strategy):
     says = "fine-tunes in both domains and projects conflicting gradients"
     family = "many tasks"
     needs = frozenset({"source domain"})
+    decides = frozenset({"the gradients"})
 
     def __post_init__(self) -> None:
         require_between(self.share, 0.01, 10.0, "pcgrad: share")

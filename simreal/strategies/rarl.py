@@ -49,6 +49,8 @@ class RARL(Strategy):
         require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from stable_baselines3.common.logger import Logger
+
         from simreal_agents.additions.adversary import Adversary, Player
         from simreal_envs.around import Arena, Disturbance, Disturbed
 
@@ -59,6 +61,7 @@ class RARL(Strategy):
         disturbance = Disturbance(here, self.how, self.strength)
         arena = Arena(there, disturbance, players[0])
         opponent = theirs.learner(worlds=arena)
+        opponent.set_logger(Logger(None, []))
         learner = target.learner(agent, worlds=Disturbed(here, disturbance, players[1], arena))
         players[0].policy, players[1].policy = learner.policy, opponent.policy
         learner.attach(self.name, Adversary(opponent, players, self.rounds))

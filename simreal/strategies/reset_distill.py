@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count
+from simreal.strategies.base import Strategy, require_between, require_count, require_same_view
 from simreal.strategies.teaching import lessons_of, require_teacher
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class ResetDistill(Strategy):
         parts = []
         for source in target.sources:
             require_teacher(source.agent, learner)
+            require_same_view(source.agent, learner, self.name)
             parts.append(lessons_of(source.agent, source.domain, self.steps, target.seed, self.temperature))
         learner.attach(self.name, Consolidation(agent.copy().policy, Lessons.joined(parts), self.states))
         return learner

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simreal.config import load as load_config
+from simreal.config_files import load as load_config
 from simreal.evaluation import evaluate
 from simreal_agents import zoo
 from simreal_agents.bundle import load

@@ -48,12 +48,15 @@ def test_what_one_part_leaves_behind_is_drawn_anew(source):
     [
         (
             ["frozen_encoder", "critic_warmup"],
-            "frozen_encoder and critic_warmup contradict each other: both decide what is",
+            "frozen_encoder and critic_warmup contradict each other: both decide the normalizer and what is",
         ),
         (["zero_shot", "fine_tune"], "zero_shot does not combine with other strategies"),
         (["fine_tune", "fine_tune"], "fine_tune is given twice"),
         (["fine_tune", "fine_tun"], "unknown strategy 'fine_tun'"),
         (["fine_tune", {"l2sp": {}, "ewc": {}}], "a part of a combination is a name or"),
+        (["pcgrad", "progressive"], "pcgrad and progressive contradict each other|progressive and pcgrad contradict"),
+        (["tca", "l2sp"], "tca does not combine with other strategies"),
+        (["low_rank", {"fine_tune": {"normalizer": "keep"}}], "both decide learning rates and the normalizer"),
         (["fine_tune", 3], "a part of a combination is a name or"),
         ([], "at least two"),
     ],
@@ -79,6 +82,45 @@ def test_a_combination_is_data():
 
 
 def test_the_order_in_which_parts_are_given_does_not_matter():
-    for one, other in (("l2sp", "linear_probe"), ("low_rank", "kickstart"), ("l2sp", "progressive")):
+    fresh = {"type": "frozen_encoder", "new_heads": True}
+    pairs = [
+        ("l2sp", "linear_probe"),
+        ("low_rank", "kickstart"),
+        ("l2sp", "progressive"),
+        ("l2sp", fresh),
+        ("ewc", "pcgrad"),
+    ]
+    for one, other in [*pairs, ("pcgrad", "source_mix")]:
         assert make_strategy([one, other]) == make_strategy([other, one])
-        assert make_strategy([one, other]).parts[0].name == other
+        assert make_strategy([one, other]).parts[0].name == (other if isinstance(other, str) else other["type"])
+
+
+def test_settings_that_are_mappings_combine():
+    strategy = make_strategy(["l2sp", {"fine_tune": {"lr_scale": {"encoder": 0.1}}}])
+    assert strategy.parts[1].lr_scale == {"encoder": 0.1}
+
+
+def test_what_does_not_train_does_not_train_in_combination():
+    assert make_strategy(["distill", "l2sp"]).trains
+    assert not make_strategy([{"distill": {"then": "zero_shot"}}, "l2sp"]).trains
+
+
+def test_kickstart_draws_the_weights_that_others_have_copied(source):
+    strategy = make_strategy([{"fine_tune": {"lr_scale": 0.5}}, "kickstart"])
+    learner = strategy.begin(source, tiny.target())
+    learner.env.close()
+    assert "heads.actor.weight" in tiny.changed(tiny.tensors(source), tiny.tensors(sr.Agent.of(learner)))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("low_rank", {"parts": 5}),
+        ("surgery", {"hidden": 64}),
+        ("multi_task", {"domains": 5}),
+        ("multi_task", {"worlds": [1]}),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_a_sentence(name, settings):
+    with pytest.raises(UserError, match=f"^x.yaml:3: {name}"):
+        make_strategy(name, settings, "x.yaml:3")

@@ -42,14 +42,14 @@ def weights(learner, *args, **kwargs):
 def test_only_the_steps_of_the_worst_trajectories_count(learner):
     # Discounted by 0.5 over three steps: 1.75, 3.5, 0.875 and 7: the lower half is the first and the third world.
     found = weights(learner, [[1, 2, 0.5, 4]] * 3)
-    assert found.tolist() == [[2, 0, 2, 0]] * 3  # half of the steps count twice, so that their mean is 1
+    assert found.tolist() == [[1, 0, 1, 0]] * 3
 
 
 def test_an_episode_that_ends_makes_two_trajectories_of_a_world(learner):
     # World 0 fails after its first step with 1; from its reset it gets 4 + 2 = 6. World 1 gets 2 + 1 + 0.5 = 3.5, world 2
     # 3 + 1.5 + .75 = 5.25. The median of 1, 6, 3.5, 5.25 is 4.375: the failure and world 1 are worst, 4 of 9 steps.
     found = weights(learner, [[1, 2, 3], [4, 2, 3], [4, 2, 3]], terminated=[(0, 0)])
-    np.testing.assert_allclose(found, np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]]) * 9 / 4, rtol=1e-6)
+    np.testing.assert_allclose(found, [[1, 1, 0], [0, 1, 0], [0, 1, 0]])
 
 
 def test_the_critic_stands_for_what_comes_after_a_cut_but_not_after_a_failure(learner):

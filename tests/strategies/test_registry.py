@@ -9,7 +9,10 @@ import pytest
 import tiny
 
 import simreal as sr
+from simreal.arms import check
 from simreal.check import check_strategy
+from simreal.config_files import parse
+from simreal.experiment import plan
 from simreal.strategies import STRATEGIES, make_strategy
 from simreal_envs.errors import UserError
 
@@ -87,6 +90,28 @@ def test_the_command_line_knows_it(installed):
 
 
 @dataclass(frozen=True)
+class Failing(sr.Strategy):
+    """Finds out too late that it cannot begin."""
+
+    name = "failing"
+    says = "fails"
+    family = "wrong"
+
+    def begin(self, agent, target):
+        self.seen.append(target.learner(agent).env.worlds)
+        raise UserError("not like this")
+
+    seen = []
+
+
+def test_worlds_are_closed_where_a_strategy_cannot_begin():
+    agent = sr.pretrain(tiny.CARTPOLE, 64, learning=tiny.LEARNING, points=2, episodes=1)
+    with pytest.raises(UserError, match="not like this"):
+        sr.transfer(agent, tiny.CARTPOLE, Failing(), 64, learning=tiny.LEARNING)
+    assert Failing.seen[0].closed
+
+
+@dataclass(frozen=True)
 class Meddling(sr.Strategy):
     """Changes the agent that it was given."""
 
@@ -142,3 +167,18 @@ class Random(sr.Strategy):
 def test_the_contract_finds_what_is_wrong(strategy, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_strategy(strategy)
+
+
+def test_its_version_is_in_the_keys_of_what_it_makes(installed):
+    ways = "strategies={fine_tune: , slow_heads: , both: [slow_heads, {type: l2sp, alpha: 0.1}]}"
+    experiment, _ = parse(tiny.CONFIG, "tiny.yaml", [ways])
+
+    def keys():
+        STRATEGIES.__dict__.pop("_others", None)
+        return {stage.name: stage.key for stage in plan(experiment, check(experiment), installed / "out", {})}
+
+    before, metadata = keys(), installed / "slow_heads-1.0.dist-info/METADATA"
+    metadata.write_text(metadata.read_text().replace("1.0", "1.1"))
+    after = keys()
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {f"arms/plain/{way}/light/seed-{seed}" for way in ("slow_heads", "both") for seed in (0, 1)}

@@ -105,7 +105,8 @@ def hidden(policy: Any, rows: Tensor, tower: str = "") -> Tensor:
     """The last hidden layer ``(n, width)`` for raw rows ``(n, size)``, with its graph."""
     tower = tower or acting_tower(policy)
     if hasattr(policy, "mlp_extractor"):
-        return getattr(policy.mlp_extractor, f"forward_{tower}")(rows)
+        # What columns or tasks give to the heads besides stands behind it.
+        return getattr(policy.mlp_extractor, f"forward_{tower}")(rows)[:, : policy.network["hidden"][-1]]
     return getattr(policy.trunk, tower)(features(policy, rows, tower))
 
 

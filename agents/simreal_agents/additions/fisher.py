@@ -71,7 +71,7 @@ def _of_linears(policy: Any, rows: Tensor, weights: Mapping[str, Tensor]) -> dic
     passed: dict[str, list[tuple[Tensor, Tensor]]] = {}
     hooks = []
     for name, module in policy.named_modules():
-        if isinstance(module, nn.Linear) and f"{name}.weight" in weights:
+        if type(module) is nn.Linear and f"{name}.weight" in weights:  # not what is made of several
 
             def keep(_: Any, inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
                 passed.setdefault(name, []).append((inputs[0].detach(), output))

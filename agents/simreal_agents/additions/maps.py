@@ -189,7 +189,7 @@ def first_layers(policy: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     names = [f"{copy}encoder.{tower}.0" for copy in ("", "target.") for tower in TOWERS]
     tensors = policy.state_dict(keep_vars=True)
     found = [(tensors[f"{n}.weight"], tensors[f"{n}.bias"]) for n in names if f"{n}.weight" in tensors]
-    if not found or policy.layout.images:
+    if not found or policy.layout.images or getattr(policy, "columns", None) is not None:
         raise UserError("a linear map of observations needs an agent whose first layers read vectors")
     return found
 

@@ -16,7 +16,7 @@ from simreal_agents.gae import advantages
 
 
 class WorstFraction(Addition):
-    """Gives the steps of the worst `fraction` of trajectories the weight ``1 / share of their steps``, others 0.
+    """Leaves out the steps of all but the worst `fraction` of trajectories.
 
     A rollout cuts trajectories: what it holds of one, from its first step in the rollout to its end or the rollout's, is
     ranked by its discounted return from there on; where it was cut, or truncated, the critic's value stands for the rest,
@@ -36,7 +36,7 @@ class WorstFraction(Addition):
         first = np.unique(piece, return_index=True)[1]  # of each piece, in order of its number
         scores = returns.ravel()[first]
         kept = (scores <= np.quantile(scores, self.fraction))[piece]
-        weights = np.float32(kept / kept.mean())
+        weights = np.float32(kept)
         experience.weights = weights if experience.weights is None else experience.weights * weights
 
     def _returns(self, learner: Any, experience: Experience) -> tuple[np.ndarray, np.ndarray]:
