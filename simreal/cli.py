@@ -44,7 +44,7 @@ def run(config: Config, overrides: Overrides = (), /, out: Path | None = None, j
         out: where everything is written (default: runs/NAME).
     """
     from simreal import experiment as experiments
-    from simreal.config import resolve
+    from simreal.config_files import resolve
     from simreal.report.terminal import print_verdicts
 
     experiment, where = resolve(config, overrides)
@@ -66,8 +66,9 @@ def pretrain(
         source: name of the source in the config (default: the first).
         seed: of weights, exploration and worlds.
     """
-    from simreal.config import resolve
-    from simreal.experiment import check, require_free, run_alone, training_data
+    from simreal.arms import check
+    from simreal.config_files import resolve
+    from simreal.experiment import require_free, run_alone, training_data
 
     experiment, where = resolve(config, overrides)
     domains = check(experiment, where)
@@ -93,8 +94,9 @@ def transfer(
         teacher: a saved agent, for a strategy that has a teacher.
         seed: of this arm.
     """
-    from simreal.config import resolve
-    from simreal.experiment import check, require_free, run_alone, training_data
+    from simreal.arms import check
+    from simreal.config_files import resolve
+    from simreal.experiment import require_free, run_alone, training_data
     from simreal.strategies import make_strategy
     from simreal_agents.bundle import load
 
@@ -142,10 +144,10 @@ def evaluate(
     """
     import numpy as np
 
-    from simreal.config import resolve
+    from simreal.arms import check
+    from simreal.config_files import resolve
     from simreal.diagnostics.statistics import bootstrap_interval, mean
     from simreal.evaluation import evaluate as run_episodes
-    from simreal.experiment import check
     from simreal_agents.bundle import load
 
     if episodes < 1:
@@ -187,8 +189,9 @@ def fit(
         target: name of the target in the config (default: the first).
         encoder: new starts with a fresh one where the old one cannot be fitted, e.g. from a vector to a picture.
     """
-    from simreal.config import resolve
-    from simreal.experiment import check, require_free
+    from simreal.arms import check
+    from simreal.config_files import resolve
+    from simreal.experiment import require_free
     from simreal_agents.bundle import load
     from simreal_agents.surgery import fit as fit_agent
     from simreal_envs.view import schema_of
@@ -212,7 +215,7 @@ def diagnose(
     folder: Annotated[Positional[Path | None], arg(metavar="[DIR]", help="folder of an experiment")] = None, /, *,
     csv: tuple[Path, ...] = (), control: str = "scratch", random: float | None = None, reference: float | None = None,
     arm_column: str = "", seed_column: str = "", step_column: str = "", return_column: str = "", target_column: str = "",
-    margin: float = 0.05, confidence: float = 0.95, threshold: float = 0.8, min_seeds: int = 5,
+    margin: float | None = None, confidence: float | None = None, threshold: float | None = None, min_seeds: int | None = None,
     plan: bool = False, effect: float = 0.2, spread: float | None = None, chance: float = 0.8, verdicts: int | None = None,
     json: Json = False,
 ) -> None:  # fmt: skip
@@ -228,37 +231,47 @@ def diagnose(
         step_column: environment steps.
         return_column: return of an evaluation.
         target_column: where several targets lie in one file.
-        margin: normalized area too small to care about, for files and plans; an experiment has its own.
-        confidence: of intervals and verdicts, for files and plans.
-        threshold: normalized return for the time to threshold, for files.
-        min_seeds: with fewer every verdict is inconclusive, for files and plans.
+        margin: normalized area too small to care about (default: 0.05; an experiment has its own rule).
+        confidence: of intervals and verdicts (default: 0.95).
+        threshold: normalized return for the time to threshold (default: 0.8).
+        min_seeds: with fewer every verdict is inconclusive (default: 5).
         plan: say how many seeds to buy, with the spread given or estimated from the curves as a pilot.
         effect: difference of normalized areas worth finding, for a plan.
         spread: standard deviation of the normalized area between seeds, for a plan without curves.
         chance: of finding the effect if it is there, for a plan.
         verdicts: how many are taken at once, for a plan (default: the arms of the pilot, else 1).
     """
+    from simreal.diagnostics.planning import pilot_of, plan_seeds, spread_of
+    from simreal.diagnostics.table import Columns, diagnose_files, read_pilot
     from simreal.report.terminal import print_plan, print_verdicts
 
     if (folder is not None) + bool(csv) + (spread is not None) != 1 or (spread is not None and not plan):
         raise UserError("diagnose takes the folder of an experiment, --csv FILES, or --plan with --spread: one of them")
-    settings = {"margin": margin, "confidence": confidence, "min_seeds": min_seeds}
-    if folder:
-        from simreal.results import build_report
-    if csv:
-        from simreal.diagnostics.table import Columns, diagnose_files, read_pilot
-
-        columns = Columns(arm_column, seed_column, step_column, return_column, target_column)
-        data = {"control": control, "random_return": random, "reference_return": reference}
+    given = {"margin": margin, "confidence": confidence, "min_seeds": min_seeds, "threshold": threshold}
+    rule: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if folder and not plan and rule:
+        raise UserError(
+            f"{folder} has its own rule, the key `verdict` of its config; --{next(iter(rule)).replace('_', '-')} is for --csv and --plan"
+        )
+    data = {"control": control, "random_return": random, "reference_return": reference}
+    columns = Columns(arm_column, seed_column, step_column, return_column, target_column)
     if plan:
-        from simreal.diagnostics.planning import pilot_of, plan_seeds, spread_of
-
+        pilot = {}
         if spread is None:
-            pilot = read_pilot(csv, columns, **data) if csv else pilot_of(build_report(folder))
-            spread, verdicts = spread_of(pilot), verdicts or sum(len(arms) - 1 for arms in pilot.values()) or 1
-        found = plan_seeds(effect, spread, chance, verdicts=1 if verdicts is None else verdicts, **settings).to_dict()
+            known = {} if csv else _report(folder)
+            pilot = read_pilot(csv, columns, **data) if csv else pilot_of(known)
+            rule = {name: known["settings"][name] for name in ("margin", "confidence", "min_seeds") if known} | rule
+            verdicts = verdicts or sum(len(arms) - 1 for arms in pilot.values()) or 1
+        rule.pop("threshold", None)  # decides no label
+        found = plan_seeds(
+            effect,
+            spread_of(pilot) if spread is None else spread,
+            chance,
+            verdicts=1 if verdicts is None else verdicts,
+            **rule,
+        ).to_dict()
         return _print(found) if json else print_plan(found)
-    found = diagnose_files(csv, columns, threshold=threshold, **data, **settings) if csv else build_report(folder)
+    found = diagnose_files(csv, columns, **data, **rule) if csv else _report(folder)
     _print(found) if json else print_verdicts(found)
 
 
@@ -284,8 +297,8 @@ def video(
         seed: of initial states and drawn parameters.
         renderer: who draws: MuJoCo all states alike, or each engine its own world.
     """
-    from simreal.config import resolve
-    from simreal.experiment import check
+    from simreal.arms import check
+    from simreal.config_files import resolve
     from simreal.video import Panel, film
     from simreal_agents.bundle import load
 
@@ -312,8 +325,8 @@ def view(bundle: Bundle, config: Config, overrides: Overrides = (), /, *, domain
         domain: a target or source of the config (default: the first target).
         seed: of initial states and drawn parameters.
     """
-    from simreal.config import resolve
-    from simreal.experiment import check
+    from simreal.arms import check
+    from simreal.config_files import resolve
     from simreal_agents.bundle import load
     from simreal_envs.viewer import watch
     from simreal_envs.worlds import make
@@ -408,9 +421,9 @@ def import_(
         vec_normalize: file written by VecNormalize.save; a folder's own is found.
         trust: read pickles (VecNormalize, clip range), which can run any code.
     """
-    from simreal.config import resolve
+    from simreal.arms import check
+    from simreal.config_files import resolve
     from simreal.exchange import import_agent
-    from simreal.experiment import check
     from simreal_envs.variation import Domain
 
     if bool(task) == bool(config):
@@ -566,6 +579,12 @@ def _shown(name: str) -> Iterator[Callable[[float, str], None]]:
     finally:
         if said:
             progress.close()
+
+
+def _report(folder: Path | None) -> dict[str, Any]:
+    from simreal.results import build_report
+
+    return build_report(folder or Path())
 
 
 def _policy_of(bundle: Path, task: str) -> Callable[[Any], Any]:

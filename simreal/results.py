@@ -12,26 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from simreal.config import CONTROL_ARM, Experiment, StrategyConfig, dump
+from simreal.arms import NO_SOURCE, Arm, arms, chains, check
+from simreal.config import CONTROL_ARM, Experiment, StrategyConfig
+from simreal.config_files import dump
 from simreal.curve import Row, read_curve
-from simreal.diagnostics import Curves, Verdict, diagnose, summarize, together
+from simreal.diagnostics import Curves, Verdict, across_targets, diagnose, summarize, together
 from simreal.diagnostics.continual import continual
 from simreal.diagnostics.curves import area, normalize, start
 from simreal.diagnostics.family import names_of
-from simreal.experiment import (
-    NO_SOURCE,
-    RETURNS,
-    VIDEO,
-    VIDEOS,
-    Arm,
-    arms,
-    chains,
-    check,
-    finished_stages,
-    load_experiment,
-    read_manifest,
-    write_text,
-)
+from simreal.experiment import VIDEOS, finished_stages, load_experiment, read_manifest
+from simreal.stage_functions import RETURNS, VIDEO
+from simreal.stages import write_text
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Distribution, Domain, Interval, Scale, Startup
 
@@ -41,6 +32,7 @@ Key = tuple[str, str, str, int]  # source, strategy, target, step of the sequenc
 Seeds = dict[int, tuple[tuple[Row, ...], dict[str, Any]]]  # curve and evidence
 Finished = dict[Key, Seeds]
 Levels = dict[str, float]
+Judged = tuple[dict[str, Any], Verdict]  # what an arm is called, and its verdict alone
 
 
 CONTINUAL = ("accuracy", "backward_transfer", "zero_shot_transfer", "forward_transfer", "forgetting")
@@ -69,31 +61,36 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
     experiment = experiment or load_experiment(out)
     domains = check(experiment)
     done = finished_stages(experiment, domains, out)
-    finished = _finished(arms(experiment), done, out)
-    further = _finished((arm for chain in chains(experiment) for arm in chain[1:]), done, out)
-    judged = [key for key in finished if key[1] != CONTROL_ARM and _control(key[2]) in finished]
+    finished = read_arms(arms(experiment), done, out)
+    further = read_arms((arm for chain in chains(experiment) for arm in chain[1:]), done, out)
+    judged = [key for key in finished if key[1] != CONTROL_ARM and control_of(key[2]) in finished]
     if not judged:
         raise UserError(
             f"{out} has no finished arm with a finished control arm to compare with; finish it with `simreal run`"
         )
-    everything = [*arms(experiment), *(arm for chain in chains(experiment) for arm in chain[1:])]
-    missing = len(everything) - sum(map(len, finished.values())) - sum(map(len, further.values()))
-    if missing:
-        log.warning("simreal: warning: %d arms of %s are not finished; `simreal run` continues them", missing, out)
+    wanted = {str(arm.path) for arm in arms(experiment)}
+    wanted |= {str(path) for chain in chains(experiment) for path in (chain[0].returns, *(arm.path for arm in chain))}
+    if missing := len(wanted - done):
+        log.warning("simreal: warning: %d stages of %s are not finished; `simreal run` continues them", missing, out)
     scales = {
-        name: _scale(name, {**finished, **further}, out) for name in experiment.targets if _control(name) in finished
+        name: scale_of(name, {**finished, **further}, out)
+        for name in experiment.targets
+        if control_of(name) in finished
     }
-    source_scales = {name: _source_scale(name, experiment, out) for name in experiment.sources}
+    source_scales = {name: source_scale(name, experiment, out) for name in experiment.sources}
     manifest = read_manifest(out)
-    entries, multiplicity = _together(
-        _judge(key, finished[key], finished, experiment, scales, source_scales) for key in judged
-    )
+    alone = [judge(key, finished[key], finished, experiment, scales, source_scales) for key in judged]
+    sequence, on_the_way = None, []
+    if set(experiment.sequence) <= scales.keys() and experiment.sequence:
+        sequence, on_the_way = _sequence(experiment, out, done, finished, further, scales)
+    entries, multiplicity = _together([*alone, *on_the_way])
     report = {
         "format": 1,
         "experiment": experiment.name,
-        "arms": entries,
+        "arms": entries[: len(alone)],
         "multiplicity": multiplicity,
-        "scratch": {name: _summary(finished[_control(name)], experiment, scale) for name, scale in scales.items()},
+        "across_targets": _across(judged, finished, scales, experiment.verdict.confidence),
+        "scratch": {name: _summary(finished[control_of(name)], experiment, scale) for name, scale in scales.items()},
         "normalization": scales,
         "budget": {
             "target_steps": {name: target.steps for name, target in experiment.targets.items()},
@@ -116,12 +113,16 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
         "reproduce": {"command": manifest.get("command", ""), "config": dump(experiment)},
         "manifest": {key: value for key, value in manifest.items() if key not in ("command", "starts")},
     }
-    if set(experiment.sequence) <= scales.keys() and experiment.sequence:
-        report["sequence"] = _sequence(experiment, out, done, finished, further, scales)
+    if sequence:
+        steps = [step for way in sequence["ways"] for step in way["steps"]]
+        for step, entry in zip(steps, entries[len(alone) :], strict=True):
+            step |= entry
+        report["sequence"] = sequence
     return report
 
 
-def _finished(wanted: Iterable[Arm], done: set[str], out: Path) -> Finished:
+def read_arms(wanted: Iterable[Arm], done: set[str], out: Path) -> Finished:
+    """Curve and evidence of those arms whose stages are among `done`."""
     found: Finished = {}
     for arm in wanted:
         folder = out / arm.path
@@ -135,7 +136,8 @@ def _key(arm: Arm) -> Key:
     return arm.source, arm.strategy, arm.target, arm.step
 
 
-def _control(target: str) -> Key:
+def control_of(target: str) -> Key:
+    """The control arm of a target."""
     return NO_SOURCE, CONTROL_ARM, target, 0
 
 
@@ -151,13 +153,15 @@ def recipe(entry: StrategyConfig) -> str:
     )
 
 
-def _curves(seeds: Mapping[int, tuple[tuple[Row, ...], dict[str, Any]]]) -> Curves:
+def curves_of(seeds: Mapping[int, tuple[tuple[Row, ...], dict[str, Any]]]) -> Curves:
+    """The learning curves of the seeds of an arm."""
     rows = [rows for rows, _ in seeds.values()]
     steps = [row.env_steps for row in rows[0]]
     return Curves(np.array(steps, dtype=float), np.array([[r.return_mean for r in one] for one in rows]), tuple(seeds))
 
 
-def _random(kind: str, name: str, out: Path) -> float:
+def random_return(kind: str, name: str, out: Path) -> float:
+    """What a random policy earns in one of the "sources" or "targets"."""
     path = out / "references" / kind / name / "random.json"
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["return_mean"])
@@ -165,16 +169,19 @@ def _random(kind: str, name: str, out: Path) -> float:
         raise UserError(f"{path} is missing or damaged ({error}); finish the experiment with `simreal run`") from None
 
 
-def _scale(target: str, finished: Finished, out: Path) -> Levels:
+def scale_of(target: str, finished: Finished, out: Path) -> Levels:
     """0 is a random policy; 1 is the best mean return over seeds that any arm showed at any evaluation."""
-    random = _random("targets", target, out)
-    best = max(float(_curves(seeds).returns.mean(axis=0).max()) for key, seeds in finished.items() if key[2] == target)
+    random = random_return("targets", target, out)
+    best = max(
+        float(curves_of(seeds).returns.mean(axis=0).max()) for key, seeds in finished.items() if key[2] == target
+    )
     # Where nothing ever beats a random policy there is no scale; one unit of reward keeps the numbers finite.
     return {"random": random, "reference": max(best, random + 1.0)}
 
 
-def _source_scale(source: str, experiment: Experiment, out: Path) -> Levels | None:
-    random = _random("sources", source, out)
+def source_scale(source: str, experiment: Experiment, out: Path) -> Levels | None:
+    """0 is a random policy; 1 is what the source agents earned at the end of pretraining."""
+    random = random_return("sources", source, out)
     finals = _source_finals(source, experiment, out)
     return {"random": random, "reference": max(float(np.mean(finals)), random + 1.0)} if finals else None
 
@@ -184,7 +191,7 @@ def _source_finals(source: str, experiment: Experiment, out: Path) -> list[float
     return [read_curve(path)[-1].return_mean for path in paths if path.is_file()]
 
 
-def _judge(
+def judge(
     key: Key,
     seeds: Seeds,
     finished: Finished,
@@ -192,7 +199,7 @@ def _judge(
     scales: Mapping[str, Levels],
     source_scales: Mapping[str, Levels | None],
     before: str = "",
-) -> tuple[dict[str, Any], Verdict]:
+) -> Judged:
     """What an arm is called, and its verdict alone; `before` is the target whose agent it began with, on its way along a sequence."""
     source, strategy, target, step = key
     scale = scales[target]
@@ -209,13 +216,16 @@ def _judge(
     place = "/".join([source, strategy, target, *([str(step)] if step else [])])
     if source != NO_SOURCE and not before:
         extra["source_steps"] = sum(experiment.sources[name].steps for name in source.split("+"))
+    first, *others = source.split("+")
+    moved_from = "the domain before" if before else f"{first} (the first of its sources)" if others else "the source"
     verdict = diagnose(
-        _curves(seeds),
-        _curves(finished[_control(target)]),
+        curves_of(seeds),
+        curves_of(finished[control_of(target)]),
         random_return=scale["random"],
         reference_return=scale["reference"],
         rng=np.random.default_rng(zlib.crc32(place.encode())),
         evidence=evidence,
+        source=moved_from,
         **extra,
         **experiment.verdict.model_dump(),
     )
@@ -224,12 +234,28 @@ def _judge(
     return {**named, "seeds": list(seeds)}, verdict
 
 
-def _together(judged: Iterable[tuple[dict[str, Any], Verdict]]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The entries of arms that are judged together, and what that changed; None where there is but one verdict."""
-    names, verdicts = zip(*judged, strict=True)
-    family = together(verdicts, names_of(names))
-    entries = [{**name, **verdict.to_dict()} for name, verdict in zip(names, family.verdicts, strict=True)]
-    return entries, family.to_dict() if family.says else None
+def _together(judged: Sequence[Judged]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The entries of all that is judged in a report, and what that changed; None where there is but one verdict.
+
+    The first step of a sequence is an arm: it has one verdict and counts once.
+    """
+    names = {verdict: name for name, verdict in judged}
+    family = together(list(names), names_of(list(names.values())))
+    final = dict(zip(names, family.verdicts, strict=True))
+    return [{**name, **final[verdict].to_dict()} for name, verdict in judged], family.to_dict() if family.says else None
+
+
+def _across(
+    judged: Sequence[Key], finished: Finished, scales: Mapping[str, Levels], confidence: float
+) -> dict[str, Any] | None:
+    """What every arm does on all targets together; an arm is called ``source/strategy``."""
+    arms: dict[str, dict[str, Curves]] = {}
+    for key in judged:
+        source, strategy, target, _ = key
+        curves = curves_of(finished[key]).normalized(**ends(scales[target]))
+        arms.setdefault(f"{source}/{strategy}", {})[target] = curves
+    control = {name: curves_of(finished[control_of(name)]).normalized(**ends(scale)) for name, scale in scales.items()}
+    return across_targets(arms, control, confidence=confidence)
 
 
 def _sequence(
@@ -239,8 +265,8 @@ def _sequence(
     finished: Finished,
     further: Finished,
     scales: Mapping[str, Levels],
-) -> dict[str, Any]:
-    """What every strategy gains and loses on its way along the sequence, and the verdict of every step.
+) -> tuple[dict[str, Any], list[Judged]]:
+    """What every strategy gains and loses on its way along the sequence, and all steps as they are judged alone.
 
     Only seeds that have gone all the way count.
     """
@@ -249,17 +275,17 @@ def _sequence(
         if str(chain[0].returns) in done and all(str(arm.path) in done for arm in chain):
             ways.setdefault((chain[0].source, chain[0].strategy), []).append(chain)
     targets = experiment.sequence
-    controls = [_curves(finished[_control(name)]).normalized(**_ends(scales[name])) for name in targets]
-    source_scales = {name: _source_scale(name, experiment, out) for name in experiment.sources}
+    controls = [curves_of(finished[control_of(name)]).normalized(**ends(scales[name])) for name in targets]
+    source_scales = {name: source_scale(name, experiment, out) for name in experiment.sources}
     found, judged = [], []
     for (source, strategy), chain_of_seeds in ways.items():
         keys = [_key(arm) for arm in chain_of_seeds[0]]
         went = [chain[0].seed for chain in chain_of_seeds]
         seeds = [{seed: (finished | further)[key][seed] for seed in went} for key in keys]
-        curves = [_curves(one).normalized(**_ends(scales[name])) for one, name in zip(seeds, targets, strict=True)]
+        curves = [curves_of(one).normalized(**ends(scales[name])) for one, name in zip(seeds, targets, strict=True)]
         raw = np.array([json.loads((out / c[0].returns / RETURNS).read_text())["returns"] for c in chain_of_seeds])
         numbers = continual(
-            np.stack([normalize(raw[..., j], **_ends(scales[name])) for j, name in enumerate(targets)], axis=-1),
+            np.stack([normalize(raw[..., j], **ends(scales[name])) for j, name in enumerate(targets)], axis=-1),
             np.stack([area(one) for one in curves], axis=1),
             _by_seed(start, controls),
             _by_seed(area, controls),
@@ -267,7 +293,7 @@ def _sequence(
             confidence=experiment.verdict.confidence,
         )
         judged += [
-            _judge(key, one, finished, experiment, scales, source_scales, before)
+            judge(key, one, finished, experiment, scales, source_scales, before)
             for key, one, before in zip(keys, seeds, ("", *targets), strict=False)
         ]
         steps = [
@@ -289,13 +315,11 @@ def _sequence(
                 "steps": steps,
             }
         )
-    entries, multiplicity = _together(judged) if judged else ([], None)
-    for place, entry in enumerate(entries):
-        found[place // len(targets)]["steps"][place % len(targets)] |= entry
-    return {"targets": list(targets), "ways": found, "multiplicity": multiplicity}
+    return {"targets": list(targets), "ways": found}, judged
 
 
-def _ends(scale: Levels) -> dict[str, float]:
+def ends(scale: Levels) -> dict[str, float]:
+    """A scale as the diagnostics take it."""
     return {"random_return": scale["random"], "reference_return": scale["reference"]}
 
 
@@ -308,7 +332,7 @@ def _by_seed(statistic: Callable[[Curves], np.ndarray], controls: Sequence[Curve
 def _summary(seeds: Mapping[int, Any], experiment: Experiment, scale: Levels) -> dict[str, Any]:
     settings = experiment.verdict
     return summarize(
-        _curves(seeds),
+        curves_of(seeds),
         random_return=scale["random"],
         reference_return=scale["reference"],
         rng=np.random.default_rng(0),

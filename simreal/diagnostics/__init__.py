@@ -1,5 +1,6 @@
 """Numbers in, verdict out: transfer metrics, intervals, the decision and its reasons. numpy and scipy only."""
 
+from simreal.diagnostics.across import across_targets
 from simreal.diagnostics.curves import Curves
 from simreal.diagnostics.family import Family, together
 from simreal.diagnostics.planning import Plan, plan_seeds, power
@@ -23,6 +24,7 @@ __all__ = [
     "Plan",
     "Reason",
     "Verdict",
+    "across_targets",
     "bootstrap_interval",
     "diagnose",
     "diagnose_arms",

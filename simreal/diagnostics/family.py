@@ -55,7 +55,8 @@ def together(verdicts: Sequence[Verdict], names: Sequence[str] = ()) -> Family:
     if len(counted) < 2:
         return Family(tuple(verdicts), len(counted), (), "")
     level = 1.0 - max(verdicts[i].confidence for i in counted)
-    found, withdrawn = list(verdicts), []
+    found = list(verdicts)
+    withdrawn: list[int] = []
     for i, adjusted in zip(counted, holm([verdicts[i].p_value for i in counted]), strict=True):
         found[i] = replace(verdicts[i], p_adjusted=float(adjusted))
         if found[i].label != "inconclusive" and adjusted > level:
@@ -118,7 +119,8 @@ def _withdrawn(verdict: Verdict, size: int, level: float) -> Verdict:
     return replace(verdict, label="inconclusive", reasons=(first, *ranked(verdict.reasons[1:], "inconclusive")))
 
 
-def names_of(keys: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return "strategy on target" for entries of report.json; the target is left out where there is one."""
-    several = len({key["target"] for key in keys}) > 1
-    return [key["strategy"] + (f" on {key['target']}" if several else "") for key in keys]
+def names_of(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return "strategy from source on target" for entries of report.json, without what all of them share."""
+    words = {"strategy": "", "source": " from ", "target": " on "}
+    told = {part: word for part, word in words.items() if part == "strategy" or len({e[part] for e in entries}) > 1}
+    return ["".join(word + entry[part] for part, word in told.items()) for entry in entries]

@@ -83,7 +83,9 @@ def power(
     freedom = 2.0 * n - 2.0
     reach = special.stdtrit(freedom, 1.0 - (1.0 - confidence) / (2.0 * verdicts))
     noncentrality = (abs(effect) - margin) / (spread * np.sqrt(2.0 / n))
-    return 1.0 - special.nctdtr(freedom, noncentrality, reach)
+    found = 1.0 - special.nctdtr(freedom, noncentrality, reach)
+    # scipy gives up on some noncentralities around 40, where nothing is in doubt.
+    return np.where(np.isnan(found), noncentrality > reach, found)
 
 
 def seeds_needed(
@@ -130,16 +132,13 @@ def pilot_of(report: Mapping[str, Any]) -> dict[str, dict[str, Curves]]:
     found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for one in report["curves"]:
         found.setdefault(one["target"], {}).setdefault(f"{one['source']}/{one['strategy']}", []).append(one)
-    scales = report["normalization"]
-    return {
-        target: {
-            arm: Curves(runs[0]["env_steps"], [run["return_mean"] for run in runs], [run["seed"] for run in runs]).normalized(
-                scales[target]["random"], scales[target]["reference"]
-            )
-            for arm, runs in arms.items()
-        }
-        for target, arms in found.items() if target in scales
-    }  # fmt: skip
+    pilot: dict[str, dict[str, Curves]] = {}
+    for target, scale in report["normalization"].items():
+        for arm, runs in found.get(target, {}).items():
+            returns = np.array([run["return_mean"] for run in runs], dtype=float)
+            curves = Curves(np.array(runs[0]["env_steps"], dtype=float), returns, tuple(run["seed"] for run in runs))
+            pilot.setdefault(target, {})[arm] = curves.normalized(scale["random"], scale["reference"])
+    return pilot
 
 
 def plan_seeds(

@@ -25,7 +25,7 @@ KL_RISING, KL_LARGE = 2.0, 0.1  # end over start, and nats
 SHIFT_LARGE = 1.0  # source standard deviations
 FORGOTTEN = 0.1  # of the source's return scale
 
-# Numbers of one arm's handover, averaged over seeds; a field maps to numbers of its own.
+# Numbers of one arm's handover, averaged over seeds; a field maps to numbers of its own. And what its "source" is called.
 Facts = Mapping[str, Any]
 
 
@@ -52,7 +52,9 @@ class Reason:
         return {"name": self.name, "value": float(self.value), "says": self.says}
 
 
-def explain(verdict: "Verdict", evidence: Sequence[Mapping[str, Any]] = ()) -> tuple[Reason, ...]:
+def explain(
+    verdict: "Verdict", evidence: Sequence[Mapping[str, Any]] = (), source: str = "the source"
+) -> tuple[Reason, ...]:
     """Return the ranked reasons for a verdict, at least one.
 
     The decision itself comes first; then what points the way of the label (cautions where it points no way), the
@@ -61,8 +63,9 @@ def explain(verdict: "Verdict", evidence: Sequence[Mapping[str, Any]] = ()) -> t
     Args:
         verdict: label and metrics; its own reasons are ignored.
         evidence: one mapping per seed; missing keys and non-finite numbers are skipped.
+        source: what the domain is called that the agents come from.
     """
-    facts = average(evidence)
+    facts = {**average(evidence), "source": source}
     found = [reason for rule in RULES if (reason := rule(verdict, facts)) is not None]
     return (_decision(verdict), *ranked(found, verdict.label))
 
@@ -241,8 +244,8 @@ def _policy_kl(verdict: "Verdict", facts: Facts) -> Reason | None:
     if begin is None or end is None or end < KL_LARGE or end < KL_RISING * begin:
         return None
     says = (
-        f"The policy's KL divergence from the source grew from {begin:.2g} to {end:.2g} nats: the target needs other "
-        "actions than the source; copying less, or a source randomized over the target's parameters, may help."
+        f"The policy's KL divergence from {facts['source']} grew from {begin:.2g} to {end:.2g} nats: the target needs "
+        f"other actions than {facts['source']}; copying less, or a source randomized over the target's parameters, may help."
     )
     return Reason("policy_kl", end, says, min(end / max(KL_RISING * begin, KL_LARGE), 5.0), -1)
 
@@ -267,8 +270,8 @@ def _forgetting(verdict: "Verdict", facts: Facts) -> Reason | None:
     if lost is None or not (lost.value > FORGOTTEN and lost.low > 0.0):
         return None
     says = (
-        f"On the source the agent lost {lost} of the return scale while learning the target; if the source still "
-        "matters, keep the source bundle, lower the learning rate or penalize moving away from it."
+        f"On {facts['source']} the agent lost {lost} of the return scale while learning the target; if that matters, "
+        "keep the bundle it began with, lower the learning rate or penalize moving away from it."
     )
     return Reason("forgetting", lost.value, says, min(lost.value, 1.0))
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from simreal.diagnostics.across import across_targets
 from simreal.diagnostics.curves import Curves
 from simreal.diagnostics.family import Family, names_of, together
 from simreal.diagnostics.statistics import FloatArray
@@ -75,16 +76,14 @@ def read_runs(paths: Sequence[Path], columns: Columns = Columns()) -> tuple[Runs
     repeated = 0
     for (target, arm, seed), points in values.items():
         steps = np.array(sorted(points))
-        returns = np.array([np.mean(points[step]) for step in steps])
+        returns = np.array([np.mean(points[step]) for step in steps], dtype=np.float64)
         repeated += sum(len(several) - 1 for several in points.values())
         runs.setdefault(target, {}).setdefault(arm, {})[seed] = (steps, returns)
     notes = []
     if empty:
-        notes.append(
-            f"{empty:,} rows have no step or no return and were left out: no evaluation, or one that gave nothing."
-        )
+        notes.append(f"Rows without a step or a return were left out as no evaluations: {empty:,}.")
     if repeated:
-        notes.append(f"{repeated:,} rows repeat the step of another row of their run: means over such rows count.")
+        notes.append(f"Rows with the step of another row of their run were averaged with it: {repeated:,}.")
     return runs, notes
 
 
@@ -122,7 +121,7 @@ def on_one_grid(arms: Mapping[str, Mapping[str, Run]]) -> tuple[dict[str, Curves
         )
     if first > 0.0:
         notes.append(
-            f"Nothing was evaluated before step {first:,.0f} by all: jumpstart is the difference there, not before training."
+            f'Not all were evaluated before step {first:,.0f}: steps count from there, and "before any update" means there.'
         )
     return {
         arm: Curves(grid - first, np.array([np.interp(grid, *run) for run in seeds.values()]), _numbers(seeds))
@@ -190,7 +189,7 @@ def diagnose_files(
 
     Returns:
         What report.json has of that, as plain JSON values: ``arms``, ``normalization`` by target, ``settings``, ``multiplicity``
-        (None for a single verdict), and ``notes``, a list of sentences.
+        (None for a single verdict), ``across_targets`` (None for one target), and ``notes``, a list of sentences.
 
     Raises:
         UserError: see `read_runs`, `on_one_grid` and `diagnose_arms`; a scale given for several targets.
@@ -203,6 +202,7 @@ def diagnose_files(
     entries: list[dict[str, Any]] = []
     verdicts: list[Verdict] = []
     scales: dict[str, dict[str, float]] = {}
+    normalized: dict[str, dict[str, Curves]] = {}
     for target, arms in runs.items():
         curves, done = on_one_grid(arms)
         place = f"{target}: " if len(runs) > 1 else ""
@@ -214,6 +214,8 @@ def diagnose_files(
             notes.append(
                 f"{place}{_explained(control, random, reference, random_return is None, reference_return is None)}"
             )
+        for arm, of_arm in curves.items():
+            normalized.setdefault(arm, {})[target] = of_arm.normalized(random, reference)
         verdicts += found.values()
         entries += [
             {"source": "none", "strategy": arm, "target": target, "seeds": list(curves[arm].seeds)} for arm in found
@@ -226,6 +228,9 @@ def diagnose_files(
         "normalization": scales,
         "settings": {name: getattr(verdicts[0], name) for name in ("margin", "confidence", "min_seeds", "threshold")},
         "multiplicity": family.to_dict() if family.says else None,
+        "across_targets": across_targets(
+            normalized, normalized.pop(control), seed=seed, confidence=verdicts[0].confidence
+        ),
         "notes": notes,
     }
 
@@ -314,6 +319,8 @@ def _rows(
     arm, seed = _named(path, folders)
     if chosen["seed"] and not chosen["arm"]:
         arm = _names(path, folders)[0]
+    if chosen["arm"] and arm not in path.stem:
+        seed = ""  # a folder called run_2 is no seed of a file that has arms of its own
     if not chosen["arm"] and not arm:
         raise _missing(path, header, "arm", "and its name says none")
     if not chosen["seed"] and not seed:

@@ -130,6 +130,7 @@ def diagnose(
     source_random: float | None = None,
     source_reference: float | None = None,
     source_steps: float | None = None,
+    source: str = "the source",
     evidence: Sequence[Mapping[str, Any]] = (),
     threshold: float = 0.8,
     margin: float = 0.05,
@@ -146,6 +147,7 @@ def diagnose(
         source_before, source_after: raw source returns ``(seeds,)`` of the transferred agents; both or neither.
         source_random, source_reference: the source's raw returns that become 0 and 1; needed with `source_before`.
         source_steps: environment steps that made the source agents, for the total time to threshold.
+        source: what reasons call the domain that the agents come from.
         evidence: one mapping per seed with what was measured at the handover (docs/verdict.md lists the keys).
         threshold: normalized return that counts as solved.
         margin: normalized area that is too small to care about.
@@ -163,12 +165,10 @@ def diagnose(
 
     numbers = _compare(interval, transfer, scratch, random_return, reference_return, threshold)
     enough = min(len(transfer.seeds), len(scratch.seeds)) >= min_seeds
-    groups = [per_seed.area(arm) for arm in (transfer, scratch)]
-    freedom = welch_freedom(groups) if min(map(len, groups)) > 1 else np.nan
     verdict = Verdict(
         label=decide(numbers["area"], margin) if enough else "inconclusive",
         **numbers,
-        p_value=p_value(numbers["area"], margin, confidence, freedom),
+        p_value=p_value(numbers["area"], margin, confidence, _freedom(transfer, scratch)),
         total_time_to_threshold=_charged(numbers["time_to_threshold"], source_steps),
         # After the others, so that leaving it out does not change their draws.
         forgetting=_forgetting(interval, source_before, source_after, source_random, source_reference),
@@ -177,7 +177,7 @@ def diagnose(
         confidence=confidence,
         min_seeds=min_seeds,
     )
-    return replace(verdict, reasons=explain(verdict, evidence))
+    return replace(verdict, reasons=explain(verdict, evidence, source))
 
 
 def decide(area: Interval, margin: float) -> str:
@@ -277,6 +277,10 @@ def _grid(arm: Curves) -> str:
 
 def _ratio(transfer: FloatArray, scratch: FloatArray) -> FloatArray:
     return mean_difference(transfer, scratch) / mean(scratch)
+
+
+def _freedom(*arms: Curves) -> float:
+    return welch_freedom([per_seed.area(arm) for arm in arms]) if min(len(arm.seeds) for arm in arms) > 1 else np.nan
 
 
 def _charged(saved: Interval, source_steps: float | None) -> Interval | None:

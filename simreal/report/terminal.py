@@ -102,10 +102,10 @@ def print_verdicts(report: Mapping[str, Any], console: Console | None = None) ->
     if (report.get("sequence") or {}).get("ways"):
         console.print(sequence_table(report))
         console.print()
+    for remark in remarks(report):
+        console.print(Text(remark), style="dim")
     console.print(Text(headline(report), style="bold"))
     for outcome in outcomes(report):
         console.print(
             Text(f"  {SYMBOLS[outcome.verdict]} {outcome.target}: {outcome.says}", style=STYLES[outcome.verdict])
         )
-    for remark in remarks(report):
-        console.print(Text(remark), style="dim")

@@ -49,8 +49,13 @@ GLOSSARY = [
     ),
     (
         "Forgetting",
-        "What learning the target cost on the source; 0 is nothing.",
-        "Normalized return on the source before the transfer, minus the same after it.",
+        "What learning the target cost on the source, or in a step of a sequence on the target before; 0 is nothing.",
+        "Normalized return there before the transfer, minus the same after it; of several sources, on the first.",
+    ),
+    (
+        "Forgetting in a sequence",
+        "What a sequence of targets costs those that came early, from when each was learned to the end; 0 is nothing.",
+        "Normalized return after a target's own step minus that at the end, mean over all targets, of which the last loses 0.",
     ),
     (
         "Backward transfer",
@@ -192,9 +197,7 @@ def recipes(report: Mapping[str, Any]) -> dict[str, str]:
 
 def remarks(report: Mapping[str, Any]) -> list[str]:
     """Return the sentences about the verdicts as a whole: what taking them at once changed, what was done to the data."""
-    told = [(part.get("multiplicity") or {}).get("says") for part in (report, report.get("sequence") or {})]
-    said = [told[0], f"Along the sequence, {told[1]}" if told[1] else None]
-    return [one for one in (*said, *(report.get("notes") or [])) if one]
+    return [one for one in ((report.get("multiplicity") or {}).get("says"), *(report.get("notes") or [])) if one]
 
 
 def _outcome(target: str, arms: Sequence[Mapping[str, Any]]) -> Outcome:

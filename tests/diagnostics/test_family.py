@@ -115,10 +115,11 @@ def test_arms_are_judged_together_in_their_order_whatever_that_is():
     assert turned.verdicts == family.verdicts[::-1]
 
 
-def test_a_verdict_is_named_by_its_strategy_and_by_its_target_where_there_are_several():
-    one = {"strategy": "fine_tune", "target": "heavy"}
+def test_a_verdict_is_named_by_what_not_all_share():
+    one = {"strategy": "fine_tune", "source": "plain", "target": "heavy"}
     assert names_of([one]) == ["fine_tune"]
     assert names_of([one, {**one, "target": "light"}]) == ["fine_tune on heavy", "fine_tune on light"]
+    assert names_of([one, {**one, "source": "robust"}]) == ["fine_tune from plain", "fine_tune from robust"]
 
 
 def learning(rng, seeds=5):

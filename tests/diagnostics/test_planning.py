@@ -41,6 +41,25 @@ def test_the_power_is_that_of_the_simulated_learning_curves(row):
     assert row["positive"] == pytest.approx(expected, abs=0.05)
 
 
+def test_the_power_that_the_documentation_shows_is_the_formulas():
+    measured = CALIBRATION["power"]
+    assert {cell["seeds"] for cell in measured["cells"]} >= {5, 10, 30}
+    for cell in measured["cells"]:
+        formula = power(cell["seeds"], cell["effect"], measured["spread"], margin=measured["margin"])
+        assert cell["formula"] == pytest.approx(formula, abs=1e-9)
+        assert cell["simulated"] == pytest.approx(formula, abs=0.06)
+
+
+def test_of_ten_identical_arms_any_label_was_wrong_in_no_more_than_the_nominal_share():
+    for row in CALIBRATION["families"]:
+        assert row["together"] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / row["trials"])
+
+
+def test_an_effect_far_beyond_doubt_has_the_power_1():
+    chances = power(np.arange(2, 200), 0.5, 0.01)
+    assert (np.diff(chances) >= -1e-9).all() and chances[-1] == 1.0 and power(5, 0.0, 0.001) == 0.0
+
+
 def test_several_verdicts_ask_for_what_holm_asks_of_the_first():
     reach = stats.t.ppf(1 - 0.05 / 6 / 2, 18)
     area = Interval(0.3, 0.3 - stats.t.ppf(0.975, 18) * 0.07, 1.0)

@@ -149,8 +149,8 @@ def test_the_same_seed_gives_the_same_verdict_bit_for_bit():
 def test_to_dict_has_the_keys_of_the_report_and_is_strict_json():
     rng = np.random.default_rng(0)
     result = verdict(learning(rng), learning(rng)).to_dict()
-    intervals = "jumpstart asymptotic area time_to_threshold total_time_to_threshold transfer_ratio forgetting final_return final_return_raw"
-    others = "verdict probability_of_improvement p_value p_adjusted converged reasons"
+    intervals = "jumpstart asymptotic area time_to_threshold total_time_to_threshold transfer_ratio forgetting"
+    others = "final_return final_return_raw verdict probability_of_improvement p_value p_adjusted converged reasons"
     assert set(result) == {*intervals.split(), *others.split()}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["forgetting"] is None

@@ -66,6 +66,12 @@ def test_every_verdict_stands_in_the_table_with_its_symbol_effect_and_reason(rep
         assert html.unescape(arm["reasons"][0]["says"]) in html.unescape(said)
 
 
+def test_what_taking_several_verdicts_at_once_changed_is_said_at_the_top(report):
+    report["multiplicity"] = {"says": "Six verdicts were taken at once & none changed."}
+    header = render(report).partition("</header>")[0]
+    assert "Six verdicts were taken at once &amp; none changed." in header
+
+
 def test_every_part_is_there_in_order(page):
     parts = ["Verdicts", "heavy", "Why", "What was randomized and shifted", "What the words mean", "Settings"]
     places = [page.words().index(part, 0 if n == 0 else page.words().index("Verdicts")) for n, part in enumerate(parts)]

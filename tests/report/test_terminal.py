@@ -31,6 +31,14 @@ def test_the_last_lines_answer_the_question(report):
     assert printed(report).rstrip().endswith("▲ engine_default: best is fine_tune at +0.29 [+0.20, +0.38]")
 
 
+def test_what_holds_for_all_verdicts_stands_before_the_answer(report):
+    report["multiplicity"] = {"says": "Six verdicts were taken at once."}
+    report["notes"] = ["Rows were averaged: 3."]
+    text = printed(report)
+    places = [text.index(words) for words in ("Six verdicts", "Rows were averaged", "Transfer helps on")]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_colours_only_on_a_terminal(report, terminal, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -1,6 +1,7 @@
 import pytest
 
 from simreal.report.words import (
+    GLOSSARY,
     NOTHING,
     arm_name,
     headline,
@@ -119,3 +120,8 @@ def test_only_strategies_whose_names_do_not_say_it_have_a_recipe():
         "strategies": {"scratch": "scratch", "careful": "layerwise_lr + l2sp", "l2sp": "l2sp"},
     }
     assert recipes(report) == {"careful": "layerwise_lr + l2sp"} and recipes({}) == {}
+
+
+def test_what_a_sequence_forgets_has_a_name_of_its_own():
+    names = [name for name, _, _ in GLOSSARY]
+    assert len(set(names)) == len(names) and {"Forgetting", "Forgetting in a sequence"} <= set(names)
