@@ -23,8 +23,8 @@ import torch
 from bench_common import Row, say, write_json
 from bench_tables import show
 
-from simreal import config
-from simreal.experiment import check
+from simreal import config_files
+from simreal.arms import check
 from simreal.learner import Learning, Target
 from simreal.training import Schedule
 from simreal_agents.state import Checkpoints
@@ -53,7 +53,7 @@ def of_config(file: str, *domain: str) -> Callable[[], Target]:
     """Learning from scratch in a source or target of a config."""
 
     def target() -> Target:
-        experiment, where = config.resolve(CONFIGS / file, ())
+        experiment, where = config_files.resolve(CONFIGS / file, ())
         return Target(check(experiment, where)[domain], Learning.of(experiment.agent), 0)
 
     return target

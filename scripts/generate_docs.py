@@ -24,7 +24,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from simreal.catalogue import listing
-from simreal.config import HYPERPARAMETERS, Hyperparameters, model_at
+from simreal.config_files import model_at
+from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters
 from simreal.strategies import STRATEGIES
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -331,7 +332,7 @@ def config() -> str:
     parts = []
     for title, path in SECTIONS.items():
         if (model := model_at(path)) is None:
-            raise LookupError(f"simreal.config has no model at {title}")
+            raise LookupError(f"simreal.config_files has no model at {title}")
         if issubclass(model, Hyperparameters):
             parts.append(hyperparameters(title))
             continue

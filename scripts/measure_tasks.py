@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from bench_common import Row, say, write_json
 
-from simreal import config as configs
+from simreal import config_files
 from simreal.config import Experiment
-from simreal.experiment import write_text
+from simreal.stages import write_text
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.tasks import TASKS
 from simreal_envs.variation import Domain
@@ -35,7 +35,7 @@ ENGINES = ("mujoco", "bullet")
 def shipped_config(task: str) -> tuple[Path, Experiment]:
     """The config named after a task, else the first whose sources are all of it. Raises a UserError if there is none."""
     for path in sorted(CONFIGS.glob("*.yaml"), key=lambda path: (path.stem != task, path)):
-        experiment = configs.load(path)
+        experiment = config_files.load(path)
         if {source.task for source in experiment.sources.values()} == {task}:
             return path, experiment
     raise UserError(f"no config in {CONFIGS} pretrains in {task!r}, so nobody says how its agent should learn")

@@ -18,24 +18,34 @@ import argparse
 import json
 import statistics
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from bench_common import say
 
-from simreal import config as configs
-from simreal.config import CONTROL_ARM, Experiment
-from simreal.curve import Row, read_curve
-from simreal.diagnostics import Curves, diagnose
-from simreal.experiment import NO_SOURCE, Arm, arms, chains, check, finished_stages, plan, write_text
+from simreal import config_files
+from simreal.arms import NO_SOURCE, Arm, arms, chains, check
+from simreal.config import CONTROL_ARM, Experiment, domains
+from simreal.experiment import finished_stages, plan
 from simreal.manifest import manifest
 from simreal.progress import progress_to
-from simreal.results import build_report, recipe
-from simreal.stages import CARD, Stage, StageError, run_stages, versions
+from simreal.results import (
+    Finished,
+    Key,
+    Levels,
+    build_report,
+    control_of,
+    curves_of,
+    ends,
+    judge,
+    read_arms,
+    recipe,
+    scale_of,
+    source_scale,
+)
+from simreal.stages import CARD, Stage, StageError, run_stages, versions, write_text
 from simreal.strategies import STRATEGIES, make_strategy
 from simreal_envs.errors import UserError, require_known
 
@@ -69,9 +79,9 @@ def families(seeds: int, quick: bool = False, folder: Path = FAMILIES) -> list[F
     """Every config of `folder` on the cart-pole, as it is, and on the quadruped; the plainest first."""
 
     def read(path: Path) -> Experiment:
-        names = configs.load(path)
+        names = config_files.load(path)
         short = [f"{kind}.{name}.steps=128" for kind in ("sources", "targets") for name in getattr(names, kind)]
-        return configs.load(path, [f"seeds={seeds}", *([*QUICK, *short] if quick else [])])
+        return config_files.load(path, [f"seeds={seeds}", *([*QUICK, *short] if quick else [])])
 
     own = {path.stem: read(path) for path in sorted(folder.glob("*.yaml"))}
     own = dict(sorted(own.items(), key=lambda item: (bool(item[1].sequence), len(item[1].sources))))
@@ -174,46 +184,21 @@ def run(
 
 # ---- the table -------------------------------------------------------------------------------------------------------
 
-Key = tuple[str, str, str]  # source, strategy, target
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One arm: its curve, what was measured beside it and its processor time in seconds."""
-
-    curve: tuple[Row, ...]
-    evidence: Mapping[str, Any]
-    cpu_s: float
-
 
 def cpu_of(folder: Path) -> float:
     """Processor time that the stage of a folder took, in seconds."""
     return json.loads((folder / CARD).read_text(encoding="utf-8"))["cpu_s"]
 
 
-def finished_arms(experiment: Experiment, out: Path, seeds: int) -> dict[Key, dict[int, Measured]]:
+def finished_arms(experiment: Experiment, out: Path, seeds: int) -> Finished:
     """The arms of an experiment all of whose seeds are done."""
-    done = finished_stages(experiment, configs.domains(experiment), out)
-    found: dict[Key, dict[int, Measured]] = {}
-    for arm in arms(experiment):
-        if str(arm.path) in done:
-            folder = out / arm.path
-            evidence = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
-            one = Measured(read_curve(folder / "curve.csv"), evidence, cpu_of(folder))
-            found.setdefault((arm.source, arm.strategy, arm.target), {})[arm.seed] = one
-    return {key: measured for key, measured in found.items() if len(measured) == seeds}
-
-
-def curves_of(measured: Mapping[int, Measured]) -> Curves:
-    """The learning curves of the seeds of an arm."""
-    steps = [row.env_steps for row in next(iter(measured.values())).curve]
-    returns = [[row.return_mean for row in one.curve] for one in measured.values()]
-    return Curves(np.array(steps, dtype=float), np.array(returns), tuple(measured))
+    done = finished_stages(experiment, domains(experiment), out)
+    return {key: one for key, one in read_arms(arms(experiment), done, out).items() if len(one) == seeds}
 
 
 def rows_of(place: str, everyone: Sequence[Family], out: Path, seeds: int) -> list[dict[str, Any]]:
     """The rows of a place, in the order of the registry and of the configs; the control arm's has no verdict."""
-    measured: dict[Key, dict[int, Measured]] = {}
+    measured: Finished = {}
     family_of: dict[Key, Family] = {}
     for family in everyone:
         for key, one in finished_arms(family.experiment, out, seeds).items():
@@ -221,34 +206,29 @@ def rows_of(place: str, everyone: Sequence[Family], out: Path, seeds: int) -> li
             family_of.setdefault(key, family)
     rows = []
     for pair, (_, target) in (item for item in PAIRS.items() if item[1][0] == place):
-        control = measured.get((NO_SOURCE, CONTROL_ARM, target))
-        if not control:
+        if control_of(target) not in measured:
             continue
         ours = {key: one for key, one in measured.items() if key[2] == target}
-        random = _random(out / "references/targets" / target)
-        best = max(float(curves_of(one).returns.mean(axis=0).max()) for one in ours.values())
-        scale = {"random_return": random, "reference_return": max(best, random + 1.0)}
-        cpu = {key: statistics.median(arm.cpu_s for arm in one.values()) for key, one in ours.items()}
-        usual = cpu.get((PLAIN, "fine_tune", target))
+        scale = scale_of(target, ours, out)
+        cpu = {
+            key: statistics.median(cpu_of(out / Arm(*key[:3], seed).path) for seed in one) for key, one in ours.items()
+        }
+        usual = cpu.get((PLAIN, "fine_tune", target, 0))
         for key, one in ours.items():
-            family = family_of[key]
+            family, curves = family_of[key], curves_of(one)
             row = _described(key, family, pair, out) | {
-                "seeds": len(one), "env_steps": next(iter(one.values())).curve[-1].env_steps, "minutes": cpu[key] / 60,
-                "overhead": cpu[key] / usual if usual else None, **scale,
-                "final_return_raw": float(curves_of(one).returns[:, -1].mean()),
+                "seeds": len(one), "env_steps": int(curves.env_steps[-1]), "minutes": cpu[key] / 60,
+                "overhead": cpu[key] / usual if usual else None, **ends(scale),
+                "final_return_raw": float(curves.returns[:, -1].mean()),
             }  # fmt: skip
-            rows.append(row | ({} if key[1] == CONTROL_ARM else _judged(key, one, control, scale, family, out)))
+            rows.append(row | ({} if key[1] == CONTROL_ARM else _judged(key, ours, scale, family, out)))
     known = list(STRATEGIES)
     return sorted(rows, key=lambda row: (list(PAIRS).index(row["pair"]), known.index(row["subject"][0])))
 
 
-def _random(folder: Path) -> float:
-    return float(json.loads((folder / "random.json").read_text(encoding="utf-8"))["return_mean"])
-
-
 def _described(key: Key, family: Family, pair: str, out: Path) -> dict[str, Any]:
     """What a row is about: where an agent that was pretrained in some way is moved as usual, the way to pretrain."""
-    source, name, target = key
+    source, name, target, _ = key
     entry, spec = family.experiment.strategies[name], family.experiment.sources.get(source.split("+")[0])
     pretraining = spec.strategy if spec else None
     subject = pretraining if pretraining and name in BASICS else entry
@@ -277,30 +257,11 @@ def _pretraining_s(source: str, family: Family, out: Path) -> float:
     return statistics.median(cpu_of(folder) if (folder / CARD).is_file() else 0.0 for folder in folders)
 
 
-def _judged(
-    key: Key,
-    one: Mapping[int, Measured],
-    control: Mapping[int, Measured],
-    scale: Mapping[str, float],
-    family: Family,
-    out: Path,
-) -> dict[str, Any]:
-    """The verdict of a row and its numbers."""
-    evidence = [arm.evidence for arm in one.values()]
-    extra: dict[str, Any] = {}
-    source = key[0].split("+")[0]
-    if all("source_return_after" in e for e in evidence):
-        finals = [read_curve(out / "agents" / source / f"seed-{seed}" / "curve.csv")[-1].return_mean for seed in one]
-        random = _random(out / "references/sources" / source)
-        extra = {
-            "source_before": [e["source_return_before"] for e in evidence],
-            "source_after": [e["source_return_after"] for e in evidence],
-            "source_random": random, "source_reference": max(float(np.mean(finals)), random + 1.0),
-        }  # fmt: skip
-    rng = np.random.default_rng(zlib.crc32("/".join(key).encode()))
-    settings = family.experiment.verdict.model_dump()
-    verdict = diagnose(curves_of(one), curves_of(control), rng=rng, evidence=evidence, **scale, **extra, **settings)
-    found = verdict.to_dict()
+def _judged(key: Key, ours: Finished, scale: Levels, family: Family, out: Path) -> dict[str, Any]:
+    """The verdict of a row, which stands for itself, and its numbers."""
+    first, experiment = key[0].split("+")[0], family.experiment
+    sources = {first: source_scale(first, experiment, out)} if first != NO_SOURCE else {}
+    found = judge(key, ours[key], ours, experiment, {key[2]: scale}, sources)[1].to_dict()
     wanted = ("verdict", "jumpstart", "area", "asymptotic", "final_return", "forgetting", "probability_of_improvement")
     return {name: found.get(name) for name in wanted}
 
@@ -310,8 +271,8 @@ def sequences(everyone: Sequence[Family], out: Path) -> list[dict[str, Any]]:
     found = []
     for family in everyone:
         if any((out / way[0].returns / CARD).is_file() for way in chains(family.experiment)):
-            report = build_report(out, family.experiment)["sequence"]
-            for way in report["ways"]:
+            report = build_report(out, family.experiment).get("sequence")  # none while a control arm is missing
+            for way in report["ways"] if report else ():
                 rest = {name: value for name, value in way.items() if name != "steps"}
                 found.append({"config": family.name, "targets": report["targets"], **rest})
     return found

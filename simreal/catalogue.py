@@ -115,7 +115,7 @@ def configs() -> list[dict[str, Any]]:
 
 def algorithms() -> list[dict[str, Any]]:
     """What agents can learn with: which actions and observations, and the settings with their defaults."""
-    from simreal.config import HYPERPARAMETERS
+    from simreal.hyperparameters import HYPERPARAMETERS
 
     return [
         {

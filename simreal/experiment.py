@@ -17,186 +17,27 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from simreal import config as configs
-from simreal.config import CONTROL_ARM, Experiment
+from simreal import config_files
+from simreal.arms import Arm, arms, chains, check, strategy_of
+from simreal.config import Experiment, StrategyConfig, Where, name_of
 from simreal.progress import Progress, progress_to
-from simreal.stages import CARD, Stage, is_done, output_lock, run_here, run_stages, stage_key, versions
+from simreal.stages import CARD, Stage, is_done, output_lock, run_here, run_stages, stage_key, versions, write_text
 from simreal.tracking.base import TrackingError
-from simreal_envs.errors import UserError, require_known
+from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 
 if TYPE_CHECKING:
     from simreal.curve import Row
-    from simreal.strategies import Strategy
+    from simreal.stage_functions import Report
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[float, str], None]
-
-NO_SOURCE = "none"
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
-VIDEOS, VIDEO = Path("videos"), "video.mp4"
-SEQUENCE, RETURNS = "sequence", "returns.json"
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One (source, strategy, target, seed). Without a source agent the source is ``"none"``, with several ``"a+b"``.
-
-    Attributes:
-        step: its place in the sequence, from 2 on; 0 for an arm that begins with the source agent.
-    """
-
-    source: str
-    strategy: str
-    target: str
-    seed: int
-    step: int = 0
-
-    @property
-    def path(self) -> Path:
-        """Where it lies in the experiment's folder."""
-        target = Path(SEQUENCE) / f"{self.step}-{self.target}" if self.step else Path(self.target)
-        return Path("arms") / self.source / self.strategy / target / f"seed-{self.seed}"
-
-    @property
-    def sources(self) -> list[str]:
-        """The names of its sources."""
-        return [] if self.source == NO_SOURCE else self.source.split("+")
-
-    @property
-    def returns(self) -> Path:
-        """Where the returns of its way along the sequence lie."""
-        return Path("arms") / self.source / self.strategy / SEQUENCE / "returns" / f"seed-{self.seed}"
-
-
-def arms(experiment: Experiment) -> Iterator[Arm]:
-    """Every arm of an experiment; one control arm per target and seed, whatever the number of sources."""
-    for target in experiment.targets:
-        for name in experiment.strategies:
-            for sources in _sources_of(experiment, name):
-                for seed in experiment.seeds:
-                    yield Arm("+".join(sources) or NO_SOURCE, name, target, seed)
-
-
-def chains(experiment: Experiment) -> Iterator[list[Arm]]:
-    """The arms of every way along the sequence, one way per strategy, source and seed; the first is one of `arms`.
-
-    A strategy that begins without a source agent has nothing to take along, and one that cannot begin with what it has
-    made cannot go on: they do not go.
-    """
-    if not experiment.sequence:
-        return
-    first, *others = experiment.sequence
-    for arm in arms(experiment):
-        strategy = _strategy(experiment, arm.strategy)
-        if arm.target == first and strategy.needs_source and strategy.sequential:
-            yield [arm, *(replace(arm, target=target, step=step) for step, target in enumerate(others, start=2))]
-
-
-def _strategy(experiment: Experiment, name: str, where: str = "") -> Strategy:
-    from simreal.strategies import make_strategy
-
-    entry = experiment.strategies[name]
-    return make_strategy(entry.type, entry.settings, where)
-
-
-def _sources_of(experiment: Experiment, name: str) -> list[tuple[str, ...]]:
-    """The sources of the arms of a strategy: one tuple per arm, empty where there is no source agent."""
-    strategy, entry = _strategy(experiment, name), experiment.strategies[name]
-    if not strategy.needs_source and not strategy.needs & {"sources", "source domain"}:
-        return [()]
-    others = tuple(source for source in experiment.sources if source != entry.teacher)
-    if entry.sources or "sources" in strategy.needs:
-        return [entry.sources or others]
-    # Where the only source is the teacher, its agent is both: it is moved, and it teaches.
-    return [(source,) for source in others or experiment.sources]
-
-
-def check(experiment: Experiment, where: configs.Where | None = None) -> dict[tuple[str, str], Domain]:
-    """Build everything that a config names, so that every mistake shows before anything is computed or written.
-
-    Raises:
-        UserError: an unknown task, engine, parameter or strategy, a value out of bounds, an algorithm that cannot act there
-            or that a strategy cannot do with, or source and target schemas that differ.
-    """
-    from simreal.learner import require_fit
-    from simreal_envs.tasks import find_task
-
-    domains = configs.domains(experiment, where)
-
-    def place(*key: str) -> str:
-        return where(*key) if where else ".".join(key)
-
-    for name, source in experiment.sources.items():
-        if source.strategy:
-            _check_pretraining(source.strategy, experiment, place("sources", name, "strategy"))
-    refits = True
-    for name in experiment.strategies:
-        strategy = _check_strategy(experiment, name, place)
-        refits &= strategy.refits or not strategy.needs_source
-    for (kind, name), domain in domains.items():
-        schema, said = find_task(domain.task).schema, place("agent", "algorithm")
-        require_fit(experiment.agent.algorithm, schema, f"{kind}.{name}", f"{said}: ")
-    for target in () if refits else experiment.targets:
-        for source in experiment.sources:
-            theirs, ours = domains["targets", target], domains["sources", source]
-            try:
-                find_task(ours.task).schema.require_same(
-                    find_task(theirs.task).schema, f"source {source!r}", f"target {target!r}"
-                )
-            except UserError as error:
-                raise UserError(f"{place('targets', target)}: {error}") from None
-    return domains
-
-
-def _check_pretraining(entry: configs.StrategyConfig, experiment: Experiment, place: str) -> None:
-    from simreal.strategies import make_strategy
-
-    strategy = make_strategy(entry.type, entry.settings, place)
-    if strategy.stage != "pretrain":
-        raise UserError(
-            f"{place}: {strategy.name} moves an agent to a target; it belongs to the experiment's `strategies`"
-        )
-    if entry.sources or entry.teacher:
-        raise UserError(f"{place}: pretraining begins without an agent; sources and teacher go with a way to transfer")
-    if "domains" in strategy.needs and len(experiment.sources) < 2:
-        raise UserError(f"{place}: {strategy.name} learns in the domains of several sources, and here is only one")
-    strategy.require(experiment.agent.algorithm, place)
-
-
-def _check_strategy(experiment: Experiment, name: str, where: configs.Where) -> Strategy:
-    """A way to transfer. Raises a UserError unless the experiment has what it needs."""
-    place, entry = where("strategies", name), experiment.strategies[name]
-    strategy = _strategy(experiment, name, place)
-    if strategy.stage != "transfer":
-        raise UserError(f"{place}: {strategy.name} makes a source agent; write it as sources.NAME.strategy")
-    strategy.require(experiment.agent.algorithm, place)
-    if entry.teacher:
-        said = where("strategies", name, "teacher")
-        if "teacher" not in strategy.needs | strategy.takes:
-            raise UserError(f"{said}: {strategy.name} learns from no teacher")
-        require_known(entry.teacher, experiment.sources, "source", said)
-    elif "teacher" in strategy.needs:
-        raise UserError(f"{place}: {strategy.name} needs a teacher: one of {', '.join(experiment.sources)}")
-    if entry.sources:
-        said = where("strategies", name, "sources")
-        if "sources" not in strategy.needs | strategy.takes:
-            raise UserError(f"{said}: {strategy.name} moves one agent at a time, from every source in turn")
-        for source in entry.sources:
-            require_known(source, experiment.sources, "source", said)
-        if entry.teacher in entry.sources:
-            raise UserError(f"{said}: {entry.teacher!r} is the teacher, which cannot be moved as well")
-        if len(set(entry.sources)) < len(entry.sources):
-            raise UserError(f"{said}: a source is named twice")
-    elif "sources" in strategy.needs and len(_sources_of(experiment, name)[0]) < 2:
-        raise UserError(f"{place}: {strategy.name} needs several sources, and here is only one")
-    return strategy
+VIDEOS = Path("videos")
 
 
 def run(
@@ -204,7 +45,7 @@ def run(
     out: Path,
     *,
     command: str = "",
-    where: configs.Where | None = None,
+    where: Where | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run what is not done yet, and return the report, which is also written to `out` as JSON and HTML.
@@ -224,7 +65,7 @@ def run(
     require_free(out, MANIFEST, "the folder of an experiment")
     with output_lock(out):
         start_manifest(out, command)
-        write_text(out / CONFIG, configs.dump(experiment))
+        write_text(out / CONFIG, config_files.dump(experiment))
         stages = plan(experiment, domains, out, versions())
         with _timed(out, stages):
             run_stages(
@@ -238,7 +79,7 @@ def run(
     return report
 
 
-def _require_engines(domains: dict[tuple[str, str], Domain], where: configs.Where | None) -> None:
+def _require_engines(domains: dict[tuple[str, str], Domain], where: Where | None) -> None:
     """Refuse a domain whose engine is not installed now, not when its turn comes after hours of pretraining."""
     from simreal_envs.engines.bullet_world import import_pybullet
     from simreal_envs.errors import Unsupported
@@ -277,8 +118,10 @@ def plan(
     def add(
         kind: str, path: Path, payload: dict[str, Any], inputs: dict[str, str], needs: tuple[str, ...], **rest: Any
     ) -> None:
-        key = stage_key(kind, payload, inputs, built)
-        stages[str(path)] = Stage(str(path), out / path, key, f"simreal.experiment:stage_{kind}", needs=needs, **rest)
+        key = _key(kind, payload, inputs, built)
+        stages[str(path)] = Stage(
+            str(path), out / path, key, f"simreal.stage_functions:stage_{kind}", needs=needs, **rest
+        )
 
     for (kind, name), domain in domains.items():
         data = {"domain": domain.to_dict(), "episodes": experiment.evaluation.episodes}
@@ -320,7 +163,7 @@ def plan(
             inputs["teacher"], kwargs["teacher"] = stages[str(teacher)].key, str(out / teacher)
             needs.append(str(teacher))
         needs += [str(g.stage) for g in given]
-        steps = experiment.targets[arm.target].steps if _strategy(experiment, arm.strategy).trains else 0
+        steps = experiment.targets[arm.target].steps if strategy_of(experiment, arm.strategy).trains else 0
         whence = f"from {' and '.join(arm.sources)} " if given else ""
         title = f"{arm.strategy} {whence}-> {f'step {arm.step}: ' if arm.step else ''}{arm.target} seed {arm.seed}"
         weight = _cost(domain, steps, **evaluation)
@@ -358,7 +201,7 @@ def plan(
         data = {
             "domain": domains["targets", target].to_dict(), "seconds": experiment.video, "seeds": list(experiment.seeds),
             "sources": {name: domains["sources", name].to_dict() for name in experiment.sources},
-            "zero_shot": [name for name in experiment.strategies if not _strategy(experiment, name).trains],
+            "zero_shot": [name for name in experiment.strategies if not strategy_of(experiment, name).trains],
         }  # fmt: skip
         kwargs = {
             **data,
@@ -385,12 +228,21 @@ class _Given(NamedTuple):
         return self.stage if self.kind == "sources" else self.stage / "agent"
 
 
+def _key(kind: str, payload: Mapping[str, Any], inputs: Mapping[str, str], built: Mapping[str, str]) -> str:
+    """The key of a stage; a strategy of another package is what it is in that package's version."""
+    from simreal.strategies import STRATEGIES
+
+    named = payload.get("strategy", ())
+    packages = STRATEGIES.packages([named] if isinstance(named, str) else map(name_of, named))
+    return stage_key(kind, {**payload, **({"packages": packages} if packages else {})}, inputs, built)
+
+
 def training_data(
     experiment: Experiment,
     domains: Mapping[tuple[str, str], Domain],
     place: tuple[Literal["sources", "targets"], str],
     seed: int,
-    strategy: configs.StrategyConfig | None = None,
+    strategy: StrategyConfig | None = None,
 ) -> dict[str, Any]:
     """What a training run depends on, as plain data; without a strategy it is plain pretraining.
 
@@ -439,9 +291,9 @@ def run_alone(
     kwargs = {**data, "sources": [{"name": bundle, "agent": bundle} for bundle in given]} if kind == "arm" else data
     if teacher:
         kwargs["teacher"], inputs["teacher"] = teacher
-    key = stage_key(kind, data, inputs, versions())
+    key = _key(kind, data, inputs, versions())
     place = folder.resolve()
-    run_here(Stage(place.name, place, key, f"simreal.experiment:stage_{kind}", kwargs, resumes=True), report)
+    run_here(Stage(place.name, place, key, f"simreal.stage_functions:stage_{kind}", kwargs, resumes=True), report)
     return read_curve(place / "curve.csv")[-1]
 
 
@@ -472,169 +324,6 @@ def _cost(domain: Domain, steps: int, points: int, episodes: int) -> float:
     task = find_task(domain.task)
     physics = task.substeps * len(task.robot.joints) * (4 if domain.engine == "bullet" else 1)
     return (steps + points * episodes * task.episode_steps) * (20 + physics) * 1e-6
-
-
-def stage_reference(*, folder: Path, report: Report, domain: dict[str, Any], episodes: int) -> str:
-    """Measure what uniformly random actions earn in a domain."""
-    from simreal.evaluation import Evaluator
-
-    with contextlib.closing(Evaluator(Domain.from_dict(domain), episodes)) as evaluator:
-        evaluation = evaluator.random().to_dict()
-    write_text(folder / "random.json", json.dumps(evaluation, indent=1) + "\n")
-    return f"return {evaluation['return_mean']:.1f}"
-
-
-def stage_pretrain(
-    *, folder: Path, state: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int,
-    evaluation: dict[str, int], seed: int, strategy: str | list[Any] = CONTROL_ARM, settings: dict[str, Any] | None = None,
-    domains: dict[str, Any] | None = None,
-) -> str:  # fmt: skip
-    """Pretrain one source agent; the folder becomes its bundle, with its curve and ledger beside the weights."""
-    from simreal.learner import Learning, Target
-
-    target = Target(Domain.from_dict(domain), Learning.of(learning), seed, domains=_read(domains))
-    said = _train(folder, state, report, None, target, strategy, settings or {}, steps, evaluation, None)
-    for file in (folder / "agent").iterdir():
-        os.replace(file, folder / file.name)
-    (folder / "agent").rmdir()
-    return said
-
-
-def stage_arm(
-    *, folder: Path, state: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int,
-    evaluation: dict[str, int], seed: int, strategy: str | list[Any], settings: dict[str, Any],
-    sources: Sequence[dict[str, Any]] = (), teacher: str | None = None, domains: dict[str, Any] | None = None,
-) -> str:  # fmt: skip
-    """Run one arm.
-
-    Args:
-        sources: name, bundle and domain of every source agent; without a domain, that of the agent's card.
-        teacher: a bundle.
-    """
-    from simreal.learner import Learning, Source, Target
-    from simreal.training import known_sources
-    from simreal_agents.bundle import load
-
-    agents = [load(one["agent"]) for one in sources]
-    given = [one["domain"] for one in sources if "domain" in one]
-    known = tuple(
-        Source(one["name"], agent, Domain.from_dict(domain))
-        for one, agent, domain in zip(sources, agents, given, strict=False)
-    )
-    target = Target(
-        Domain.from_dict(domain), Learning.of(learning), seed, known or known_sources(agents), load(teacher) if teacher else None,
-        _read(domains),
-    )  # fmt: skip
-    source = known[0].domain if known else None
-    return _train(
-        folder, state, report, agents[0] if agents else None, target, strategy, settings, steps, evaluation, source
-    )
-
-
-def stage_returns(
-    *, folder: Path, report: Report, domains: list[dict[str, Any]], episodes: int, agents: list[str]
-) -> str:
-    """Evaluate the agents of all steps of a sequence in all its targets: R of the continual metrics, in raw returns."""
-    from simreal.evaluation import evaluate
-    from simreal_agents.bundle import load
-
-    rows = []
-    for place, bundle in enumerate(agents):
-        agent = load(bundle)
-        found = [evaluate(agent, Domain.from_dict(domain), episodes=episodes).to_dict() for domain in domains]
-        rows.append([one["return_mean"] for one in found])
-        report((place + 1) / len(agents), f"{place + 1} of {len(agents)} agents")
-    write_text(folder / RETURNS, json.dumps({"returns": rows}, indent=1) + "\n")
-    return f"return {sum(rows[-1]) / len(rows):.1f} at the end"
-
-
-def _read(domains: Mapping[str, Any] | None) -> dict[str, Domain]:
-    return {name: Domain.from_dict(domain) for name, domain in (domains or {}).items()}
-
-
-def stage_video(
-    *, folder: Path, report: Report, domain: dict[str, Any], seconds: float, seeds: list[int], sources: dict[str, Any],
-    zero_shot: list[str], out: str, arms: list[list[str]],
-) -> str:  # fmt: skip
-    """Film one target: the source agent at home and moved, and what the best arm and the control arm have learned."""
-    from simreal.video import film
-    from simreal_envs.errors import Unsupported
-
-    panels = _panels(Path(out), domain, seeds, sources, zero_shot, [(s, strategy, t) for s, strategy, t in arms])
-    try:
-        film(panels, folder / VIDEO, seconds=seconds, size=(360, 270), report=report)
-    except Unsupported as reason:  # a machine without OpenGL still gets its report
-        write_text(folder / "skipped.txt", f"{reason}\n")
-        return f"no video: {reason}"
-    return f"{len(panels)} views"
-
-
-def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
-    """Who is filmed: of every kind of arm the seed whose final return is the median one."""
-    from simreal.curve import read_curve
-    from simreal.video import Panel
-    from simreal_agents.bundle import load
-    from simreal_envs.tasks import find_task
-
-    target = Domain.from_dict(domain)
-
-    def finals(arm: tuple[str, str, str]) -> list[float]:
-        paths = [out / Arm(*arm, seed).path / "curve.csv" for seed in seeds]
-        return [read_curve(path)[-1].return_mean for path in paths]
-
-    def median(arm: tuple[str, str, str]) -> int:
-        ranked = sorted(zip(finals(arm), seeds, strict=True))
-        return ranked[(len(ranked) - 1) // 2][1]
-
-    def agent(arm: tuple[str, str, str]) -> Any:
-        return load(out / Arm(*arm, median(arm)).path / "agent")
-
-    def seen(who: Any, domain: Domain) -> Domain:
-        return domain.seen_by(who.card.get("domain"))
-
-    control = [arm for arm in arms if arm[1] == CONTROL_ARM]
-    moved = [arm for arm in arms if arm[1] != CONTROL_ARM]
-    learned = [arm for arm in moved if arm[1] not in zero_shot]
-    best = max(learned or moved, key=lambda arm: sum(finals(arm)), default=None)
-    panels = []
-    if best and best[0] != NO_SOURCE:
-        source = best[0].split("+")[0]
-        pretrained, home = load(out / "agents" / source / f"seed-{median(best)}"), Domain.from_dict(sources[source])
-        panels += [Panel(f"{source}: where it learned", pretrained, seen(pretrained, home))]
-        there = seen(pretrained, target)
-        if find_task(there.task).schema == find_task(home.task).schema:
-            panels += [Panel("the same agent in the target", pretrained, there)]
-    if best and learned:
-        from_ = "" if best[0] == NO_SOURCE else f" from {best[0].replace('+', ' and ')}"
-        panels += [Panel(f"{best[1]}{from_}, at the end", agent(best), seen(agent(best), target))]
-    return panels + [Panel("scratch, at the end", agent(arm), target) for arm in control]
-
-
-def _train(folder, state, report, agent, target, strategy, settings, steps, evaluation, source) -> str:
-    """Learn; the folder gets curve, ledger, evidence and the agent."""
-    from simreal.curve import write_curve
-    from simreal.strategies import make_strategy
-    from simreal.tracking.ledger import Ledger
-    from simreal.training import Schedule, train
-    from simreal_agents.bundle import save
-
-    ledger = Ledger(folder / "metrics.jsonl")
-    result = train(
-        agent,
-        target,
-        make_strategy(strategy, settings),
-        Schedule(steps, **evaluation),
-        source=source,
-        tracker=ledger,
-        report=report,
-        checkpoints=state,
-    )
-    ledger.close()
-    write_curve(result.curve, folder / "curve.csv")
-    write_text(folder / "evidence.json", json.dumps(result.evidence, indent=1, sort_keys=True) + "\n")
-    save(result.agent, folder / "agent")
-    trouble = [f"{result.diverged} episodes diverged"] if result.diverged else []
-    return ", ".join([f"return {result.curve[-1].return_mean:.1f}", *trouble, *([result.note] if result.note else [])])
 
 
 # ---- what is written beside them ---------------------------------------------------------------------------------------
@@ -690,17 +379,10 @@ def require_free(out: Path, mark: str, what: str) -> None:
         raise UserError(f"the output folder {out} is neither empty nor {what}; give another --out")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it appears complete or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def load_experiment(out: Path) -> Experiment:
     """The config that an experiment's folder was made with. Raises a UserError if there is none."""
     if not (out / CONFIG).is_file():
         raise UserError(
             f"{out} is not the folder of an experiment: it has no {CONFIG}; give the --out of `simreal run`"
         )
-    return configs.load(out / CONFIG)
+    return config_files.load(out / CONFIG)

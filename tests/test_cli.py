@@ -11,7 +11,7 @@ import tiny
 
 from simreal import cli
 from simreal.catalogue import listing
-from simreal.config import HYPERPARAMETERS
+from simreal.hyperparameters import HYPERPARAMETERS
 from simreal_envs.errors import Unsupported, UserError
 
 
@@ -121,7 +121,8 @@ def test_lists_are_objects_with_name_and_says(user):
     assert all(row["family"] and row["stage"] in ("transfer", "pretrain") for row in strategies.values())
     assert (strategies["epopt"]["stage"], strategies["epopt"]["needs"]) == ("pretrain", [])
     assert strategies["weight_average"]["needs"] == ["source", "sources"]
-    assert "lr_scale 1.0" in user("list", "strategies")[1]
+    assert strategies["fine_tune"]["settings"]["lr_scale"] == 1.0
+    assert "Settings and defaults: simreal list strategies --json" in user("list", "strategies")[1]
     assert {row["name"] for row in listing("algorithms")} == set(HYPERPARAMETERS)
     assert "box, discrete" in user("list", "algorithms")[1]
 

@@ -5,19 +5,9 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from simreal.config import (
-    HYPERPARAMETERS,
-    PARTS,
-    AgentConfig,
-    Experiment,
-    domain_of,
-    domains,
-    dump,
-    find,
-    load,
-    model_at,
-    parse,
-)
+from simreal.config import AgentConfig, Experiment, domain_of, domains
+from simreal.config_files import dump, find, load, model_at, parse
+from simreal.hyperparameters import HYPERPARAMETERS, PARTS
 from simreal_envs.errors import UserError
 
 TEXT = """\
@@ -334,8 +324,9 @@ def test_several_sources_and_a_teacher_stand_beside_the_settings():
     assert parse(dump(experiment))[0] == experiment
 
 
-def test_the_strategy_of_the_top_level_is_one_more_named_after_its_parts():
-    text = TEXT.replace("workers: 2", "strategy: [layerwise_lr, {l2sp: {alpha: 0.1}}]")
+@pytest.mark.parametrize("part", ["{l2sp: {alpha: 0.1}}", "{type: l2sp, alpha: 0.1}"])
+def test_the_strategy_of_the_top_level_is_one_more_named_after_its_parts(part):
+    text = TEXT.replace("workers: 2", f"strategy: [layerwise_lr, {part}]")
     experiment, where = parse(text, "q.yaml")
     assert list(experiment.strategies) == ["scratch", "zero_shot", "gentle", "layerwise_lr-l2sp"]
     assert where("strategies", "layerwise_lr-l2sp").startswith("q.yaml:17: ")
@@ -360,6 +351,7 @@ def test_a_config_without_new_things_says_little_new():
             "strategies.gentle={type: [a, b], alpha: 3}",
             "'alpha' stands beside a combination; give it to one of its parts",
         ),
+        ("strategies.gentle={type: [{type: l2sp, alpha: 1}, b], alpha: 3}", "as in [l2sp, {l2sp: {alpha: 0.1}}]"),
         ("strategies.gentle.sources=[randomized]", "strategies.gentle.sources: must have at least 2 entries"),
         ("strategies.gentle.sources=randomized", "strategies.gentle.sources: must be a list, not 'randomized'"),
         ("strategy=gentle", "strategies: there is a 'gentle' already, which `strategy` would add"),

@@ -11,8 +11,10 @@ import time
 import pytest
 import tiny
 
-from simreal import config, experiment
-from simreal.experiment import Arm, arms, chains, check, finished_stages, plan, require_free
+from simreal import experiment
+from simreal.arms import check
+from simreal.config_files import parse
+from simreal.experiment import finished_stages, plan, require_free
 from simreal.progress import SilentProgress
 from simreal.stages import StageError, versions
 from simreal.tracking.base import TrackingError
@@ -21,7 +23,7 @@ from simreal_envs.errors import UserError
 
 
 def parsed(*overrides):
-    return config.parse(tiny.CONFIG, "tiny.yaml", overrides)[0]
+    return parse(tiny.CONFIG, "tiny.yaml", overrides)[0]
 
 
 def weights(out):
@@ -156,12 +158,6 @@ def test_an_arm_with_a_missing_file_does_not_count(finished, tmp_path):
     assert lost == {"arms/plain/fine_tune/light/seed-1"}
 
 
-def test_there_is_one_control_arm_however_many_sources(tmp_path):
-    two = parsed("sources={a: {steps: 64}, b: {steps: 64}}", "seeds=[3]")
-    assert [arm for arm in arms(two) if arm.strategy == "scratch"] == [Arm("none", "scratch", "light", 3)]
-    assert len(list(arms(two))) == 1 + 2 * 2
-
-
 def test_what_does_not_change_a_result_does_not_change_its_key(tmp_path):
     def keys(*overrides):
         one = parsed(*overrides)
@@ -246,20 +242,7 @@ def test_a_failing_stage_is_named_and_the_others_are_kept(tmp_path, monkeypatch)
 
 
 def of_several(*overrides):
-    return config.parse(tiny.SEVERAL, "several.yaml", overrides)
-
-
-def test_an_arm_may_have_several_sources_a_teacher_and_a_way_along_the_sequence():
-    experiment, _ = of_several("seeds=[3]")
-    light = [arm for arm in arms(experiment) if arm.target == "light"]
-    assert [(arm.source, arm.strategy) for arm in light] == [
-        ("none", "scratch"), ("plain+robust", "careful"), ("plain", "taught"),  # who teaches is not moved
-    ]  # fmt: skip
-    assert [[str(arm.path) for arm in chain] for chain in chains(experiment)] == [
-        ["arms/plain+robust/careful/light/seed-3", "arms/plain+robust/careful/sequence/2-heavy/seed-3"],
-        ["arms/plain/taught/light/seed-3", "arms/plain/taught/sequence/2-heavy/seed-3"],
-    ]
-    assert not list(chains(of_several("sequence=[]")[0]))
+    return parse(tiny.SEVERAL, "several.yaml", overrides)
 
 
 def test_every_agent_of_an_arm_comes_before_it_and_is_in_its_key(tmp_path):
@@ -319,49 +302,3 @@ def test_every_step_begins_with_the_agent_of_the_step_before(several):
     source = json.loads((several.out / "agents/robust/seed-0/card.json").read_text())
     assert source["strategy"]["name"] == "epopt" and source["strategy"]["fraction"] == 0.5
     assert card("arms/plain+robust/careful/light")["strategy"]["name"] == "weight_average-critic_warmup"
-
-
-@pytest.mark.parametrize(
-    ("override", "sentence"),
-    [
-        ("strategies.careful=[scratch, l2sp]", "strategies.careful: scratch does not combine"),
-        ("strategies.careful=[layerwise_lr, fine_tune]", "layerwise_lr and fine_tune contradict each other"),
-        (
-            "strategies.careful=[layerwise_lr, l2ps]",
-            "strategies.careful: unknown strategy 'l2ps'; did you mean 'l2sp'?",
-        ),
-        (
-            "strategies.taught.teacher=robst",
-            "strategies.taught.teacher: unknown source 'robst'; did you mean 'robust'?",
-        ),
-        ("strategies.fine_tune={teacher: robust}", "strategies.fine_tune.teacher: fine_tune learns from no teacher"),
-        ("strategies.fine_tune={sources: [plain, robust]}", "fine_tune moves one agent at a time, from every source"),
-        (
-            "strategies.mean={type: weight_average, sources: [plain, rbust]}",
-            "unknown source 'rbust'; did you mean 'robust'?",
-        ),
-        (
-            "strategies.mean={type: weight_average, sources: [plain, plain]}",
-            "strategies.mean.sources: a source is named twice",
-        ),
-        ("strategies.epopt={}", "strategies.epopt: epopt makes a source agent; write it as sources.NAME.strategy"),
-        ("sources.plain.strategy=fine_tune", "sources.plain.strategy: fine_tune moves an agent to a target"),
-        ("sources.plain.strategy={type: epopt, teacher: robust}", "pretraining begins without an agent"),
-        ("sources.plain.strategy=multi_tusk", "unknown strategy 'multi_tusk'; did you mean 'multi_task'?"),
-        ("sources.plain.strategy=epotp", "sources.plain.strategy: unknown strategy 'epotp'; did you mean 'epopt'?"),
-    ],
-)
-def test_what_a_strategy_cannot_do_is_told_with_its_place(override, sentence):
-    with pytest.raises(UserError) as caught:
-        check(*of_several(override))
-    assert sentence in str(caught.value) and str(caught.value).startswith(f"override {override!r}: ")
-
-
-def test_several_sources_must_be_there():
-    with pytest.raises(UserError, match="multi_task learns in the domains of several sources, and here is only one"):
-        check(*of_several("sources={plain: {strategy: multi_task}}"))
-    experiment, where = of_several("sources={plain: {steps: 64}}", "strategies={mean: {type: weight_average}}")
-    with pytest.raises(
-        UserError, match=r"strategies\.mean: weight_average needs several sources, and here is only one"
-    ):
-        check(experiment, where)

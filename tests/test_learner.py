@@ -9,7 +9,8 @@ import pytest
 import tiny
 
 import simreal as sr
-from simreal.config import HYPERPARAMETERS, AgentConfig, OffPolicyHyperparameters
+from simreal.config import AgentConfig
+from simreal.hyperparameters import HYPERPARAMETERS, OffPolicyHyperparameters
 from simreal.learner import Learning, Target, physics_threads, require_fit, schedule
 from simreal.training import Schedule, train
 from simreal_agents.algorithms import find_algorithm

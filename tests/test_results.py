@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tiny
 
-from simreal import config
+from simreal import results
+from simreal.config_files import parse
+from simreal.diagnostics import diagnose
 from simreal.results import build_report, describe, write_report
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Choice, Constant, LogUniform, Normal, Scale, Uniform
@@ -44,6 +46,10 @@ def test_the_report_has_the_keys_of_format_1(finished):
         assert arm["area"].keys() == {"value", "low", "high"}
         assert arm["reasons"] and all(reason.keys() >= {"name", "value", "says"} for reason in arm["reasons"])
         assert arm["forgetting"] is not None
+    saved, total = (report["arms"][0][f"{total}time_to_threshold"]["value"] for total in ("", "total_"))
+    assert total == pytest.approx(saved - 128)  # the source's steps are paid for
+    assert report["multiplicity"].keys() == {"method", "verdicts", "withdrawn", "says"}
+    assert report["multiplicity"]["verdicts"] == 2
     assert report["scratch"]["light"].keys() >= {"final_return", "area"}
     assert report["normalization"]["light"].keys() == {"random", "reference"}
     assert report["budget"] == {
@@ -55,7 +61,7 @@ def test_the_report_has_the_keys_of_format_1(finished):
     assert len(report["sources"]["plain"]["final_return"]) == 2
     assert report["settings"]["hidden"] == [8] and report["settings"]["min_seeds"] == 2
     assert report["reproduce"]["command"].startswith("simreal run tiny.yaml")
-    assert config.parse(report["reproduce"]["config"])[0] == config.parse(tiny.CONFIG)[0]
+    assert parse(report["reproduce"]["config"])[0] == parse(tiny.CONFIG)[0]
     assert report["manifest"].keys() == {"versions", "machine", "git", "started", "wall_s"}
 
 
@@ -126,7 +132,7 @@ def test_an_unfinished_folder_uses_what_is_finished_and_says_how_much_is_missing
     assert [(arm["strategy"], arm["seeds"], arm["verdict"]) for arm in report["arms"]] == [
         ("zero_shot", [0], "inconclusive")
     ]
-    assert "3 arms of" in caplog.text and "`simreal run` continues them" in caplog.text
+    assert "3 stages of" in caplog.text and "`simreal run` continues them" in caplog.text
 
 
 def test_without_a_finished_control_arm_there_is_no_verdict(folder):
@@ -188,6 +194,11 @@ def test_the_report_has_the_matrix_and_the_verdicts_of_the_sequence(several):
         assert {key: first[key] for key in alone} == alone  # the first step is the arm of the first target
         assert second["target"] == "heavy" and second["verdict"] in ("positive", "neutral", "negative", "inconclusive")
         assert second["lost_at_the_end"]["value"] == 0.0 and second["forgetting"] is not None
+        assert first["total_time_to_threshold"] is not None and second["total_time_to_threshold"] is None
+    further = sum(len(way["steps"]) - 1 for way in report["sequence"]["ways"])
+    assert (
+        report["multiplicity"]["verdicts"] == len(report["arms"]) + further
+    )  # the first steps are arms and count once
 
 
 def test_a_report_of_an_unfinished_sequence_has_what_is_finished(several, tmp_path, caplog):
@@ -195,4 +206,25 @@ def test_a_report_of_an_unfinished_sequence_has_what_is_finished(several, tmp_pa
     shutil.rmtree(tmp_path / "out/arms/plain/taught/sequence")
     report = build_report(tmp_path / "out")
     assert [way["strategy"] for way in report["sequence"]["ways"]] == ["careful"]
-    assert "2 arms" in caplog.text
+    assert "4 stages of" in caplog.text  # two steps, and what their agents earn
+
+
+def test_a_way_without_its_returns_is_not_finished(several, tmp_path, caplog):
+    shutil.copytree(several.out, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/arms/plain/taught/sequence/returns/seed-1")
+    way = next(way for way in build_report(tmp_path / "out")["sequence"]["ways"] if way["strategy"] == "taught")
+    assert way["seeds"] == [0] and "1 stages of" in caplog.text
+
+
+def test_reasons_say_which_domain_was_forgotten(several, monkeypatch):
+    called = []
+
+    def listening(*curves, source, **settings):
+        called.append(source)
+        return diagnose(*curves, source=source, **settings)
+
+    monkeypatch.setattr(results, "diagnose", listening)
+    build_report(several.out)
+    first = "plain (the first of its sources)"  # of those that `careful` averages
+    alone = [first, "the source", first, "the source"]
+    assert called == [*alone, first, "the domain before", "the source", "the domain before"]

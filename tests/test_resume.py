@@ -19,8 +19,8 @@ import tiny
 
 import simreal as sr
 from simreal import cli
-from simreal.config import HYPERPARAMETERS
 from simreal.evaluation import Evaluator
+from simreal.hyperparameters import HYPERPARAMETERS
 from simreal.learner import Learning, Target
 from simreal.training import Run, Schedule, train
 from simreal_agents.algorithms import ALGORITHMS

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from simreal.config import load
-from simreal.experiment import check
+from simreal.arms import check
+from simreal.config_files import load
 from simreal.learner import Learning, Target
 from simreal.strategies import make_strategy
 from simreal.training import Schedule, train

@@ -13,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import generate_docs
 import strategy_table as script
 
+from simreal.arms import chains
 from simreal.curve import read_curve
+from simreal.stages import CARD
 from simreal.strategies import STRATEGIES
 from simreal_envs.errors import UserError
 
@@ -139,3 +141,15 @@ def test_a_row_comes_into_the_documentation(tmp_path, monkeypatch):
     assert lines[1].startswith("| layerwise_lr + l2sp | +0.30 | +0.30 [+0.10, +0.45] | positive |")
     assert generate_docs.measured("epopt") == "- *Measured*: epopt, then fine_tune: hurts positive +0.50.\n"
     assert generate_docs.measured("scratch") == "" and "careful" not in generate_docs.measured_overview()
+
+
+def test_a_sequence_whose_control_arm_is_missing_has_no_row(families, tmp_path, monkeypatch):
+    family = families["cartpole", "continual"]
+    folder = tmp_path / next(chains(family.experiment))[0].returns
+    folder.mkdir(parents=True)
+    (folder / CARD).touch()
+    report = {"arms": []}
+    monkeypatch.setattr(script, "build_report", lambda *_: report)
+    assert script.sequences([family], tmp_path) == []
+    report["sequence"] = {"targets": ["a", "b"], "ways": [{"strategy": "ewc", "steps": []}]}
+    assert script.sequences([family], tmp_path) == [{"config": "continual", "targets": ["a", "b"], "strategy": "ewc"}]

@@ -118,7 +118,7 @@ def test_progress_rises_from_0_to_1(source):
 def test_the_card_says_where_the_agent_comes_from(source):
     card = train(source, tiny.target(seed=3), sr.FineTune(lr_scale=0.5), SCHEDULE).agent.card
     assert card["domain"] == tiny.CARTPOLE.to_dict()
-    assert card["strategy"] == {"name": "fine_tune", "lr_scale": 0.5}
+    assert card["strategy"] == {"name": "fine_tune", "lr_scale": 0.5, "normalizer": "blend", "prior": None}
     assert (card["seed"], card["steps"], len(card["returns"])) == (3, 192, 3)
     assert "wall_s" not in card["returns"][0]
 

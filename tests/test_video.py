@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tiny
 
-from simreal import config, results
-from simreal.experiment import check, plan
+from simreal import results
+from simreal.arms import check
+from simreal.config_files import parse
+from simreal.experiment import plan
 from simreal.video import _PAPER, FPS, Panel, _Caption, _side_by_side, _wrapped, film
 from simreal_agents.bundle import load
 from simreal_envs.errors import Unsupported, UserError
@@ -107,12 +109,12 @@ def test_an_experiment_films_every_target_and_the_report_holds_the_films(finishe
 
     out = tmp_path / "out"
     shutil.copytree(finished.out, out)
-    experiment = config.parse(tiny.CONFIG, "tiny.yaml", ["video=0.2"])[0]
+    experiment = parse(tiny.CONFIG, "tiny.yaml", ["video=0.2"])[0]
     domains = check(experiment)
     built = json.loads((out / "agents/plain/seed-0/stage.json").read_text())["versions"]
     stage = next(s for s in plan(experiment, domains, out, built) if s.name == "videos/light")
     assert set(stage.needs) == {s.name for s in plan(experiment, domains, out, built) if s.name.startswith("arms/")}
-    from simreal.experiment import stage_video
+    from simreal.stage_functions import stage_video
 
     stage.folder.mkdir(parents=True)
     said = stage_video(folder=stage.folder, report=lambda fraction, text: None, **stage.kwargs)

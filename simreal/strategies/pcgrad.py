@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from simreal.learner import Target
 from simreal.strategies.base import Strategy, require_algorithm, require_between
-from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -51,7 +50,5 @@ class PCGrad(Strategy):
             own, other = target.domain.seen_by(seen), target.source.seen_by(seen)
             worlds = Together([target.worlds(own), target.worlds(other, count)], counted=[True, False])
         learner = target.learner(agent, worlds=worlds)
-        if not learner.which.any():
-            raise UserError("pcgrad needs worlds of several domains: combine it with source_mix, or leave it alone")
         learner.attach(self.name, PCGrad(target.stream(self.name)))
         return learner

@@ -34,12 +34,26 @@ def test_statistics_become_those_of_all_rows_together():
 
 def test_weights_become_their_mean():
     one, other = new(0), new(1)
-    other.policy.encoder.normalizer.load_state_dict(one.policy.encoder.normalizer.state_dict())
+    for part in ("encoder.normalizer", "reward_scaler"):
+        other.policy.get_submodule(part).load_state_dict(one.policy.get_submodule(part).state_dict())
     mean = mean_of([one, other])
     for name, tensor in mean.policy.named_parameters():
         both = [dict(agent.policy.named_parameters())[name] for agent in (one, other)]
         torch.testing.assert_close(tensor, (both[0] + both[1]) / 2)
     assert torch.equal(one.policy.heads.actor.weight, new(0).policy.heads.actor.weight)
+
+
+def test_values_are_averaged_in_one_unit_of_reward():
+    one = new(0)
+    other = one.copy()
+    with torch.no_grad():
+        other.policy.reward_scaler.var.mul_(4)  # half of the scale, and so half of the values
+        for tensor in (other.policy.heads.critic.weight, other.policy.heads.critic.bias):
+            tensor.mul_(other.reward_scale / one.reward_scale)
+    rows = np.random.default_rng(5).normal(size=(20, 3)).astype(np.float32)
+    mean = mean_of([one, other])
+    assert one.reward_scale != other.reward_scale
+    np.testing.assert_allclose(mean.value(rows) / mean.reward_scale, one.value(rows) / one.reward_scale, rtol=1e-4)
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac"])

@@ -82,7 +82,7 @@ def test_an_experiment_on_it_is_a_valid_config(lab):
         "targets: {heavy: {engine: bullet, steps: 1000, variation: {pendulum/mass: {scale: 1.3}}}}\n"
     )
     code = """
-from simreal import config, experiment
-experiment.check(*config.resolve("qube.yaml"))
+from simreal import arms, config_files
+arms.check(*config_files.resolve("qube.yaml"))
 """
     run(lab, "-c", code)

@@ -46,7 +46,19 @@ def test_the_sources_stay_bit_equal_and_the_rest_learns(combine, sources):
     assert tiny.changed(before, after) == {name for name in after if not name.startswith("columns.")}
     for i, source in enumerate(sources):
         own = {f"columns.{i}.{n}": t for n, t in tiny.tensors(source).items() if not n.startswith("reward_scaler")}
-        assert tiny.changed(own, {name: after[name] for name in own}) == set()
+        changed = tiny.changed(own, {name: after[name] for name in own})
+        # In a mixture all tell values in the unit of the first.
+        assert changed == (
+            {f"columns.{i}.heads.critic.{n}" for n in ("weight", "bias")} if combine == "mixture" and i else set()
+        )
+
+
+def test_in_a_mixture_all_tell_values_in_one_unit(sources):
+    learner = MultiSource("mixture").begin(sources[0], arm(sources))
+    learner.env.close()
+    for column, source in zip(learner.policy.columns, sources, strict=True):
+        ratio = (column.heads.critic.bias / source.policy.heads.critic.bias).item()
+        assert ratio == pytest.approx(sources[0].reward_scale / source.reward_scale, rel=1e-5)
 
 
 def test_stacked_features_stand_side_by_side(sources):

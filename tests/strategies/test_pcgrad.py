@@ -68,9 +68,10 @@ def test_source_worlds_run_beside_but_only_the_targets_steps_count(source):
     assert learner.num_timesteps == tiny.ROLLOUT and learner.env.worlds.domain == HEAVY
 
 
-def test_worlds_of_one_domain_have_no_conflicts_to_solve(source):
-    with pytest.raises(UserError, match="pcgrad needs worlds of several domains"):
-        make_strategy(["fine_tune", "pcgrad"]).begin(source, here(source))
+def test_it_makes_its_worlds_however_it_is_combined(source):
+    learner = make_strategy([{"fine_tune": {"lr_scale": 0.5}}, "pcgrad"]).begin(source, here(source))
+    learner.env.close()
+    assert learner.which.any() and {group["lr_scale"] for group in learner.optimizer.param_groups} == {0.5}
 
 
 def test_pcgrad_is_for_ppo():

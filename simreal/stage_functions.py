@@ -1,0 +1,182 @@
+"""The functions that stages run, each in a worker process: they read what is done before and fill one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from simreal.arms import NO_SOURCE, Arm
+from simreal.config import CONTROL_ARM
+from simreal.stages import write_text
+from simreal_envs.variation import Domain
+
+Report = Callable[[float, str], None]
+
+RETURNS, VIDEO = "returns.json", "video.mp4"
+
+
+def stage_reference(*, folder: Path, report: Report, domain: dict[str, Any], episodes: int) -> str:
+    """Measure what uniformly random actions earn in a domain."""
+    from simreal.evaluation import Evaluator
+
+    with contextlib.closing(Evaluator(Domain.from_dict(domain), episodes)) as evaluator:
+        evaluation = evaluator.random().to_dict()
+    write_text(folder / "random.json", json.dumps(evaluation, indent=1) + "\n")
+    return f"return {evaluation['return_mean']:.1f}"
+
+
+def stage_pretrain(
+    *, folder: Path, state: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int,
+    evaluation: dict[str, int], seed: int, strategy: str | list[Any] = CONTROL_ARM, settings: dict[str, Any] | None = None,
+    domains: dict[str, Any] | None = None,
+) -> str:  # fmt: skip
+    """Pretrain one source agent; the folder becomes its bundle, with its curve and ledger beside the weights."""
+    from simreal.learner import Learning, Target
+
+    target = Target(Domain.from_dict(domain), Learning.of(learning), seed, domains=_read(domains))
+    said = _train(folder, state, report, None, target, strategy, settings or {}, steps, evaluation, None)
+    for file in (folder / "agent").iterdir():
+        os.replace(file, folder / file.name)
+    (folder / "agent").rmdir()
+    return said
+
+
+def stage_arm(
+    *, folder: Path, state: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int,
+    evaluation: dict[str, int], seed: int, strategy: str | list[Any], settings: dict[str, Any],
+    sources: Sequence[dict[str, Any]] = (), teacher: str | None = None, domains: dict[str, Any] | None = None,
+) -> str:  # fmt: skip
+    """Run one arm.
+
+    Args:
+        sources: name, bundle and domain of every source agent; without a domain, that of the agent's card.
+        teacher: a bundle.
+    """
+    from simreal.learner import Learning, Source, Target
+    from simreal.training import known_sources
+    from simreal_agents.bundle import load
+
+    agents = [load(one["agent"]) for one in sources]
+    given = [one["domain"] for one in sources if "domain" in one]
+    known = tuple(
+        Source(one["name"], agent, Domain.from_dict(domain))
+        for one, agent, domain in zip(sources, agents, given, strict=False)
+    )
+    target = Target(
+        Domain.from_dict(domain), Learning.of(learning), seed, known or known_sources(agents), load(teacher) if teacher else None,
+        _read(domains),
+    )  # fmt: skip
+    source = known[0].domain if known else None
+    return _train(
+        folder, state, report, agents[0] if agents else None, target, strategy, settings, steps, evaluation, source
+    )
+
+
+def stage_returns(
+    *, folder: Path, report: Report, domains: list[dict[str, Any]], episodes: int, agents: list[str]
+) -> str:
+    """Evaluate the agents of all steps of a sequence in all its targets: R of the continual metrics, in raw returns."""
+    from simreal.evaluation import evaluate
+    from simreal_agents.bundle import load
+
+    rows = []
+    for place, bundle in enumerate(agents):
+        agent = load(bundle)
+        found = [evaluate(agent, Domain.from_dict(domain), episodes=episodes).to_dict() for domain in domains]
+        rows.append([one["return_mean"] for one in found])
+        report((place + 1) / len(agents), f"{place + 1} of {len(agents)} agents")
+    write_text(folder / RETURNS, json.dumps({"returns": rows}, indent=1) + "\n")
+    return f"return {sum(rows[-1]) / len(rows):.1f} at the end"
+
+
+def _read(domains: Mapping[str, Any] | None) -> dict[str, Domain]:
+    return {name: Domain.from_dict(domain) for name, domain in (domains or {}).items()}
+
+
+def stage_video(
+    *, folder: Path, report: Report, domain: dict[str, Any], seconds: float, seeds: list[int], sources: dict[str, Any],
+    zero_shot: list[str], out: str, arms: list[list[str]],
+) -> str:  # fmt: skip
+    """Film one target: the source agent at home and moved, and what the best arm and the control arm have learned."""
+    from simreal.video import film
+    from simreal_envs.errors import Unsupported
+
+    panels = _panels(Path(out), domain, seeds, sources, zero_shot, [(s, strategy, t) for s, strategy, t in arms])
+    try:
+        film(panels, folder / VIDEO, seconds=seconds, size=(360, 270), report=report)
+    except Unsupported as reason:  # a machine without OpenGL still gets its report
+        write_text(folder / "skipped.txt", f"{reason}\n")
+        return f"no video: {reason}"
+    return f"{len(panels)} views"
+
+
+def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
+    """Who is filmed: of every kind of arm the seed whose final return is the median one."""
+    from simreal.curve import read_curve
+    from simreal.video import Panel
+    from simreal_agents.bundle import load
+    from simreal_envs.tasks import find_task
+
+    target = Domain.from_dict(domain)
+
+    def finals(arm: tuple[str, str, str]) -> list[float]:
+        paths = [out / Arm(*arm, seed).path / "curve.csv" for seed in seeds]
+        return [read_curve(path)[-1].return_mean for path in paths]
+
+    def median(arm: tuple[str, str, str]) -> int:
+        ranked = sorted(zip(finals(arm), seeds, strict=True))
+        return ranked[(len(ranked) - 1) // 2][1]
+
+    def agent(arm: tuple[str, str, str]) -> Any:
+        return load(out / Arm(*arm, median(arm)).path / "agent")
+
+    def seen(who: Any, domain: Domain) -> Domain:
+        return domain.seen_by(who.card.get("domain"))
+
+    control = [arm for arm in arms if arm[1] == CONTROL_ARM]
+    moved = [arm for arm in arms if arm[1] != CONTROL_ARM]
+    learned = [arm for arm in moved if arm[1] not in zero_shot]
+    best = max(learned or moved, key=lambda arm: sum(finals(arm)), default=None)
+    panels = []
+    if best and best[0] != NO_SOURCE:
+        source = best[0].split("+")[0]
+        pretrained, home = load(out / "agents" / source / f"seed-{median(best)}"), Domain.from_dict(sources[source])
+        panels += [Panel(f"{source}: where it learned", pretrained, seen(pretrained, home))]
+        there = seen(pretrained, target)
+        if find_task(there.task).schema == find_task(home.task).schema:
+            panels += [Panel("the same agent in the target", pretrained, there)]
+    if best and learned:
+        from_ = "" if best[0] == NO_SOURCE else f" from {best[0].replace('+', ' and ')}"
+        panels += [Panel(f"{best[1]}{from_}, at the end", agent(best), seen(agent(best), target))]
+    return panels + [Panel("scratch, at the end", agent(arm), target) for arm in control]
+
+
+def _train(folder, state, report, agent, target, strategy, settings, steps, evaluation, source) -> str:
+    """Learn; the folder gets curve, ledger, evidence and the agent."""
+    from simreal.curve import write_curve
+    from simreal.strategies import make_strategy
+    from simreal.tracking.ledger import Ledger
+    from simreal.training import Schedule, train
+    from simreal_agents.bundle import save
+
+    ledger = Ledger(folder / "metrics.jsonl")
+    result = train(
+        agent,
+        target,
+        make_strategy(strategy, settings),
+        Schedule(steps, **evaluation),
+        source=source,
+        tracker=ledger,
+        report=report,
+        checkpoints=state,
+    )
+    ledger.close()
+    write_curve(result.curve, folder / "curve.csv")
+    write_text(folder / "evidence.json", json.dumps(result.evidence, indent=1, sort_keys=True) + "\n")
+    save(result.agent, folder / "agent")
+    trouble = [f"{result.diverged} episodes diverged"] if result.diverged else []
+    return ", ".join([f"return {result.curve[-1].return_mean:.1f}", *trouble, *([result.note] if result.note else [])])
