@@ -40,10 +40,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Trace:
-    """First episodes step by step: ``observations (T, E, d)``, ``rewards``, ``alive`` and ``terminated`` ``(T, E)``,
-    ``last_observations (E, d)`` where each episode ended. Observations are flat, as the schema's ``unpack`` makes them."""
+    """First episodes step by step: ``observations (T, E, d)``, ``actions (T, E, a)`` or ``(T, E)`` as applied, ``rewards``,
+    ``alive`` and ``terminated`` ``(T, E)``, ``last_observations (E, d)`` where each episode ended. Observations are flat, as
+    the schema's ``unpack`` makes them."""
 
     observations: np.ndarray
+    actions: np.ndarray
     rewards: np.ndarray
     alive: np.ndarray
     terminated: np.ndarray
@@ -77,14 +79,13 @@ class Evaluator:
         unpack, steps = self._worlds.schema.unpack, []
         last = np.zeros((self.episodes, self._worlds.schema.observation_size), self._worlds.schema.dtype)
 
-        def record(seen: Observation, rewards: np.ndarray, alive: np.ndarray, terminated: np.ndarray, ends: np.ndarray):
-            steps.append((unpack(seen), rewards, alive, terminated))
+        def record(seen: Observation, actions: np.ndarray, rewards: np.ndarray, alive, terminated, ends: np.ndarray):
+            steps.append((unpack(seen), actions, rewards, alive, terminated))
             if ends.any():
                 last[ends] = unpack(self._worlds.final_observation)[ends]
 
         evaluation = self._run(self._act(agent, deterministic=False), record)
-        observations, rewards, alive, terminated = (np.array(column) for column in zip(*steps, strict=True))
-        return evaluation, Trace(observations, rewards, alive, terminated, last)
+        return evaluation, Trace(*(np.array(column) for column in zip(*steps, strict=True)), last)
 
     def random(self) -> Evaluation:
         """Returns of uniformly random actions."""
@@ -108,14 +109,15 @@ class Evaluator:
         returns, lengths, success = np.zeros(n), np.zeros(n, dtype=int), np.zeros(n, dtype=bool)
         while alive.any():
             seen, was_alive = observations, alive.copy()
-            observations, rewards, terminated, truncated, infos = worlds.step(act(observations))
+            actions = act(observations)
+            observations, rewards, terminated, truncated, infos = worlds.step(actions)
             done = alive & (terminated | truncated)
             if done.any():
                 episode = infos["outcome"]
                 returns[done], lengths[done], success[done] = (episode[k][done] for k in ("r", "l", "s"))
                 alive &= ~done
             if record:
-                record(seen, rewards, was_alive, terminated, done)
+                record(seen, actions, rewards, was_alive, terminated, done)
         return Evaluation(returns, success, lengths, worlds.diverged - before)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from simreal.evaluation import Trace
 from simreal.learner import physics_threads
 from simreal_agents.bundle import Agent
 from simreal_agents.layout import Layout
@@ -40,6 +41,35 @@ class Transitions:
 
     def __len__(self) -> int:
         return len(self.rewards)
+
+    @classmethod
+    def of(cls, trace: Trace, most: int | None = None) -> Transitions:
+        """The steps of the first episodes of a trace, one episode after the other.
+
+        Args:
+            most: whole episodes up to about so many steps, at least one; None for all.
+        """
+        lengths = trace.alive.sum(axis=0)
+        ends = np.cumsum(lengths)
+        episodes = len(lengths) if most is None else max(1, int(np.searchsorted(ends, most, side="right")))
+        alive = trace.alive[:, :episodes].T
+        following = np.concatenate([trace.observations[1:], trace.last_observations[None]])
+        following[lengths - 1, np.arange(len(lengths))] = trace.last_observations
+        last = np.arange(len(trace.alive)) == lengths[:episodes, None] - 1
+        terminated = trace.terminated[:, :episodes].T
+
+        def column(values: np.ndarray) -> np.ndarray:
+            return np.swapaxes(values[:, :episodes], 0, 1)[alive]
+
+        return cls(
+            observations=column(trace.observations),
+            next_observations=column(following),
+            actions=column(trace.actions),
+            rewards=column(trace.rewards).astype(np.float32),
+            terminated=(terminated & last)[alive],
+            truncated=(~terminated & last)[alive],
+            episode=np.repeat(np.arange(episodes), lengths[:episodes]),
+        )
 
 
 def record(

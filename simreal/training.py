@@ -22,8 +22,8 @@ from stable_baselines3.common.logger import Logger
 
 from simreal.curve import Row
 from simreal.evaluation import Evaluator
-from simreal.handover import at_handover, policy_kl
 from simreal.learner import Learning, Source, Target
+from simreal.signals import Origin, experience_of, fingerprint, look
 from simreal.stages import versions
 from simreal.strategies import Combination, Scratch, Strategy, described
 from simreal.strategies.base import require_offered
@@ -240,6 +240,8 @@ class _Arm:
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.evidence: dict[str, Any] = {}
         self.resumed_at: int | None = None
+        self.origin = Origin.of(agent, target.source) if agent is not None else None
+        self.experience: dict[str, Any] | None = None
         self.note = ""
         self.started = time.perf_counter()
 
@@ -267,13 +269,15 @@ class _Arm:
                 self._checkpoint()
         else:
             self._repeat()
+        self.evidence["end"] = {k: v for k, v in self.evidence["points"][-1].items() if k != "env_steps"}
         agent = self._agent()
         if self.source_agent is not None:
             self._measure_change(agent, source)
         worlds = self.learner.env.worlds
         if worlds.diverged:
             self.evidence["diverged_episodes"] = worlds.diverged
-        self.tracker.summary({**asdict(self.rows[-1]), "diverged": worlds.diverged, **_flat(self.evidence)})
+        facts = {name: value for name, value in self.evidence.items() if name != "points"}
+        self.tracker.summary({**asdict(self.rows[-1]), "diverged": worlds.diverged, **_flat("evidence", facts)})
         return Run(
             agent, tuple(self.rows), self.evidence, self.target.domain, self.strategy, self.target.seed,
             worlds.diverged, dict(self.learner.seconds), self.note,
@@ -312,7 +316,6 @@ class _Arm:
             "figures": _figures(logger.name_to_value),
             "counts": dict(logger.name_to_count),
             "evidence": self.evidence,
-            "states": self.states,
             "wall_s": time.perf_counter() - self.started,
         }
         self.checkpoints.save(self.learner.num_timesteps, tree)
@@ -335,7 +338,7 @@ class _Arm:
             return
         self.resumed_at = self.learner.num_timesteps
         self.rows = [Row(**row) for row in state["rows"]]
-        self.evidence, self.states = state["evidence"], state["states"]
+        self.evidence = state["evidence"]
         self.started = time.perf_counter() - state["wall_s"]
         self.learner.logger.name_to_value.update(state["figures"])
         self.learner.logger.name_to_count.update(state["counts"])
@@ -360,15 +363,13 @@ class _Arm:
     def _evaluate(self) -> None:
         agent, steps = Agent.of(self.learner), self.learner.num_timesteps
         deterministic = self.evaluator(agent).to_dict()
-        if self.rows:
-            stochastic = self.evaluator(agent, deterministic=False).to_dict()
-        else:
-            evaluation, trace = self.evaluator.trace(agent)
-            stochastic = evaluation.to_dict()
-            self.states = trace.observations[trace.alive]
-            self.evidence |= at_handover(agent, trace, self.learner.gamma)
-            if self._comparable(agent):
-                self.evidence["policy_kl_start"] = policy_kl(agent, self.source_agent, self.states)
+        evaluation, trace = self.evaluator.trace(agent)
+        stochastic = evaluation.to_dict()
+        self.experience = experience_of(agent, trace)
+        signals = look(agent, trace, self.learner.gamma, self.origin, thorough=not self.rows)
+        if not self.rows:
+            self.evidence = {**signals, "points": []}
+        self.evidence["points"].append({"env_steps": steps, **signals})
         row = Row(
             env_steps=steps,
             **deterministic,
@@ -376,12 +377,10 @@ class _Arm:
             **{f"stochastic_{k}": stochastic[k] for k in ("return_mean", "return_std", "success_rate")},
         )
         self.rows.append(row)
-        self._log(steps, {**_evaluated(row), **_figures(self.learner.logger.name_to_value)})
+        self._log(
+            steps, {**_evaluated(row), **_figures(self.learner.logger.name_to_value), **_flat("signals", signals)}
+        )
         self.report(min(steps / self.schedule.steps, 1.0), self._words())
-
-    def _comparable(self, agent: Agent) -> bool:
-        """Whether the source agent sees and does the same things."""
-        return self.source_agent is not None and agent.schema == self.source_agent.schema
 
     def _repeat(self) -> None:
         """An agent that does not learn has the same return at every point of the grid that the other arms are on."""
@@ -391,8 +390,6 @@ class _Arm:
             self._log(steps, _evaluated(row))
 
     def _measure_change(self, agent: Agent, source: Domain | None) -> None:
-        if self._comparable(agent):
-            self.evidence["policy_kl_end"] = policy_kl(agent, self.source_agent, self.states)
         if source is None or not _alike(source, self.domain):  # an agent fitted to other fields cannot go back
             return
         seen = source.seen_by(self.source_agent.card.get("domain")), source.seen_by(self.domain)
@@ -402,6 +399,8 @@ class _Arm:
 
     def _agent(self) -> Agent:
         agent = Agent.of(self.learner, replay=self.target.learning.replay == "keep")
+        if self.experience is None:  # it was continued after its last evaluation
+            self.experience = experience_of(agent, self.evaluator.trace(agent)[1])
         card = {
             "hyperparameters": {**agent.card["hyperparameters"], **self.target.learning.options},
             "domain": self.domain.to_dict(),
@@ -412,7 +411,9 @@ class _Arm:
         }
         if self.source_agent is not None:
             card["ancestors"] = self.source_agent.lineage
-        return replace(agent, card={**agent.card, **card})
+        if self.experience is not None:
+            card["fingerprint"] = fingerprint(agent, self.experience["observations"])
+        return replace(agent, card={**agent.card, **card}, experience=self.experience)
 
     def _words(self) -> str:
         words = [f"return {self.rows[-1].return_mean:.1f}"] if self.rows else []
@@ -442,13 +443,13 @@ def _figures(recorded: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in recorded.items() if isinstance(value, (int, float, np.number))}
 
 
-def _flat(evidence: dict[str, Any]) -> dict[str, float]:
+def _flat(kind: str, numbers: Mapping[str, Any]) -> dict[str, float]:
     flat = {}
-    for name, value in evidence.items():
-        if isinstance(value, dict):
-            flat |= {f"evidence/{name}/{key}": inner for key, inner in value.items()}
+    for name, value in numbers.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{kind}/{name}/{key}": inner for key, inner in value.items()}
         else:
-            flat[f"evidence/{name}"] = value
+            flat[f"{kind}/{name}"] = value
     return flat
 
 

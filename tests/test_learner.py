@@ -63,9 +63,9 @@ def test_every_algorithm_trains_moves_and_is_measured(algorithm):
     moved = train(source, there, sr.FineTune(), SHORT, source=home(algorithm))
     assert moved.curve[0].env_steps == 0 and moved.curve[-1].env_steps >= 96
     assert np.isfinite(
-        [moved.evidence[k] for k in ("critic_bias", "policy_std", "policy_kl_end", "source_return_after")]
+        [moved.evidence[k] for k in ("critic_bias", "policy_std", "policy_kl", "source_return_after")]
     ).all()
-    assert moved.evidence["policy_kl_start"] == 0.0 <= moved.evidence["policy_kl_end"]
+    assert moved.evidence["policy_kl"] == 0.0 <= moved.evidence["end"]["policy_kl"]
     assert tiny.changed(tiny.tensors(source), tiny.tensors(moved.agent)) >= {"heads.critic.weight", "heads.critic.bias"}
     assert moved.agent.card["ancestors"][-1]["algorithm"] == algorithm
 

@@ -96,17 +96,19 @@ def test_the_ledger_has_every_evaluation(finished):
         int(row["env_steps"]): float(row["return_mean"]) for row in rows(folder / "curve.csv")
     }
     evidence = json.loads((folder / "evidence.json").read_text())
-    assert evidence.keys() == {
-        "action_saturation", "critic_bias", "critic_explained_variance", "normalizer_shift", "policy_kl_end", "policy_kl_start",
-        "policy_std", "source_return_after", "source_return_before",
+    assert evidence.keys() >= {
+        "action_saturation", "critic_bias", "critic_explained_variance", "normalizer_shift", "policy_kl", "policy_std", "points",
+        "end", "source_return_after", "source_return_before",
     }  # fmt: skip
+    assert [point["env_steps"] for point in evidence["points"]] == list(logged)
+    assert all(logged[point["env_steps"]]["signals/policy_kl"] == point["policy_kl"] for point in evidence["points"])
 
 
 def test_zero_shot_forgets_nothing(finished):
     arm = next(arm for arm in finished.report["arms"] if arm["strategy"] == "zero_shot")
     assert arm["forgetting"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     evidence = json.loads((finished.out / "arms/plain/zero_shot/light/seed-0/evidence.json").read_text())
-    assert evidence["policy_kl_end"] == 0.0
+    assert evidence["end"]["policy_kl"] == 0.0
 
 
 def test_the_scale_is_from_random_to_the_best_mean_of_any_arm(finished):

@@ -96,7 +96,7 @@ def test_forgetting_is_measured_where_the_source_is_given(source):
     evidence = train(source, tiny.target(), sr.FineTune(), SCHEDULE, source=tiny.CARTPOLE).evidence
     assert evidence["source_return_before"] == sr.evaluate(source, tiny.CARTPOLE, episodes=2).returns.mean()
     assert evidence["source_return_before"] != evidence["source_return_after"]
-    assert evidence["policy_kl_end"] > 0
+    assert evidence["end"]["policy_kl"] > 0
 
 
 def test_the_tracker_gets_every_evaluation_with_the_learners_figures(source):

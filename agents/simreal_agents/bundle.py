@@ -1,8 +1,9 @@
 """Agents in memory and on disk: everything that transfers, without pickle.
 
 A bundle is a folder: ``weights.safetensors`` (every tensor of the policy, normalizer and reward scaler included),
-``card.json`` (format, schema, network, algorithm, where it was trained, returns, versions, checksums) and, where it was
-kept, ``replay.safetensors`` (the transitions of an off-policy learner, oldest first).
+``card.json`` (format, schema, network, algorithm, where it was trained, returns, versions, checksums) and, where they were
+kept, ``replay.safetensors`` (the transitions of an off-policy learner, oldest first) and ``experience.safetensors`` (some
+episodes from the end of its training, by which one sees later what has changed).
 """
 
 from __future__ import annotations
@@ -35,11 +36,24 @@ from simreal_envs.errors import UserError, nearest, require_known
 from simreal_envs.schema import Schema
 
 FORMAT = 1
-WEIGHTS, CARD, REPLAY = "weights.safetensors", "card.json", "replay.safetensors"
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+REPLAY, EXPERIENCE = "replay.safetensors", "experience.safetensors"
 PACKAGES = ("gymnasium", "numpy", "safetensors", "stable-baselines3", "torch")
 LINEAGE = ("algorithm", "domain", "strategy", "seed", "steps", "surgery")
-OWN_KEYS = ("format", "schema", "network", "normalizer", "replay", "versions", "torch_threads", "sha256", "card_sha256")
+OWN_KEYS = (
+    "format",
+    "schema",
+    "network",
+    "normalizer",
+    "replay",
+    "experience",
+    "versions",
+    "torch_threads",
+    "sha256",
+    "card_sha256",
+)
 COLUMNS = {"observations", "next_observations", "actions", "rewards", "terminated"}  # of a replay buffer
+KEPT = {"replay": (REPLAY, COLUMNS), "experience": (EXPERIENCE, COLUMNS | {"truncated", "episode"})}
 Observations = np.ndarray | Mapping[str, np.ndarray]
 
 
@@ -52,12 +66,15 @@ class Agent:
         schema: named observation and action fields, control period.
         card: everything else, as JSON data.
         replay: what it remembers, oldest first: the columns of its learner's `Replay`; None where nothing was kept.
+        experience: whole episodes that it acted in at the end of its training, one after the other: ``observations`` and
+            ``next_observations (n, size)``, ``actions``, ``rewards``, ``terminated``, ``truncated`` and ``episode (n,)``.
     """
 
     policy: Any
     schema: Schema
     card: Mapping[str, Any] = field(default_factory=dict)
     replay: Mapping[str, np.ndarray] | None = None
+    experience: Mapping[str, np.ndarray] | None = None
 
     @classmethod
     def new(
@@ -105,8 +122,8 @@ class Agent:
     def copy(self) -> Agent:
         """An agent with tensors of its own."""
         policy = _copy_of(self.policy, self.schema, self.algorithm)
-        replay = {name: column.copy() for name, column in self.replay.items()} if self.replay else None
-        return Agent(policy, self.schema, json.loads(json.dumps(dict(self.card))), replay)
+        kept = {what: {n: c.copy() for n, c in columns.items()} for what in KEPT if (columns := getattr(self, what))}
+        return Agent(policy, self.schema, json.loads(json.dumps(dict(self.card))), **kept)
 
     def act(
         self, observations: Observations, deterministic: bool = True, generator: torch.Generator | None = None
@@ -167,9 +184,10 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
         raise UserError(f"the card key {taken[0]!r} is written by the bundle itself; use another name")
     weights, files = _weights(agent.policy), {}
     kept: dict[str, Any] = {}
-    if agent.replay is not None:
-        files[REPLAY] = safetensors.numpy.save(dict(sorted(agent.replay.items())))
-        kept = {"transitions": len(agent.replay["rewards"]), "sha256": hashlib.sha256(files[REPLAY]).hexdigest()}
+    for what, (name, _) in KEPT.items():
+        if (columns := getattr(agent, what)) is not None:
+            files[name] = safetensors.numpy.save({n: np.ascontiguousarray(c) for n, c in sorted(columns.items())})
+            kept[what] = {"transitions": len(columns["rewards"]), "sha256": hashlib.sha256(files[name]).hexdigest()}
     full = {
         **{key: value for key, value in agent.card.items() if key not in OWN_KEYS},
         **(card or {}),
@@ -181,7 +199,7 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
         | {"python": platform.python_version()},
         "torch_threads": torch.get_num_threads(),
         "sha256": hashlib.sha256(weights).hexdigest(),
-    } | ({"replay": kept} if kept else {})
+    } | kept
     try:
         full = json.loads(json.dumps(full, allow_nan=False))  # what a reader will see: lists, string keys
         full["card_sha256"] = _card_checksum(full)
@@ -214,12 +232,8 @@ def load(folder: str | Path) -> Agent:
         raise UserError(f"bundle {folder}: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"bundle {folder}: weights, network and schema do not fit each other: {error}") from error
-    return Agent(
-        agent.policy,
-        agent.schema,
-        card,
-        _read_replay(folder, card["replay"], agent.policy.layout.size) if "replay" in card else None,
-    )
+    kept = {what: _read_columns(folder, what, card[what], agent.policy.layout.size) for what in KEPT if what in card}
+    return Agent(agent.policy, agent.schema, card, **kept)
 
 
 @torch.no_grad()
@@ -318,17 +332,19 @@ def _read(folder: Path, name: str) -> bytes:
         raise UserError(f"bundle {folder}: {name} is missing or cannot be read ({error.strerror})") from error
 
 
-def _read_replay(folder: Path, card: Any, size: int) -> dict[str, np.ndarray]:
-    data = _read(folder, REPLAY)
+def _read_columns(folder: Path, what: str, card: Any, size: int) -> dict[str, np.ndarray]:
+    name, expected = KEPT[what]
+    data = _read(folder, name)
     if not isinstance(card, dict) or hashlib.sha256(data).hexdigest() != card.get("sha256"):
-        raise UserError(f"bundle {folder}: {REPLAY} does not match its sha256, it was changed or cut off after saving")
+        raise UserError(f"bundle {folder}: {name} does not match its sha256, it was changed or cut off after saving")
     try:
         columns = safetensors.numpy.load(data)
         shapes = {columns[name].shape for name in ("observations", "next_observations")}
-        if set(columns) != COLUMNS or shapes != {(len(columns["rewards"]), size)}:
+        lengths = {len(column) for column in columns.values()}
+        if set(columns) != expected or shapes != {(len(columns["rewards"]), size)} or len(lengths) > 1:
             raise ValueError(f"columns {sorted(columns)}, observations of {sorted(shapes)}")
     except (SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"bundle {folder}: {REPLAY} does not hold this agent's transitions: {error}") from error
+        raise UserError(f"bundle {folder}: {name} does not hold this agent's transitions: {error}") from error
     return columns
 
 

@@ -240,7 +240,7 @@ def _policy_std(verdict: "Verdict", facts: Facts) -> Reason | None:
 
 
 def _policy_kl(verdict: "Verdict", facts: Facts) -> Reason | None:
-    begin, end = facts.get("policy_kl_start"), facts.get("policy_kl_end")
+    begin, end = facts.get("policy_kl"), facts.get("end", {}).get("policy_kl")
     if begin is None or end is None or end < KL_LARGE or end < KL_RISING * begin:
         return None
     says = (

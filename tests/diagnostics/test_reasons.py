@@ -40,7 +40,7 @@ def test_an_inconclusive_verdict_asks_for_more_seeds():
         ({"critic_bias": -0.6}, "critic_bias", "underestimates"),
         ({"action_saturation": 0.7}, "action_saturation", "70% of the actions"),
         ({"policy_std": 0.05}, "policy_std", "hardly explores"),
-        ({"policy_kl_start": 0.01, "policy_kl_end": 4.0}, "policy_kl", "grew from 0.01 to 4"),
+        ({"policy_kl": 0.01, "end": {"policy_kl": 4.0}}, "policy_kl", "grew from 0.01 to 4"),
         ({"diverged_episodes": 3}, "diverged_episodes", "diverged in 3 episodes"),
         ({"normalizer_shift": {"cart/x": 0.2, "pole/angle": 2.4}}, "normalizer_shift", "'pole/angle' moved by 2.4"),
     ],
@@ -54,7 +54,7 @@ def test_evidence_beyond_its_threshold_becomes_a_sentence(evidence, name, words)
     [
         {},
         {"critic_explained_variance": 0.1, "critic_bias": 0.1, "action_saturation": 0.2, "policy_std": 0.6},
-        {"policy_kl_start": 0.0, "policy_kl_end": 0.01, "normalizer_shift": {"cart/x": 0.2}},
+        {"policy_kl": 0.0, "end": {"policy_kl": 0.01}, "normalizer_shift": {"cart/x": 0.2}},
         {"critic_explained_variance": None, "critic_bias": float("nan"), "normalizer_shift": {}},
     ],
 )
@@ -115,8 +115,8 @@ def test_sentences_are_short_and_end_with_a_full_stop():
             "critic_bias": 5.0,
             "action_saturation": 0.9,
             "policy_std": 0.01,
-            "policy_kl_start": 0.1,
-            "policy_kl_end": 9.0,
+            "policy_kl": 0.1,
+            "end": {"policy_kl": 9.0},
             "normalizer_shift": {"pole/angle": 9.0},
         }
     ] * 5

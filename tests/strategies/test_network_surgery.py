@@ -46,7 +46,7 @@ def test_what_was_matched_is_on_the_card_of_the_agent_that_learned(pendulum):
     fates = {(row.field, row.fate) for row in record.rows}
     assert {("pole_direction", "matched"), ("cart_position", "created")} <= fates
     assert run.agent.card["surgery"]["drawn"] == []
-    assert "policy_kl_end" not in run.evidence  # both speak of other things
+    assert "policy_kl" not in run.evidence["end"]  # both speak of other things
 
 
 def test_nothing_changes_where_nothing_has_to(cartpole):

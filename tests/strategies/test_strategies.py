@@ -101,7 +101,7 @@ def test_critic_warmup_keeps_the_actor_and_what_it_sees_bit_for_bit(source):
     assert not [name for name in names if name.startswith((*ACTOR, "encoder.normalizer"))]
     assert {"encoder.critic.0.weight", "heads.critic.weight"} <= names
     run = train(source, tiny.target(), sr.CriticWarmup(until=1.0), SCHEDULE)
-    assert run.curve[0].return_mean == run.curve[-1].return_mean and run.evidence["policy_kl_end"] == 0.0
+    assert run.curve[0].return_mean == run.curve[-1].return_mean and run.evidence["end"]["policy_kl"] == 0.0
 
 
 def test_after_the_warmup_all_of_the_agent_learns(source):
@@ -150,7 +150,7 @@ def test_scratch_ignores_the_source(source):
     with_source, without = (train(agent, tiny.target(), sr.Scratch(), SCHEDULE) for agent in (source, None))
     assert tiny.changed(tiny.tensors(with_source.agent), tiny.tensors(without.agent)) == set()
     assert with_source.curve[0].return_mean == without.curve[0].return_mean
-    assert "policy_kl_end" not in with_source.evidence
+    assert "policy_kl" not in with_source.evidence["end"]
 
 
 def test_the_agents_own_network_moves_in_whatever_the_settings_say(source):

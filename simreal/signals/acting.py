@@ -1,4 +1,4 @@
-"""What an agent brings to a target, measured before and after it learns there: the evidence behind a verdict's reasons."""
+"""How an agent acts and judges in a target: policy, critic, normalizer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from simreal_agents.bundle import Agent
 MAX_STATES = 2000
 
 
-def at_handover(agent: Agent, trace: Trace, gamma: float) -> dict[str, Any]:
-    """Critic, policy and normalizer of an agent on its first target episodes, before any update.
+def acting(agent: Agent, trace: Trace, gamma: float, source: Agent | None = None) -> dict[str, Any]:
+    """Critic, policy and normalizer of an agent in its target episodes.
 
     Returns ``critic_explained_variance`` and ``critic_bias`` (mean of value minus discounted return-to-go, in units of
     the task's reward), ``action_saturation`` (share of mean actions at their bounds), ``policy_std``,
     and ``normalizer_shift`` (per field, how far the target's mean lies from the source's, in source standard deviations).
-    The explained variance is left out where all returns are equal: there is nothing to explain.
+    The explained variance is left out where all returns are equal: there is nothing to explain. With a `source` agent of
+    the same schema also ``policy_kl`` (nats) from its policy in these states.
     """
     states = trace.observations[trace.alive]
     returns = returns_to_go(agent, trace, gamma)[trace.alive]
@@ -32,6 +33,7 @@ def at_handover(agent: Agent, trace: Trace, gamma: float) -> dict[str, Any]:
         "action_saturation": policy.saturation,
         "policy_std": policy.spread,
         "normalizer_shift": normalizer_shift(agent, states),
+        **({"policy_kl": policy_kl(agent, source, states)} if source else {}),
     }
 
 

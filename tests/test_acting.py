@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from simreal.evaluation import Trace
-from simreal.handover import at_handover, normalizer_shift, policy_kl, returns_to_go
+from simreal.signals.acting import acting, normalizer_shift, policy_kl, returns_to_go
 from simreal_agents.bundle import Agent
 from simreal_envs.schema import Field, Schema
 
@@ -37,7 +37,9 @@ def trace(rewards, lengths, terminated):
     for world, length in enumerate(lengths):
         ends[length - 1, world] = terminated[world]
     observations = np.arange(steps * worlds * 3, dtype=np.float32).reshape(steps, worlds, 3)
-    return Trace(observations, rewards, alive, ends, np.ones((worlds, 3), np.float32))
+    return Trace(
+        observations, np.zeros((steps, worlds, 1), np.float32), rewards, alive, ends, np.ones((worlds, 3), np.float32)
+    )
 
 
 # Two worlds: one fails at its second step, one is cut off at its third, where the critic expects 8 more.
@@ -62,7 +64,7 @@ def test_returns_to_go_are_in_the_critics_unit():
 
 
 def test_explained_variance_and_bias_by_hand():
-    evidence = at_handover(agent(value=8.0), TRACE, GAMMA)
+    evidence = acting(agent(value=8.0), TRACE, GAMMA)
     returns = np.array([2.0, 2.0, 3.75, 5.5, 7.0])  # a constant critic explains none of their variance
     assert evidence["critic_explained_variance"] == pytest.approx(0.0)
     assert evidence["critic_bias"] == pytest.approx(8.0 - returns.mean())
@@ -78,21 +80,21 @@ def test_a_perfect_critic_explains_everything():
             ends = np.full(len(observations), 8.0)
             return ends if len(observations) == 2 else np.array([2.0, 3.75, 2.0, 5.5, 7.0])  # alive, row by row
 
-    evidence = at_handover(Oracle(agent()), TRACE, GAMMA)
+    evidence = acting(Oracle(agent()), TRACE, GAMMA)
     assert evidence["critic_explained_variance"] == pytest.approx(1.0)
     assert evidence["critic_bias"] == pytest.approx(0.0)
 
 
 def test_where_all_returns_are_equal_there_is_nothing_to_explain():
     flat = trace([[0, 0], [0, 0]], lengths=[2, 2], terminated=[True, True])
-    evidence = at_handover(agent(value=3.0), flat, GAMMA)
+    evidence = acting(agent(value=3.0), flat, GAMMA)
     assert "critic_explained_variance" not in evidence
     assert evidence["critic_bias"] == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(("mean", "saturated"), [(0.5, 0.0), (1.5, 1.0), (-0.99, 1.0)])
 def test_saturation_is_the_share_of_mean_actions_at_their_bounds(mean, saturated):
-    evidence = at_handover(agent(mean, math.log(0.3)), TRACE, GAMMA)
+    evidence = acting(agent(mean, math.log(0.3)), TRACE, GAMMA)
     assert evidence["action_saturation"] == saturated
     assert evidence["policy_std"] == pytest.approx(0.3)
 
