@@ -139,6 +139,8 @@ def _facts(found: Mapping[str, Any]) -> Table:
     if card.get("algorithm", "ppo") != "ppo":
         kept = card.get("replay")
         rows["replay buffer"] = f"{kept['transitions']:,} transitions" if kept else "not kept"
+    if kept := card.get("experience"):
+        rows["experience"] = f"{kept['transitions']:,} transitions from the end of its training, to compare with"
     for name, value in rows.items():
         table.add_row(_clean(name, "dim"), _clean(value))
     return table
@@ -268,6 +270,6 @@ SECTIONS = (
     ("surgery", "surgery on the last of these", _surgery),
 )
 SHOWN = (
-    "algorithm", "card_sha256", "domain", "env_steps", "format", "network", "normalizer", "replay", "seed", "sha256", "steps", "strategy",
+    "algorithm", "card_sha256", "domain", "env_steps", "experience", "fingerprint", "format", "network", "normalizer", "replay", "seed", "sha256", "steps", "strategy",
     "torch_threads", "versions", *(key for key, _, _ in SECTIONS),
 )  # fmt: skip

@@ -5,9 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from rich.console import Console
 
+import simreal as sr
 from simreal import cli
 from simreal.inspection import inspect, print_inspection
 from simreal_agents.bundle import Agent
@@ -119,6 +121,13 @@ def test_a_replay_buffer_that_was_kept_is_shown(tmp_path):
     found = inspect(Agent(agent.policy, agent.schema, agent.card, columns).save(tmp_path / "kept"))
     assert found["card"]["replay"]["transitions"] == 7 and "replay.safetensors" in found["files"]
     assert "replay buffer 7 transitions" in " ".join(printed(found).split())
+
+
+def test_the_experience_that_an_agent_carries_is_shown(tmp_path):
+    agent = sr.pretrain(tiny.CARTPOLE, 64, learning=tiny.LEARNING, points=2, episodes=1)
+    found = inspect(agent.save(tmp_path / "bundle"))
+    steps = len(agent.experience["rewards"])
+    assert f"experience {steps:,} transitions from the end of its training" in " ".join(printed(found).split())
 
 
 def test_surgery_and_ancestors_are_shown(bundle, tmp_path):

@@ -21,7 +21,7 @@ from simreal_envs.errors import Unsupported, UserError
 
 PREFIX, TO = "hf:", "hub:"
 FILES = ("card.json", "weights.safetensors")
-REPLAY = "replay.safetensors"  # where the card says so
+FURTHER = {"replay": "replay.safetensors", "experience": "experience.safetensors"}  # where the card says so
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _REVISION = re.compile(r"[A-Za-z0-9][\w./-]*")
 
@@ -91,7 +91,7 @@ def pull(name: str) -> Path:
 
 
 def _files(card: Mapping[str, Any]) -> list[str]:
-    return [*FILES, *([REPLAY] if "replay" in card else [])]
+    return [*FILES, *(file for key, file in FURTHER.items() if key in card)]
 
 
 def _plain(card: Path) -> dict[str, Any]:

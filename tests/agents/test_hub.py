@@ -147,15 +147,18 @@ def test_a_revision_is_a_commit_that_stays(server, bundle, tmp_path):
         load("hf:ann/runner")
 
 
-def test_a_replay_buffer_that_was_kept_goes_along(server, bundle, tmp_path):
+def test_a_replay_buffer_and_experience_that_were_kept_go_along(server, bundle, tmp_path):
     seen = observed(load(bundle).schema, 3)
     flat = np.zeros(3, dtype=np.float32)
     columns = {"observations": seen, "next_observations": seen, "actions": np.zeros((3, 3), np.float32)}
     columns |= {"rewards": flat + np.arange(3, dtype=np.float32), "terminated": flat.astype(bool)}
-    agent = replace(load(bundle), replay=columns)
+    experience = columns | {"truncated": flat.astype(bool), "episode": np.arange(3)}
+    agent = replace(load(bundle), replay=columns, experience=experience)
     hub.push(agent.save(tmp_path / "kept"), "ann/walker")
-    assert "replay.safetensors" in server.shelf["ann/walker"][0][1]
-    np.testing.assert_array_equal(load("hf:ann/walker").replay["rewards"], [0.0, 1.0, 2.0])
+    assert {"replay.safetensors", "experience.safetensors"} <= set(server.shelf["ann/walker"][0][1])
+    again = load("hf:ann/walker")
+    np.testing.assert_array_equal(again.replay["rewards"], [0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(again.experience["episode"], [0, 1, 2])
 
 
 def test_what_was_changed_or_is_no_bundle_is_refused(server, bundle):
