@@ -8,7 +8,6 @@ settings, so it prints, compares and goes into a config; what happens during a r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -45,6 +44,7 @@ class Strategy(ABC):
         sequential: whether it can begin with an agent that it has made itself, and so go along a sequence of targets.
         refits: whether it takes agents that see or do something else than what the target offers.
         trains: whether the agent learns on the target.
+        algorithms: those that it works with; none are all.
     """
 
     name: ClassVar[str]
@@ -58,9 +58,13 @@ class Strategy(ABC):
     sequential: ClassVar[bool] = True
     refits: ClassVar[bool] = False
     trains = True
+    algorithms: ClassVar[tuple[str, ...]] = ()
 
-    def require(self, algorithm: str, where: str = "") -> None:  # noqa: B027 - most strategies do with any
+    def require(self, algorithm: str, where: str = "") -> None:
         """Raise a UserError if agents of an algorithm cannot be moved so; `where` begins the sentence."""
+        if self.algorithms and algorithm not in self.algorithms:
+            place = f"{where}: " if where else ""
+            raise UserError(f"{place}{self.name} works with {', '.join(self.algorithms)}, not with {algorithm}")
 
     @abstractmethod
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
@@ -81,13 +85,6 @@ def require_offered(strategy: Strategy, target: Target) -> None:
     for need in sorted(strategy.needs):
         if not offered[need]:
             raise UserError(f"the strategy {strategy.name} needs {NEEDS[need]}")
-
-
-def require_algorithm(strategy: str, algorithm: str, algorithms: Collection[str], where: str = "") -> None:
-    """Raise a UserError unless a strategy works with an algorithm."""
-    if algorithm not in algorithms:
-        place = f"{where}: " if where else ""
-        raise UserError(f"{place}{strategy} works with {', '.join(algorithms)}, not with {algorithm}")
 
 
 def require_same_view(agent: Agent, learner: Transferable, strategy: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_algorithm, require_between
+from simreal.strategies.base import Strategy, require_between
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -26,15 +26,13 @@ class Dropout(Strategy):
     name = "dropout"
     says = "pretrains with a random share of the trunk's units left out"
     family = "robust pretraining"
+    algorithms = ("ppo",)
     stage = "pretrain"
     needs_source = False
     decides = frozenset({"the network"})
 
     def __post_init__(self) -> None:
         require_between(self.share, 0.0, 0.9, "dropout: share")
-
-    def require(self, algorithm: str, where: str = "") -> None:
-        require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         self.require(target.learning.algorithm)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_algorithm, require_between
+from simreal.strategies.base import Strategy, require_between
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -30,15 +30,13 @@ class EPOpt(Strategy):
     name = "epopt"
     says = "pretrains on the worst fraction of trajectories in a randomization"
     family = "robust pretraining"
+    algorithms = ("ppo",)
     stage = "pretrain"
     needs_source = False
 
     def __post_init__(self) -> None:
         require_between(self.fraction, 0.01, 1.0, "epopt: fraction")
         require_between(self.warmup, 0.0, 1.0, "epopt: warmup")
-
-    def require(self, algorithm: str, where: str = "") -> None:
-        require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.worst import WorstFraction

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_algorithm
+from simreal.strategies.base import Strategy
 from simreal.strategies.columns import agents_of, begin_with_columns
 
 if TYPE_CHECKING:
@@ -24,11 +24,9 @@ class ModelStacking(Strategy):
     name = "model_stacking"
     says = "trains a network that reads what frozen source agents would do"
     family = "several sources"
+    algorithms = ("ppo",)
     takes = frozenset({"sources"})
     decides = frozenset({"the network", "what is copied"})
-
-    def require(self, algorithm: str, where: str = "") -> None:
-        require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         self.require(target.learning.algorithm)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_algorithm
+from simreal.strategies.base import Strategy
 from simreal.strategies.columns import agents_of, begin_with_columns
 from simreal_envs.errors import require_known
 
@@ -32,14 +32,12 @@ class MultiSource(Strategy):
     name = "multi_source"
     says = "trains a network on top of several frozen source networks"
     family = "several sources"
+    algorithms = ("ppo",)
     needs = frozenset({"sources"})
     decides = frozenset({"the network", "what is copied"})
 
     def __post_init__(self) -> None:
         require_known(self.combine, WAYS, "way to combine", "multi_source")
-
-    def require(self, algorithm: str, where: str = "") -> None:
-        require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         self.require(target.learning.algorithm)

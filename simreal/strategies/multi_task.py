@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_algorithm, require_between, require_switch
+from simreal.strategies.base import Strategy, require_between, require_switch
 from simreal_envs.errors import UserError, require_known
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class MultiTask(Strategy):
     name = "multi_task"
     says = "pretrains in several domains: one encoder, a head for each"
     family = "many tasks"
+    algorithms = ("ppo",)
     stage = "pretrain"
     needs_source = False
     needs = frozenset({"domains"})
@@ -57,9 +58,6 @@ class MultiTask(Strategy):
             for name, value in (given or {}).items():
                 require_between(value, 0.01, 100.0, f"multi_task: {what}.{name}")
         require_switch(self.pcgrad, "multi_task: pcgrad")
-
-    def require(self, algorithm: str, where: str = "") -> None:
-        require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.balance import Balance

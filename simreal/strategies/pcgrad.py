@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_algorithm, require_between
+from simreal.strategies.base import Strategy, require_between
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -29,14 +29,12 @@ class PCGrad(Strategy):
     name = "pcgrad"
     says = "fine-tunes in both domains and projects conflicting gradients"
     family = "many tasks"
+    algorithms = ("ppo",)
     needs = frozenset({"source domain"})
     decides = frozenset({"the gradients"})
 
     def __post_init__(self) -> None:
         require_between(self.share, 0.01, 10.0, "pcgrad: share")
-
-    def require(self, algorithm: str, where: str = "") -> None:
-        require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.projection import PCGrad

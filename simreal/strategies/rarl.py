@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_algorithm, require_between, require_count
+from simreal.strategies.base import Strategy, require_between, require_count
 from simreal_envs.errors import require_known
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class RARL(Strategy):
     name = "rarl"
     says = "pretrains against an adversary that pushes the robot"
     family = "robust pretraining"
+    algorithms = ("ppo",)
     stage = "pretrain"
     needs_source = False
     decides = frozenset({"the worlds"})
@@ -44,9 +45,6 @@ class RARL(Strategy):
         require_known(self.how, ("push", "action"), "way to disturb", self.name)
         require_between(self.strength, 0.0, 10.0, "rarl: strength")
         require_count(self.rounds, 1, 10_000, "rarl: rounds")
-
-    def require(self, algorithm: str, where: str = "") -> None:
-        require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from stable_baselines3.common.logger import Logger

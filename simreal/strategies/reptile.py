@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_algorithm, require_between, require_count
+from simreal.strategies.base import Strategy, require_between, require_count
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Shift
 
@@ -32,6 +32,7 @@ class Reptile(Strategy):
     name = "reptile"
     says = "pretrains towards where training in each drawn world leads"
     family = "meta"
+    algorithms = ("ppo",)
     stage = "pretrain"
     needs_source = False
     decides = frozenset({"the worlds"})
@@ -39,9 +40,6 @@ class Reptile(Strategy):
     def __post_init__(self) -> None:
         require_count(self.inner, 1, 10_000, "reptile: inner")
         require_between(self.step_size, 0.001, 1.0, "reptile: step_size")
-
-    def require(self, algorithm: str, where: str = "") -> None:
-        require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions import meta

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target, physics_threads
-from simreal.strategies.base import Strategy, require_algorithm, require_count
+from simreal.strategies.base import Strategy, require_count
 from simreal_envs.variation import Observe
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class RL2(Strategy):
     name = "rl2"
     says = "pretrains a policy whose memory adapts to every world by itself"
     family = "meta"
+    algorithms = ("ppo",)
     stage = "pretrain"
     needs_source = False
     decides = frozenset({"the network", "the worlds"})
@@ -44,9 +45,6 @@ class RL2(Strategy):
         require_count(self.history, 2, 256, "rl2: history")
         require_count(self.trial, 1, 16, "rl2: trial")
         require_count(self.units, 1, 1024, "rl2: units")
-
-    def require(self, algorithm: str, where: str = "") -> None:
-        require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.recurrent import memory

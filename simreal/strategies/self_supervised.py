@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_algorithm, require_between, require_count, require_switch
+from simreal.strategies.base import Strategy, require_between, require_count, require_switch
 from simreal_envs.errors import require_known
 
 if TYPE_CHECKING:
@@ -84,14 +84,12 @@ class SelfSupervisedTarget(Strategy):
     name = "self_supervised_target"
     says = "fine-tunes with an objective without reward for the encoder"
     family = "self-supervised"
+    algorithms = ("ppo",)
 
     def __post_init__(self) -> None:
         require_known(self.objective, OBJECTIVES, "objective", self.name)
         require_between(self.weight, 0.0, 1e6, "self_supervised_target: weight")
         require_between(self.until, 0.0, 1.0, "self_supervised_target: until")
-
-    def require(self, algorithm: str, where: str = "") -> None:
-        require_algorithm(self.name, algorithm, ("ppo",), where)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.self_supervision import Objective, SelfSupervision

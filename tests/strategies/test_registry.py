@@ -180,5 +180,5 @@ def test_its_version_is_in_the_keys_of_what_it_makes(installed):
     before, metadata = keys(), installed / "slow_heads-1.0.dist-info/METADATA"
     metadata.write_text(metadata.read_text().replace("1.0", "1.1"))
     after = keys()
-    changed = {name for name in before if before[name] != after[name]}
+    changed = {name for name in before if before[name] != after[name] and name.startswith("arms/")}
     assert changed == {f"arms/plain/{way}/light/seed-{seed}" for way in ("slow_heads", "both") for seed in (0, 1)}
