@@ -22,6 +22,14 @@ BUILT_IN = {
     "quadruped_laikago_rough": "quadruped:QuadrupedLaikagoRough",
 }
 
+# The same for games, in simreal_envs.games: tasks like all others, but for what has no robot.
+GAMES = {
+    "grid_catch": "catch:GridCatch",
+    "grid_breaker": "breaker:GridBreaker",
+    "grid_dodge": "dodge:GridDodge",
+    "grid_invaders": "invaders:GridInvaders",
+}
+
 
 # Spelt as everybody knows it, which the name of the task does not tell.
 _SPELT = {"halfcheetah": "HalfCheetah"}
@@ -32,7 +40,7 @@ def gymnasium_id(task: str) -> str:
     return f"simreal/{''.join(_SPELT.get(word, word[:1].upper() + word[1:]) for word in task.split('_'))}-v0"
 
 
-IDS = {gymnasium_id(task): task for task in BUILT_IN}
+IDS = {gymnasium_id(task): task for task in (*BUILT_IN, *GAMES)}
 
 
 def register_envs() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
+from simreal_envs.engines.base import Player
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported
 from simreal_envs.parameters import UNSUPPORTED
@@ -25,7 +26,7 @@ def drawing(worlds: Worlds, size: tuple[int, int], renderer: str = "mujoco") -> 
     Args:
         size: width and height in pixels.
         renderer: ``"mujoco"`` draws the states of every engine alike, with payload, terrain and goals; ``"engine"`` lets
-            the engine draw its own world.
+            the engine draw its own world, as worlds without a robot always do.
 
     Raises:
         Unsupported: these worlds have no engine of ours whose state could be drawn.
@@ -33,7 +34,7 @@ def drawing(worlds: Worlds, size: tuple[int, int], renderer: str = "mujoco") -> 
     engine = getattr(worlds, "engine", None)
     if engine is None:
         raise Unsupported(f"the worlds of {worlds.domain.task!r} cannot be drawn from the outside")
-    if renderer == "engine":
+    if renderer == "engine" or isinstance(engine.robot, Player):
         return lambda: engine.render(0, *size)
     # A MuJoCo world with the same parameters, in which the state is only looked at.
     twin = MujocoEngine(engine.robot, worlds.domain.preset, 1)
@@ -55,8 +56,10 @@ def watch(worlds: Worlds, act: Callable[[np.ndarray], np.ndarray]) -> None:
         act: observations ``(N, d)`` -> actions ``(N, a)``.
 
     Raises:
-        Unsupported: there is no display.
+        Unsupported: there is no display, or no robot to show.
     """
+    if isinstance(worlds.task.robot, Player):
+        raise Unsupported(f"{worlds.task.name} has no robot for MuJoCo's viewer; `simreal video` writes an mp4")
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise Unsupported("there is no display here (DISPLAY is not set); `simreal video` writes an mp4 without one")
     import mujoco.viewer as viewer

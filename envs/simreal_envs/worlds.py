@@ -370,8 +370,8 @@ class Worlds(gymnasium.vector.VectorEnv):
         """The state of all worlds; those that are broken show the robot's default instead of numbers that are none."""
         qpos, qvel = self.engine.qpos, self.engine.qvel
         if broken is not None:
-            default = self.task.robot.model("matched").qpos0
-            qpos, qvel = np.where(broken[:, None], default, qpos), np.where(broken[:, None], 0.0, qvel)
+            rest = self.task.robot.rest
+            qpos, qvel = (np.where(broken[:, None], *pair) for pair in zip(rest, (qpos, qvel), strict=True))
         delay = self._imperfections.delay
         return State(qpos, qvel, delay.latest, delay.previous, self._command, self._readings())
 

@@ -14,11 +14,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from simreal_envs.errors import UserError
 from simreal_envs.gym import World
-from simreal_envs.registration import IDS
+from simreal_envs.registration import BUILT_IN, IDS
 from simreal_envs.variation import Randomization, Uniform
 from simreal_envs.worlds import Worlds
 
-every_id = pytest.mark.parametrize("name", list(IDS))
+every_id = pytest.mark.parametrize("name", [name for name, task in IDS.items() if task in BUILT_IN])
 DRAWN = {
     "simreal/CartpoleSwingup-v0": {"pole/mass": {"uniform": [0.5, 2.0]}},
     "simreal/Quadruped-v0": {"friction": {"uniform": [0.5, 1.0]}},

@@ -7,12 +7,12 @@ from importlib.metadata import EntryPoint
 import gymnasium
 import pytest
 
-from simreal_envs import tasks
+from simreal_envs import registration, tasks
 from simreal_envs.engines import registry
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.registration import BUILT_IN, IDS, gymnasium_id
-from simreal_envs.tasks import TASKS, Task, find_task, task_names
+from simreal_envs.tasks import GAMES, TASKS, Task, find_task, task_names
 from simreal_envs.tasks.cartpole_swingup import CartpoleSwingup
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
@@ -40,15 +40,16 @@ def bring(monkeypatch, module, group, **targets):
 
 
 def test_every_task_of_ours_has_the_name_that_it_is_registered_under():
-    for name in BUILT_IN:
-        task = find_task(name)
-        assert task.name == name and isinstance(task, Task) and TASKS[name] is task is find_task(name)
+    for ours, names in ((TASKS, BUILT_IN), (GAMES, registration.GAMES)):
+        for name in names:
+            task = find_task(name)
+            assert task.name == name and isinstance(task, Task) and ours[name] is task is find_task(name)
 
 
 def test_every_task_has_a_gymnasium_id_made_of_its_name():
     assert gymnasium_id("cartpole_swingup") == "simreal/CartpoleSwingup-v0" and gymnasium_id("a_b2") == "simreal/AB2-v0"
     assert gymnasium_id("halfcheetah") == "simreal/HalfCheetah-v0"
-    assert len(IDS) == len(BUILT_IN)
+    assert len(IDS) == len(BUILT_IN) + len(registration.GAMES)
     for name, task in IDS.items():
         assert gymnasium.spec(name).kwargs == {"task": task}
 

@@ -137,6 +137,12 @@ class Robot:
         """The compiled nominal model under a preset. Cached: do not change it."""
         return _compile(self, preset)
 
+    @property
+    def rest(self) -> tuple[np.ndarray, np.ndarray]:
+        """The default state: ``qpos (nq,)`` and ``qvel (nv,)``."""
+        model = self.model("matched")
+        return model.qpos0, np.zeros(model.nv)
+
     def joint_addresses(self) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the actuated joints in ``qpos`` and in ``qvel``, each of shape ``(len(joints),)``."""
         model = self.model("matched")
@@ -159,6 +165,27 @@ class Robot:
         return np.broadcast_to(value, (len(self.joints),)).copy()
 
 
+@dataclass(frozen=True)
+class Player:
+    """Who acts in worlds without a machine of ours, whose engine keeps their state to itself: a game's figure, for one.
+
+    Attributes:
+        name: of what is played.
+        joints: names of the numbers in a control; a choice is one number.
+        timestep: length of a step in s.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    timestep: float
+    bodies: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    @property
+    def rest(self) -> tuple[np.ndarray, np.ndarray]:
+        """As of a robot: the key of an episode's draws stands for the state, ``(1,)``, and there is no velocity, ``(0,)``."""
+        return np.zeros(1), np.zeros(0)
+
+
 @cache
 def _parameters(robot: Robot) -> tuple[Parameter, ...]:
     from simreal_envs.robots.vocabulary import vocabulary
@@ -173,7 +200,7 @@ class Engine(Protocol):
     """
 
     name: ClassVar[str]
-    robot: Robot
+    robot: Robot | Player
     num_worlds: int
     qpos: np.ndarray  # (N, nq) float64, current state; read-only for callers, valid until the next call
     qvel: np.ndarray  # (N, nv)

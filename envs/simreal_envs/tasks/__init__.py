@@ -11,11 +11,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from simreal_envs import registration
 from simreal_envs.errors import Unsupported, UserError, nearest
 from simreal_envs.registration import BUILT_IN
 from simreal_envs.tasks.base import Task, check_task
@@ -26,15 +27,21 @@ _CLASSES = {path.partition(":")[2]: path for path in BUILT_IN.values()}
 
 class BuiltIn(MutableMapping[str, Task]):
     """Our own tasks. Each module is imported when its task is first asked for, so that one that lacks a package of its
-    own stops nobody else."""
+    own stops nobody else.
 
-    def __init__(self) -> None:
-        self._tasks: dict[str, Task | None] = dict.fromkeys(BUILT_IN)
+    Args:
+        paths: name -> ``module:class`` in a package.
+        package: the package, by default this one.
+    """
+
+    def __init__(self, paths: Mapping[str, str], package: str = __name__) -> None:
+        self._paths, self._package = paths, package
+        self._tasks: dict[str, Task | None] = dict.fromkeys(paths)
 
     def __getitem__(self, name: str) -> Task:
         task = self._tasks[name]
         if task is None:
-            task = self._tasks[name] = _class(BUILT_IN[name])()
+            task = self._tasks[name] = _class(self._paths[name], self._package)()
         return task
 
     def __setitem__(self, name: str, task: Task) -> None:
@@ -53,11 +60,12 @@ class BuiltIn(MutableMapping[str, Task]):
         return len(self._tasks)
 
 
-TASKS = BuiltIn()
+TASKS = BuiltIn(BUILT_IN)  # for a robot
+GAMES = BuiltIn(registration.GAMES, "simreal_envs.games")
 
 
 def find_task(name: str, where: str = "") -> Task:
-    """The task with this name: one of `TASKS`, of another package's entry points, or ``gymnasium:ID``.
+    """The task with this name: one of `TASKS` or `GAMES`, of another package's entry points, or ``gymnasium:ID``.
 
     Args:
         where: file and key the name came from, to begin an error sentence with.
@@ -68,9 +76,9 @@ def find_task(name: str, where: str = "") -> Task:
     """
     place = f"{where}: " if where else ""
     name = str(name)
-    if name in TASKS:
+    if own := next((tasks for tasks in (TASKS, GAMES) if name in tasks), None):
         try:
-            return TASKS[name]
+            return own[name]
         except ImportError as error:
             raise Unsupported(f"{place}the task {name!r} cannot be loaded: {error}") from error
     if name.startswith(GYMNASIUM):
@@ -81,13 +89,14 @@ def find_task(name: str, where: str = "") -> Task:
     if name in others:
         return _bring(others[name])
     raise UserError(
-        f"{place}unknown task {name!r}; {nearest(name, [*TASKS, *others])}, or {GYMNASIUM}ID for any Gymnasium id"
+        f"{place}unknown task {name!r}; {nearest(name, [*TASKS, *GAMES, *others])}, or {GYMNASIUM}ID for any Gymnasium id"
     )
 
 
 def task_names() -> list[str]:
     """Names of all tasks that are installed: ours first, then those of other packages."""
-    return [*TASKS, *(name for name in sorted(_entry_points()) if name not in TASKS)]
+    ours = [*TASKS, *GAMES]
+    return [*ours, *(name for name in sorted(_entry_points()) if name not in ours)]
 
 
 @cache
@@ -111,9 +120,9 @@ def _bring(point: EntryPoint) -> Task:
     return task
 
 
-def _class(path: str) -> type[Task]:
+def _class(path: str, package: str = __name__) -> type[Task]:
     module, _, name = path.partition(":")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return getattr(importlib.import_module(f"{package}.{module}"), name)
 
 
 def __getattr__(name: str) -> Any:
@@ -122,4 +131,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["TASKS", "Task", "check_task", "find_task", "task_names"]
+__all__ = ["GAMES", "TASKS", "Task", "check_task", "find_task", "task_names"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simreal_envs.engines.base import Engine, Robot
+from simreal_envs.engines.base import Engine, Player, Robot
 from simreal_envs.engines.registry import start_engine
 from simreal_envs.errors import UserError
 from simreal_envs.imperfections import parameters_of
@@ -92,7 +92,7 @@ class Task(ABC):
     Attributes:
         name, says: the name users type and one sentence.
         goal: the success criterion in words.
-        robot: the machine it is done with.
+        robot: the machine it is done with; a task that brings an engine of its own may have a mere `Player`.
         substeps: physics steps per control step.
         episode_steps: control steps after which an episode is truncated.
         schema: fields of observation and action.
@@ -104,7 +104,7 @@ class Task(ABC):
     name: str
     says: str
     goal: str
-    robot: Robot
+    robot: Robot | Player
     substeps: int
     episode_steps: int
     schema: Schema
@@ -190,10 +190,9 @@ def check_task(task: Task) -> None:
     """Raise a UserError naming the first way in which a task breaks the contract."""
     n = 3
     draws = Draws(0, np.arange(n), np.zeros(n, dtype=int))
-    model = task.robot.model("matched")
     qpos, qvel = task.initial_state(draws, n)
-    _require_shape("initial_state qpos", qpos, (n, model.nq))
-    _require_shape("initial_state qvel", qvel, (n, model.nv))
+    for name, given, rest in zip(("qpos", "qvel"), (qpos, qvel), task.robot.rest, strict=True):
+        _require_shape(f"initial_state {name}", given, (n, len(rest)))
     action = np.zeros((n, task.schema.action_size))
     _require_shape("control", task.control(action), (n, len(task.robot.joints)))
     state = State(qpos, qvel, action, action, task.command(draws, n), _readings(task, qpos, qvel))

@@ -1,0 +1,1 @@
+"""Small games in batched numpy: ``Domain("grid_catch", variation={"wind": 0.5})``."""

@@ -1,0 +1,111 @@
+"""Break a wall with a ball."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+
+from simreal_envs.games.grid import (
+    BALL,
+    PLAYER,
+    SIDE,
+    SIDEWAYS,
+    TARGET,
+    TRAIL,
+    GridGame,
+    Values,
+    below,
+    blown,
+    clipped,
+    covered,
+    moves,
+    outside,
+    parameter,
+)  # fmt: skip
+
+TOP, BOTTOM = 1, SIDE - 1  # first row of the wall; the paddle's row
+MOST = 5  # rows of bricks
+
+
+class GridBreaker(GridGame):
+    """A ball flies diagonally between the walls and a paddle; every brick that it hits is broken and throws it back.
+
+    +1 for a brick; over when the ball gets past the paddle, or after 300 steps. The paddle's outer cells send the ball to
+    their own side. The wall is built anew when the last brick is broken and the ball is back at the paddle.
+    """
+
+    name = "grid_breaker"
+    says = "break bricks with a ball that must not get past the paddle"
+    episode_steps = 300
+    start_draws, step_draws, solved = 2, 1, 20.0
+    random_return, reference_return = 0.4, 12.6
+    own = (
+        parameter("paddle/width", 3, 1, 6, "cells that the paddle covers", whole=True),
+        parameter("ball/speed", 1.0, 0.25, 1.0, "cells that the ball moves per step"),
+        parameter("bricks/rows", 3, 1, MOST, "rows of bricks in the wall", whole=True),
+    )
+    colours = {TARGET: (232, 93, 84), PLAYER: (94, 196, 255), TRAIL: (112, 96, 60), BALL: (255, 209, 84)}
+
+    def start(self, values: Values, drawn: np.ndarray) -> dict[str, np.ndarray]:
+        n = len(drawn)
+        x, y = below(drawn[:, 0], SIDE), TOP + values["bricks/rows"].astype(np.intp)
+        slant = np.where(drawn[:, 1] < 0.5, -1, 1)
+        left = clipped(np.full(n, (SIDE - 1) // 2), SIDE - values["paddle/width"].astype(np.intp))
+        state = {"left": left, "x": x, "y": y, "slant": slant, "fall": np.ones(n, np.intp), "clock": np.zeros(n)}
+        return state | {"before": np.stack([x, y], axis=1), "bricks": _wall(values)}
+
+    def advance(
+        self, now: SimpleNamespace, values: Values, action: np.ndarray, draw: Callable[[], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        width = values["paddle/width"].astype(np.intp)
+        now.left = clipped(now.left + SIDEWAYS[action], SIDE - width)
+        going = moves(now.clock, values["ball/speed"])
+        x, y = now.x + now.slant * going, np.minimum(now.y + now.fall * going, BOTTOM)  # a lost ball stays where it is
+        if (wind := blown(values, draw, 0)) is not None:
+            x += wind * going
+        if (out := outside(x)).any():
+            now.slant[out] *= -1
+            x = SIDE - 1 - np.abs(SIDE - 1 - np.abs(x))
+        if (high := y < 0).any():
+            now.fall[high] = 1
+            y = np.abs(y)
+        everyone = np.arange(len(x))
+        hit = now.bricks[everyone, y, x]
+        now.bricks[everyone, y, x] = False
+        now.before[:, 0], now.before[:, 1] = now.x, now.y
+        # A brick throws the ball back before the ball gets to its cell.
+        now.fall = np.where(hit, -now.fall, now.fall)
+        now.x, now.y = np.where(hit, now.x, x), np.where(hit, now.y, y)
+        over = np.zeros(len(x), dtype=bool)
+        if (low := now.y == BOTTOM).any():
+            self._meet(now, values, low, width, over)
+        return hit.astype(np.float64), over
+
+    def _meet(self, now: SimpleNamespace, values: Values, low: np.ndarray, width: np.ndarray, over: np.ndarray) -> None:
+        """Balls that are `low` meet the paddle or are lost."""
+        place = now.x - now.left
+        met = low & (place >= 0) & (place < width)
+        over |= low & ~met
+        now.fall[met], now.y[met] = -1, BOTTOM - 1
+        now.slant[met & (place == 0) & (width > 1)] = -1
+        now.slant[met & (place == width - 1) & (width > 1)] = 1
+        if (cleared := met & ~now.bricks.reshape(len(met), -1).any(axis=1)).any():
+            now.bricks[cleared] = _wall(values)[cleared]
+
+    def paint(self, now: SimpleNamespace, values: Values, cells: np.ndarray) -> None:
+        everyone = np.arange(len(cells))
+        cells[..., TARGET] = now.bricks
+        cells[:, BOTTOM, :, PLAYER] = covered(now.left, values["paddle/width"])
+        cells[everyone, now.before[:, 1], now.before[:, 0], TRAIL] = 1
+        cells[everyone, now.y, now.x, BALL] = 1
+
+
+def _wall(values: Values) -> np.ndarray:
+    """Bricks of whole walls, bool ``(n, SIDE, SIDE)``."""
+    return _WALLS[values["bricks/rows"].astype(np.intp)]
+
+
+_ROWS = np.arange(SIDE)[:, None] + np.zeros((1, SIDE), int)
+_WALLS = np.array([(_ROWS >= TOP) & (TOP + rows > _ROWS) for rows in range(MOST + 1)])

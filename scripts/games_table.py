@@ -1,0 +1,81 @@
+"""Run game experiments and write their verdicts, the measured table of docs/games.md.
+
+    python scripts/games_table.py [configs/games/grid_quick.yaml ...] [--out runs/games] [--json docs/results/games.json]
+
+Every config runs as `simreal run` runs it. What is done stays in --out and is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench_common import say
+
+from simreal import config_files
+from simreal.arms import NO_SOURCE, Arm
+from simreal.config import CONTROL_ARM
+from simreal.experiment import run
+from simreal.manifest import manifest
+from simreal.stages import CARD, write_text
+from simreal_envs.errors import UserError
+
+CONFIGS = Path(__file__).parents[1] / "configs/games"
+
+
+def rows_of(path: Path, out: Path) -> list[dict[str, Any]]:
+    """A row for every arm of a finished experiment."""
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+
+    def cpu(folders: Sequence[Path]) -> float:
+        """Minutes of processor time, a mean over seeds."""
+        seconds = [json.loads((folder / CARD).read_text(encoding="utf-8"))["cpu_s"] for folder in folders]
+        return sum(seconds) / len(seconds) / 60
+
+    rows = []
+    for arm in report["arms"]:
+        source, strategy, target, seeds = (arm[key] for key in ("source", "strategy", "target", "seeds"))
+        steps = report["budget"]["target_steps"][target]
+        rows.append({
+            "config": f"configs/games/{path.name}", "source": source, "strategy": strategy, "target": target,
+            "verdict": arm["verdict"], "area": arm["area"], "jumpstart": arm["jumpstart"],
+            "final_return": arm["final_return_raw"], "scratch_return": report["scratch"][target]["final_return_raw"],
+            "random_return": report["normalization"][target]["random"], "seeds": len(seeds),
+            "source_steps": report["budget"]["source_steps"][source], "env_steps": steps,
+            "minutes": cpu([out / Arm(source, strategy, target, seed).path for seed in seeds]),
+            "scratch_minutes": cpu([out / Arm(NO_SOURCE, CONTROL_ARM, target, seed).path for seed in seeds]),
+            "source_minutes": cpu([out / "agents" / source / f"seed-{seed}" for seed in seeds]),
+        })  # fmt: skip
+    return rows
+
+
+def main() -> int:
+    """Run what is not done, print the rows, write the JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="*", type=Path, default=sorted(CONFIGS.glob("*.yaml")))
+    parser.add_argument("--out", type=Path, default=Path("runs/games"), help="what is done")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    options = parser.parse_args()
+    rows = []
+    for path in options.configs:
+        try:
+            run(config_files.load(path), options.out / path.stem)
+        except UserError as error:
+            parser.error(str(error))
+        rows += rows_of(path, options.out / path.stem)
+    for row in rows:
+        area = row["area"]
+        say(f"{row['source']} -> {row['target']:10}{row['strategy']:16}{row['verdict']:13} area {area['value']:+.2f}")
+    if options.json:
+        made = manifest("python scripts/games_table.py")
+        machine = {**made["machine"], **{key: made[key] for key in ("command", "started", "versions", "git")}}
+        write_text(options.json, json.dumps({"machine": machine, "rows": rows}, indent=1, allow_nan=False) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
