@@ -1,9 +1,11 @@
 """Measure how often intervals cover the truth, how often verdicts are wrong, and their power; for docs/verdict.md.
 
     python scripts/calibrate_verdict.py [--out docs/results/verdict_calibration.json] [--trials 4000] [--only power families]
+    python scripts/calibrate_verdict.py --only seeds --runs runs/quickstart runs/strategies/*
 
 Everything is drawn from fixed seeds: the file is the same on every run with the same versions of numpy and scipy. Parts that
-`--only` leaves out stay as they are in the file.
+`--only` leaves out stay as they are in the file. The part `seeds` is measured on finished experiments: whether transfer and
+scratch do well with the same seeds.
 """
 
 import argparse
@@ -13,14 +15,17 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
+from simreal.curve import read_curve
 from simreal.diagnostics import Curves, bootstrap_interval, diagnose, power, together
 from simreal.diagnostics.curves import area
-from simreal.diagnostics.statistics import METHODS, mean_difference
+from simreal.diagnostics.statistics import METHODS, is_correlated, mean, mean_difference
 from simreal.diagnostics.verdict import decide
 
 GRID = np.linspace(0, 60_000, 9)
-PARTS = ("verdicts", "power", "families")
+PARTS = ("verdicts", "power", "families", "pairing", "seeds")
+MEASURED = ("seeds",)  # on runs that somebody made
 
 
 def normal(rng, n):
@@ -117,29 +122,112 @@ def families(rng, trials, arms=10):
     return rows
 
 
+def correlated(rng, trials, seeds, correlation):
+    """Two arms of the same seeds whose luck is a bivariate normal: shapes by name, (2, trials, seeds) each, of equal means."""
+    luck = rng.standard_normal((2, trials, seeds))
+    luck[1] = correlation * luck[0] + np.sqrt(1 - correlation**2) * luck[1]
+    fails = stats.norm.ppf(0.3)  # three seeds in ten
+    return {
+        "normal": luck,
+        "skewed": stats.gamma.ppf(stats.norm.cdf(luck), 2.0) - 2.0,
+        "bimodal": np.where(luck > fails, 0.18, -0.42) + rng.normal(0.0, 0.05, luck.shape),
+    }
+
+
+def pairing(rng, trials):
+    """Share of 95 % intervals that contain the true difference, 0, and their median length, for seeds that go together."""
+    rows = []
+    for n in (5, 10):
+        for correlation in (-0.4, 0.0, 0.4, 0.8):
+            for name, (left, right) in correlated(rng, trials, n, correlation).items():
+                found = {"independent": [], "paired": [], "auto": []}
+                for x, y in zip(left, right, strict=True):
+                    found["independent"].append(bootstrap_interval(mean_difference, [x, y], rng))
+                    found["paired"].append(bootstrap_interval(mean, x - y, rng))
+                    found["auto"].append(found["paired" if is_correlated(x, y) else "independent"][-1])
+                row = {"data": name, "correlation": correlation, "seeds": n}
+                for rule, intervals in found.items():
+                    length = float(np.median([one.high - one.low for one in intervals]))
+                    hits = sum(0.0 in one for one in intervals)
+                    rows.append(row | {"rule": rule, "coverage": hits / trials, "length": length})
+    return rows
+
+
+def areas_of(folder):
+    """Raw areas of an arm by seed."""
+    found = {}
+    for path in sorted(folder.glob("seed-*/curve.csv")):
+        rows = read_curve(path)
+        curve = Curves([row.env_steps for row in rows], [[row.return_mean for row in rows]], (0,))
+        found[int(path.parent.name.removeprefix("seed-"))] = float(area(curve)[0])
+    return found
+
+
+def seeds(folders):
+    """How the areas of transfer arms and of their control arm go together over the seeds that both have, by target."""
+    rows = []
+    for folder in folders:
+        for control in sorted((folder / "arms/none/scratch").iterdir()):
+            scratch = areas_of(control)
+            found = []
+            for place in sorted((folder / "arms").glob(f"*/*/{control.name}")):
+                areas = areas_of(place)
+                common = [seed for seed in areas if seed in scratch]
+                if place == control or len(common) < 5:
+                    continue
+                x, y = np.array([areas[one] for one in common]), np.array([scratch[one] for one in common])
+                if x.std() and y.std():
+                    found.append((np.corrcoef(x, y)[0, 1], length_ratio(x, y), is_correlated(x, y), len(common)))
+            if found:
+                r, ratio, together_, n = map(np.array, zip(*found, strict=True))
+                rows.append(
+                    {
+                        "experiment": folder.as_posix(), "target": control.name, "arms": len(r), "seeds": int(n.max()),
+                        "mean_correlation": float(r.mean()), "quartiles": np.quantile(r, (0.25, 0.5, 0.75)).tolist(),
+                        "paired_by_auto": float(together_.mean()), "length_ratio": float(np.median(ratio)),
+                    }
+                )  # fmt: skip
+    return rows
+
+
+def length_ratio(x, y):
+    """Student's paired interval over Welch's."""
+    n, spread = len(x), [x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)]
+    freedom = sum(spread) ** 2 / sum(one**2 / (n - 1) for one in spread)
+    welch = stats.t.ppf(0.975, freedom) * np.sqrt(sum(spread))
+    return stats.t.ppf(0.975, n - 1) * (x - y).std(ddof=1) / np.sqrt(n) / welch
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results/verdict_calibration.json"))
     parser.add_argument("--trials", type=int, default=4000)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[part for part in PARTS if part not in MEASURED])
+    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="folders of experiments, for the part seeds")
     arguments = parser.parse_args()
-    result = {"confidence": 0.95, "resamples": 2000, "trials": arguments.trials}
-    if set(arguments.only) < set(PARTS):
-        result = json.loads(arguments.out.read_text())
+    result = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    result |= {"confidence": 0.95, "resamples": 2000}
     if "verdicts" in arguments.only:
         rng = np.random.default_rng(0)
         cells = [(shift, n, margin) for margin in (0.0, 0.05) for n in (5, 10) for shift in (0.0, 0.1, 0.2, 0.3)]
+        result["trials"] = arguments.trials
         result["coverage"] = coverage(rng, arguments.trials)
         result["verdicts"] = [verdicts(rng, arguments.trials, *cell) for cell in cells]
     if "power" in arguments.only:
         result["power"] = power_table(np.random.default_rng(1), min(arguments.trials, 1000))
     if "families" in arguments.only:
         result["families"] = families(np.random.default_rng(2), min(arguments.trials, 400))
+    if "pairing" in arguments.only:
+        result["pairing"] = pairing(np.random.default_rng(3), min(arguments.trials, 2000))
+    if "seeds" in arguments.only:
+        result["seeds"] = seeds(arguments.runs)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     temporary = arguments.out.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=1) + "\n")
     os.replace(temporary, arguments.out)
-    for row in [*result["coverage"], *result["verdicts"], *result["power"]["cells"], *result["families"]]:
+    tables = {**result, "power": result.get("power", {}).get("cells", [])}
+    names = ("coverage", "verdicts", "power", "families", "pairing", "seeds")
+    for row in [row for name in names for row in tables.get(name, [])]:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
 
 

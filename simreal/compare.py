@@ -26,7 +26,7 @@ def diagnose(
         scratch: the control arm: same target, steps and evaluation points.
         random_return: what a random policy earns on the target; measured if not given.
         seed: of the bootstrap.
-        settings: of `simreal.diagnostics.diagnose`: margin, confidence, min_seeds, threshold.
+        settings: of `simreal.diagnostics.diagnose`: margin, confidence, min_seeds, threshold, paired.
 
     Raises:
         UserError: no runs, runs of several strategies, domains or evaluation grids, or a control arm with a source.
@@ -48,6 +48,7 @@ def diagnose(
         with contextlib.closing(Evaluator(runs[0].domain, runs[0].curve[0].episodes)) as evaluator:
             random_return = float(evaluator.random().returns.mean())
     arms = [_curves(runs), _curves(scratch)]
+    sampled = _curves(runs, "stochastic_return_mean"), _curves(scratch, "stochastic_return_mean")
     best = max(float(arm.returns.mean(axis=0).max()) for arm in arms)
     return diagnose_curves(
         *arms,
@@ -55,12 +56,13 @@ def diagnose(
         reference_return=max(best, random_return + 1.0),
         rng=np.random.default_rng(seed),
         evidence=[run.evidence for run in runs],
+        stochastic=sampled,
         **settings,
     )
 
 
-def _curves(runs: Sequence[Run]) -> Curves:
-    returns = np.array([[row.return_mean for row in run.curve] for run in runs])
+def _curves(runs: Sequence[Run], column: str = "return_mean") -> Curves:
+    returns = np.array([[getattr(row, column) for row in run.curve] for run in runs])
     return Curves(
         np.array([row.env_steps for row in runs[0].curve], dtype=float), returns, tuple(run.seed for run in runs)
     )

@@ -132,3 +132,15 @@ def test_nothing_of_learning_or_simulation_is_imported(user, words):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=user.cwd)
     assert (done.returncode, done.stderr.strip()) == (0, "[]")
+
+
+def test_arms_are_compared_seed_by_seed_if_wanted(user):
+    def used(*words):
+        status, out, err = user("--csv", "curves.csv", "--json", *words)
+        assert (status, err) == (0, "")
+        return {arm["strategy"]: arm["paired"]["used"] for arm in json.loads(out)["arms"]}
+
+    assert set(used().values()) == {False}
+    assert set(used("--paired", "always").values()) == {True}
+    status, out, _ = user("--plan", "--csv", "curves.csv", "--paired", "always")
+    assert status == 0 and "seeds per arm" in out

@@ -5,6 +5,7 @@ from simreal.diagnostics.curves import Curves
 from simreal.diagnostics.family import Family, together
 from simreal.diagnostics.planning import Plan, plan_seeds, power
 from simreal.diagnostics.reasons import Reason
+from simreal.diagnostics.sim_to_real import Predictivity, generalization, predictivity
 from simreal.diagnostics.statistics import (
     Interval,
     bootstrap_interval,
@@ -22,6 +23,7 @@ __all__ = [
     "Family",
     "Interval",
     "Plan",
+    "Predictivity",
     "Reason",
     "Verdict",
     "across_targets",
@@ -29,11 +31,13 @@ __all__ = [
     "diagnose",
     "diagnose_arms",
     "diagnose_files",
+    "generalization",
     "iqm",
     "optimality_gap",
     "performance_profile",
     "plan_seeds",
     "power",
+    "predictivity",
     "probability_of_improvement",
     "summarize",
     "together",

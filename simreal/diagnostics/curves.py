@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from simreal.diagnostics.statistics import FloatArray, Interval
 from simreal_envs.errors import UserError
@@ -120,6 +121,19 @@ def time_to_threshold(curves: Curves, threshold: float) -> tuple[FloatArray, NDA
         begin, end = curves.env_steps[after - 1 : after + 1]
         times[seed] = begin + (end - begin) * (threshold - low) / (high - low)
     return times, censored
+
+
+def median_time(times: FloatArray, censored: NDArray[np.bool_]) -> float:
+    """Return when half of the seeds have reached the threshold (Kaplan and Meier 1958); NaN if that is after the budget.
+
+    Unlike the restricted mean it does not depend on how long those that never arrive were waited for.
+
+    Args:
+        times, censored: see `time_to_threshold`.
+    """
+    arrived = stats.ecdf(stats.CensoredData(times[~censored], right=times[censored])).sf
+    half = arrived.probabilities <= 0.5 + ROUNDING
+    return float(arrived.quantiles[half.argmax()]) if half.any() else float("nan")
 
 
 def end_slope(curves: Curves, window: float = 0.3) -> FloatArray:

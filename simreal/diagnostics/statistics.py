@@ -135,6 +135,14 @@ def bootstrap_interval(
     return Interval(value, float(low), float(high))
 
 
+def is_correlated(left: ArrayLike, right: ArrayLike, level: float = 0.05) -> bool:
+    """Return whether paired runs ``(runs,)`` show a positive correlation: Pearson's one-sided t-test at `level`."""
+    x, y = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
+    if len(x) < 3 or not x.std() or not y.std():
+        return False
+    return bool(stats.pearsonr(x, y, alternative="greater").pvalue < level)
+
+
 def welch_freedom(groups: Sequence[ArrayLike]) -> float:
     """Return the Welch-Satterthwaite degrees of freedom of a difference or mean of groups of at least two runs."""
     return _welch([_group(group) for group in groups])[0]

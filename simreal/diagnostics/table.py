@@ -163,7 +163,7 @@ def diagnose_arms(
         control: name of the control arm.
         random_return, reference_return: raw returns that become 0 and 1; `scale_of` where they are None.
         seed: of the bootstrap.
-        settings: of `diagnose`: margin, confidence, min_seeds, threshold, resamples.
+        settings: of `diagnose`: margin, confidence, min_seeds, threshold, paired, resamples.
 
     Returns:
         The verdicts in the order of `arms`, without the control arm.

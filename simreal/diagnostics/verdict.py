@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,7 @@ from simreal.diagnostics.statistics import (
     Interval,
     Statistic,
     bootstrap_interval,
+    is_correlated,
     mean,
     mean_difference,
     probability_of_improvement,
@@ -37,6 +38,40 @@ METRICS = (
 
 
 @dataclass(frozen=True)
+class Paired:
+    """What the seeds that both arms have say when transfer and scratch are compared seed by seed.
+
+    Attributes:
+        used: whether the differences of the verdict were taken so.
+        seeds: how many both arms have.
+        correlation: of the two areas over these seeds, Pearson's; None where one of them does not vary.
+        area: transfer minus scratch with the interval of paired differences.
+    """
+
+    used: bool
+    seeds: int
+    correlation: float | None
+    area: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**vars(self), "area": self.area.to_dict()}
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The same for actions drawn from the policies instead of their means: transfer minus scratch, and transfer's end."""
+
+    jumpstart: Interval
+    area: Interval
+    final_return: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {name: interval.to_dict() for name, interval in vars(self).items()}
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What one arm did against its control arm. Returns are normalized (random 0, reference 1) unless said otherwise.
 
@@ -53,9 +88,13 @@ class Verdict:
         probability_of_improvement: P(a transfer seed's area > a scratch seed's area).
         area_transfer, area_scratch: the two areas; `slope_transfer`, `slope_scratch`: per budget, over the last 30 %.
         censored_transfer, censored_scratch: seeds that never reached `threshold`.
+        median_time_transfer, median_time_scratch: environment steps after which half of the seeds have reached it
+            (Kaplan and Meier); None where half of them never do.
         budget: environment steps of target experience; `scale`: reference minus random return, in the task's units.
         p_value: smallest level at which the area's interval would earn a label; NaN without an interval.
         p_adjusted: the same beside the other verdicts of a `Family` (Holm 1979); None for a verdict alone.
+        paired: the comparison seed by seed; None where the arms have less than two seeds in common.
+        stochastic: the same of the stochastic policies; None where they were not evaluated.
         reasons: ranked, the most telling first; never empty.
     """
 
@@ -75,6 +114,8 @@ class Verdict:
     slope_scratch: Interval
     censored_transfer: int
     censored_scratch: int
+    median_time_transfer: float | None
+    median_time_scratch: float | None
     seeds_transfer: int
     seeds_scratch: int
     budget: float
@@ -86,6 +127,8 @@ class Verdict:
     p_value: float
     p_adjusted: float | None = None
     total_time_to_threshold: Interval | None = None
+    paired: Paired | None = None
+    stochastic: Sampled | None = None
     reasons: tuple[Reason, ...] = ()
 
     @property
@@ -104,6 +147,10 @@ class Verdict:
         return {
             "verdict": self.label,
             **{name: None if interval is None else interval.to_dict() for name, interval in intervals.items()},
+            "median_time_to_threshold": {"transfer": self.median_time_transfer, "scratch": self.median_time_scratch},
+            "censored": {"transfer": self.censored_transfer, "scratch": self.censored_scratch},
+            "stochastic": self.stochastic.to_dict() if self.stochastic else None,
+            "paired": self.paired.to_dict() if self.paired else None,
             "probability_of_improvement": self.probability_of_improvement,
             "p_value": self.p_value if np.isfinite(self.p_value) else None,
             "p_adjusted": self.p_adjusted,
@@ -136,12 +183,14 @@ def diagnose(
     margin: float = 0.05,
     confidence: float = 0.95,
     min_seeds: int = 5,
+    paired: bool | Literal["auto"] = False,
+    stochastic: tuple[Curves, Curves] | None = None,
     resamples: int = 2000,
 ) -> Verdict:
     """Compare an arm with its control arm and say whether transfer helped, with intervals and reasons.
 
     Args:
-        transfer, scratch: raw returns on the same evaluation grid; the arms are resampled independently.
+        transfer, scratch: raw returns on the same evaluation grid.
         random_return, reference_return: the target's raw returns that become 0 and 1.
         rng: the only source of randomness; the same state gives the same verdict.
         source_before, source_after: raw source returns ``(seeds,)`` of the transferred agents; both or neither.
@@ -153,25 +202,34 @@ def diagnose(
         margin: normalized area that is too small to care about.
         confidence: nominal coverage of every interval.
         min_seeds: with fewer seeds in either arm the verdict is inconclusive.
+        paired: False resamples the seeds of both arms independently; True resamples the differences of equal seeds;
+            "auto" does that where the two areas are correlated over seeds (see docs/verdict.md for what it costs).
+        stochastic: returns of the stochastic policies of both arms, on the same grid.
         resamples: bootstrap draws per interval.
 
     Raises:
-        UserError: different grids, a scale without size, settings out of range, source returns without their scale.
+        UserError: different grids, a scale without size, settings out of range, source returns without their scale, or
+            arms to be paired that have different seeds.
     """
     _check(transfer, scratch, margin, min_seeds)
+    order = _order(transfer, scratch, paired)
 
-    def interval(statistic: Statistic, *groups: FloatArray) -> Interval:
-        return bootstrap_interval(statistic, groups, rng, confidence=confidence, resamples=resamples)
+    def interval(statistic: Statistic, *groups: FloatArray, together: bool = False) -> Interval:
+        settings = {"confidence": confidence, "resamples": resamples, "together": together}
+        return bootstrap_interval(statistic, groups, rng, **settings)
 
-    numbers = _compare(interval, transfer, scratch, random_return, reference_return, threshold)
+    scale = {"random_return": random_return, "reference_return": reference_return}
+    numbers = _compare(interval, order, transfer, scratch, threshold=threshold, **scale)
     enough = min(len(transfer.seeds), len(scratch.seeds)) >= min_seeds
     verdict = Verdict(
         label=decide(numbers["area"], margin) if enough else "inconclusive",
         **numbers,
-        p_value=p_value(numbers["area"], margin, confidence, _freedom(transfer, scratch)),
+        p_value=p_value(numbers["area"], margin, confidence, _freedom(order, transfer, scratch)),
         total_time_to_threshold=_charged(numbers["time_to_threshold"], source_steps),
         # After the others, so that leaving it out does not change their draws.
         forgetting=_forgetting(interval, source_before, source_after, source_random, source_reference),
+        stochastic=_sampled(interval, order, *(arm.normalized(**scale) for arm in stochastic)) if stochastic else None,
+        paired=_paired(interval, order is not None, transfer.normalized(**scale), scratch.normalized(**scale)),
         threshold=threshold,
         margin=margin,
         confidence=confidence,
@@ -204,7 +262,8 @@ def summarize(
     """Return one arm by itself (report.json's entry of a control arm), as plain JSON values.
 
     Keys: ``final_return``, ``final_return_raw``, ``area``, ``time_to_threshold`` (restricted mean, environment steps)
-    as ``{value, low, high}``, and ``censored``, the number of seeds that never reached `threshold`.
+    as ``{value, low, high}``, ``median_time_to_threshold`` (null where half of the seeds never arrive), and ``censored``,
+    the number of seeds that never reached `threshold`.
 
     Raises:
         UserError: the reference return is not above the random return.
@@ -219,7 +278,9 @@ def summarize(
     }
     settings = {"confidence": confidence, "resamples": resamples}
     intervals = {name: bootstrap_interval(mean, (x,), rng, **settings) for name, x in samples.items()}
-    return {**{name: i.to_dict() for name, i in intervals.items()}, "censored": int(censored.sum())}
+    median = _known(per_seed.median_time(times, censored))
+    found = {name: i.to_dict() for name, i in intervals.items()}
+    return {**found, "median_time_to_threshold": median, "censored": int(censored.sum())}
 
 
 def _check(transfer: Curves, scratch: Curves, margin: float, min_seeds: int) -> None:
@@ -234,8 +295,58 @@ def _check(transfer: Curves, scratch: Curves, margin: float, min_seeds: int) -> 
         raise UserError(f"verdict: min_seeds is {min_seeds}, expected at least 1")
 
 
+def _order(transfer: Curves, scratch: Curves, paired: bool | Literal["auto"]) -> list[int] | None:
+    """Return the rows of scratch in the order of transfer's seeds if the arms are to be compared seed by seed."""
+    same = set(transfer.seeds) == set(scratch.seeds)
+    if paired is True and not same:
+        raise UserError(
+            f"verdict: paired needs the same seeds in both arms, not {list(transfer.seeds)} and {list(scratch.seeds)}"
+        )
+    if not paired or not same:
+        return None
+    order = [scratch.seeds.index(seed) for seed in transfer.seeds]
+    areas = per_seed.area(transfer), per_seed.area(scratch)[order]
+    return order if paired is True or is_correlated(*areas) else None
+
+
+def _difference(
+    interval: Callable[..., Interval], order: list[int] | None, left: FloatArray, right: FloatArray
+) -> Interval:
+    """Return mean(left) - mean(right) of two arms, seed by seed if there is an order of the right one's."""
+    return interval(mean_difference, left, right) if order is None else interval(mean, left - right[order])
+
+
+def _saved(interval: Callable[..., Interval], order: list[int] | None, t: FloatArray, s: FloatArray) -> Interval:
+    return interval(mean_difference, s, t) if order is None else interval(mean, s[order] - t)
+
+
+def _relative(interval: Callable[..., Interval], order: list[int] | None, t: FloatArray, s: FloatArray) -> Interval:
+    if order is None:
+        return interval(_ratio, t, s)
+    pairs = np.stack([t, s[order]], axis=1)
+    return interval(lambda drawn: _ratio(drawn[..., :1], drawn[..., 1:]), pairs, together=True)
+
+
+def _paired(interval: Callable[..., Interval], used: bool, t: Curves, s: Curves) -> Paired | None:
+    common = [seed for seed in t.seeds if seed in s.seeds]
+    if len(common) < 2:
+        return None
+    x, y = (per_seed.area(arm)[[arm.seeds.index(seed) for seed in common]] for arm in (t, s))
+    correlation = float(np.corrcoef(x, y)[0, 1]) if min(x.std(), y.std()) > ROUNDING else None
+    return Paired(used, len(common), correlation, interval(mean, x - y))
+
+
+def _sampled(interval: Callable[..., Interval], order: list[int] | None, t: Curves, s: Curves) -> Sampled:
+    return Sampled(
+        jumpstart=_difference(interval, order, per_seed.start(t), per_seed.start(s)),
+        area=_difference(interval, order, per_seed.area(t), per_seed.area(s)),
+        final_return=interval(mean, per_seed.final(t)),
+    )
+
+
 def _compare(
     interval: Callable[..., Interval],
+    order: list[int] | None,
     transfer: Curves,
     scratch: Curves,
     random_return: float,
@@ -249,13 +360,13 @@ def _compare(
     times_s, censored_s = per_seed.time_to_threshold(s, threshold)
     area_scratch = interval(mean, areas[1])
     return {
-        "area": interval(mean_difference, *areas),
+        "area": _difference(interval, order, *areas),
         "area_transfer": interval(mean, areas[0]),
         "area_scratch": area_scratch,
-        "jumpstart": interval(mean_difference, per_seed.start(t), per_seed.start(s)),
-        "asymptotic": interval(mean_difference, per_seed.final(t), per_seed.final(s)),
-        "time_to_threshold": interval(mean_difference, times_s, times_t),
-        "transfer_ratio": interval(_ratio, *areas) if area_scratch.low > 0.0 else None,
+        "jumpstart": _difference(interval, order, per_seed.start(t), per_seed.start(s)),
+        "asymptotic": _difference(interval, order, per_seed.final(t), per_seed.final(s)),
+        "time_to_threshold": _saved(interval, order, times_t, times_s),
+        "transfer_ratio": _relative(interval, order, *areas) if area_scratch.low > 0.0 else None,
         "final_return": interval(mean, per_seed.final(t)),
         "final_return_raw": interval(mean, per_seed.final(transfer)),
         "probability_of_improvement": float(probability_of_improvement(*areas)),
@@ -263,6 +374,8 @@ def _compare(
         "slope_scratch": interval(mean, per_seed.end_slope(s)),
         "censored_transfer": int(censored_t.sum()),
         "censored_scratch": int(censored_s.sum()),
+        "median_time_transfer": _known(per_seed.median_time(times_t, censored_t)),
+        "median_time_scratch": _known(per_seed.median_time(times_s, censored_s)),
         "seeds_transfer": len(t.seeds),
         "seeds_scratch": len(s.seeds),
         "budget": t.budget,
@@ -279,7 +392,13 @@ def _ratio(transfer: FloatArray, scratch: FloatArray) -> FloatArray:
     return mean_difference(transfer, scratch) / mean(scratch)
 
 
-def _freedom(*arms: Curves) -> float:
+def _known(number: float) -> float | None:
+    return number if np.isfinite(number) else None
+
+
+def _freedom(order: list[int] | None, *arms: Curves) -> float:
+    if order is not None and len(order) > 1:
+        return len(order) - 1.0
     return welch_freedom([per_seed.area(arm) for arm in arms]) if min(len(arm.seeds) for arm in arms) > 1 else np.nan
 
 

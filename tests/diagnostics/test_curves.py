@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 
 from simreal.diagnostics import Curves, Interval
-from simreal.diagnostics.curves import area, end_slope, final, forgetting, is_flat, normalize, start, time_to_threshold
+from simreal.diagnostics.curves import (
+    area,
+    end_slope,
+    final,
+    forgetting,
+    is_flat,
+    median_time,
+    normalize,
+    start,
+    time_to_threshold,
+)
 from simreal_envs.errors import UserError
 
 STEPS = [0, 10, 20, 40]
@@ -92,3 +102,14 @@ def test_curves_cannot_be_changed_and_do_not_alias_the_callers_array():
     assert arm.returns.max() == 0
     with pytest.raises(ValueError, match="read-only"):
         arm.returns[:] = 1
+
+
+def test_the_median_time_is_kaplan_and_meiers():
+    """Freireich et al. 1963, weeks in remission on 6-MP, as in every textbook: the median is 23 weeks."""
+    weeks = np.array([6, 6, 6, 7, 10, 13, 16, 22, 23, 6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35], dtype=float)
+    assert median_time(weeks, np.arange(21) >= 9) == 23.0
+    # Of five seeds the third to arrive; the two that never do count as later, whenever the budget ends.
+    assert median_time(np.array([5.0, 12.0, 8.0, 40.0, 40.0]), np.array([0, 0, 0, 1, 1], bool)) == 12.0
+    assert median_time(np.array([5.0, 12.0, 40.0, 40.0]), np.array([0, 0, 1, 1], bool)) == 12.0
+    assert np.isnan(median_time(np.array([5.0, 40.0, 40.0]), np.array([0, 1, 1], bool)))
+    assert np.isnan(median_time(np.array([40.0, 40.0]), np.array([1, 1], bool)))

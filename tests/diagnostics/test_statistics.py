@@ -8,6 +8,7 @@ from simreal.diagnostics.statistics import (
     Interval,
     bootstrap_interval,
     iqm,
+    is_correlated,
     mean,
     mean_difference,
     median,
@@ -132,3 +133,14 @@ def test_a_hundred_intervals_take_less_than_two_seconds():
     for _ in range(100):
         bootstrap_interval(mean_difference, (rng.normal(size=10), rng.normal(size=10)), rng)
     assert time.perf_counter() - began < 2.0
+
+
+def test_a_correlation_over_seeds_is_students_test_at_one_side():
+    # Five pairs: r must exceed t / sqrt(3 + t^2) = 0.805 with t = 2.353, the 95 % quantile at 3 degrees of freedom.
+    x = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    apart = np.array([1.0, -2.0, 0.0, 2.0, -1.0])  # orthogonal to x, of the same length
+    for r, expected in ((0.81, True), (0.80, False), (-0.9, False)):
+        y = r * x + np.sqrt(1 - r * r) * apart
+        assert np.corrcoef(x, y)[0, 1] == pytest.approx(r)
+        assert is_correlated(x, y) is expected
+    assert not is_correlated(x[:2], x[:2]) and not is_correlated(x, np.ones(5))

@@ -151,7 +151,8 @@ def test_to_dict_has_the_keys_of_the_report_and_is_strict_json():
     result = verdict(learning(rng), learning(rng)).to_dict()
     intervals = "jumpstart asymptotic area time_to_threshold total_time_to_threshold transfer_ratio forgetting"
     others = "final_return final_return_raw verdict probability_of_improvement p_value p_adjusted converged reasons"
-    assert set(result) == {*intervals.split(), *others.split()}
+    views = "median_time_to_threshold censored stochastic paired"
+    assert set(result) == {*intervals.split(), *others.split(), *views.split()}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["forgetting"] is None
     alone = verdict(constant([0.9]), constant([0.2])).to_dict()
@@ -190,7 +191,9 @@ def test_different_grids_and_bad_settings_are_refused():
 def test_a_summary_of_the_control_arm_is_strict_json():
     scratch = learning(np.random.default_rng(0))
     result = summarize(scratch, random_return=0, reference_return=1, rng=np.random.default_rng(0))
-    assert set(result) == {"final_return", "final_return_raw", "area", "time_to_threshold", "censored"}
+    assert set(result) == {
+        "final_return", "final_return_raw", "area", "time_to_threshold", "median_time_to_threshold", "censored",
+    }  # fmt: skip
     json.dumps(result, allow_nan=False)
 
 
@@ -213,3 +216,91 @@ def test_a_clear_effect_is_found_with_five_seeds():
     for shift, label in ((0.4, "positive"), (-0.4, "negative")):
         found = [verdict(learning(rng, shift=shift), learning(rng), resamples=300).label for _ in range(trials)]
         assert found.count(label) >= 0.9 * trials
+
+
+# ---- seed by seed ----------------------------------------------------------------------------------------------------
+
+LUCK = np.array([0.0, 0.1, 0.25, 0.4, 0.5])  # what a seed is worth, to both arms
+OWN = np.array([0.01, -0.01, 0.02, -0.02, 0.0])
+
+
+def test_paired_differences_by_hand():
+    transfer, scratch = constant(0.3 + LUCK + OWN), constant(0.2 + LUCK)
+    alone, paired = verdict(transfer, scratch), verdict(transfer, scratch, paired=True)
+    assert alone.label == "inconclusive" and not alone.paired.used
+    assert paired.label == "positive" and paired.paired.used
+    # Both have the same difference; luck, which both share, is in one interval only.
+    assert [paired.area.value, alone.area.value] == pytest.approx([0.1, 0.1])
+    assert alone.area.high - alone.area.low > 10 * (paired.area.high - paired.area.low)
+    correlation = np.corrcoef(LUCK + OWN, LUCK)[0, 1]
+    assert alone.paired.correlation == paired.paired.correlation == pytest.approx(correlation)
+    for metric in ("jumpstart", "asymptotic", "area"):
+        bounds = getattr(paired, metric)
+        assert 0.05 < bounds.low < 0.1 < bounds.high < 0.15
+    # Student's width: 2.776 (4 degrees of freedom) times the standard error of five differences.
+    width = 2.776 * OWN.std(ddof=1) / np.sqrt(5)
+    assert paired.area.high - paired.area.low == pytest.approx(2 * width, rel=0.1)
+    assert paired.p_value < 0.05 < alone.p_value
+    assert paired.transfer_ratio.value == pytest.approx(alone.transfer_ratio.value)
+    assert paired.transfer_ratio.high - paired.transfer_ratio.low < alone.transfer_ratio.high - alone.transfer_ratio.low
+
+
+def test_seeds_are_paired_by_their_numbers_not_by_their_places():
+    transfer, scratch = constant(0.3 + LUCK + OWN), constant(0.2 + LUCK)
+    order = [3, 0, 4, 1, 2]
+    mixed = arm(scratch.returns[order], seeds=order)
+    found, same = verdict(transfer, mixed, paired=True), verdict(transfer, scratch, paired=True)
+    assert (found.area, found.time_to_threshold, found.paired) == (same.area, same.time_to_threshold, same.paired)
+
+
+def test_auto_pairs_where_the_seeds_go_together():
+    together = verdict(constant(0.3 + LUCK + OWN), constant(0.2 + LUCK), paired="auto")
+    apart = verdict(constant(0.3 + LUCK[::-1]), constant(0.2 + LUCK), paired="auto")
+    assert together.paired.used and together.label == "positive"
+    assert not apart.paired.used and apart.paired.correlation == pytest.approx(-1.0)
+    assert apart.area == verdict(constant(0.3 + LUCK[::-1]), constant(0.2 + LUCK)).area
+
+
+def test_arms_with_other_seeds_are_not_paired():
+    transfer, scratch = constant(0.3 + LUCK), arm(constant(0.2 + LUCK).returns, seeds=range(3, 8))
+    with pytest.raises(UserError, match="same seeds in both arms"):
+        verdict(transfer, scratch, paired=True)
+    found = verdict(transfer, scratch, paired="auto")
+    assert not found.paired.used and found.paired.seeds == 2  # what seeds 3 and 4 say is still told
+    assert verdict(transfer, arm(scratch.returns, seeds=range(10, 15))).paired is None
+    assert verdict(constant([0.5] * 5), constant(LUCK)).paired.correlation is None
+
+
+def test_an_arm_says_its_paired_numbers_in_json():
+    found = json.loads(json.dumps(verdict(constant(0.3 + LUCK), constant(0.2 + LUCK)).to_dict(), allow_nan=False))
+    assert found["paired"]["used"] is False and found["paired"]["seeds"] == 5
+    assert found["paired"]["correlation"] == pytest.approx(1.0)
+    assert found["paired"]["area"]["low"] == pytest.approx(0.1)
+
+
+# ---- other views of the same arms ------------------------------------------------------------------------------------
+
+
+def test_the_stochastic_policies_are_judged_beside_the_deterministic_ones():
+    transfer, scratch = constant(0.5 + 0.01 * SPREAD), constant(0.2 + 0.01 * SPREAD)
+    sampled = constant(-100 + 10 * SPREAD), constant(-400 + 10 * SPREAD)
+    found = verdict(transfer, scratch)
+    assert found.stochastic is None and found.to_dict()["stochastic"] is None
+    raw = constant(-200 + 10 * SPREAD), constant(-600 + 10 * SPREAD)
+    found = verdict(*raw, random_return=-1200, reference_return=-200, stochastic=sampled)
+    assert found.area.value == pytest.approx(0.4)
+    assert found.stochastic.area.value == found.stochastic.jumpstart.value == pytest.approx(0.3)
+    assert found.stochastic.final_return.value == pytest.approx(1.1)  # above the reference
+    assert found.area == verdict(*raw, random_return=-1200, reference_return=-200).area  # changes no other draw
+    assert found.to_dict()["stochastic"].keys() == {"jumpstart", "area", "final_return"}
+
+
+def test_the_median_time_to_threshold_stands_beside_the_restricted_mean():
+    returns = np.tile(STEPS / 60_000, (5, 1))
+    late = returns.copy()
+    late[:3] = 0.1
+    found = verdict(arm(late), arm(returns)).to_dict()
+    assert found["median_time_to_threshold"] == {"transfer": None, "scratch": pytest.approx(48_000)}
+    assert found["censored"] == {"transfer": 3, "scratch": 0}
+    alone = summarize(arm(returns), random_return=0.0, reference_return=1.0, rng=np.random.default_rng(0))
+    assert alone["median_time_to_threshold"] == pytest.approx(48_000)
