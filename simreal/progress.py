@@ -1,7 +1,7 @@
 """What a long run says while it works, on stderr: how far, how long still, and what is running.
 
 Progress (protocol)
-├── LiveProgress     a terminal: bars that move
+├── LiveProgress     a terminal: bars that move, and a table of the arms (scoreboard.py) where there are some
 ├── PlainProgress    a file or a pipe: a line now and then, and one per finished stage
 └── SilentProgress   nothing
 
@@ -12,9 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TextIO
+from typing import Literal, Protocol, TextIO
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -66,10 +66,19 @@ class Progress(Protocol):
         """The run is over, for whatever reason; called once, last."""
 
 
-def progress_to(stream: TextIO | None = None) -> Progress:
-    """Return the progress that fits `stream` (default: stderr): live on a terminal, else plain lines."""
-    stream = stream or sys.stderr
-    return LiveProgress(stream) if stream.isatty() else PlainProgress(stream)
+class Board(Protocol):
+    """A table of what the stages have come to."""
+
+    def table(self, tally: "Tally", width: int, height: int) -> RenderableType:
+        """Return what fits into `width` columns and `height` lines."""
+        ...
+
+
+def progress_to(stream: TextIO | None = None, board: Board | None = None) -> Progress:
+    """Return the progress that fits `stream` (default: stderr): live on a Unicode terminal, with `board`, else plain lines."""
+    to = stream or sys.stderr
+    drawable = to.isatty() and (to.encoding or "utf-8").lower().startswith("utf")
+    return LiveProgress(to, board=board) if drawable else PlainProgress(to)
 
 
 @dataclass
@@ -86,6 +95,7 @@ class Tally:
         self.items = {item.name: item for item in items}
         self.waiting = {item.name for item in items if not item.cached}
         self.running: dict[str, _Running] = {}
+        self.failed: set[str] = set()
         self.done = sum(item.cached for item in items)
         self._workers = workers
         self._clock = clock
@@ -105,23 +115,34 @@ class Tally:
     def stop(self, name: str, done: bool) -> None:
         """Take a stage out of those that run; its time tells the speed only if it finished."""
         stage = self.running.pop(name)
-        if done:
+        if not done:
+            self.failed.add(name)
+        else:
             weight = self.items[name].weight
             self.done += 1
             self._done_weight += weight
             self._spent_weight += weight
             self._spent_s += self._clock() - stage.since
 
+    def state(self, name: str) -> Literal["waiting", "running", "done", "failed"]:
+        """Return what a stage is doing."""
+        if name in self.waiting:
+            return "waiting"
+        return "running" if name in self.running else "failed" if name in self.failed else "done"
+
     def share(self) -> float:
         """Return how much of the work is done, 0 to 1."""
         running = sum(self.items[name].weight * stage.fraction for name, stage in self.running.items())
         return (self._done_weight + running) / self._total if self._total else 1.0
 
-    def remaining_s(self) -> float | None:
+    def remaining_s(self, names: Sequence[str] | None = None) -> float | None:
         """Return the estimated seconds to the end, or None while nothing is known.
 
         Remaining weight, shared by all workers but never less than the longest chain of stages, times the worker-seconds
         that a unit of weight has cost so far.
+
+        Args:
+            names: of these stages alone, if they had all workers; default: of all.
         """
         now = self._clock()
         running = {name: self.items[name].weight * stage.fraction for name, stage in self.running.items()}
@@ -129,10 +150,9 @@ class Tally:
         if weight <= 0:
             return None
         seconds = self._spent_s + sum(now - stage.since for stage in self.running.values())
-        left = [self.items[name].weight for name in self.waiting]
-        left += [self.items[name].weight - done for name, done in running.items()]
-        chains = [self.items[name].chain for name in self.waiting]
-        chains += [self.items[name].chain - done for name, done in running.items()]
+        wanted = [name for name in names or self.items if name in self.waiting or name in running]
+        left = [self.items[name].weight - running.get(name, 0.0) for name in wanted]
+        chains = left if names else [self.items[name].chain - running.get(name, 0.0) for name in wanted]
         return seconds / weight * max(sum(left) / self._workers, max(chains, default=0.0))
 
     def headline(self) -> str:
@@ -191,18 +211,21 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """Draws an overall bar and a bar per running stage on a terminal, and removes them at the end."""
+    """Draws an overall bar, the board and a bar per running stage on a terminal, never more than fits, and removes them at the end."""
 
-    def __init__(self, stream: TextIO, refresh_s: float = 0.25, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO, refresh_s: float = 0.25, clock: Clock = time.monotonic, board: Board | None = None
+    ) -> None:
         self._console = Console(file=stream)
         self._refresh_s = refresh_s
         self._clock = clock
+        self._board = board
         self._drawn = float("-inf")
 
     def begin(self, items: Sequence[Item], workers: int) -> None:
         self._tally = Tally(items, workers, self._clock)
         # Drawn by `tick`, in the thread that also counts, so that nothing changes while it is read.
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
         self._live.start()
 
     def start(self, name: str) -> None:
@@ -231,13 +254,15 @@ class LiveProgress:
             self._live.stop()
 
     def _picture(self) -> Group:
-        tally = self._tally
-        table = Table.grid(padding=(0, 1))
-        table.add_row(_bar(tally.share()), f"{int(100 * tally.share()):3d} %", Text(tally.headline(), style="bold"))
-        for name, stage in tally.running.items():
-            text = Text(f"{tally.items[name].title}  ").append(stage.text, style="dim")
-            table.add_row(_bar(stage.fraction), f"{int(100 * stage.fraction):3d} %", text)
-        return Group(table)
+        tally, (width, height) = self._tally, self._console.size
+        room = height - 2  # besides the overall bar, and a line for the cursor
+        most = max(room // 4, 1) if self._board else room
+        shown = list(tally.running.items())[: most if len(tally.running) <= most else most - 1]
+        rows: list[tuple[float | None, Text]] = [(stage.fraction, _words(tally, name, stage)) for name, stage in shown]
+        if more := len(tally.running) - len(shown):
+            rows.append((None, Text(f"and {more} more", style="dim")))
+        board = [self._board.table(tally, width, room - len(rows))] if self._board else []
+        return Group(_bars([(tally.share(), Text(tally.headline(), style="bold"))], width), *board, _bars(rows, width))
 
 
 class SilentProgress:
@@ -267,5 +292,18 @@ def _titled(tally: Tally, name: str, stage: _Running) -> str:
     return f"{tally.items[name].title} ({100 * stage.fraction:.0f} %{says})"
 
 
-def _bar(fraction: float) -> ProgressBar:
-    return ProgressBar(total=1.0, completed=fraction, width=24)
+def _words(tally: Tally, name: str, stage: _Running) -> Text:
+    return Text(f"{tally.items[name].title}  ").append(stage.text, style="dim")
+
+
+def _bars(rows: Sequence[tuple[float | None, Text]], width: int) -> Table:
+    """One line per row, cut at `width`: a bar, the share in percent, and what it is about."""
+    bar = 24 if width >= 72 else 10 if width >= 40 else 4
+    table = Table.grid(padding=(0, 1))
+    for share, text in rows:
+        text.truncate(max(width - bar - 8, 1), overflow="ellipsis")
+        known = (
+            () if share is None else (ProgressBar(total=1.0, completed=share, width=bar), f"{int(100 * share):3d} %")
+        )
+        table.add_row(*(known or ("", "")), text)
+    return table

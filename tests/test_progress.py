@@ -55,6 +55,21 @@ def test_independent_stages_share_the_workers(clock):
     assert tally.remaining_s() == pytest.approx(3.0 * 8 / 4)
 
 
+def test_some_stages_have_a_state_and_a_time_of_their_own(clock):
+    tally = Tally(ITEMS, 2, clock)
+    assert tally.remaining_s(["arm"]) is None
+    tally.start("scratch")
+    clock.now = 10.0
+    tally.stop("scratch", done=True)  # 2 s for each unit of weight
+    tally.start("source")
+    assert [tally.state(name) for name in ("source", "arm", "scratch")] == ["running", "waiting", "done"]
+    assert tally.remaining_s(["arm"]) == pytest.approx(10.0)
+    assert tally.remaining_s(["source", "arm"]) == pytest.approx(20.0)  # shared by two workers, but one takes 20 s
+    assert tally.remaining_s(["scratch"]) == 0.0
+    tally.stop("source", done=False)
+    assert tally.state("source") == "failed"
+
+
 def test_plain_progress_writes_a_line_per_finished_stage_and_every_ten_seconds(clock):
     stream = io.StringIO()
     progress = PlainProgress(stream, clock=clock)
@@ -82,8 +97,12 @@ def test_live_progress_draws_bars_and_the_running_stages(clock):
         def isatty(self):
             return True
 
+    class Board:
+        def table(self, tally, width, height):
+            return f"the board of {len(tally.items)} in {width}x{height}"
+
     stream = Terminal()
-    progress = progress_to(stream)
+    progress = progress_to(stream, Board())
     assert isinstance(progress, LiveProgress)
     progress.begin(ITEMS, workers=2)
     progress.start("source")
@@ -93,13 +112,19 @@ def test_live_progress_draws_bars_and_the_running_stages(clock):
     progress.fail("source", "no luck")
     progress.close()
     said = stream.getvalue()
-    assert "0/3 stages" in said
+    assert "0/3 stages" in said and "the board" in said
     assert "[bold] return 3" in said
     assert "pretrain seed 0 failed: no luck" in said
 
 
-def test_a_stream_that_is_no_terminal_gets_plain_lines():
+def test_a_stream_that_is_no_terminal_or_knows_no_unicode_gets_plain_lines():
+    class Old(io.TextIOWrapper):
+        def isatty(self):
+            return True
+
     assert isinstance(progress_to(io.StringIO()), PlainProgress)
+    assert isinstance(progress_to(Old(io.BytesIO(), encoding="ascii")), PlainProgress)
+    assert isinstance(progress_to(Old(io.BytesIO(), encoding="UTF-8")), LiveProgress)
 
 
 @pytest.mark.parametrize(

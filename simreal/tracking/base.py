@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -23,6 +24,14 @@ class Tracker(Protocol):
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Record a table; every row has one cell per column."""
+        ...
+
+    def curves(self, name: str, steps: Sequence[float], lines: Mapping[str, Sequence[float]]) -> None:
+        """Record lines for one picture, each with one value per entry of `steps` (environment steps)."""
+        ...
+
+    def file(self, name: str, path: Path) -> None:
+        """Record a film (.mp4) or a page (.html), where the sink can show it."""
         ...
 
     def alert(self, title: str, text: str) -> None:
@@ -54,6 +63,16 @@ class Fanout:
         """Record a table in each tracker."""
         for tracker in self.trackers:
             tracker.table(name, columns, rows)
+
+    def curves(self, name: str, steps: Sequence[float], lines: Mapping[str, Sequence[float]]) -> None:
+        """Record lines for one picture in each tracker."""
+        for tracker in self.trackers:
+            tracker.curves(name, steps, lines)
+
+    def file(self, name: str, path: Path) -> None:
+        """Record a film or a page in each tracker."""
+        for tracker in self.trackers:
+            tracker.file(name, path)
 
     def alert(self, title: str, text: str) -> None:
         """Record an alert in each tracker."""

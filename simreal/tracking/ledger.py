@@ -3,6 +3,8 @@
     {"env_steps": 4096, "train/return": 12.5, "train/kl": null}     scalars; null stands for nan and infinities
     {"summary": {"final_return": 731.0}}
     {"table": "verdicts", "columns": ["strategy"], "rows": [["fine_tune"]]}
+    {"curves": "return on heavy", "steps": [0, 4096], "lines": {"fine_tune": [12.5, 71.0]}}
+    {"file": "video of heavy", "path": "videos/heavy/video.mp4"}
     {"alert": "Negative transfer", "text": "..."}
 
 A process that is killed leaves at most one torn line at the end; opening the ledger again removes it.
@@ -67,6 +69,14 @@ class Ledger:
         """Append a table; `rows` holds one sequence per row, as long as `columns`."""
         self._write({"table": name, "columns": list(columns), "rows": [list(row) for row in rows]})
 
+    def curves(self, name: str, steps: Sequence[float], lines: Mapping[str, Sequence[float]]) -> None:
+        """Append lines for one picture."""
+        self._write({"curves": name, "steps": list(steps), "lines": dict(lines)})
+
+    def file(self, name: str, path: Path) -> None:
+        """Append where a film or a page lies; the file itself stays there."""
+        self._write({"file": name, "path": str(path)})
+
     def alert(self, title: str, text: str) -> None:
         """Append an alert."""
         self._write({"alert": title, "text": text})
@@ -90,16 +100,26 @@ def read(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
         yield line
 
 
-def replay(path: str | os.PathLike[str], tracker: Tracker) -> None:
-    """Feed everything in the ledger at `path` to `tracker`, in order; nulls among the scalars become nan."""
+def replay(path: str | os.PathLike[str], tracker: Tracker, also: Mapping[str, str] | None = None) -> None:
+    """Feed everything in the ledger at `path` to `tracker`, in order; nulls among the scalars become nan.
+
+    Args:
+        also: scalars that are recorded under a second name, too: ``{"eval/return_mean": "return/heavy"}``.
+    """
     for line in read(path):
         if STEP in line:
             step = line.pop(STEP)
-            tracker.log(step, {name: math.nan if value is None else value for name, value in line.items()})
+            scalars = {name: math.nan if value is None else value for name, value in line.items()}
+            tracker.log(step, scalars | {new: scalars[old] for old, new in (also or {}).items() if old in scalars})
         elif "summary" in line:
             tracker.summary(line["summary"])
         elif "table" in line:
             tracker.table(line["table"], line["columns"], line["rows"])
+        elif "curves" in line:
+            lines = {name: [math.nan if y is None else y for y in values] for name, values in line["lines"].items()}
+            tracker.curves(line["curves"], line["steps"], lines)
+        elif "file" in line:
+            tracker.file(line["file"], Path(line["path"]))
         elif "alert" in line:
             tracker.alert(line["alert"], line["text"])
 

@@ -1,35 +1,27 @@
-"""Weights & Biases as a mirror of finished ledgers. The only module that imports wandb, and only when it is used.
+"""Weights & Biases. The only module that imports wandb, and only when it is used.
 
 A run of 60 lines that is mirrored after the fact costs about 0.1 s once wandb's service process is up (it is started
 once and shared), where a live run would hold a connection open through the whole training.
 """
 
-import hashlib
-import json
-import logging
+import functools
 import netrc
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-import yaml
-
 from simreal.tracking.base import TrackingError
-from simreal.tracking.ledger import STEP, replay
+from simreal.tracking.ledger import STEP
 from simreal_envs.errors import UserError, require_known
-
-log = logging.getLogger(__name__)
 
 # From the most to the least private.
 Mode = Literal["disabled", "offline", "online"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 # Spellings of WANDB_MODE that wandb itself still takes.
 _OLD_MODES = {"dryrun": "offline", "run": "online"}
-_NO_SOURCE = "none"
 
 
 def logged_in() -> bool:
@@ -76,8 +68,8 @@ class WandbTracker:
         directory: the folder that gets the folder "wandb".
         config: settings of the run, nested mappings of plain values. Must hold no secrets.
         mode: "auto", "offline", "online" or "disabled", see `resolve_mode`.
-        run_id: identity of the run; the same id continues to mean the same run on the server. None draws one.
-        job_type: second level of grouping ("arm", "verdicts").
+        run_id: identity of the run; writing one with the same id again replaces it on the server. None draws one.
+        job_type: second level of grouping ("source", "arm", "verdicts").
         entity: W&B user or team; None is the default of whoever is logged in.
 
     Raises:
@@ -105,6 +97,7 @@ class WandbTracker:
         Path(directory).mkdir(parents=True, exist_ok=True)
         self._staging = Path(directory).resolve() / "wandb" / "staging"
         self._name = name
+        self._step = 0
         # Logging in prints before it reads the run's settings.
         with _blamed(name), _environment("WANDB_SILENT", "true"):
             self._run = wandb.init(
@@ -122,9 +115,9 @@ class WandbTracker:
         self._run.define_metric("*", step_metric=STEP)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record scalars at `step` (environment steps), the x axis of every chart."""
-        with _blamed(self._name):
-            self._run.log({STEP: step, **metrics})
+        """Record scalars at `step` (environment steps), the x axis of every chart and W&B's own step as well."""
+        self._step = int(step)
+        self._log({STEP: self._step, **metrics})
 
     def summary(self, mapping: Mapping[str, Any]) -> None:
         """Update the run's summary."""
@@ -135,10 +128,23 @@ class WandbTracker:
         """Record a wandb.Table; a column that mixes types is allowed."""
         import wandb
 
-        table = wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
-        # wandb stages the files of a table in the home directory unless told otherwise.
-        with _blamed(self._name), _environment("WANDB_DATA_DIR", str(self._staging)):
-            self._run.log({name: table})
+        self._log({name: wandb.Table(columns=list(columns), data=[list(r) for r in rows], allow_mixed_types=True)})
+
+    def curves(self, name: str, steps: Sequence[float], lines: Mapping[str, Sequence[float]]) -> None:
+        """Record a chart with one line per entry of `lines`, and the table that it is drawn from."""
+        import wandb
+
+        plot = wandb.plot.line_series(list(steps), [list(y) for y in lines.values()], list(lines), name, STEP)
+        self._log({name: plot})
+
+    def file(self, name: str, path: Path) -> None:
+        """Record a film as wandb.Video, a page as wandb.Html. Raises a ValueError for any other suffix."""
+        import wandb
+
+        kinds = {".mp4": wandb.Video, ".html": functools.partial(wandb.Html, inject=False)}
+        if path.suffix not in kinds:
+            raise ValueError(f"{path}: W&B gets films (.mp4) and pages (.html)")
+        self._log({name: kinds[path.suffix](str(path))})
 
     def alert(self, title: str, text: str) -> None:
         """Raise a W&B alert of level WARN: an e-mail or a Slack message, as the user has set it up."""
@@ -153,100 +159,10 @@ class WandbTracker:
         with _blamed(self._name):
             self._run.finish()
 
-
-def mirror(ledger_path: str | os.PathLike[str], **run: Any) -> None:
-    """Replay the ledger at `ledger_path` into one W&B run.
-
-    Args:
-        run: the arguments of `WandbTracker`.
-
-    Raises:
-        UserError, TrackingError: see `WandbTracker`.
-    """
-    tracker = WandbTracker(**run)
-    try:
-        replay(ledger_path, tracker)
-    finally:
-        tracker.close()
-
-
-def mirror_experiment(
-    out_dir: str | os.PathLike[str],
-    report: Mapping[str, Any],
-    *,
-    project: str = "simreal",
-    mode: str = "auto",
-    entity: str | None = None,
-) -> int:
-    """Mirror a finished experiment: one run per arm and seed, grouped by experiment, and one run "verdicts".
-
-    The id of a run is a hash of what it holds and a marker under OUT/wandb/mirrored remembers it, so mirroring again
-    adds nothing, an arm that was trained anew gets a new run, and one that was interrupted is replaced.
-
-    Args:
-        out_dir: the experiment's folder (config.yaml, arms/).
-        report: the dict of report.json.
-        project, entity: W&B project, and its user or team.
-        mode: see `resolve_mode`; "disabled" does nothing.
-
-    Returns:
-        The number of runs written now.
-
-    Raises:
-        UserError, TrackingError: see `WandbTracker`; runs mirrored before it stay, and the next call continues.
-    """
-    if resolve_mode(mode) == "disabled":
-        return 0
-    out, group = Path(out_dir), str(report["experiment"])
-    path = out / "config.yaml"
-    config = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
-    where = {"project": project, "entity": entity, "group": group, "directory": out, "mode": mode}
-    written = 0
-    for arm in _arms(report):
-        ledger = (
-            out / "arms" / arm["source"] / arm["strategy"] / arm["target"] / f"seed-{arm['seed']}" / "metrics.jsonl"
-        )
-        if not ledger.exists():
-            log.warning("%s is missing, so W&B gets no run for that arm", ledger)
-            continue
-        run_id = _identity(group, arm, ledger.read_bytes())
-        with _once(out, run_id) as new:
-            if new:
-                run = {"run_id": run_id, "name": _run_name(arm, report), "job_type": "arm", **where}
-                tags = [*arm["source"].split("+"), arm["strategy"], arm["target"]]
-                mirror(ledger, config={**config, "arm": arm}, tags=list(dict.fromkeys(tags)), **run)
-                written += 1
-    run_id = _identity(group, "verdicts", json.dumps(report["arms"], sort_keys=True).encode())
-    with _once(out, run_id) as new:
-        if new:
-            _mirror_verdicts(
-                report, WandbTracker(name="verdicts", config=config, run_id=run_id, job_type="verdicts", **where)
-            )
-            written += 1
-    return written
-
-
-def _mirror_verdicts(report: Mapping[str, Any], tracker: WandbTracker) -> None:
-    """Write the verdict table, one summary entry per arm, and an alert for each negative verdict; close the run."""
-    effects = ("area", "jumpstart", "asymptotic", "final_return", "time_to_threshold")
-    columns = ["source", "strategy", "target", "verdict"]
-    columns += [f"{name}{part}" for name in effects for part in ("", "_low", "_high")] + ["main_reason"]
-    rows, summary = [], {}
-    for arm in report["arms"]:
-        place = f"{arm['source']}/{arm['strategy']}/{arm['target']}"
-        says = arm["reasons"][0]["says"] if arm.get("reasons") else ""
-        numbers = [(arm.get(name) or {}).get(part) for name in effects for part in ("value", "low", "high")]
-        rows.append([arm["source"], arm["strategy"], arm["target"], arm["verdict"], *numbers, says])
-        summary |= {f"verdict/{place}": arm["verdict"], f"area/{place}": numbers[0]}
-    try:
-        tracker.table("verdicts", columns, rows)
-        tracker.summary(summary)
-        for arm in report["arms"]:
-            if arm["verdict"] == "negative":
-                text = "\n".join(reason["says"] for reason in arm.get("reasons") or []) or "Scratch does better."
-                tracker.alert(f"Negative transfer: {arm['strategy']} on {arm['target']}", text)
-    finally:
-        tracker.close()
+    def _log(self, values: dict[str, Any]) -> None:
+        # wandb stages the files of a table in the home directory unless told otherwise.
+        with _blamed(self._name), _environment("WANDB_DATA_DIR", str(self._staging)):
+            self._run.log(values, step=self._step)
 
 
 def _settings(mode: Mode, directory: Path) -> Any:
@@ -271,43 +187,6 @@ def _settings(mode: Mode, directory: Path) -> Any:
     )
 
 
-def _arms(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return {source, strategy, target, seed} of every arm, control arms included, each once, in report order."""
-    keys = [(c["source"], c["strategy"], c["target"], c["seed"]) for c in report.get("curves") or []]
-    for arm in report["arms"]:
-        keys += [(arm["source"], arm["strategy"], arm["target"], seed) for seed in arm["seeds"]]
-    for way in (report.get("sequence") or {}).get("ways") or []:
-        places = [f"sequence/{step['step']}-{step['target']}" for step in way["steps"][1:]]
-        keys += [(way["source"], way["strategy"], place, seed) for place in places for seed in way["seeds"]]
-    return [dict(zip(("source", "strategy", "target", "seed"), key, strict=True)) for key in dict.fromkeys(keys)]
-
-
-def _run_name(arm: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    """Return "fine_tune heavy seed-0", with the source in front where the experiment has several."""
-    several = len({a["source"] for a in report["arms"]} - {_NO_SOURCE}) > 1 and arm["source"] != _NO_SOURCE
-    return (f"{arm['source']} " if several else "") + f"{arm['strategy']} {arm['target']} seed-{arm['seed']}"
-
-
-def _identity(experiment: str, what: Any, content: bytes) -> str:
-    """Return a run id of 16 hexadecimal digits that names experiment, arm and content."""
-    head = json.dumps([experiment, what], sort_keys=True).encode()
-    return hashlib.sha256(head + b"\0" + content).hexdigest()[:16]
-
-
-@contextmanager
-def _once(out: Path, run_id: str) -> Iterator[bool]:
-    """Yield whether the run still has to be written; leave a marker when the block ends without an exception."""
-    marker = out / "wandb" / "mirrored" / run_id
-    if marker.exists():
-        yield False
-        return
-    for leftover in (out / "wandb").glob(f"*run-*-{run_id}"):  # of a mirror that was interrupted
-        shutil.rmtree(leftover)
-    yield True
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    marker.touch()
-
-
 @contextmanager
 def _blamed(name: str) -> Iterator[None]:
     """Turn whatever wandb raises inside the block (its own errors, timeouts, broken pipes) into a TrackingError."""
@@ -315,6 +194,8 @@ def _blamed(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
+        if key := os.environ.get("WANDB_API_KEY"):
+            why = why.replace(key, "<key>")
         raise TrackingError(f"W&B run {name!r} could not be written ({why}); the ledger on disk is complete") from error
 
 

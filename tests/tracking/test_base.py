@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from simreal.tracking import Fanout, Ledger, Silent, Tracker, replay
@@ -13,6 +15,8 @@ def feed(tracker: Tracker) -> None:
     tracker.log(0, {"return": 1.0})
     tracker.summary({"best": 2.0})
     tracker.table("t", ["a"], [[1]])
+    tracker.curves("c", [0, 10], {"scratch": [1.0, 2.0]})
+    tracker.file("page", Path("report.html"))
     tracker.alert("title", "text")
     tracker.close()
 
@@ -20,7 +24,7 @@ def feed(tracker: Tracker) -> None:
 def test_fanout_feeds_every_tracker_alike(two):
     feed(Fanout(*two, Silent()))
     assert two[0].path.read_bytes() == two[1].path.read_bytes()
-    assert len(list(read(two[0].path))) == 4
+    assert len(list(read(two[0].path))) == 6
 
 
 def test_fanout_closes_the_others_when_one_fails_to_close(two):

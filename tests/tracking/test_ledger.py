@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,6 +94,12 @@ def test_replay_gives_back_what_was_recorded_in_order(path):
         def table(self, name, columns, rows):
             calls.append((name, columns, rows))
 
+        def curves(self, name, steps, lines):
+            calls.append((name, steps, lines))
+
+        def file(self, name, path):
+            calls.append((name, path))
+
         def alert(self, title, text):
             calls.append((title, text))
 
@@ -101,7 +108,19 @@ def test_replay_gives_back_what_was_recorded_in_order(path):
     ledger.log(5, {"x": 1.5, "y": math.nan})
     ledger.table("t", ("a", "b"), [(1, "u")])
     ledger.summary({"best": 3})
+    ledger.curves("c", (0, 5), {"scratch": (1.0, 2.0)})
+    ledger.file("page", Path("report.html"))
     replay(path, Recorder())
     assert calls[0] == ("careful", "why")
     assert calls[1][0] == 5 and calls[1][1]["x"] == 1.5 and math.isnan(calls[1][1]["y"])
-    assert calls[2:] == [("t", ["a", "b"], [[1, "u"]]), {"best": 3}]
+    assert calls[2:4] == [("t", ["a", "b"], [[1, "u"]]), {"best": 3}]
+    assert calls[4:] == [("c", [0, 5], {"scratch": [1.0, 2.0]}), ("page", Path("report.html"))]
+
+
+def test_replay_records_scalars_under_a_second_name_where_they_are_there(path):
+    write(path, 0, 10).close()
+    rows = []
+    recorder = Silent()
+    recorder.log = lambda step, metrics: rows.append((step, metrics))
+    replay(path, recorder, {"x": "return/heavy", "y": "success/heavy"})
+    assert rows == [(0, {"x": 0.0, "return/heavy": 0.0}), (10, {"x": 10.0, "return/heavy": 10.0})]
