@@ -91,14 +91,20 @@ def series(report: Mapping[str, Any], target: str) -> list[Series]:
 
 
 def learning_curves(report: Mapping[str, Any], target: str) -> dict[str, dict[str, Any]]:
+    """Return one Plotly figure (a dict) per view of VIEWS that there is data for, with the lines of `series`."""
+    confidence = (report.get("settings") or {}).get("confidence") or 0.95
+    return views(series(report, target), (report.get("normalization") or {}).get(target) or {}, confidence)
+
+
+def views(lines: Sequence[Series], levels: Mapping[str, float], confidence: float = 0.95) -> dict[str, dict[str, Any]]:
     """Return one Plotly figure (a dict) per view of VIEWS that there is data for.
 
-    Each trace's `legendgroup` is the index of its line in `series`.
+    Each trace's `legendgroup` is the index of its line.
+
+    Args:
+        levels: returns at which a dotted line is drawn, by name: ``random``, ``reference``.
     """
-    lines = series(report, target)
     last = max((step for line in lines for curve in line.curves for step in curve["env_steps"]), default=1)
-    confidence = (report.get("settings") or {}).get("confidence") or 0.95
-    levels = (report.get("normalization") or {}).get(target) or {}
     figures = {}
     for view, (_, field, title, factor) in VIEWS.items():
         traces = []
@@ -161,36 +167,24 @@ def _traces(line: Series, place: int, points: Sequence[tuple[float, ...]]) -> li
 
 def _layout(title: str, last: float, levels: Mapping[str, float], success: bool) -> dict[str, Any]:
     """Return the Plotly layout of the learning curves, with dotted lines at the normalization's levels."""
-    axis = {"gridcolor": "@grid", "zeroline": False, "linecolor": "@grid", "tickfont": {"color": "@muted"}}
     shown = {name: level for name, level in levels.items() if name in ("random", "reference") and present(level)}
     dotted = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": {"color": "@muted", "width": 1, "dash": "dot"}}
     label = {"xref": "paper", "x": 1, "xanchor": "right", "yanchor": "bottom", "showarrow": False}
-    return {
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "@ink"},
+    heading = {
+        "text": title,
+        "font": text_style(),
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": 1,
+        "yref": "container",
+    }
+    return bare_layout() | {
         "margin": {"l": 52, "r": 12, "t": 30, "b": 46},
-        "hovermode": "x unified",
-        "hoverlabel": {"bgcolor": "@card", "bordercolor": "@line", "font": {"color": "@ink"}},
-        "dragmode": False,
-        "title": {
-            "text": title,
-            "font": {"size": 13, "color": "@muted"},
-            "x": 0,
-            "xref": "paper",
-            "xanchor": "left",
-            "y": 1,
-            "yref": "container",
-            "yanchor": "top",
-            "pad": {"t": 6},
-        },
-        "xaxis": axis
+        "title": heading | {"yanchor": "top", "pad": {"t": 6}},
+        "xaxis": axis()
         | {
-            "title": {
-                "text": "environment steps on the target",
-                "font": {"color": "@muted", "size": 13},
-                "standoff": 8,
-            },
+            "title": {"text": "environment steps on the target", "font": text_style(), "standoff": 8},
             "range": [-0.015 * last, 1.015 * last],
             "tickformat": "~s",
             "showgrid": False,
@@ -198,9 +192,31 @@ def _layout(title: str, last: float, levels: Mapping[str, float], success: bool)
             "tickcolor": "@grid",
             "nticks": 7,
         },
-        "yaxis": axis | {"tickformat": ".0f" if success else "~s"} | ({"range": [-3, 103]} if success else {}),
+        "yaxis": axis() | {"tickformat": ".0f" if success else "~s"} | ({"range": [-3, 103]} if success else {}),
         "shapes": [dotted | {"y0": level, "y1": level} for level in shown.values()],
         "annotations": [
-            label | {"y": level, "text": name, "font": {"size": 11, "color": "@muted"}} for name, level in shown.items()
+            label | {"y": level, "text": name, "font": text_style(size=11)} for name, level in shown.items()
         ],
     }
+
+
+def bare_layout() -> dict[str, Any]:
+    """Return what the layouts of all figures have in common."""
+    return {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "@ink"},
+        "hovermode": "x unified",
+        "hoverlabel": {"bgcolor": "@card", "bordercolor": "@line", "font": {"color": "@ink"}},
+        "dragmode": False,
+    }
+
+
+def axis() -> dict[str, Any]:
+    """Return what all axes have in common."""
+    return {"gridcolor": "@grid", "zeroline": False, "linecolor": "@grid", "tickfont": {"color": "@muted"}}
+
+
+def text_style(colour: str = "@muted", size: int = 13) -> dict[str, Any]:
+    """Return the font of a text in a figure."""
+    return {"size": size, "color": colour}

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,22 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from simreal.report import figures, words
+from simreal.report import figures, heat, signals, words
 
 TEMPLATES = "simreal.report"
-# metric -> (label, what its number is)
+PARTS = {
+    "why": "Why",
+    "curves": "Curves and effects",
+    "over-time": "Reasons over time",
+    "layers": "Network",
+    "randomized": "Worlds",
+    "robustness": "Robustness",
+    "videos": "Videos",
+    "reproduce": "Reproduce",
+    "words": "Words",
+}
+REASONS = 3  # of an arm that are shown at once
+# metric -> its label
 EFFECTS = {"area": "area", "jumpstart": "jumpstart", "asymptotic": "asymptotic"}
 
 
@@ -30,7 +42,39 @@ def render(report: Mapping[str, Any], videos: Mapping[str, bytes] | None = None)
         report: the dict of report.json, format 1. Parts that are missing are left out of the page.
         videos: target -> an mp4 of the agents at work there, to be embedded.
     """
-    drawn = {target: figures.learning_curves(report, target) for target in _targets(report)}
+    targets = _targets(report)
+    drawn = {target: figures.learning_curves(report, target) for target in targets}
+    over_time = {target: found for target in targets if (found := signals.panels(report, target))}
+    films = {target: base64.b64encode(film).decode() for target, film in (videos or {}).items()}
+    layers, robustness = heat.layer_maps(report, targets), heat.robustness_maps(report)
+    return page(
+        "template.html.jinja",
+        {"curves": drawn, "signals": over_time},
+        report=report,
+        arms=words.compared(report),
+        recipes=words.recipes(report),
+        headline=words.headline(report),
+        outcomes=words.outcomes(report),
+        remarks=words.remarks(report),
+        cards=[_card(report, target, drawn[target], over_time.get(target)) for target in targets],
+        layers=layers,
+        robustness=robustness,
+        videos=films,
+        parameters=parameter_rows(report),
+        glossary=words.GLOSSARY,
+        parts=_parts(bool(over_time), bool(layers), bool(robustness), bool(films)),
+        named=lambda arm: words.arm_name(arm, words.compared(report)),
+    )
+
+
+def page(template: str, drawn: Mapping[str, Any], named: Callable[[Mapping[str, Any]], str], **values: Any) -> str:
+    """Return a template as a page with its style, and with the scripts that draw.
+
+    Args:
+        drawn: what report.js draws: ``curves``, target -> view -> figure, and ``signals``, target -> panels.
+        named: what an arm is called on this page.
+        values: what the template needs besides.
+    """
     scripts = [plotly(), file_text("report.js")]
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(file_text),
@@ -42,33 +86,31 @@ def render(report: Mapping[str, Any], videos: Mapping[str, bytes] | None = None)
     environment.filters |= {
         "signed": _minus(words.signed),
         "number": _minus(words.number),
+        "percent": lambda share: f"{100 * share:.0f} %",
         "steps": words.steps,
         "steps_saved": _minus(words.steps_saved),
         "duration": duration,
         "listing": words.listing,
         "main_reason": words.main_reason,
-        "named": lambda arm: words.arm_name(arm, words.compared(report)),
+        "named": named,
         "origin": words.origin,
+        "called": signals.called,
         "shade": shade,
     }
-    return environment.get_template("template.html.jinja").render(
-        report=report,
-        arms=words.compared(report),
-        recipes=words.recipes(report),
-        headline=words.headline(report),
-        outcomes=words.outcomes(report),
-        remarks=words.remarks(report),
+    return environment.get_template(template).render(
         symbols=words.SYMBOLS,
-        cards=[_card(report, target, drawn[target]) for target in _targets(report)],
-        videos={target: base64.b64encode(film).decode() for target, film in (videos or {}).items()},
-        parameters=parameter_rows(report),
-        glossary=words.GLOSSARY,
-        views={view: of[0] for view, of in figures.VIEWS.items()},
         data=Markup(embedded(drawn)),
         scripts=[Markup(script) for script in scripts],
         policy=policy_for(scripts),
         style=Markup(file_text("report.css")),
+        **values,
     )
+
+
+def _parts(over_time: bool, layers: bool, robustness: bool, videos: bool) -> dict[str, str]:
+    """The parts of the page that there are, by the anchors they have."""
+    optional = {"over-time": over_time, "layers": layers, "robustness": robustness, "videos": videos}
+    return {anchor: says for anchor, says in PARTS.items() if optional.get(anchor, True)}
 
 
 def write(report: Mapping[str, Any], path: str | os.PathLike[str], videos: Mapping[str, bytes] | None = None) -> Path:
@@ -173,18 +215,52 @@ def _targets(report: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*names, *(curve["target"] for curve in report.get("curves") or [])]))
 
 
-def _card(report: Mapping[str, Any], target: str, drawn: Mapping[str, Any]) -> dict[str, Any]:
+def _card(
+    report: Mapping[str, Any], target: str, drawn: Mapping[str, Any], over_time: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Return what the template needs to draw one target."""
     arms = [arm for arm in words.compared(report) if arm["target"] == target]
     return {
         "target": target,
         "domain": (report.get("targets") or {}).get(target) or {},
         "arms": arms,
+        "why": why(arms),
+        "early": [arm for arm in arms if (arm.get("early_warning") or {}).get("at")],
         "scratch": (report.get("scratch") or {}).get(target),
         "series": figures.series(report, target),
-        "views": list(drawn),
+        "views": {view: figures.VIEWS[view][0] for view in drawn},
+        "signals": over_time and _chooser(over_time),
+        "once": signals.measured_once(report, target),
         "forest": forest(arms, (report.get("settings") or {}).get("margin") or 0.05),
     }
+
+
+def why(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the reasons of a target's arms: first those that all of them have, then of each arm its decision and its own.
+
+    Of every group a few are shown at once, and the rest unfolds.
+    """
+    reasons = [list(arm.get("reasons") or []) for arm in arms]
+    decisions = [own.pop(0)["says"] if own and own[0]["name"] in words.DECISIONS else "" for own in reasons]
+    everywhere = set.intersection(*({reason["says"] for reason in own} for own in reasons)) if len(arms) > 1 else set()
+    shared = [reason for reason in reasons[0] if reason["says"] in everywhere] if everywhere else []
+    groups = [_group(None, "", shared)] if shared else []
+    for arm, decision, own in zip(arms, decisions, reasons, strict=True):
+        groups.append(_group(arm, decision, [reason for reason in own if reason["says"] not in everywhere]))
+    return groups
+
+
+def _group(arm: Mapping[str, Any] | None, decision: str, reasons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"arm": arm, "decision": decision, "first": reasons[:REASONS], "more": reasons[REASONS:]}
+
+
+def _chooser(over_time: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the signals to choose from, those of one name together, and what is shown at first."""
+    choices: dict[str, dict[str, str]] = {}
+    for name, choice in over_time["choices"].items():
+        choices.setdefault(signals.called(name.partition("/")[0]), {})[name] = choice["label"]
+    first = over_time["first"]
+    return {"choices": choices, "first": first, "shown": over_time["choices"][first]}
 
 
 def _mark(scale: figures.Scale, effect: Mapping[str, float]) -> dict[str, float]:

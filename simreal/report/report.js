@@ -1,16 +1,11 @@
-// Draws the learning curves of the page. Figures name their colours ("@c0", "@ink/0.15"); the style sheet holds them.
+// Draws the charts of the page, and shows what is chosen. Figures name their colours ("@c0", "@ink/0.15"); the style
+// sheet holds them.
 "use strict";
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const config = { displayModeBar: false, responsive: true, doubleClick: false };
-  const charts = [...document.querySelectorAll(".chart")].map((element) => ({
-    element,
-    card: element.closest(".target"),
-    views: figures[element.dataset.target],
-    view: Object.keys(figures[element.dataset.target])[0],
-    hidden: new Set(),
-  }));
+  const all = (query, within = document) => [...within.querySelectorAll(query)];
 
   function colour(name, style) {
     const [variable, alpha] = name.slice(1).split("/");
@@ -28,40 +23,98 @@
     return node;
   }
 
-  function draw(chart, width) {
-    const figure = themed(chart.views[chart.view], getComputedStyle(document.documentElement));
-    for (const trace of figure.data) trace.visible = !chart.hidden.has(trace.legendgroup);
-    if (width) figure.layout.width = width;
-    return Plotly.react(chart.element, figure.data, figure.layout, config);
-  }
-
-  for (const chart of charts) {
-    for (const button of chart.card.querySelectorAll("[data-view]"))
+  // Learning curves: buttons choose the view and hide lines.
+  function curves(element) {
+    const card = element.closest(".target");
+    const views = figures.curves[element.dataset.target];
+    const hidden = new Set();
+    let view = Object.keys(views)[0];
+    const chart = {
+      element,
+      figure() {
+        const { data, layout } = views[view];
+        return { data: data.map((trace) => ({ ...trace, visible: !hidden.has(trace.legendgroup) })), layout };
+      },
+    };
+    for (const button of all("[data-view]", card))
       button.addEventListener("click", () => {
-        chart.view = button.dataset.view;
-        for (const other of chart.card.querySelectorAll("[data-view]"))
-          other.setAttribute("aria-pressed", String(other === button));
+        view = button.dataset.view;
+        for (const other of all("[data-view]", card)) other.setAttribute("aria-pressed", String(other === button));
         draw(chart);
       });
-    for (const button of chart.card.querySelectorAll("[data-series]"))
+    for (const button of all("[data-series]", card))
       button.addEventListener("click", () => {
         const id = button.dataset.series;
-        if (!chart.hidden.delete(id)) chart.hidden.add(id);
-        button.setAttribute("aria-pressed", String(!chart.hidden.has(id)));
+        if (!hidden.delete(id)) hidden.add(id);
+        button.setAttribute("aria-pressed", String(!hidden.has(id)));
         draw(chart);
       });
+    return chart;
   }
 
+  // Signals over time: one panel per arm, as many beside each other as have room.
+  function signals(element) {
+    const target = element.dataset.signals;
+    const { figure, choices, first } = figures.signals[target];
+    const panels = figure.layout.annotations.length;
+    const of = (kind) => all(`[data-${kind}]`).find((one) => one.dataset[kind] === target);
+    const select = of("choices");
+    const chart = {
+      element,
+      figure(width) {
+        const { y } = choices[select.value];
+        const columns = Math.min(panels, Math.max(2, Math.floor((width || element.clientWidth) / 300)));
+        const rows = Math.ceil(panels / columns);
+        const layout = { ...figure.layout, grid: { rows, columns, pattern: "independent", xgap: 0.16, ygap: 0.34 } };
+        layout.height = 60 + 170 * rows;
+        element.style.height = `${layout.height}px`;
+        return { data: figure.data.map((trace, i) => ({ ...trace, y: y[i] || [], visible: Boolean(y[i]) })), layout };
+      },
+    };
+    select.value = first;
+    select.addEventListener("change", () => {
+      const { label, says, went } = choices[select.value];
+      of("says").replaceChildren(Object.assign(document.createElement("b"), { textContent: label }), " " + says);
+      of("went").textContent = went;
+      draw(chart);
+    });
+    return chart;
+  }
+
+  function draw(chart, width) {
+    const { data, layout } = themed(chart.figure(width), getComputedStyle(document.documentElement));
+    if (width) layout.width = width;
+    return Plotly.react(chart.element, data, layout, config);
+  }
+
+  for (const select of all("[data-switch]"))
+    select.addEventListener("change", () => {
+      for (const part of all("[data-shown]", select.closest("[data-switched]")))
+        part.hidden = part.dataset.shown !== select.value;
+    });
+
+  const charts = all(".chart").map((element) => (element.dataset.signals ? signals(element) : curves(element)));
   const drawAll = (width) => charts.forEach((chart) => draw(chart, width));
   dark.addEventListener("change", () => drawAll());
-  // Paper is white and 180 mm wide, whatever the screen is.
+  // Paper is white and 180 mm wide, whatever the screen is, and nothing can be unfolded on it.
+  const folded = all("details:not([open])");
   addEventListener("beforeprint", () => {
     document.documentElement.dataset.print = "";
+    for (const part of folded) part.dataset.open = part.open;
+    for (const part of folded) part.open = true;
     drawAll(680);
   });
   addEventListener("afterprint", () => {
     delete document.documentElement.dataset.print;
+    for (const part of folded) part.open = part.dataset.open === "true";
     drawAll();
+  });
+  // Panels beside each other change in number with the width.
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width || "print" in document.documentElement.dataset) return;
+    width = innerWidth;
+    for (const chart of charts) if (chart.element.dataset.signals) draw(chart);
   });
   // The text shows first, then one chart at a time.
   (function next(i) {

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from simreal.report.words import (
     CONTROL,
+    NOTHING,
     SYMBOLS,
     arm_name,
     compared,
@@ -98,6 +99,8 @@ def print_verdicts(report: Mapping[str, Any], console: Console | None = None) ->
     for arm in arms:
         why = Text.assemble((f"{arm['target']}, {arm_name(arm, arms)}: ", "bold"), main_reason(arm))
         console.print(why, style="dim")
+        if (arm.get("early_warning") or {}).get("acted"):
+            console.print(Text.assemble(("  early warning: ", "bold"), arm["early_warning"]["says"]), style="dim")
     console.print()
     if (report.get("sequence") or {}).get("ways"):
         console.print(sequence_table(report))
@@ -109,3 +112,30 @@ def print_verdicts(report: Mapping[str, Any], console: Console | None = None) ->
         console.print(
             Text(f"  {SYMBOLS[outcome.verdict]} {outcome.target}: {outcome.says}", style=STYLES[outcome.verdict])
         )
+
+
+def print_comparison(comparison: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the verdicts of several experiments beside each other, and the sentence that sums them up."""
+    console = console or Console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("target, strategy", overflow="fold")
+    for label in comparison["compares"]:
+        table.add_column(label, overflow="fold")
+    rows = comparison["verdicts"]
+    for place, row in enumerate(rows):
+        if place == 0 or rows[place - 1]["target"] != row["target"]:
+            table.add_row(Text(row["target"], style="bold"))
+        cells = [
+            Text(f"{SYMBOLS[one['verdict']]} {interval(one['area'])}", style=STYLES[one["verdict"]])
+            if one
+            else Text(NOTHING)
+            for one in row["of"].values()
+        ]
+        table.add_row(Text(f"  {arm_name(row, rows)}"), *cells)
+    console.print(table)
+    console.print()
+    for target in comparison["targets"]:
+        if target["says"]:
+            console.print(Text.assemble((f"{target['target']}: ", "bold"), target["says"]), style="dim")
+    console.print(Text(f"{len(comparison['settings'])} settings differ."), style="dim")
+    console.print(Text(comparison["headline"], style="bold"))

@@ -9,6 +9,7 @@ VERDICTS = ("positive", "neutral", "negative", "inconclusive")
 # Shape says the same as colour, for readers who cannot tell the colours apart.
 SYMBOLS = {"positive": "▲", "neutral": "■", "negative": "▼", "inconclusive": "?"}
 NOTHING = "\N{EN DASH}"
+DECISIONS = ("area", "too_few_seeds", "multiplicity")  # reasons that say how the verdict was taken, not why it is so
 
 # name, what it says, how it is computed
 GLOSSARY = [
@@ -152,7 +153,7 @@ def main_reason(arm: Mapping[str, Any]) -> str:
     """
     reasons = arm.get("reasons") or []
     if arm["verdict"] in ("positive", "negative"):
-        reasons = [reason for reason in reasons if reason["name"] != "area"] or reasons
+        reasons = [reason for reason in reasons if reason["name"] not in DECISIONS] or reasons
     return reasons[0]["says"] if reasons else ""
 
 

@@ -68,3 +68,8 @@ def test_several_sources_combinations_and_the_sequence_have_their_lines(richer):
 
 def test_without_a_sequence_nothing_is_said_of_one(report):
     assert "forward transfer" not in printed(report)
+
+
+def test_an_early_warning_that_acted_is_said_and_one_that_did_not_is_not(whole):
+    text = " ".join(printed(whole).split())
+    assert text.count("early warning: Stopped 5 of 5 seeds at 5 % of the budget, which saved 285,000 steps.") == 3

@@ -1,0 +1,39 @@
+"""Several experiments beside each other, from their folders to one page and its JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simreal.report.comparison import compare, labels, render
+from simreal.report.html import publish
+from simreal.results import build_report
+from simreal_envs.errors import UserError
+
+
+def compare_reports(folders: Sequence[Path], page: Path) -> dict[str, Any]:
+    """Compare experiments, write the page and its JSON beside it, return the comparison.
+
+    Args:
+        folders: of experiments, or files like report.json.
+        page: an HTML file.
+
+    Raises:
+        UserError: no .html, a folder without a report, or experiments that cannot be compared.
+    """
+    if page.suffix != ".html":
+        raise UserError(f"--out must name an .html file, not {str(page)!r}")
+    reports = [build_report(one) if one.is_dir() else _read_report(one) for one in folders]
+    comparison = compare(dict(zip(labels(folders, reports), reports, strict=True)))
+    publish(json.dumps(comparison, indent=1, allow_nan=False) + "\n", page.with_suffix(".json"))
+    publish(render(comparison), page)
+    return comparison
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is neither the folder of an experiment nor a report.json ({error})") from None
