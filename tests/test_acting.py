@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from simreal.evaluation import Trace
-from simreal.signals.acting import acting, normalizer_shift, policy_kl, returns_to_go
+from simreal.signals.acting import acting, normalizer_shift, returns_to_go, thinned
 from simreal_agents.bundle import Agent
+from simreal_agents.distributions import Categorical, Gaussian, Point
 from simreal_envs.schema import Field, Schema
 
 SCHEMA = Schema(
@@ -46,6 +47,18 @@ def trace(rewards, lengths, terminated):
 TRACE = trace([[1, 2, 100], [1, 2, 3]], lengths=[2, 3], terminated=[True, False])
 
 
+class Judge:
+    """An agent whose critic expects given values in the states of `TRACE`, and after them."""
+
+    def __init__(self, values, ahead=(8.0, 8.0)):
+        self.one, self.values, self.ahead = agent(), values, ahead
+        self.reward_scale, self.policy, self.schema = 1.0, self.one.policy, self.one.schema
+        self.distribution = self.one.distribution
+
+    def value(self, observations):
+        return np.array(self.ahead if len(observations) == 2 else self.values)
+
+
 def test_returns_to_go_end_at_termination_and_are_completed_by_the_critic_at_truncation():
     returns = returns_to_go(agent(value=8.0), TRACE, GAMMA)
     # By hand: 2, 1 + 2/2 = 2; and 3 + 8/2 = 7, 2 + 7/2 = 5.5, 1 + 5.5/2 = 3.75.
@@ -71,16 +84,7 @@ def test_explained_variance_and_bias_by_hand():
 
 
 def test_a_perfect_critic_explains_everything():
-    class Oracle:
-        def __init__(self, one):
-            self.one, self.reward_scale, self.policy, self.schema = one, 1.0, one.policy, one.schema
-            self.distribution = one.distribution
-
-        def value(self, observations):
-            ends = np.full(len(observations), 8.0)
-            return ends if len(observations) == 2 else np.array([2.0, 3.75, 2.0, 5.5, 7.0])  # alive, row by row
-
-    evidence = acting(Oracle(agent()), TRACE, GAMMA)
+    evidence = acting(Judge([2.0, 3.75, 2.0, 5.5, 7.0]), TRACE, GAMMA)
     assert evidence["critic_explained_variance"] == pytest.approx(1.0)
     assert evidence["critic_bias"] == pytest.approx(0.0)
 
@@ -100,12 +104,63 @@ def test_saturation_is_the_share_of_mean_actions_at_their_bounds(mean, saturated
 
 
 def test_policy_kl_is_0_for_equal_policies_and_closed_form_for_known_ones():
-    states = np.zeros((10, 3), np.float32)
-    assert policy_kl(agent(0.3), agent(0.3), states) == 0.0
+    def policy_kl(one, other):
+        return acting(one, TRACE, GAMMA, other)["policy_kl"]
+
+    assert policy_kl(agent(0.3), agent(0.3)) == 0.0
     ours, theirs = agent(0.5, math.log(0.5)), agent(-0.25, math.log(2.0))
     expected = math.log(2.0 / 0.5) + (0.5**2 + 0.75**2) / (2 * 2.0**2) - 0.5
-    assert policy_kl(ours, theirs, states) == pytest.approx(expected, rel=1e-6)
-    assert policy_kl(theirs, ours, states) != pytest.approx(expected, rel=1e-2)
+    assert policy_kl(ours, theirs) == pytest.approx(expected, rel=1e-6)
+    assert policy_kl(theirs, ours) != pytest.approx(expected, rel=1e-2)
+    assert "policy_kl" not in acting(ours, TRACE, GAMMA)
+
+
+def test_the_entropy_is_that_of_an_action_dimension():
+    evidence = acting(agent(log_std=math.log(0.3)), TRACE, GAMMA)
+    assert evidence["policy_entropy"] == pytest.approx(math.log(0.3) + 0.5 * math.log(2 * math.pi * math.e))
+
+
+@pytest.mark.parametrize(
+    ("policy", "entropy"),
+    [
+        (Gaussian(np.zeros((2, 2)), np.array([1.0, math.e])), 0.5 + 0.5 * math.log(2 * math.pi * math.e)),
+        (Categorical(np.log([[0.5, 0.5], [0.25, 0.75]])), (math.log(2) + 2 * math.log(2) - 0.75 * math.log(3)) / 2),
+        (Point(np.zeros((2, 1)), 0.1), math.log(0.1) + 0.5 * math.log(2 * math.pi * math.e)),
+        (Point(np.zeros((2, 1)), 0.0), -math.inf),
+    ],
+)
+def test_entropies_of_all_kinds_of_policies_by_hand(policy, entropy):
+    assert policy.entropy == pytest.approx(entropy)
+
+
+def test_the_agreement_of_advantages_by_hand():
+    # Alive, row by row: world 0, world 1, world 0, world 1, world 1. What comes of it: 2, 3.75, 2, 5.5, 7.
+    # World 0 fails at its second step: its last one counts. World 1 is cut off: its last one does not.
+    #   state  V    r + V'/2 - V         G - V    alike
+    #   0, 0   1    1 + 3/2 - 1 =  1.5    1       yes
+    #   0, 1   3    2 + 0 - 3   = -1     -1       yes
+    #   1, 0   5    1 + 4/2 - 5 = -2     -1.25    yes
+    #   1, 1   4    2 + 1/2 - 4 = -1.5    1.5     no
+    evidence = acting(Judge([1.0, 5.0, 3.0, 4.0, 1.0]), TRACE, GAMMA)
+    assert evidence["advantage_sign_agreement"] == 0.75
+
+
+def test_advantages_that_are_tiny_have_no_sign():
+    # As above, but in the state 0, 1 the critic is right to 0.001: three are left.
+    evidence = acting(Judge([1.0, 5.0, 2.001, 4.0, 1.0]), TRACE, GAMMA)
+    assert evidence["advantage_sign_agreement"] == pytest.approx(2 / 3)
+
+
+def test_where_all_episodes_are_cut_off_at_once_there_is_no_advantage_to_agree_on():
+    short = trace([[1], [1]], lengths=[1, 1], terminated=[False, False])
+    assert "advantage_sign_agreement" not in acting(agent(value=3.0), short, GAMMA)
+
+
+def test_states_are_thinned_by_whole_steps_of_all_episodes():
+    observations, actions = thinned(TRACE, 5)
+    assert np.array_equal(observations, TRACE.observations[TRACE.alive]) and len(actions) == 5
+    observations, _ = thinned(TRACE, 3)  # every second step: both worlds, then the one that is left
+    assert np.array_equal(observations, TRACE.observations[[0, 0, 2], [0, 1, 1]])
 
 
 def test_the_normalizer_shift_names_the_field_that_shifted():

@@ -36,6 +36,11 @@ class Gaussian(NamedTuple):
         """Mean standard deviation of the actions (before squashing)."""
         return float(np.mean(self.std))
 
+    @property
+    def entropy(self) -> float:
+        """Mean entropy (nats) of an action dimension, before squashing."""
+        return float(np.log(self.std).mean() + 0.5 * np.log(2 * np.pi * np.e))
+
 
 class Categorical(NamedTuple):
     """One of several actions: ``log_probs (n, actions)``."""
@@ -55,8 +60,12 @@ class Categorical(NamedTuple):
     @property
     def spread(self) -> float:
         """Mean entropy as a share of the largest possible one."""
-        entropy = -(np.exp(self.log_probs) * self.log_probs).sum(axis=1).mean()
-        return float(entropy / np.log(self.log_probs.shape[1]))
+        return float(self.entropy / np.log(self.log_probs.shape[1]))
+
+    @property
+    def entropy(self) -> float:
+        """Mean entropy (nats)."""
+        return float(-(np.exp(self.log_probs) * self.log_probs).sum(axis=1).mean())
 
 
 class Point(NamedTuple):
@@ -79,6 +88,11 @@ class Point(NamedTuple):
     def spread(self) -> float:
         """Standard deviation of the exploration noise."""
         return self.noise
+
+    @property
+    def entropy(self) -> float:
+        """Entropy (nats) of the exploration noise of an action dimension; minus infinity where there is none."""
+        return float(np.log(self.noise) + 0.5 * np.log(2 * np.pi * np.e)) if self.noise > 0 else -np.inf
 
 
 Distribution = Gaussian | Categorical | Point

@@ -10,18 +10,20 @@ means; `simreal.diagnostics.reasons` makes sentences of those that leave their c
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from simreal.evaluation import Trace
+from simreal.evaluation import Evaluator, Trace
 from simreal.memory import Transitions, record
 from simreal.signals.acting import acting
-from simreal.signals.inside import fingerprint, inside
+from simreal.signals.inside import fingerprint, importance, inside
 from simreal.signals.outside import outside
 from simreal_agents.bundle import Agent
 from simreal_envs.variation import Domain
 
-__all__ = ["SAMPLE", "Origin", "experience_of", "fingerprint", "look"]
+__all__ = ["SAMPLE", "Origin", "examine", "experience_of", "fingerprint", "look"]
 
 SAMPLE = 2048  # transitions that an agent carries along, about
 
@@ -47,6 +49,11 @@ class Origin:
             return cls(agent, None)
         return cls(agent, record(agent, source, SAMPLE, 0, num_worlds=8))
 
+    @cached_property
+    def importance(self) -> dict[str, Any]:
+        """The Fisher information of its weights by group, over its sample; empty where there is none."""
+        return importance(self.agent, self.sample)
+
 
 def look(
     agent: Agent, trace: Trace, gamma: float, origin: Origin | None = None, *, thorough: bool = True
@@ -59,13 +66,28 @@ def look(
         origin: where it comes from, if from anywhere; signals that compare are left out without it.
         thorough: also those that cost more, or cannot change much while the agent learns.
     """
-    seen = Transitions.of(trace)
+    seen = Transitions.of(trace) if thorough else None
     comparable = origin if origin is not None and origin.agent.schema == agent.schema else None
     return {
         **acting(agent, trace, gamma, comparable.agent if comparable else None),
-        **inside(agent, seen, comparable, thorough),
-        **(outside(agent, seen, comparable) if thorough and comparable and comparable.sample is not None else {}),
+        **inside(agent, trace, gamma, comparable, seen),
+        **(outside(agent, seen, comparable) if seen and comparable and comparable.sample is not None else {}),
     }
+
+
+def examine(agent: Agent, domain: Domain, source: Agent | None = None, *, episodes: int = 16) -> dict[str, Any]:
+    """All signals of an agent that has just come to a domain: is it what it was, and what is different there?
+
+    Args:
+        source: the agent that it was made from; by default it is compared with what it knew itself.
+        episodes: that it acts in there.
+    """
+    source = source or agent
+    home = source.card.get("domain")
+    with contextlib.closing(Evaluator(domain.seen_by(agent.card.get("domain")), episodes)) as evaluator:
+        _, trace = evaluator.trace(agent)
+    gamma = agent.card.get("hyperparameters", {}).get("gamma", 0.99)
+    return look(agent, trace, gamma, Origin.of(source, Domain.from_dict(home) if home else None))
 
 
 def experience_of(agent: Agent, trace: Trace) -> dict[str, Any] | None:

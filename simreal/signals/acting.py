@@ -9,48 +9,88 @@ import numpy as np
 from simreal.evaluation import Trace
 from simreal_agents.bundle import Agent
 
-MAX_STATES = 2000
+MAX_STATES = 1024  # that policies are compared in
+TINY = 0.05  # advantages below this share of their spread have no sign
 
 
 def acting(agent: Agent, trace: Trace, gamma: float, source: Agent | None = None) -> dict[str, Any]:
     """Critic, policy and normalizer of an agent in its target episodes.
 
     Returns ``critic_explained_variance`` and ``critic_bias`` (mean of value minus discounted return-to-go, in units of
-    the task's reward), ``action_saturation`` (share of mean actions at their bounds), ``policy_std``,
+    the task's reward), ``advantage_sign_agreement`` (see there), ``action_saturation`` (share of mean actions at their
+    bounds), ``policy_std``, ``policy_entropy`` (nats, of continuous actions per dimension and before squashing),
     and ``normalizer_shift`` (per field, how far the target's mean lies from the source's, in source standard deviations).
-    The explained variance is left out where all returns are equal: there is nothing to explain. With a `source` agent of
-    the same schema also ``policy_kl`` (nats) from its policy in these states.
+    What is undefined is left out: the explained variance where all returns are equal, and the agreement. With a `source`
+    agent of the same schema also ``policy_kl`` (nats) from its policy in these states.
     """
-    states = trace.observations[trace.alive]
-    returns = returns_to_go(agent, trace, gamma)[trace.alive]
-    values = agent.value(agent.schema.pack(states))
-    spread = float(returns.var())
-    policy = agent.distribution(agent.schema.pack(states))
-    explained = {"critic_explained_variance": float(1 - np.var(returns - values) / spread)} if spread > 1e-12 else {}
-    return {
-        **explained,
-        "critic_bias": float((values - returns).mean() / agent.reward_scale),
+    alive = trace.alive
+    states = trace.observations[alive]
+    values = np.zeros(alive.shape)
+    values[alive] = agent.value(agent.schema.pack(states))
+    returns = returns_to_go(agent, trace, gamma)
+    errors, spread = (values - returns)[alive], float(returns[alive].var())
+    agreement = advantage_sign_agreement(agent, trace, gamma, values, returns)
+    some = agent.schema.pack(thinned(trace, MAX_STATES)[0])
+    policy = agent.distribution(some)
+    found = {
+        "critic_explained_variance": 1 - float(errors.var()) / spread if spread > 1e-12 else np.nan,
+        "critic_bias": float(errors.mean() / agent.reward_scale),
+        "advantage_sign_agreement": agreement,
         "action_saturation": policy.saturation,
         "policy_std": policy.spread,
-        "normalizer_shift": normalizer_shift(agent, states),
-        **({"policy_kl": policy_kl(agent, source, states)} if source else {}),
+        "policy_entropy": policy.entropy,
+        "policy_kl": float(policy.kl(source.distribution(some)).mean()) if source else np.nan,
     }
+    shift = {"normalizer_shift": normalizer_shift(agent, states)}
+    return {**{name: value for name, value in found.items() if np.isfinite(value)}, **shift}
+
+
+def thinned(trace: Trace, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """About `most` observations and actions of a trace: whole steps of all episodes, evenly spread over time."""
+    every = -(-int(trace.alive.sum()) // most)
+    alive = trace.alive[::every]
+    return trace.observations[::every][alive], trace.actions[::every][alive]
 
 
 def returns_to_go(agent: Agent, trace: Trace, gamma: float) -> np.ndarray:
     """Discounted returns ``(T, E)`` in the critic's unit; truncated episodes are completed by the critic itself."""
-    rewards = trace.rewards * agent.reward_scale
-    ahead = agent.value(agent.schema.pack(trace.last_observations)).astype(np.float64)
-    out = np.zeros_like(rewards)
-    ended = np.zeros(rewards.shape[1], dtype=bool)
+    rewards = np.where(trace.alive, trace.rewards * agent.reward_scale, 0.0)
+    last, world = trace.alive.sum(axis=0) - 1, np.arange(rewards.shape[1])
+    rewards[last, world] += gamma * _ahead(agent, trace)
+    out, ahead = np.empty_like(rewards), np.zeros(len(world))
     for t in range(len(rewards) - 1, -1, -1):
-        now = trace.alive[t]
-        ending = now & ~ended
-        ahead = np.where(ending & trace.terminated[t], 0.0, ahead)
-        ended |= now
-        ahead = np.where(now, rewards[t] + gamma * ahead, ahead)
-        out[t] = ahead
+        ahead = out[t] = rewards[t] + gamma * ahead
     return out
+
+
+def advantage_sign_agreement(
+    agent: Agent, trace: Trace, gamma: float, values: np.ndarray, returns: np.ndarray
+) -> float:
+    """Share of states in which what the critic sees in a step has the sign of what came of it.
+
+    The one is ``r + gamma V(s') - V(s)``, the other ``G - V(s)`` with the return-to-go G. States where either is small
+    are left out, and so is the last step of a truncated episode, where both are the same; nan where none is left. 0.5 is
+    chance: where the source's critic says that it goes up, it goes down as often.
+
+    Args:
+        values, returns: ``(T, E)``, in the critic's unit.
+    """
+    last, world = trace.alive.sum(axis=0) - 1, np.arange(values.shape[1])
+    following = np.concatenate([values[1:], np.zeros((1, len(world)))])
+    following[last, world] = _ahead(agent, trace)
+    counted = trace.alive.copy()
+    counted[last, world] = trace.terminated[last, world]
+    step = (trace.rewards * agent.reward_scale + gamma * following - values)[counted]
+    whole = (returns - values)[counted]
+    clear = (np.abs(step) > TINY * step.std()) & (np.abs(whole) > TINY * whole.std()) if counted.any() else counted[:0]
+    return float((step[clear] * whole[clear] > 0).mean()) if clear.any() else np.nan
+
+
+def _ahead(agent: Agent, trace: Trace) -> np.ndarray:
+    """What the critic expects ``(E,)`` after the last step of every episode: nothing where that was terminated."""
+    last, world = trace.alive.sum(axis=0) - 1, np.arange(trace.alive.shape[1])
+    value = agent.value(agent.schema.pack(trace.last_observations)).astype(np.float64)
+    return np.where(trace.terminated[last, world], 0.0, value)
 
 
 def normalizer_shift(agent: Agent, states: np.ndarray) -> dict[str, float]:
@@ -61,17 +101,11 @@ def normalizer_shift(agent: Agent, states: np.ndarray) -> dict[str, float]:
     normalizer = agent.policy.encoder.normalizer
     if not normalizer.enabled:
         return {}
-    ends = np.cumsum([field.size for field in agent.schema.observation])
+    mean, stop = states.mean(axis=0, dtype=np.float64), np.cumsum([field.size for field in agent.schema.observation])
     fields = [
-        (f, slice(end - f.size, end)) for f, end in zip(agent.schema.observation, ends, strict=True) if not f.grid
+        (f, slice(end - f.size, end)) for f, end in zip(agent.schema.observation, stop, strict=True) if not f.grid
     ]
-    vectors = np.concatenate([states[:, columns] for _, columns in fields], axis=1)
-    shift = np.abs(vectors.mean(axis=0) - normalizer.mean.numpy()) / np.sqrt(normalizer.var.numpy() + 1e-8)
+    seen = np.concatenate([mean[columns] for _, columns in fields])
+    shift = np.abs(seen - normalizer.mean.numpy()) / np.sqrt(normalizer.var.numpy() + 1e-8)
     parts = np.split(shift, np.cumsum([field.size for field, _ in fields])[:-1])
     return {field.name: float(part.mean()) for (field, _), part in zip(fields, parts, strict=True)}
-
-
-def policy_kl(agent: Agent, other: Agent, states: np.ndarray) -> float:
-    """Mean KL divergence (nats) from `other`'s policy to `agent`'s over flat states ``(n, d)``."""
-    seen = agent.schema.pack(states[:: max(1, len(states) // MAX_STATES)])
-    return float(agent.distribution(seen).kl(other.distribution(seen)).mean())

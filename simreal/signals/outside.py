@@ -1,15 +1,123 @@
-"""An agent's experience in a target against what it knew."""
+"""An agent's experience in a target against what it knew: sensors, actions, dynamics, reward.
+
+Where a thing cannot be said (pictures, too few episodes, a constant reward) its signal is left out.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from simreal.diagnostics import dynamics, shift
+from simreal.diagnostics.dynamics import Names, OneStepModel, Steps
 from simreal.memory import Transitions
 from simreal_agents.bundle import Agent
+from simreal_envs.schema import Schema
 
 if TYPE_CHECKING:
     from simreal.signals import Origin
 
+MOST, PAIRED = 300, 200  # rows of either side that classifiers see, and kernels
+LEAST = 60  # transitions of either side, below which there is nothing to compare
+
 
 def outside(agent: Agent, seen: Transitions, origin: Origin) -> dict[str, Any]:
-    return {}
+    """The experience of an agent in a target against that of its source.
+
+    Returns ``a_distance``, ``mmd`` and ``mmd_p`` of states, ``start_shift`` and ``start_scale`` of first observations,
+    ``model_residual``, ``model_cause`` and ``model_cause_size`` of one-step dynamics, ``delta_r``, ``reward_correlation`` and
+    ``reward_residual`` of rewards, and ``advantage_correlation``: see `simreal.diagnostics.shift` and `.dynamics`.
+    """
+    sample = origin.sample
+    if sample is None or agent.policy.layout.images or min(len(seen), len(sample)) < LEAST:
+        return {}
+    names, source, target = _names(agent.schema), _steps(agent.schema, sample), _steps(agent.schema, seen)
+    return {
+        **_states(names, source, target),
+        **_dynamics(names, source, target),
+        **_rewards(origin, source, target, sample, seen),
+    }
+
+
+def _names(schema: Schema) -> Names:
+    return Names(
+        {field.name: field.labels for field in schema.observation},
+        tuple(label for field in schema.action for label in field.labels),
+        bool(schema.choices),
+    )
+
+
+def _steps(schema: Schema, rows: Transitions) -> Steps:
+    actions = np.eye(schema.choices)[rows.actions] if schema.choices else rows.actions.astype(np.float64)
+    return Steps(
+        rows.observations.astype(np.float64),
+        rows.next_observations.astype(np.float64),
+        actions.reshape(len(rows), -1),
+        rows.episode,
+    )
+
+
+def _some(steps: Steps, most: int = MOST) -> np.ndarray:
+    return np.unique(np.linspace(0, len(steps) - 1, min(most, len(steps))).astype(int))
+
+
+def _states(names: Names, source: Steps, target: Steps) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    here, there = _some(source), _some(target)
+    std = np.where(source.states.std(axis=0) > 1e-6, source.states.std(axis=0), 1.0)
+    a, b = source.states[here] / std, target.states[there] / std
+    out["a_distance"] = shift.a_distance(a, b, source.episode[here], target.episode[there])
+    here, there = _some(source, PAIRED), _some(target, PAIRED)
+    a, b = source.states[here] / std, target.states[there] / std
+    first, other = (steps.states[np.unique(steps.episode, return_index=True)[1]] for steps in (source, target))
+    if min(len(np.unique(source.episode[here])), len(np.unique(target.episode[there]))) > 1:
+        out["mmd"], out["mmd_p"] = shift.mmd(a, b, source.episode[here], target.episode[there])
+    if min(len(first), len(other)) > 2:
+        for name, values in (
+            ("start_shift", shift.start_shift(first, other, 1e-3 * std)),
+            ("start_scale", shift.start_scale(first, other, 1e-3 * std)),
+        ):
+            out[name] = {field: float(values[columns].mean()) for field, columns in names.columns.items()}
+    return out
+
+
+def _dynamics(names: Names, source: Steps, target: Steps) -> dict[str, Any]:
+    if len(source) < 3 * (1 + source.states.shape[1] + source.actions.shape[1]):
+        return {}
+    model = OneStepModel(source)
+    if not len(model.outputs):
+        return {}
+    found = dynamics.causes(model, target, names)
+    here, there = _some(source), _some(target)
+    gap = shift.dynamics_gap(
+        np.concatenate([source.states[here], source.actions[here]], axis=1),
+        np.concatenate([target.states[there], target.actions[there]], axis=1),
+        model.error[here] / model.scale,
+        model.error_of(target)[there],
+        source.episode[here],
+        target.episode[there],
+    )
+    return {
+        "model_residual": found.residual,
+        "model_cause": found.evidence,
+        "model_cause_size": found.size,
+        "delta_r": gap,
+    }
+
+
+def _rewards(origin: Origin, source: Steps, target: Steps, sample: Transitions, seen: Transitions) -> dict[str, float]:
+    here, there = sample.rewards.astype(np.float64), seen.rewards.astype(np.float64)
+    out: dict[str, float | None] = {}
+    if here[~sample.terminated].std() > 1e-9:
+        model = dynamics.RewardModel(source, here, sample.terminated)
+        expected, known = model(target)
+        known &= ~seen.terminated
+        if known.sum() >= LEAST:
+            out["reward_correlation"] = shift.correlation(expected[known], there[known])
+            out["reward_residual"] = float(np.median(np.abs(there - expected)[known])) / model.typical_error
+    critic = origin.agent
+    gamma = float(critic.card.get("hyperparameters", {}).get("gamma", 0.99))
+    values = critic.value(critic.schema.pack(seen.observations)).astype(np.float64)
+    out["advantage_correlation"] = shift.advantage_correlation(values, there, seen.terminated, seen.episode, gamma)
+    return {name: value for name, value in out.items() if value is not None}
