@@ -42,6 +42,7 @@ SECTIONS = {
     "targets.NAME": ("targets", "NAME"),
     "evaluation": ("evaluation",),
     "verdict": ("verdict",),
+    "early_warning": ("early_warning",),
     "tracking": ("tracking",),
 }
 
@@ -57,7 +58,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def tasks() -> str:
     """What there is to do."""
-    rows = listing("tasks")
+    from simreal_envs.tasks import TASKS
+
+    rows = [row for row in listing("tasks") if row["name"] in TASKS]
     return table(
         ("task", "Gymnasium id", "robot", "control", "episode", "success"),
         (
@@ -236,6 +239,50 @@ def names() -> str:
     return table(("task", "bodies", "joints", "drives"), ((_families(tasks), *cells) for cells, tasks in alike.items()))
 
 
+def games() -> str:
+    """Our games, whose parameters of their own stand in another table."""
+    from simreal_envs.tasks import GAMES
+
+    rows = (
+        (f"`{game.name}`", f"`{_id_of(game.name)}`", game.says, f"{game.episode_steps} steps", game.goal,
+         f"{game.random_return:.1f}", f"{game.reference_return:.1f}")
+        for game in GAMES.values()
+    )  # fmt: skip
+    return table(("game", "Gymnasium id", "what", "episode", "success", "random", "PPO"), rows)
+
+
+def game_learning() -> str:
+    """What PPO and DQN learn in our games, as far as it was measured."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for name, row in measurements("games_learning").items():
+        game, algorithm, key = name.split("/", 2)
+        found.setdefault((game, algorithm), {})[key] = row["value"]
+    rows = (
+        (f"`{game}`", algorithm, f"{row['steps']:,.0f} x {row['seeds']:.0f}", f"{60 * row['training time']:.0f}",
+         f"{row['random']:.1f}", f"{row['return']:.1f}", f"{row['return of the worst seed']:.1f}", f"{row['success']:.0%}")
+        for (game, algorithm), row in found.items()
+    )  # fmt: skip
+    header = ("game", "algorithm", "steps x seeds", "CPU s per seed", "random", "return", "worst seed", "success")
+    return table(header, rows)
+
+
+def game_parameters() -> str:
+    """What may vary in games: every parameter once, with the games that have it."""
+    from simreal_envs.tasks import GAMES
+
+    found: dict[Any, list[str]] = {}
+    for game in GAMES.values():
+        for p in game.parameters:
+            found.setdefault((p.name, p.says, p.unit, p.nominal, p.choices, p.low, p.high), []).append(game.name)
+    everywhere = len(GAMES)
+    rows = (
+        (f"`{name}`", says, unit, f"{nominal:g}", _values(choices, low, high),
+         "all" if len(games) == everywhere else ", ".join(f"`{game}`" for game in games))
+        for (name, says, unit, nominal, choices, low, high), games in found.items()
+    )  # fmt: skip
+    return table(("parameter", "what", "unit", "nominal", "values", "games"), rows)
+
+
 def strategies() -> str:
     """The ways to move an agent, with settings and defaults."""
     rows = listing("strategies")
@@ -318,6 +365,26 @@ def measured_sequence() -> str:
     )
 
 
+def measured_games() -> str:
+    """The verdicts of the experiments with games."""
+    file = DOCS / "results/games.json"
+    found = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
+
+    def raw(interval: Mapping[str, float | None]) -> str:
+        return f"{interval['value']:.1f}"
+
+    rows = (
+        (f"[{Path(row['config']).stem}](../{row['config']})", row["source"], row["target"], f"`{row['strategy']}`",
+         row["verdict"], signed(row["area"]), signed(row["jumpstart"], bounds=False), raw(row["final_return"]),
+         raw(row["scratch_return"]), f"{row['source_steps']:,} + {row['env_steps']:,}",
+         f"{row['source_minutes']:.2f} + {row['minutes']:.2f}")
+        for row in found
+    )  # fmt: skip
+    header = ("experiment", "source", "target", "strategy", "verdict", "area", "jumpstart", "end", "scratch's end",
+              "steps", "CPU min per seed")  # fmt: skip
+    return table(header, rows)
+
+
 def measured(name: str) -> str:
     """The line beside a strategy's paragraph: what it did on every pair, in each form that was measured."""
     found: dict[str, list[str]] = {}
@@ -369,7 +436,8 @@ def hyperparameters(title: str) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks, "schemas": schemas, "results": results, "parameters": parameters, "imperfections": imperfections,
     "names": names, "strategies": strategies, "config": config, "measured overview": measured_overview,
-    "measured sequence": measured_sequence,
+    "measured sequence": measured_sequence, "games": games, "game parameters": game_parameters,
+    "game learning": game_learning, "measured games": measured_games,
 }  # fmt: skip
 TABLES |= {f"measured on {pair}": functools.partial(measured_on, pair) for pair in PAIRS}
 TABLES |= {f"measured {name}": functools.partial(measured, name) for name in STRATEGIES}
@@ -379,6 +447,10 @@ def _id_of(task: str) -> str:
     from simreal_envs.registration import IDS
 
     return next(name for name, known in IDS.items() if known == task)
+
+
+def _values(choices: Sequence[float], low: float, high: float) -> str:
+    return ", ".join(f"{choice:g}" for choice in choices) if choices else f"{low:g} to {high:g}"
 
 
 def _default(field: FieldInfo) -> str:

@@ -30,9 +30,11 @@ _WHERE = {
     "simreal_envs.engines.check": ("check_engine",),
     "simreal_agents.bundle": ("Agent", "load", "save"),
     "simreal_agents.surgery": ("Surgery", "fit"),
+    "simreal.early": ("EarlyWarning",),
     "simreal.learner": ("Learning",),
     "simreal.training": ("Run", "pretrain", "transfer"),
     "simreal.evaluation": ("Evaluation", "evaluate"),
+    "simreal.robustness": ("Sweep", "sweep"),
     "simreal.strategies": (
         "AdaptiveNormalization", "Augmentation", "Combination", "Coral", "CriticWarmup", "Dann", "Darc", "Distill",
         "Dropout", "EPOpt", "EWC", "FineTune", "FrozenEncoder", "GradualUnfreeze", "ImportanceWeighting",
@@ -44,6 +46,7 @@ _WHERE = {
     ),
     "simreal.check": ("check_strategy",),
     "simreal.memory": ("record",),
+    "simreal.signals": ("examine",),
     "simreal.compare": ("diagnose",),
     "simreal.diagnostics": ("Curves", "Verdict"),
 }  # fmt: skip
@@ -66,10 +69,13 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from simreal.compare import diagnose
     from simreal.diagnostics import Curves, Verdict
+    from simreal.early import EarlyWarning
     from simreal.evaluation import Evaluation, evaluate
     from simreal.learner import Learning
     from simreal.check import check_strategy
     from simreal.memory import record
+    from simreal.robustness import Sweep, sweep
+    from simreal.signals import examine
     from simreal.strategies import (
         AdaptiveNormalization, Augmentation, Combination, Coral, CriticWarmup, Dann, Darc, Distill, Dropout,
         EPOpt, EWC, FineTune, FrozenEncoder, GradualUnfreeze, ImportanceWeighting, Kickstart, L2SP, LayerwiseLR,

@@ -133,14 +133,15 @@ def transfer(
 
 def evaluate(
     bundle: Bundle, config: Config, overrides: Overrides = (), /, *, episodes: int = 50, target: str = "", stochastic: bool = False,
-    json: Json = False,
+    sweep: tuple[str, ...] = (), json: Json = False,
 ) -> None:  # fmt: skip
-    """Evaluate a saved agent: return and success with 95 % intervals.
+    """Evaluate a saved agent: return and success with 95 % intervals, or where it breaks.
 
     Args:
         episodes: how many whole episodes.
         target: a target or source of the config (default: the first target).
         stochastic: draw actions from the policy instead of taking its mean.
+        sweep: one or two parameters as NAME=low:high:values, to evaluate at all their values, with `episodes` at each.
     """
     import numpy as np
 
@@ -156,6 +157,12 @@ def evaluate(
     domains = check(experiment, where)
     name = _chosen(target, {**experiment.targets, **experiment.sources}, "target or source")
     domain = domains.get(("targets", name)) or domains["sources", name]
+    if sweep:
+        from simreal.robustness import sweep as run_grid
+
+        values = dict(map(_swept, sweep))
+        found = run_grid(load(bundle), domain, values, episodes=episodes, deterministic=not stochastic).to_dict()
+        return _print({"domain": name, **found}) if json else _print_grid(found)
     result = run_episodes(load(bundle), domain, episodes=episodes, deterministic=not stochastic)
     rng = np.random.default_rng(0)
     scores = {
@@ -216,7 +223,8 @@ def diagnose(
     csv: tuple[Path, ...] = (), control: str = "scratch", random: float | None = None, reference: float | None = None,
     arm_column: str = "", seed_column: str = "", step_column: str = "", return_column: str = "", target_column: str = "",
     margin: float | None = None, confidence: float | None = None, threshold: float | None = None, min_seeds: int | None = None,
-    plan: bool = False, effect: float = 0.2, spread: float | None = None, chance: float = 0.8, verdicts: int | None = None,
+    paired: Literal["never", "always", "auto"] | None = None, plan: bool = False, effect: float = 0.2,
+    spread: float | None = None, chance: float = 0.8, verdicts: int | None = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Compute metrics and verdicts from the finished arms of an experiment, or from anybody's learning curves.
@@ -235,6 +243,7 @@ def diagnose(
         confidence: of intervals and verdicts (default: 0.95).
         threshold: normalized return for the time to threshold (default: 0.8).
         min_seeds: with fewer every verdict is inconclusive (default: 5).
+        paired: compare arms seed by seed; auto does where their areas go together over seeds (default: never).
         plan: say how many seeds to buy, with the spread given or estimated from the curves as a pilot.
         effect: difference of normalized areas worth finding, for a plan.
         spread: standard deviation of the normalized area between seeds, for a plan without curves.
@@ -247,7 +256,10 @@ def diagnose(
 
     if (folder is not None) + bool(csv) + (spread is not None) != 1 or (spread is not None and not plan):
         raise UserError("diagnose takes the folder of an experiment, --csv FILES, or --plan with --spread: one of them")
-    given = {"margin": margin, "confidence": confidence, "min_seeds": min_seeds, "threshold": threshold}
+    pairing = None if paired is None else {"never": False, "always": True}.get(paired, paired)
+    given = {
+        "margin": margin, "confidence": confidence, "min_seeds": min_seeds, "threshold": threshold, "paired": pairing
+    }  # fmt: skip
     rule: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if folder and not plan and rule:
         raise UserError(
@@ -262,7 +274,8 @@ def diagnose(
             pilot = read_pilot(csv, columns, **data) if csv else pilot_of(known)
             rule = {name: known["settings"][name] for name in ("margin", "confidence", "min_seeds") if known} | rule
             verdicts = verdicts or sum(len(arms) - 1 for arms in pilot.values()) or 1
-        rule.pop("threshold", None)  # decides no label
+        for name in ("threshold", "paired"):  # the one decides no label, the other none before there are runs
+            rule.pop(name, None)
         found = plan_seeds(
             effect,
             spread_of(pilot) if spread is None else spread,
@@ -275,12 +288,32 @@ def diagnose(
     _print(found) if json else print_verdicts(found)
 
 
-def report(folder: Folder, /, *, json: Json = False) -> None:
-    """Write report.html and report.json from the finished arms of an experiment."""
+def report(
+    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR [DIR ...]", help="folder of an experiment; several are compared")],
+    /, *, out: Path | None = None, json: Json = False,
+) -> None:  # fmt: skip
+    """Write report.html and report.json from the finished arms of an experiment, or compare several experiments.
+
+    Args:
+        out: the HTML of a comparison, its JSON goes beside it (default: comparison.html).
+    """
+    from simreal.report.terminal import print_comparison
     from simreal.results import write_report
 
-    result = write_report(folder)
-    _print(result) if json else print(f"{folder / 'report.html'}\n{folder / 'report.json'}")
+    if len(folders) > 1:
+        from simreal.side_by_side import compare_reports
+
+        page = out or Path("comparison.html")
+        result = compare_reports(folders, page)
+        if json:
+            return _print(result)
+        print_comparison(result)
+        print(f"\n{page}\n{page.with_suffix('.json')}")
+        return
+    if not folders or out:
+        raise UserError("--out is for comparing several folders" if folders else "report needs the folder of an experiment")
+    result = write_report(folders[0])
+    _print(result) if json else print(f"{folders[0] / 'report.html'}\n{folders[0] / 'report.json'}")
 
 
 def video(
@@ -615,6 +648,39 @@ def _combined(text: str, experiment: Experiment) -> StrategyConfig:
         return known[0]
     parts = [[{one.type: one.settings}] if isinstance(one.type, str) else one.type for one in known]
     return StrategyConfig(type=[part for several in parts for part in several])
+
+
+def _swept(text: str) -> tuple[str, list[float]]:
+    """A parameter and its values from NAME=low:high:values."""
+    import numpy as np
+
+    name, _, span = text.partition("=")
+    try:
+        low, high, count = span.split(":")
+        return name, [float(f"{value:.6g}") for value in np.linspace(float(low), float(high), int(count))]
+    except ValueError:
+        raise UserError(f"--sweep {text}: expected NAME=low:high:values, as in pole/mass=0.5:2.5:5") from None
+
+
+def _print_grid(found: Mapping[str, Any]) -> None:
+    """Return and success of an agent at values of one parameter, downwards, or of two: columns and rows."""
+
+    def label(axis: Mapping[str, Any]) -> str:
+        return axis["parameter"] + (f" [{axis['unit']}]" if axis["unit"] != "1" else "")
+
+    x, y, cells = found["x"], found["y"], []
+    for returns, shares in zip(found["returns"], found["success"], strict=True):
+        cells.append([f"{one:.3g} ({share:.0%})" for one, share in zip(returns, shares, strict=True)])
+    if y:
+        lines = [["", *(f"{value:.4g}" for value in x["values"])]]
+        print(f"return (success): columns {label(x)}, rows {label(y)}")
+    else:
+        lines, y, cells = [], x, [[one] for one in cells[0]]
+        print(f"return (success) by {label(x)}")
+    lines += [[f"{value:.4g}", *row] for value, row in zip(y["values"], cells, strict=True)]
+    width = max(len(cell) for line in lines for cell in line)
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell in line))
 
 
 def _chosen(name: str, options: Any, what: str) -> str:

@@ -211,6 +211,18 @@ class VerdictConfig(Section):
     min_seeds: Int = Field(5, ge=2, le=1000, description="With fewer seeds every verdict is inconclusive.")
     confidence: Float = Field(0.95, gt=0.5, lt=1, description="Confidence of all intervals.")
     threshold: Float = Field(0.8, gt=0, le=1, description="Normalized return for the time to threshold.")
+    paired: StrictBool | Literal["auto"] = Field(
+        False, description="Compare arms seed by seed: never, always, or (auto) where their areas go together."
+    )
+
+
+class EarlyWarningConfig(Section):
+    """What is done when a transfer will probably turn out negative."""
+
+    on_negative: Literal["off", "warn", "stop", "fall_back"] = Field(
+        "off", description="At 0, 5, 10, 20 % of the budget: say so, stop learning, or go on from scratch."
+    )
+    threshold: Float = Field(0.7, gt=0, lt=1, description="The probability from which on it is done.")
 
 
 class TrackingConfig(Section):
@@ -221,6 +233,8 @@ class TrackingConfig(Section):
     )
     project: Annotated[str, Field(min_length=1, max_length=128)] = Field("simreal", description="The W&B project.")
     entity: str | None = Field(None, description="The W&B user or team (null: your default).")
+    tensorboard: StrictBool = Field(False, description="Whether to write event files for TensorBoard, too.")
+    csv: StrictBool = Field(False, description="Whether to write tables for a spreadsheet, too.")
 
 
 class Experiment(Section):
@@ -249,11 +263,17 @@ class Experiment(Section):
     )
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How agents are evaluated.")
     verdict: VerdictConfig = Field(default_factory=VerdictConfig, description="When a transfer counts as one.")
+    early_warning: EarlyWarningConfig = Field(
+        default_factory=EarlyWarningConfig, description="What is done about transfers that will probably harm."
+    )
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Where runs are mirrored.")
     video: Float = Field(6.0, ge=0, le=600, description="Seconds of video per target in the report (0: none).")
+    robustness: Int = Field(
+        5, ge=0, le=100, description="Values per side of the grid of parameters in the report, at least 2 (0: none)."
+    )
     workers: Int = Field(0, ge=0, le=1024, description="Processes that work at a time (0: one per core).")
 
-    @field_validator("agent", "evaluation", "verdict", "tracking", mode="before")
+    @field_validator("agent", "evaluation", "verdict", "early_warning", "tracking", mode="before")
     @classmethod
     def _empty_section(cls, value: Any) -> Any:
         return _empty(value)
@@ -275,6 +295,13 @@ class Experiment(Section):
         twice = sorted({seed for seed in value if value.count(seed) > 1})
         if twice:
             raise ValueError(f"seed {twice[0]} is given twice")
+        return value
+
+    @field_validator("robustness")
+    @classmethod
+    def _more_than_a_cell(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("a grid has at least 2 values per side, or 0 for none")
         return value
 
     @field_validator("strategy", mode="before")

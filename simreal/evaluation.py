@@ -58,16 +58,17 @@ class Evaluator:
     Args:
         episodes: how many; each runs in a world of its own, with its own draw of the domain's variation.
         seed: of the episodes and of stochastic actions.
+        worlds: as many of the domain, instead of worlds made here.
 
     Raises:
         UserError: less than one episode.
     """
 
-    def __init__(self, domain: Domain, episodes: int, seed: int = EVALUATION_SEED):
+    def __init__(self, domain: Domain, episodes: int, seed: int = EVALUATION_SEED, worlds: Worlds | None = None):
         if episodes < 1:
             raise UserError(f"an evaluation needs at least 1 episode, not {episodes}")
         self.domain, self.episodes, self.seed = domain, episodes, seed
-        self._worlds: Worlds = make(domain, episodes, seed)
+        self._worlds: Worlds = worlds or make(domain, episodes, seed)
         self._worlds.progress = 1.0  # a curriculum is judged at its full width
 
     def __call__(self, agent: Agent, deterministic: bool = True) -> Evaluation:

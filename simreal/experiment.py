@@ -7,6 +7,7 @@ OUT/arms/SOURCE/STRATEGY/sequence/           the arm's way along the sequence, w
     2-TARGET/seed-K/                         the second step, which begins with the agent of the first; and so on
     returns/seed-K/                          what the agent of every step earns in all targets of the sequence
 OUT/videos/TARGET/                           the agents at work, if the config wants it
+OUT/robustness/TARGET/                       how they do where two parameters move around the target's values, likewise
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from simreal import config_files
 from simreal.arms import Arm, arms, chains, check, strategy_of
 from simreal.config import Experiment, StrategyConfig, Where, name_of
+from simreal.diagnostics.early_warning import MARKS
 from simreal.progress import Progress, progress_to
 from simreal.stages import CARD, Stage, is_done, output_lock, run_here, run_stages, stage_key, versions, write_text
 from simreal.tracking.base import TrackingError
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
-VIDEOS = Path("videos")
+VIDEOS, ROBUSTNESS = Path("videos"), Path("robustness")
 
 
 def run(
@@ -57,20 +60,20 @@ def run(
         StageError: some stages failed.
     """
     from simreal.results import write_report
-    from simreal.tracking.wandb_tracker import resolve_mode
+    from simreal.scoreboard import Scoreboard
+    from simreal.tracking.mirror import require_trackers
 
     domains = check(experiment, where)
     _require_engines(domains, where)
-    resolve_mode(experiment.tracking.wandb)  # a missing login shows now, not after the last arm
+    require_trackers(**experiment.tracking.model_dump())  # a missing login shows now, not after the last arm
     require_free(out, MANIFEST, "the folder of an experiment")
     with output_lock(out):
         start_manifest(out, command)
         write_text(out / CONFIG, config_files.dump(experiment))
         stages = plan(experiment, domains, out, versions())
         with _timed(out, stages):
-            run_stages(
-                stages, out=out, workers=experiment.workers, progress=progress or progress_to(), locked=True
-            )  # fmt: skip
+            shown = progress or progress_to(board=Scoreboard(out, experiment.verdict.model_dump()))
+            run_stages(stages, out=out, workers=experiment.workers, progress=shown, locked=True)
         report = write_report(out)
         try:
             mirror(experiment, out, report)
@@ -93,16 +96,10 @@ def _require_engines(domains: dict[tuple[str, str], Domain], where: Where | None
 
 
 def mirror(experiment: Experiment, out: Path, report: dict[str, Any]) -> None:
-    """Copy the ledgers and the verdicts to Weights & Biases, as the config says."""
-    from simreal.tracking.wandb_tracker import mirror_experiment
+    """Copy the ledgers and the verdicts to where the config says."""
+    from simreal.tracking.mirror import mirror_experiment
 
-    mirror_experiment(
-        out,
-        report,
-        project=experiment.tracking.project,
-        entity=experiment.tracking.entity,
-        mode=experiment.tracking.wandb,
-    )
+    mirror_experiment(out, report, **experiment.tracking.model_dump())
 
 
 # ---- the stages ------------------------------------------------------------------------------------------------------
@@ -112,39 +109,59 @@ def plan(
     experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Path, built: dict[str, str]
 ) -> list[Stage]:
     """All stages of an experiment. A stage's key covers everything that its result depends on, `built` with it."""
-    evaluation = experiment.evaluation.model_dump(mode="json")
-    stages: dict[str, Stage] = {}
-
-    def add(
-        kind: str, path: Path, payload: dict[str, Any], inputs: dict[str, str], needs: tuple[str, ...], **rest: Any
-    ) -> None:
-        key = _key(kind, payload, inputs, built)
-        stages[str(path)] = Stage(
-            str(path), out / path, key, f"simreal.stage_functions:stage_{kind}", needs=needs, **rest
-        )
-
-    for (kind, name), domain in domains.items():
-        data = {"domain": domain.to_dict(), "episodes": experiment.evaluation.episodes}
-        weight = _cost(domain, 0, 1, experiment.evaluation.episodes)
-        add(
-            "reference",
-            Path("references") / kind / name,
-            data,
-            {},
-            (),
-            kwargs=data,
-            weight=weight,
-            title=f"random policy in {name}",
-        )
-    for name, source in experiment.sources.items():
+    stages = _Stages(experiment, domains, out, built)
+    for kind, name in domains:
+        stages.add_reference(kind, name)
+    for name in experiment.sources:
         for seed in experiment.seeds:
-            data = training_data(experiment, domains, ("sources", name), seed, source.strategy)
-            weight = _cost(domains["sources", name], source.steps, **evaluation)
-            path = Path("agents") / name / f"seed-{seed}"
-            title = f"pretrain {name} seed {seed}"
-            add("pretrain", path, data, {}, (), kwargs=data, weight=weight, title=title, resumes=True)
+            stages.add_pretraining(name, seed)
+    for arm in arms(experiment):
+        stages.add_arm(arm)
+    for chain in chains(experiment):
+        for place, arm in enumerate(chain[1:], start=1):
+            stages.add_arm(arm, chain[:place])
+        stages.add_returns(chain)
+    for target in experiment.targets:
+        if experiment.video:
+            stages.add_video(target)
+        if experiment.robustness:
+            stages.add_robustness(target)
+    return list(stages.made.values())
 
-    def add_arm(arm: Arm, before: Sequence[Arm] = ()) -> None:
+
+class _Stages:
+    """The stages of an experiment, each added after those that it needs."""
+
+    def __init__(
+        self, experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Path, built: dict[str, str]
+    ):
+        self.experiment, self.domains, self.out, self.built = experiment, domains, out, built
+        self.evaluation = experiment.evaluation.model_dump(mode="json")
+        self.made: dict[str, Stage] = {}
+
+    def _add(
+        self, kind: str, path: Path, payload: dict[str, Any], inputs: dict[str, str], needs: Sequence[str], **rest: Any
+    ) -> None:
+        key = _key(kind, payload, inputs, self.built)
+        function = f"simreal.stage_functions:stage_{kind}"
+        self.made[str(path)] = Stage(str(path), self.out / path, key, function, needs=tuple(needs), **rest)
+
+    def add_reference(self, kind: str, name: str) -> None:
+        domain, episodes = self.domains[kind, name], self.experiment.evaluation.episodes
+        data = {"domain": domain.to_dict(), "episodes": episodes}
+        weight, path = _cost(domain, 0, 1, episodes), Path("references") / kind / name
+        self._add("reference", path, data, {}, (), kwargs=data, weight=weight, title=f"random policy in {name}")
+
+    def add_pretraining(self, name: str, seed: int) -> None:
+        source = self.experiment.sources[name]
+        data = training_data(self.experiment, self.domains, ("sources", name), seed, source.strategy)
+        weight = _cost(self.domains["sources", name], source.steps, **self.evaluation)
+        path, title = Path("agents") / name / f"seed-{seed}", f"pretrain {name} seed {seed}"
+        self._add("pretrain", path, data, {}, (), kwargs=data, weight=weight, title=title, resumes=True)
+
+    def add_arm(self, arm: Arm, before: Sequence[Arm] = ()) -> None:
+        """One arm; `before` are those that it follows on its way along the sequence."""
+        experiment, domains, out = self.experiment, self.domains, self.out
         domain, entry = domains["targets", arm.target], experiment.strategies[arm.strategy]
         data = training_data(experiment, domains, ("targets", arm.target), arm.seed, entry)
         given = [_Given(name, Path("agents") / name / f"seed-{arm.seed}", "sources", name) for name in arm.sources]
@@ -153,66 +170,78 @@ def plan(
         given = [*given[-1:], *given[:-1]] if before else given
         # The references come first, so that `diagnose` can judge the first arms while others still run.
         needs = [f"references/targets/{arm.target}", *(f"references/{g.kind}/{g.domain}" for g in given)]
-        inputs = {f"agent {i}" if i > 1 else "agent": stages[str(g.stage)].key for i, g in enumerate(given, start=1)}
+        inputs = {f"agent {i}" if i > 1 else "agent": self.made[str(g.stage)].key for i, g in enumerate(given, start=1)}
         sources = [
             {"name": g.name, "agent": str(out / g.bundle), "domain": domains[g.kind, g.domain].to_dict()} for g in given
         ]
+        strategy = strategy_of(experiment, arm.strategy)
+        if experiment.early_warning.on_negative != "off":
+            data["evaluation"] = {**data["evaluation"], "marks": list(MARKS)}  # of all arms: curves share their grid
+            if strategy.needs_source and strategy.trains:
+                data["early_warning"] = experiment.early_warning.model_dump()
         kwargs = {**data, "sources": sources}
         if entry.teacher:
             teacher = Path("agents") / entry.teacher / f"seed-{arm.seed}"
-            inputs["teacher"], kwargs["teacher"] = stages[str(teacher)].key, str(out / teacher)
+            inputs["teacher"], kwargs["teacher"] = self.made[str(teacher)].key, str(out / teacher)
             needs.append(str(teacher))
         needs += [str(g.stage) for g in given]
-        steps = experiment.targets[arm.target].steps if strategy_of(experiment, arm.strategy).trains else 0
+        steps = experiment.targets[arm.target].steps if strategy.trains else 0
         whence = f"from {' and '.join(arm.sources)} " if given else ""
         title = f"{arm.strategy} {whence}-> {f'step {arm.step}: ' if arm.step else ''}{arm.target} seed {arm.seed}"
-        weight = _cost(domain, steps, **evaluation)
-        add(
-            "arm",
-            arm.path,
-            data,
-            inputs,
-            tuple(dict.fromkeys(needs)),
-            kwargs=kwargs,
-            weight=weight,
-            title=title,
-            resumes=True,
-        )
+        weight = _cost(domain, steps, **self.evaluation)
+        needs = list(dict.fromkeys(needs))
+        self._add("arm", arm.path, data, inputs, needs, kwargs=kwargs, weight=weight, title=title, resumes=True)
 
-    for arm in arms(experiment):
-        add_arm(arm)
-    for chain in chains(experiment):
-        for place, arm in enumerate(chain[1:], start=1):
-            add_arm(arm, chain[:place])
-        needs = tuple(str(arm.path) for arm in chain)
+    def add_returns(self, chain: Sequence[Arm]) -> None:
+        """What the agents of a way along the sequence earn in all of its targets."""
+        experiment, domains = self.experiment, self.domains
+        needs = [str(arm.path) for arm in chain]
         data = {
             "domains": [domains["targets", target].to_dict() for target in experiment.sequence],
             "episodes": experiment.evaluation.episodes,
         }
-        kwargs = {**data, "agents": [str(out / arm.path / "agent") for arm in chain]}
-        inputs = {f"agent {i}": stages[name].key for i, name in enumerate(needs, start=1)}
-        weight = sum(len(chain) * _cost(domains["targets", one.target], 0, 1, evaluation["episodes"]) for one in chain)
+        kwargs = {**data, "agents": [str(self.out / arm.path / "agent") for arm in chain]}
+        inputs = {f"agent {i}": self.made[name].key for i, name in enumerate(needs, start=1)}
+        episodes = experiment.evaluation.episodes
+        weight = sum(len(chain) * _cost(domains["targets", one.target], 0, 1, episodes) for one in chain)
         title = f"{chain[0].strategy} from {' and '.join(chain[0].sources)} in all of the sequence seed {chain[0].seed}"
-        add("returns", chain[0].returns, data, inputs, needs, kwargs=kwargs, weight=weight, title=title)
-    for target in experiment.targets if experiment.video else ():
-        shown = [arm for arm in arms(experiment) if arm.target == target]
-        needs = tuple(str(arm.path) for arm in shown)
-        inputs = {name: stages[name].key for name in needs}
+        self._add("returns", chain[0].returns, data, inputs, needs, kwargs=kwargs, weight=weight, title=title)
+
+    def add_video(self, target: str) -> None:
+        experiment, domains = self.experiment, self.domains
         data = {
             "domain": domains["targets", target].to_dict(), "seconds": experiment.video, "seeds": list(experiment.seeds),
             "sources": {name: domains["sources", name].to_dict() for name in experiment.sources},
             "zero_shot": [name for name in experiment.strategies if not strategy_of(experiment, name).trains],
         }  # fmt: skip
-        kwargs = {
-            **data,
-            "out": str(out),
-            "arms": [list(one) for one in dict.fromkeys((arm.source, arm.strategy, target) for arm in shown)],
-        }
-        path = VIDEOS / target
-        title, weight = f"video of {target}", 0.2 * experiment.video
         # OpenGL beside all that training has left in a process would double what the machine must have.
-        add("video", path, data, inputs, needs, kwargs=kwargs, weight=weight, title=title, fresh=True)
-    return list(stages.values())
+        weight, title = 0.2 * experiment.video, f"video of {target}"
+        self._add_look("video", VIDEOS / target, target, data, weight=weight, title=title, fresh=True)
+
+    def add_robustness(self, target: str) -> None:
+        """How the agents of a target do around it, if there is anything that its domain or a source varies."""
+        from simreal.robustness import EPISODES, chosen
+
+        experiment, domain = self.experiment, self.domains["targets", target]
+        sources = [self.domains["sources", name] for name in experiment.sources]
+        axes = chosen(domain, sources, experiment.robustness)
+        if not axes:
+            return
+        data = {
+            "domain": domain.to_dict(), "axes": [axis.to_dict() for axis in axes], "episodes": EPISODES,
+            "seeds": list(experiment.seeds),
+        }  # fmt: skip
+        agents = sum(arm.target == target for arm in arms(experiment)) // len(experiment.seeds)
+        weight = agents * _cost(domain, 0, math.prod(len(axis.values) for axis in axes), EPISODES)
+        self._add_look("robustness", ROBUSTNESS / target, target, data, weight=weight, title=f"robustness in {target}")
+
+    def _add_look(self, kind: str, path: Path, target: str, data: dict[str, Any], **rest: Any) -> None:
+        """A stage that looks at what all arms of a target have become."""
+        shown = [arm for arm in arms(self.experiment) if arm.target == target]
+        needs = [str(arm.path) for arm in shown]
+        kinds = dict.fromkeys((arm.source, arm.strategy, target) for arm in shown)
+        kwargs = {**data, "out": str(self.out), "arms": [list(one) for one in kinds]}
+        self._add(kind, path, data, {name: self.made[name].key for name in needs}, needs, kwargs=kwargs, **rest)
 
 
 class _Given(NamedTuple):

@@ -14,16 +14,20 @@ import numpy as np
 
 from simreal.arms import NO_SOURCE, Arm, arms, chains, check
 from simreal.config import CONTROL_ARM, Experiment, StrategyConfig
+from simreal.config import domains as domains_of
 from simreal.config_files import dump
 from simreal.curve import Row, read_curve
 from simreal.diagnostics import Curves, Verdict, across_targets, diagnose, summarize, together
 from simreal.diagnostics.continual import continual
 from simreal.diagnostics.curves import area, normalize, start
 from simreal.diagnostics.family import names_of
-from simreal.experiment import VIDEOS, finished_stages, load_experiment, read_manifest
-from simreal.stage_functions import RETURNS, VIDEO
+from simreal.early import summary
+from simreal.experiment import ROBUSTNESS, VIDEOS, finished_stages, load_experiment, read_manifest
+from simreal.signals_over_time import over_time
+from simreal.stage_functions import GRID, RETURNS, VIDEO
 from simreal.stages import write_text
 from simreal_envs.errors import UserError
+from simreal_envs.tasks import find_task
 from simreal_envs.variation import Distribution, Domain, Interval, Scale, Startup
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,7 @@ Levels = dict[str, float]
 Judged = tuple[dict[str, Any], Verdict]  # what an arm is called, and its verdict alone
 
 
+STOCHASTIC = "stochastic_return_mean"
 CONTINUAL = ("accuracy", "backward_transfer", "zero_shot_transfer", "forward_transfer", "forgetting")
 
 
@@ -65,8 +70,11 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
     further = read_arms((arm for chain in chains(experiment) for arm in chain[1:]), done, out)
     judged = [key for key in finished if key[1] != CONTROL_ARM and control_of(key[2]) in finished]
     if not judged:
+        stale = not finished and any(out.glob("arms/**/stage.json"))
+        why = "; its arms were made with another config or by another simreal: `simreal run` makes them anew"
         raise UserError(
-            f"{out} has no finished arm with a finished control arm to compare with; finish it with `simreal run`"
+            f"{out} has no finished arm with a finished control arm to compare with"
+            + (why if stale else "; finish it with `simreal run`")
         )
     wanted = {str(arm.path) for arm in arms(experiment)}
     wanted |= {str(path) for chain in chains(experiment) for path in (chain[0].returns, *(arm.path for arm in chain))}
@@ -99,6 +107,7 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
             "seeds": len(experiment.seeds),
         },
         "curves": [_curve(key, seed, rows) for key, seeds in finished.items() for seed, (rows, _) in seeds.items()],
+        "signals": _signals(finished),
         "sources": {
             name: {
                 **_domain(domains["sources", name], spec),
@@ -113,6 +122,8 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
         "reproduce": {"command": manifest.get("command", ""), "config": dump(experiment)},
         "manifest": {key: value for key, value in manifest.items() if key not in ("command", "starts")},
     }
+    if grids := {name: _grid(out, name) for name in experiment.targets if str(ROBUSTNESS / name) in done}:
+        report["robustness"] = grids
     if sequence:
         steps = [step for way in sequence["ways"] for step in way["steps"]]
         for step, entry in zip(steps, entries[len(alone) :], strict=True):
@@ -153,11 +164,12 @@ def recipe(entry: StrategyConfig) -> str:
     )
 
 
-def curves_of(seeds: Mapping[int, tuple[tuple[Row, ...], dict[str, Any]]]) -> Curves:
-    """The learning curves of the seeds of an arm."""
+def curves_of(seeds: Mapping[int, tuple[tuple[Row, ...], dict[str, Any]]], column: str = "return_mean") -> Curves:
+    """The learning curves of the seeds of an arm, of its deterministic policies or by another column."""
     rows = [rows for rows, _ in seeds.values()]
     steps = [row.env_steps for row in rows[0]]
-    return Curves(np.array(steps, dtype=float), np.array([[r.return_mean for r in one] for one in rows]), tuple(seeds))
+    returns = np.array([[getattr(row, column) for row in one] for one in rows])
+    return Curves(np.array(steps, dtype=float), returns, tuple(seeds))
 
 
 def random_return(kind: str, name: str, out: Path) -> float:
@@ -203,7 +215,10 @@ def judge(
     """What an arm is called, and its verdict alone; `before` is the target whose agent it began with, on its way along a sequence."""
     source, strategy, target, step = key
     scale = scales[target]
-    evidence = [one for _, one in seeds.values()]
+    domains = domains_of(experiment)
+    homes = [("targets", before)] if before else [("sources", n) for n in source.split("+") if n != NO_SOURCE]
+    known_to_differ = outside([domains[home] for home in homes], domains["targets", target])
+    evidence = [{**one, "outside": known_to_differ} for _, one in seeds.values()]
     extra: dict[str, Any] = {}
     known = scales.get(before) if before else source_scales.get(source.split("+")[0])
     if known and all("source_return_after" in one for one in evidence):
@@ -218,9 +233,11 @@ def judge(
         extra["source_steps"] = sum(experiment.sources[name].steps for name in source.split("+"))
     first, *others = source.split("+")
     moved_from = "the domain before" if before else f"{first} (the first of its sources)" if others else "the source"
+    control = finished[control_of(target)]
     verdict = diagnose(
         curves_of(seeds),
-        curves_of(finished[control_of(target)]),
+        curves_of(control),
+        stochastic=(curves_of(seeds, STOCHASTIC), curves_of(control, STOCHASTIC)),
         random_return=scale["random"],
         reference_return=scale["reference"],
         rng=np.random.default_rng(zlib.crc32(place.encode())),
@@ -231,7 +248,32 @@ def judge(
     )
     teacher = {"teacher": name} if (name := experiment.strategies[strategy].teacher) else {}
     named = {"source": source, "strategy": strategy, "target": target, **teacher}
-    return {**named, "seeds": list(seeds)}, verdict
+    warned = summary([(seed, one) for seed, (_, one) in seeds.items()], experiment.targets[target].steps)
+    return {**named, "seeds": list(seeds), "early_warning": warned}, verdict
+
+
+def outside(sources: Sequence[Domain], target: Domain) -> dict[str, tuple[float, float, float, str]]:
+    """Parameters of a target that reach out of what its sources had: name -> farthest value, their low and high, unit.
+
+    Nothing is said where there is no source, or where one is about another task.
+    """
+    if not sources or any(source.task != target.task for source in sources):
+        return {}
+    known = {parameter.name: parameter for parameter in find_task(target.task).parameters}
+    there, here = [_ranges(source) for source in sources], _ranges(target)
+    found = {}
+    for name in dict.fromkeys(name for domain in (here, *there) for name in domain):
+        usual = known[name].nominal, known[name].nominal
+        low, high = min(r.get(name, usual)[0] for r in there), max(r.get(name, usual)[1] for r in there)
+        least, most = here.get(name, usual)
+        value = most if most - high >= low - least else least
+        if not low <= value <= high:
+            found[name] = value, low, high, known[name].unit
+    return found
+
+
+def _ranges(domain: Domain) -> dict[str, tuple[float, float]]:
+    return {varied.parameter.name: varied.distribution.bounds(varied.parameter.nominal) for varied in domain.resolve()}
 
 
 def _together(judged: Sequence[Judged]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -345,6 +387,17 @@ def _curve(key: Key, seed: int, rows: tuple[Row, ...]) -> dict[str, Any]:
     columns = ("env_steps", "return_mean", "stochastic_return_mean", "success_rate")
     named = dict(zip(("source", "strategy", "target"), key[:3], strict=True))
     return {**named, "seed": seed, **{column: [getattr(row, column) for row in rows] for column in columns}}
+
+
+def _grid(out: Path, target: str) -> dict[str, Any]:
+    """Returns and success of the arms of a target where parameters move around its values."""
+    return json.loads((out / ROBUSTNESS / target / GRID).read_text(encoding="utf-8"))
+
+
+def _signals(finished: Finished) -> list[dict[str, Any]]:
+    """What was seen of every arm at its evaluations, the control arms included."""
+    found = [(key, over_time(evidence for _, evidence in seeds.values())) for key, seeds in finished.items()]
+    return [dict(zip(("source", "strategy", "target"), key[:3], strict=True)) | seen for key, seen in found if seen]
 
 
 def _domain(domain: Domain, spec: Any) -> dict[str, Any]:

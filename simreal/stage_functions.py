@@ -16,7 +16,7 @@ from simreal_envs.variation import Domain
 
 Report = Callable[[float, str], None]
 
-RETURNS, VIDEO = "returns.json", "video.mp4"
+RETURNS, VIDEO, GRID = "returns.json", "video.mp4", "grid.json"
 
 
 def stage_reference(*, folder: Path, report: Report, domain: dict[str, Any], episodes: int) -> str:
@@ -49,13 +49,16 @@ def stage_arm(
     *, folder: Path, state: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int,
     evaluation: dict[str, int], seed: int, strategy: str | list[Any], settings: dict[str, Any],
     sources: Sequence[dict[str, Any]] = (), teacher: str | None = None, domains: dict[str, Any] | None = None,
+    early_warning: dict[str, Any] | None = None,
 ) -> str:  # fmt: skip
     """Run one arm.
 
     Args:
         sources: name, bundle and domain of every source agent; without a domain, that of the agent's card.
         teacher: a bundle.
+        early_warning: what to do when it will probably turn out negative; its marks are among those of `evaluation`.
     """
+    from simreal.early import EarlyWarning
     from simreal.learner import Learning, Source, Target
     from simreal.training import known_sources
     from simreal_agents.bundle import load
@@ -71,9 +74,9 @@ def stage_arm(
         _read(domains),
     )  # fmt: skip
     source = known[0].domain if known else None
-    return _train(
-        folder, state, report, agents[0] if agents else None, target, strategy, settings, steps, evaluation, source
-    )
+    early = EarlyWarning(**early_warning) if early_warning else None
+    agent = agents[0] if agents else None
+    return _train(folder, state, report, agent, target, strategy, settings, steps, evaluation, source, early)
 
 
 def stage_returns(
@@ -114,25 +117,53 @@ def stage_video(
     return f"{len(panels)} views"
 
 
+def stage_robustness(
+    *, folder: Path, report: Report, domain: dict[str, Any], axes: list[dict[str, Any]], episodes: int, seeds: list[int],
+    out: str, arms: list[list[str]],
+) -> str:  # fmt: skip
+    """Evaluate what every kind of arm has learned on a grid of parameter values around a target."""
+    from simreal.robustness import Axis, Grid
+    from simreal_agents.bundle import load
+
+    given, found = [Axis.from_dict(axis) for axis in axes], []
+    made: dict[Domain, Grid] = {}
+    with contextlib.ExitStack() as opened:
+        for place, (source, strategy, target) in enumerate(arms, start=1):
+            seed = median_seed(Path(out), (source, strategy, target), seeds)
+            agent = load(Path(out) / Arm(source, strategy, target, seed).path / "agent")
+            seen = Domain.from_dict(domain).seen_by(agent.card.get("domain"))
+            if seen not in made:
+                made[seen] = opened.enter_context(contextlib.closing(Grid(seen, given, episodes)))
+            found.append({"source": source, "strategy": strategy, "seed": seed, **made[seen].sweep(agent).means()})
+            report(place / len(arms), f"{place} of {len(arms)} agents")
+    x, y = (*axes, None)[:2]
+    write_text(folder / GRID, json.dumps({"x": x, "y": y, "episodes": episodes, "arms": found}, indent=1) + "\n")
+    return f"{len(found)} agents over {' and '.join(axis['parameter'] for axis in axes)}"
+
+
+def _finals(out: Path, arm: tuple[str, str, str], seeds: Sequence[int]) -> list[float]:
+    """The final returns of an arm (source, strategy, target), by seed."""
+    from simreal.curve import read_curve
+
+    return [read_curve(out / Arm(*arm, seed).path / "curve.csv")[-1].return_mean for seed in seeds]
+
+
+def median_seed(out: Path, arm: tuple[str, str, str], seeds: Sequence[int]) -> int:
+    """The seed of an arm (source, strategy, target) whose final return is the median one; the lower of two in the middle."""
+    ranked = sorted(zip(_finals(out, arm, seeds), seeds, strict=True))
+    return ranked[(len(ranked) - 1) // 2][1]
+
+
 def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
     """Who is filmed: of every kind of arm the seed whose final return is the median one."""
-    from simreal.curve import read_curve
     from simreal.video import Panel
     from simreal_agents.bundle import load
     from simreal_envs.tasks import find_task
 
     target = Domain.from_dict(domain)
 
-    def finals(arm: tuple[str, str, str]) -> list[float]:
-        paths = [out / Arm(*arm, seed).path / "curve.csv" for seed in seeds]
-        return [read_curve(path)[-1].return_mean for path in paths]
-
-    def median(arm: tuple[str, str, str]) -> int:
-        ranked = sorted(zip(finals(arm), seeds, strict=True))
-        return ranked[(len(ranked) - 1) // 2][1]
-
     def agent(arm: tuple[str, str, str]) -> Any:
-        return load(out / Arm(*arm, median(arm)).path / "agent")
+        return load(out / Arm(*arm, median_seed(out, arm, seeds)).path / "agent")
 
     def seen(who: Any, domain: Domain) -> Domain:
         return domain.seen_by(who.card.get("domain"))
@@ -140,11 +171,11 @@ def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
     control = [arm for arm in arms if arm[1] == CONTROL_ARM]
     moved = [arm for arm in arms if arm[1] != CONTROL_ARM]
     learned = [arm for arm in moved if arm[1] not in zero_shot]
-    best = max(learned or moved, key=lambda arm: sum(finals(arm)), default=None)
+    best = max(learned or moved, key=lambda arm: sum(_finals(out, arm, seeds)), default=None)
     panels = []
     if best and best[0] != NO_SOURCE:
-        source = best[0].split("+")[0]
-        pretrained, home = load(out / "agents" / source / f"seed-{median(best)}"), Domain.from_dict(sources[source])
+        source, seed = best[0].split("+")[0], median_seed(out, best, seeds)
+        pretrained, home = load(out / "agents" / source / f"seed-{seed}"), Domain.from_dict(sources[source])
         panels += [Panel(f"{source}: where it learned", pretrained, seen(pretrained, home))]
         there = seen(pretrained, target)
         if find_task(there.task).schema == find_task(home.task).schema:
@@ -155,7 +186,7 @@ def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
     return panels + [Panel("scratch, at the end", agent(arm), target) for arm in control]
 
 
-def _train(folder, state, report, agent, target, strategy, settings, steps, evaluation, source) -> str:
+def _train(folder, state, report, agent, target, strategy, settings, steps, evaluation, source, early=None) -> str:
     """Learn; the folder gets curve, ledger, evidence and the agent."""
     from simreal.curve import write_curve
     from simreal.strategies import make_strategy
@@ -173,10 +204,11 @@ def _train(folder, state, report, agent, target, strategy, settings, steps, eval
         tracker=ledger,
         report=report,
         checkpoints=state,
+        early=early,
     )
     ledger.close()
     write_curve(result.curve, folder / "curve.csv")
-    write_text(folder / "evidence.json", json.dumps(result.evidence, indent=1, sort_keys=True) + "\n")
+    write_text(folder / "evidence.json", json.dumps(result.evidence, indent=1) + "\n")
     save(result.agent, folder / "agent")
     trouble = [f"{result.diverged} episodes diverged"] if result.diverged else []
     return ", ".join([f"return {result.curve[-1].return_mean:.1f}", *trouble, *([result.note] if result.note else [])])

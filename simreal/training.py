@@ -21,7 +21,9 @@ import torch
 from stable_baselines3.common.logger import Logger
 
 from simreal.curve import Row
-from simreal.evaluation import Evaluator
+from simreal.diagnostics.early_warning import MARKS
+from simreal.early import EarlyWarning
+from simreal.evaluation import Evaluator, Trace
 from simreal.learner import Learning, Source, Target
 from simreal.signals import Origin, experience_of, fingerprint, look
 from simreal.stages import versions
@@ -51,20 +53,24 @@ class Schedule:
         points: evaluations, the one before any update included; at least 2. There are fewer where the agent collects
             less often than that: an evaluation is always between two rollouts.
         episodes: episodes per evaluation, each for the deterministic and for the stochastic policy.
+        marks: percentages of the budget at which there is an evaluation, too.
     """
 
     steps: int
     points: int = 9
     episodes: int = 20
+    marks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.points < 2 or self.episodes < 1:
             raise UserError(f"steps and episodes must be at least 1 and points at least 2, not {self}")
+        object.__setattr__(self, "marks", tuple(self.marks))
 
     def grid(self, rollout: int) -> list[int]:
         """Environment steps of every evaluation, from 0, for a learner that collects `rollout` steps at a time."""
         gaps = (self.points - 1) * rollout
-        return sorted({-(-i * self.steps // gaps) * rollout for i in range(self.points)})
+        marks = {-(-mark * self.steps // (100 * rollout)) * rollout for mark in self.marks}
+        return sorted({-(-i * self.steps // gaps) * rollout for i in range(self.points)} | marks)
 
     def checkpoints(self, rollout: int) -> set[int]:
         """Environment steps at which the run can be continued: evenly spread, and at evaluations unless they are many."""
@@ -138,6 +144,7 @@ def transfer(
     points: int = 9,
     episodes: int = 20,
     checkpoints: str | os.PathLike[str] | None = None,
+    early: EarlyWarning | None = None,
 ) -> Run:
     """Move an agent to a target domain with a strategy. ``Scratch()`` ignores the agent: it is the control arm.
 
@@ -147,6 +154,8 @@ def transfer(
         sources: further source agents, for strategies that take several.
         teacher: an agent to learn from, for strategies that have one.
         checkpoints: see `train`.
+        early: what to do when the transfer will probably turn out negative. Give it to every arm that is to be compared,
+            the control arm too: its marks join their evaluations.
     """
     if strategy.stage != "transfer":
         raise UserError(f"{strategy.name} is a way to pretrain: give it to pretrain(strategy=..), and move its agent")
@@ -154,7 +163,8 @@ def transfer(
     if sources and len(known) <= len(sources):
         raise UserError("of several source agents each must say on its card which domain it comes from")
     here = Target(target, learning or Learning(), seed, known, teacher)
-    return train(agent, here, strategy, Schedule(steps, points, episodes), checkpoints=checkpoints)
+    schedule = Schedule(steps, points, episodes, MARKS if early else ())
+    return train(agent, here, strategy, schedule, checkpoints=checkpoints, early=early)
 
 
 def known_sources(agents: Iterable[Agent]) -> tuple[Source, ...]:
@@ -175,6 +185,7 @@ def train(
     tracker: Tracker | None = None,
     report: Report = lambda fraction, text: None,
     checkpoints: str | os.PathLike[str] | None = None,
+    early: EarlyWarning | None = None,
 ) -> Run:
     """Run one arm. Equal arguments give equal bits, interrupted or not: one torch thread, no global random state.
 
@@ -184,6 +195,8 @@ def train(
         report: called with the share that is done and a few words.
         checkpoints: folder that keeps what the run needs to continue after it was killed. Checkpoints that are damaged,
             or made with other settings, versions or threads, are not used, and the run says so.
+        early: what to do when the transfer is likely to turn out negative; asked where an agent learns that came from a
+            source. Its marks are among those of `schedule`.
     """
     if strategy.needs_source and agent is None:
         raise UserError(f"the strategy {strategy.name} needs a source agent")
@@ -192,16 +205,19 @@ def train(
     require_offered(strategy, target)
     with _one_torch_thread():
         agent = agent if strategy.needs_source else None
-        made_with = _made_with(agent, target, strategy, schedule, source)
+        early = early if agent is not None and strategy.trains else None
+        made_with = _made_with(agent, target, strategy, schedule, source, early)
         kept = Checkpoints(checkpoints, made_with) if checkpoints and strategy.trains else None
-        arm = _Arm(agent, target, strategy, schedule, tracker or Silent(), report, kept)
+        arm = _Arm(agent, target, strategy, schedule, tracker or Silent(), report, kept, early)
         try:
             return arm.run(source)
         finally:
             arm.close()
 
 
-def _made_with(agent, target: Target, strategy: Strategy, schedule: Schedule, source: Domain | None) -> dict[str, Any]:
+def _made_with(
+    agent, target: Target, strategy: Strategy, schedule: Schedule, source: Domain | None, early: EarlyWarning | None
+) -> dict[str, Any]:
     """What two runs must have in common for one to continue the other to the same bits."""
     settings = {
         "agent": agent.lineage if agent else None,
@@ -210,6 +226,7 @@ def _made_with(agent, target: Target, strategy: Strategy, schedule: Schedule, so
         "seed": int(target.seed),
         "strategy": [strategy.name, asdict(strategy)],
         "schedule": asdict(schedule),
+        "early": asdict(early) if early else None,
     }
     further = [*[s.agent for s in target.sources[1:]], *([target.teacher] if target.teacher else [])]
     if further or target.domains:
@@ -222,15 +239,21 @@ def _made_with(agent, target: Target, strategy: Strategy, schedule: Schedule, so
     }
 
 
+class _Warned(Exception):
+    """Leaves a transfer that is likely to turn out negative."""
+
+
 class _Arm:
     """The verbs of one arm, in the order in which they happen."""
 
     def __init__(
         self, agent, target: Target, strategy: Strategy, schedule: Schedule, tracker: Tracker, report: Report,
-        checkpoints: Checkpoints | None,
+        checkpoints: Checkpoints | None, early: EarlyWarning | None,
     ):  # fmt: skip
         self.source_agent, self.target, self.strategy = agent, replace(target, made=[]), strategy
         self.schedule, self.tracker, self.report, self.checkpoints = schedule, tracker, report, checkpoints
+        self.early, self.way = early, strategy  # how it learns now: by its strategy, or from scratch after a warning
+        self.left_at = 0  # environment steps before that
         self.learner = self._begin()
         self.domain = self.learner.env.worlds.domain  # as the learner sees it
         self.evaluator = Evaluator(self.domain, schedule.episodes)
@@ -241,13 +264,13 @@ class _Arm:
         self.evidence: dict[str, Any] = {}
         self.resumed_at: int | None = None
         self.origin = Origin.of(agent, target.source) if agent is not None else None
-        self.experience: dict[str, Any] | None = None
+        self.trace: Trace | None = None  # of the last evaluation
         self.note = ""
         self.started = time.perf_counter()
 
     def _begin(self) -> Transferable:
         try:
-            learner = self.strategy.begin(self.source_agent, self.target)
+            learner = self.way.begin(self.moved, self.target)
         except BaseException:
             for worlds in self.target.made:
                 worlds.close()
@@ -260,23 +283,21 @@ class _Arm:
         self._resume()
         if self.resumed_at is None:
             self._evaluate()
-        if self.strategy.trains:
-            left = self.schedule.steps - self.learner.num_timesteps
-            if left > 0:
-                self.learner.learn(left, log_interval=None, reset_num_timesteps=self.resumed_at is None)
-                self.strategy.on_progress(self.learner, 1.0)
-                self._evaluate()
-                self._checkpoint()
-        else:
-            self._repeat()
+        try:
+            self._learn()
+        except _Warned:
+            if self.evidence["early_warning"]["on_negative"] == "fall_back":
+                self._start_over(Scratch(), self.steps)
+                self._learn()
+        self._repeat()
         self.evidence["end"] = {k: v for k, v in self.evidence["points"][-1].items() if k != "env_steps"}
         agent = self._agent()
-        if self.source_agent is not None:
+        if self.moved is not None:
             self._measure_change(agent, source)
         worlds = self.learner.env.worlds
         if worlds.diverged:
             self.evidence["diverged_episodes"] = worlds.diverged
-        facts = {name: value for name, value in self.evidence.items() if name != "points"}
+        facts = {name: value for name, value in self.evidence.items() if name not in ("points", "early_warning")}
         self.tracker.summary({**asdict(self.rows[-1]), "diverged": worlds.diverged, **_flat("evidence", facts)})
         return Run(
             agent, tuple(self.rows), self.evidence, self.target.domain, self.strategy, self.target.seed,
@@ -287,16 +308,50 @@ class _Arm:
         self.evaluator.close()
         self.learner.env.close()
 
-    def _before_rollout(self, learner: Transferable, progress: float) -> None:
-        if learner.num_timesteps == self.resumed_at:  # all this was done when the checkpoint was taken
+    @property
+    def moved(self) -> Agent | None:
+        """The source agent, as long as what learns comes from it."""
+        return self.source_agent if self.way is self.strategy else None
+
+    @property
+    def steps(self) -> int:
+        """Environment steps in the target."""
+        return self.left_at + self.learner.num_timesteps
+
+    def _learn(self) -> None:
+        left = self.schedule.steps - self.steps
+        if not self.strategy.trains or left <= 0:
             return
-        self.strategy.on_progress(learner, progress)
-        if learner.num_timesteps in self.grid[1:-1]:
+        self._leave_if_warned()
+        self.learner.learn(left, log_interval=None, reset_num_timesteps=self.steps != self.resumed_at)
+        self.way.on_progress(self.learner, 1.0)
+        self._evaluate()
+        self._checkpoint()
+
+    def _before_rollout(self, learner: Transferable, progress: float) -> None:
+        if self.steps == self.resumed_at:  # all this was done when the checkpoint was taken
+            return
+        self.way.on_progress(learner, progress)
+        if self.steps in self.grid[1:-1] and self.steps > self.rows[-1].env_steps:
             self._evaluate()
+            self._leave_if_warned()
         else:
-            self.report(progress, self._words())
-        if learner.num_timesteps in self.marks:
+            self.report(self.steps / self.schedule.steps, self._words())
+        if self.steps in self.marks:
             self._checkpoint()
+
+    def _leave_if_warned(self) -> None:
+        said = self.evidence.get("early_warning")
+        if said and said["acted"] and said["on_negative"] != "warn" and self.way is self.strategy:
+            raise _Warned
+
+    def _start_over(self, way: Strategy, steps: int) -> None:
+        """Go on with a fresh learner, after so many steps."""
+        self.close()
+        self.way, self.left_at = way, steps
+        self.learner = self._begin()
+        self.domain = self.learner.env.worlds.domain
+        self.evaluator = Evaluator(self.domain, self.schedule.episodes)
 
     def _checkpoint(self) -> None:
         # Also where there is no folder: it may change rounding errors of what follows, and equal runs have equal bits.
@@ -316,9 +371,10 @@ class _Arm:
             "figures": _figures(logger.name_to_value),
             "counts": dict(logger.name_to_count),
             "evidence": self.evidence,
+            "left_at": None if self.way is self.strategy else self.left_at,
             "wall_s": time.perf_counter() - self.started,
         }
-        self.checkpoints.save(self.learner.num_timesteps, tree)
+        self.checkpoints.save(self.steps, tree)
 
     def _resume(self) -> None:
         """Go back to the newest checkpoint, if there is one that can be used."""
@@ -329,14 +385,15 @@ class _Arm:
             self._remark(self.checkpoints.note)
         if state is None:
             return
+        if state["left_at"] is not None:
+            self._start_over(Scratch(), state["left_at"])
         try:
             self.learner.restore_training_state(state["learner"])
         except Unsupported as error:
             self._remark(f"starts afresh, since {error}")
-            self.learner.env.close()
-            self.learner = self._begin()
+            self._start_over(self.strategy, 0)
             return
-        self.resumed_at = self.learner.num_timesteps
+        self.resumed_at = self.steps
         self.rows = [Row(**row) for row in state["rows"]]
         self.evidence = state["evidence"]
         self.started = time.perf_counter() - state["wall_s"]
@@ -344,7 +401,7 @@ class _Arm:
         self.learner.logger.name_to_count.update(state["counts"])
         for step, figures in state["logged"]:
             self._log(step, figures)
-        share = min(self.learner.num_timesteps / self.schedule.steps, 1.0)
+        share = min(self.steps / self.schedule.steps, 1.0)
         self.note = self.note or f"continued at {100 * share:.0f} %"
         self.report(share, f"continues at {100 * share:.0f} %")
 
@@ -361,12 +418,13 @@ class _Arm:
         self.tracker.log(step, figures)
 
     def _evaluate(self) -> None:
-        agent, steps = Agent.of(self.learner), self.learner.num_timesteps
+        agent, steps = Agent.of(self.learner), self.steps
         deterministic = self.evaluator(agent).to_dict()
         evaluation, trace = self.evaluator.trace(agent)
         stochastic = evaluation.to_dict()
-        self.experience = experience_of(agent, trace)
-        signals = look(agent, trace, self.learner.gamma, self.origin, thorough=not self.rows)
+        self.trace = trace
+        origin = self.origin if self.moved is not None else None
+        signals = look(agent, trace, self.learner.gamma, origin, thorough=not self.rows)
         if not self.rows:
             self.evidence = {**signals, "points": []}
         self.evidence["points"].append({"env_steps": steps, **signals})
@@ -377,15 +435,33 @@ class _Arm:
             **{f"stochastic_{k}": stochastic[k] for k in ("return_mean", "return_std", "success_rate")},
         )
         self.rows.append(row)
-        self._log(
-            steps, {**_evaluated(row), **_figures(self.learner.logger.name_to_value), **_flat("signals", signals)}
-        )
+        figures = {**_figures(self.learner.logger.name_to_value), **_flat("signals", signals), **self._ask(steps)}
+        self._log(steps, {**_evaluated(row), **figures})
         self.report(min(steps / self.schedule.steps, 1.0), self._words())
 
+    def _ask(self, steps: int) -> dict[str, float]:
+        """What the early warning says at one of its marks, for the tracker."""
+        if self.early is None or self.moved is None:
+            return {}
+        marks = self.early.marks(self.schedule.steps, self.learner.rollout_size)
+        if steps not in marks:
+            return {}
+        said = self.evidence.get("early_warning")
+        if said is None:
+            earned = self.moved.card.get("returns") or [{"return_mean": None}]
+            said = self.early.begin(self.evaluator.random().to_dict()["return_mean"], earned[-1]["return_mean"])
+        points = [point for point in self.evidence["points"] if point["env_steps"] in marks]
+        now = self.early.ask(said, marks[steps], points, {row.env_steps: row.return_mean for row in self.rows})
+        self.evidence["early_warning"] = now
+        p = now["at"][-1]["p"]["value"]
+        if now["acted"] != said["acted"]:
+            self._remark(f"will probably turn out negative, says its early warning at {marks[steps]} % (p = {p:.2f})")
+        return {"early_warning/p": p}
+
     def _repeat(self) -> None:
-        """An agent that does not learn has the same return at every point of the grid that the other arms are on."""
-        for steps in self.grid[1:]:
-            row = Row(**{**asdict(self.rows[0]), "env_steps": steps})
+        """An agent that learns no more has the same return at every point of the grid that the other arms are on."""
+        for steps in [steps for steps in self.grid if steps > self.rows[-1].env_steps]:
+            row = Row(**{**asdict(self.rows[-1]), "env_steps": steps})
             self.rows.append(row)
             self._log(steps, _evaluated(row))
 
@@ -399,8 +475,8 @@ class _Arm:
 
     def _agent(self) -> Agent:
         agent = Agent.of(self.learner, replay=self.target.learning.replay == "keep")
-        if self.experience is None:  # it was continued after its last evaluation
-            self.experience = experience_of(agent, self.evaluator.trace(agent)[1])
+        # There is none where it was continued after its last evaluation.
+        experience = experience_of(agent, self.trace or self.evaluator.trace(agent)[1])
         card = {
             "hyperparameters": {**agent.card["hyperparameters"], **self.target.learning.options},
             "domain": self.domain.to_dict(),
@@ -409,11 +485,11 @@ class _Arm:
             "steps": self.rows[-1].env_steps,
             "returns": [{k: v for k, v in asdict(row).items() if k != "wall_s"} for row in self.rows],
         }
-        if self.source_agent is not None:
-            card["ancestors"] = self.source_agent.lineage
-        if self.experience is not None:
-            card["fingerprint"] = fingerprint(agent, self.experience["observations"])
-        return replace(agent, card={**agent.card, **card}, experience=self.experience)
+        if self.moved is not None:
+            card["ancestors"] = self.moved.lineage
+        if experience is not None:
+            card["fingerprint"] = fingerprint(agent, experience["observations"])
+        return replace(agent, card={**agent.card, **card}, experience=experience)
 
     def _words(self) -> str:
         words = [f"return {self.rows[-1].return_mean:.1f}"] if self.rows else []

@@ -46,7 +46,7 @@ def agent(finished, tmp_path):
     """A copy of a pretrained bundle."""
     folder = tmp_path / "agent"
     folder.mkdir()
-    for name in ("card.json", "weights.safetensors"):
+    for name in ("card.json", "weights.safetensors", "experience.safetensors"):
         shutil.copy(finished.out / "agents/plain/seed-0" / name, folder)
     return folder
 
@@ -56,7 +56,7 @@ def agent(finished, tmp_path):
 
 def test_json_is_one_object_on_stdout_and_progress_only_on_stderr(finished):
     assert json.loads(finished.stdout) == finished.report
-    assert "[100 %] 10/10 stages" in finished.stderr
+    assert "[100 %] 11/11 stages" in finished.stderr
     assert "stages" not in finished.stdout.replace('"stages"', "")
 
 
@@ -208,7 +208,7 @@ def test_without_an_account_nothing_asks_for_one_even_on_a_terminal(finished, tm
         os.close(terminal)
         os.close(end)
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "out/wandb").glob("offline-run-*"))) == 7
+    assert len(list((tmp_path / "out/wandb").glob("offline-run-*"))) == 9
     assert "wandb" not in done.stdout.lower() + done.stderr.lower()
 
 

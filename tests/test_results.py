@@ -9,14 +9,15 @@ import tiny
 from simreal import results
 from simreal.config_files import parse
 from simreal.diagnostics import diagnose
-from simreal.results import build_report, describe, write_report
+from simreal.results import build_report, describe, outside, write_report
 from simreal_envs.errors import UserError
-from simreal_envs.variation import Choice, Constant, LogUniform, Normal, Scale, Uniform
+from simreal_envs.variation import Choice, Constant, Domain, LogUniform, Normal, Scale, Uniform
 
 ARM = {
     "source", "strategy", "target", "seeds", "verdict", "jumpstart", "asymptotic", "area", "time_to_threshold",
     "transfer_ratio", "forgetting", "final_return", "final_return_raw", "probability_of_improvement", "reasons",
-    "total_time_to_threshold", "p_value", "p_adjusted", "converged",
+    "total_time_to_threshold", "p_value", "p_adjusted", "converged", "stochastic", "paired", "censored",
+    "median_time_to_threshold", "early_warning",
 }  # fmt: skip
 COLUMNS = [
     "env_steps", "return_mean", "return_std", "episodes", "success_rate", "wall_s", "stochastic_return_mean",
@@ -102,6 +103,18 @@ def test_the_ledger_has_every_evaluation(finished):
     }  # fmt: skip
     assert [point["env_steps"] for point in evidence["points"]] == list(logged)
     assert all(logged[point["env_steps"]]["signals/policy_kl"] == point["policy_kl"] for point in evidence["points"])
+
+
+def test_the_report_has_the_signals_of_every_arm_over_its_evaluations(finished):
+    signals = {entry["strategy"]: entry for entry in finished.report["signals"]}
+    assert list(signals) == ["scratch", "zero_shot", "fine_tune"]
+    tuned, folder = signals["fine_tune"], finished.out / "arms/plain/fine_tune/light"
+    seeds = [json.loads((folder / f"seed-{seed}/evidence.json").read_text())["points"] for seed in (0, 1)]
+    assert tuned["env_steps"] == [point["env_steps"] for point in seeds[0]]
+    spread = [[point["policy_kl"] for point in points] for points in seeds]
+    assert tuned["values"]["policy_kl"] == pytest.approx(np.mean(spread, axis=0), rel=1e-4)
+    assert tuned["spread"]["policy_kl"][1] == pytest.approx(np.max(spread, axis=0), rel=1e-4)
+    assert any(name.startswith("normalizer_shift/") for name in tuned["values"])
 
 
 def test_zero_shot_forgets_nothing(finished):
@@ -230,3 +243,14 @@ def test_reasons_say_which_domain_was_forgotten(several, monkeypatch):
     first = "plain (the first of its sources)"  # of those that `careful` averages
     alone = [first, "the source", first, "the source"]
     assert called == [*alone, first, "the domain before", "the source", "the domain before"]
+
+
+def test_parameters_of_a_target_that_its_sources_never_had_are_named():
+    source = Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [0.6, 1.4]}, "gravity": 5.0})
+    target = Domain("cartpole_swingup", variation={"pole/mass": 1.8, "cart/mass": {"scale": {"uniform": [0.5, 1.2]}}})
+    # gravity is nominal again, and the cart's range reaches farther down (0.5 kg) than up (0.2 kg) from the nominal 1 kg
+    cart, gravity = (0.5, 1.0, 1.0, "kg"), (9.81, 5.0, 5.0, "m/s^2")
+    assert outside([source], target) == {"pole/mass": (1.8, 0.6, 1.4, "kg"), "cart/mass": cart, "gravity": gravity}
+    wider = Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [0.6, 2.0]}})
+    assert outside([source, wider], target) == {"cart/mass": cart}
+    assert outside([], target) == outside([Domain("reacher")], target) == {}
