@@ -394,6 +394,24 @@ def measured(name: str) -> str:
     return "".join(f"- *Measured*: {said}: {'; '.join(verdicts)}.\n" for said, verdicts in found.items())
 
 
+def planted_faults() -> str:
+    """What was planted, and in how many seeds the right reason came first; what came first in the others."""
+    cells = json.loads((DOCS / "results/planted_faults.json").read_text(encoding="utf-8"))["cells"]
+    robots = list(dict.fromkeys(cell["robot"] for cell in cells))
+    found = {(cell["fault"], cell["robot"]): cell for cell in cells}
+
+    def says(fault: str, robot: str) -> str:
+        if (cell := found.get((fault, robot))) is None:
+            return "-"
+        missed = [next((r["name"] for r in one["against"]), "nothing") for one in cell["seeds"] if not one["hit"]]
+        others = ", ".join(f"{missed.count(name)} {name}" for name in dict.fromkeys(missed))
+        return f"{len(cell['seeds']) - len(missed)}/{len(cell['seeds'])}" + (f" ({others})" if others else "")
+
+    faults = {cell["fault"]: ", ".join(f"`{name}`" for name in cell["right"]) or "no cause" for cell in cells}
+    rows = [(name.replace("_", " "), right, *(says(name, r) for r in robots)) for name, right in faults.items()]
+    return table(("planted", "right reason", *(f"`{robot}`" for robot in robots)), rows)
+
+
 def config() -> str:
     """Every key of a config: default, allowed values, meaning."""
     parts = []
@@ -437,7 +455,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks, "schemas": schemas, "results": results, "parameters": parameters, "imperfections": imperfections,
     "names": names, "strategies": strategies, "config": config, "measured overview": measured_overview,
     "measured sequence": measured_sequence, "games": games, "game parameters": game_parameters,
-    "game learning": game_learning, "measured games": measured_games,
+    "game learning": game_learning, "measured games": measured_games, "planted faults": planted_faults,
 }  # fmt: skip
 TABLES |= {f"measured on {pair}": functools.partial(measured_on, pair) for pair in PAIRS}
 TABLES |= {f"measured {name}": functools.partial(measured, name) for name in STRATEGIES}

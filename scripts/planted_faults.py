@@ -1,6 +1,6 @@
 """Plant a known fault, transfer an agent into it, and see which reason comes first.
 
-    python scripts/planted_faults.py [--seeds 5] [--robots cartpole_swingup reacher] [--out runs/planted_faults]
+    python scripts/planted_faults.py [--seeds 5] [--robots reacher ..] [--out runs/planted_faults]
 
 Source agents are trained where they are missing (20 to 60 CPU-seconds each). Every fault then gets a short transfer with
 fine_tune and one from scratch per seed: what matters is the handover. Nothing tells the diagnosis what was planted: the
@@ -60,6 +60,7 @@ ROBOTS = {
     for robot in (
         Robot("cartpole_swingup", "configs/quickstart.yaml", 300_000, "pole/mass"),
         Robot("reacher", "configs/reacher.yaml", 400_000, "lower_link/mass"),
+        Robot("halfcheetah", "configs/halfcheetah.yaml", 300_000, "torso/mass"),  # nothing was tuned on it
     )
 }
 

@@ -67,7 +67,7 @@ def test_every_file_of_the_design_is_there(finished):
             folder = finished.out / "arms" / arm / "light" / f"seed-{seed}"
             names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
             files = {"curve.csv", "metrics.jsonl", "evidence.json", "stage.json", "agent/card.json"}
-            assert names == {*files, "agent/weights.safetensors"}
+            assert names == {*files, "agent/weights.safetensors", "agent/experience.safetensors"}
     assert not [path for path in finished.out.rglob(".*") if path.name != ".lock"]
 
 
@@ -93,7 +93,7 @@ def test_a_rerun_repeats_nothing_and_gives_the_same_report(finished):
     before, report = times(), {**finished.report, "manifest": None}
     done = tiny.cli("run", "tiny.yaml", "--out", "out", "--json", cwd=finished.cwd)
     assert done.returncode == 0, done.stderr
-    assert "10 of them done before" in done.stderr
+    assert "11 of them done before" in done.stderr
     assert times() == before
     assert {**finished.report, "manifest": None} == report
     assert len(json.loads((finished.out / "manifest.json").read_text())["starts"]) == 2
