@@ -66,8 +66,12 @@ def measure(name: str, kind: str, seed: int, out: Path) -> dict[str, Any]:
 
 
 def extremes(facts: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """The smallest and the largest entry of every signal that has a normal range."""
-    found = {}
+    """The smallest and the largest entry of every signal that has a normal range.
+
+    Of causes without ``dynamics``: where masses are heavier, that is what differs.
+    """
+    causes = {name: share for name, share in facts["model_cause"].items() if not name.startswith("dynamics/")}
+    facts, found = {**facts, "model_cause": causes}, {}
     for name in NORMAL:
         value = facts.get(name)
         entries = list(value.values()) if isinstance(value, Mapping) else [] if value is None else [value]

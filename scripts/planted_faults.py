@@ -230,7 +230,7 @@ FAULTS = {
     "actions_swapped": Fault("two actions swapped", ("actions_swapped",), swapped_actions),
     "action_reversed": Fault("one drive reversed", ("action_reversed",), reversed_action),
     "all_actions_reversed": Fault(
-        "all drives reversed", ("action_reversed",), varied(lambda task: {"actuator/sign": -1.0})
+        "all drives reversed", ("action_reversed",), varied(lambda task: {"*/sign": -1.0})
     ),
     "sensor_reversed": Fault("one field reversed", ("sensor_reversed",), reversed_sensor),
     "sensor_offset": Fault("one field shifted by 1.5 standard deviations", ("sensor_offset",), shifted_sensor),

@@ -160,7 +160,10 @@ def evaluate(
     if sweep:
         from simreal.robustness import sweep as run_grid
 
-        values = dict(map(_swept, sweep))
+        pairs = [_swept(one) for one in sweep]
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            raise UserError("--sweep names a parameter twice")
         found = run_grid(load(bundle), domain, values, episodes=episodes, deterministic=not stochastic).to_dict()
         return _print({"domain": name, **found}) if json else _print_grid(found)
     result = run_episodes(load(bundle), domain, episodes=episodes, deterministic=not stochastic)
@@ -311,7 +314,9 @@ def report(
         print(f"\n{page}\n{page.with_suffix('.json')}")
         return
     if not folders or out:
-        raise UserError("--out is for comparing several folders" if folders else "report needs the folder of an experiment")
+        raise UserError(
+            "--out is for comparing several folders" if folders else "report needs the folder of an experiment"
+        )
     result = write_report(folders[0])
     _print(result) if json else print(f"{folders[0] / 'report.html'}\n{folders[0] / 'report.json'}")
 
@@ -657,7 +662,10 @@ def _swept(text: str) -> tuple[str, list[float]]:
     name, _, span = text.partition("=")
     try:
         low, high, count = span.split(":")
-        return name, [float(f"{value:.6g}") for value in np.linspace(float(low), float(high), int(count))]
+        values = np.linspace(float(low), float(high), int(count))
+        if not np.isfinite(values).all():
+            raise ValueError
+        return name, [float(f"{value:.6g}") for value in values]
     except ValueError:
         raise UserError(f"--sweep {text}: expected NAME=low:high:values, as in pole/mass=0.5:2.5:5") from None
 

@@ -269,7 +269,7 @@ class Experiment(Section):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Where runs are mirrored.")
     video: Float = Field(6.0, ge=0, le=600, description="Seconds of video per target in the report (0: none).")
     robustness: Int = Field(
-        5, ge=0, le=100, description="Values per side of the grid of parameters in the report, at least 2 (0: none)."
+        5, ge=0, le=25, description="Values per side of the grid of parameters in the report, at least 2 (0: none)."
     )
     workers: Int = Field(0, ge=0, le=1024, description="Processes that work at a time (0: one per core).")
 

@@ -104,10 +104,8 @@ def _sentence(
         return f"No early warning: the probability of a negative transfer stayed below {threshold:g} in every seed."
     first, last = (pick(mark["percent"] for _, mark in acted) for pick in (min, max))
     when = f"at {first} %" if first == last else f"at {first} to {last} %"
-    warned = (
-        f"{len(acted)} of {seeds} seeds were likely to turn out worse than scratch (probability above {threshold:g}) "
-        f"{when} of the budget"
-    )
+    who = f"{len(acted)} of {seeds} seed{'s' * (seeds > 1)} {'was' if len(acted) == 1 else 'were'}"
+    warned = f"{who} likely to turn out worse than scratch (probability above {threshold:g}) {when} of the budget"
     done = {
         "warn": "; they went on all the same.",
         "stop": f" and stopped there, which saved {saved:,} environment steps; their curves go on flat.",

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from simreal import config_files
 from simreal.arms import Arm, arms, chains, check, strategy_of
-from simreal.config import Experiment, StrategyConfig, Where, name_of
+from simreal.config import CONTROL_ARM, Experiment, StrategyConfig, Where, name_of
 from simreal.diagnostics.early_warning import MARKS
 from simreal.progress import Progress, progress_to
 from simreal.stages import CARD, Stage, is_done, output_lock, run_here, run_stages, stage_key, versions, write_text
@@ -64,6 +64,8 @@ def run(
     from simreal.tracking.mirror import require_trackers
 
     domains = check(experiment, where)
+    if not set(experiment.strategies) - {CONTROL_ARM}:
+        raise UserError("strategies: there is only the control arm; add a strategy to compare with it")
     _require_engines(domains, where)
     require_trackers(**experiment.tracking.model_dump())  # a missing login shows now, not after the last arm
     require_free(out, MANIFEST, "the folder of an experiment")

@@ -270,6 +270,6 @@ SECTIONS = (
     ("surgery", "surgery on the last of these", _surgery),
 )
 SHOWN = (
-    "algorithm", "card_sha256", "domain", "env_steps", "experience", "fingerprint", "format", "network", "normalizer", "replay", "seed", "sha256", "steps", "strategy",
-    "torch_threads", "versions", *(key for key, _, _ in SECTIONS),
+    "algorithm", "card_sha256", "domain", "env_steps", "experience", "fingerprint", "format", "network", "normalizer",
+    "replay", "seed", "sha256", "steps", "strategy", "torch_threads", "versions", *(key for key, _, _ in SECTIONS),
 )  # fmt: skip

@@ -16,7 +16,7 @@ def manifest(command: str) -> dict[str, Any]:
     """Versions, machine, git state, command and time, as plain data. Holds no user name, host name or key."""
     return {
         "command": command,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="microseconds"),  # W&B runs are known by it
         "versions": versions(),
         "machine": {"system": platform.system(), "arch": platform.machine(), "cores": cores(), "cpu": _cpu()},
         "git": _git(),

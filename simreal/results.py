@@ -49,7 +49,8 @@ def write_report(out: Path) -> dict[str, Any]:
 
     report = build_report(out)
     write_text(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    films = {target: out / VIDEOS / target / VIDEO for target in report["targets"]}
+    filmed = report["targets"] if load_experiment(out).video else ()  # others are of an earlier config
+    films = {target: out / VIDEOS / target / VIDEO for target in filmed}
     write(report, out / "report.html", {target: film.read_bytes() for target, film in films.items() if film.is_file()})
     return report
 

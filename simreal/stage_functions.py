@@ -138,7 +138,7 @@ def stage_robustness(
             report(place / len(arms), f"{place} of {len(arms)} agents")
     x, y = (*axes, None)[:2]
     write_text(folder / GRID, json.dumps({"x": x, "y": y, "episodes": episodes, "arms": found}, indent=1) + "\n")
-    return f"{len(found)} agents over {' and '.join(axis['parameter'] for axis in axes)}"
+    return f"{len(found)} agent{'s' if len(found) > 1 else ''} over {' and '.join(axis['parameter'] for axis in axes)}"
 
 
 def _finals(out: Path, arm: tuple[str, str, str], seeds: Sequence[int]) -> list[float]:

@@ -254,6 +254,7 @@ class _Arm:
         self.schedule, self.tracker, self.report, self.checkpoints = schedule, tracker, report, checkpoints
         self.early, self.way = early, strategy  # how it learns now: by its strategy, or from scratch after a warning
         self.left_at = 0  # environment steps before that
+        self.diverged = 0  # episodes, before that
         self.learner = self._begin()
         self.domain = self.learner.env.worlds.domain  # as the learner sees it
         self.evaluator = Evaluator(self.domain, schedule.episodes)
@@ -290,18 +291,20 @@ class _Arm:
                 self._start_over(Scratch(), self.steps)
                 self._learn()
         self._repeat()
-        self.evidence["end"] = {k: v for k, v in self.evidence["points"][-1].items() if k != "env_steps"}
+        # After a fall-back another agent learns: the last point of the one that was handed over counts.
+        own = [p for p in self.evidence["points"] if self.way is self.strategy or p["env_steps"] <= self.left_at]
+        self.evidence["end"] = {k: v for k, v in own[-1].items() if k != "env_steps"}
         agent = self._agent()
         if self.moved is not None:
             self._measure_change(agent, source)
-        worlds = self.learner.env.worlds
-        if worlds.diverged:
-            self.evidence["diverged_episodes"] = worlds.diverged
+        diverged = self.diverged + self.learner.env.worlds.diverged
+        if diverged:
+            self.evidence["diverged_episodes"] = diverged
         facts = {name: value for name, value in self.evidence.items() if name not in ("points", "early_warning")}
-        self.tracker.summary({**asdict(self.rows[-1]), "diverged": worlds.diverged, **_flat("evidence", facts)})
+        self.tracker.summary({**asdict(self.rows[-1]), "diverged": diverged, **_flat("evidence", facts)})
         return Run(
             agent, tuple(self.rows), self.evidence, self.target.domain, self.strategy, self.target.seed,
-            worlds.diverged, dict(self.learner.seconds), self.note,
+            diverged, dict(self.learner.seconds), self.note,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -347,6 +350,7 @@ class _Arm:
 
     def _start_over(self, way: Strategy, steps: int) -> None:
         """Go on with a fresh learner, after so many steps."""
+        self.diverged += self.learner.env.worlds.diverged
         self.close()
         self.way, self.left_at = way, steps
         self.learner = self._begin()
@@ -372,6 +376,7 @@ class _Arm:
             "counts": dict(logger.name_to_count),
             "evidence": self.evidence,
             "left_at": None if self.way is self.strategy else self.left_at,
+            "diverged": self.diverged,
             "wall_s": time.perf_counter() - self.started,
         }
         self.checkpoints.save(self.steps, tree)
@@ -393,7 +398,7 @@ class _Arm:
             self._remark(f"starts afresh, since {error}")
             self._start_over(self.strategy, 0)
             return
-        self.resumed_at = self.steps
+        self.resumed_at, self.diverged = self.steps, state["diverged"]
         self.rows = [Row(**row) for row in state["rows"]]
         self.evidence = state["evidence"]
         self.started = time.perf_counter() - state["wall_s"]
@@ -444,12 +449,12 @@ class _Arm:
         if self.early is None or self.moved is None:
             return {}
         marks = self.early.marks(self.schedule.steps, self.learner.rollout_size)
-        if steps not in marks:
+        if steps not in marks or steps >= self.schedule.steps:
             return {}
         said = self.evidence.get("early_warning")
         if said is None:
-            earned = self.moved.card.get("returns") or [{"return_mean": None}]
-            said = self.early.begin(self.evaluator.random().to_dict()["return_mean"], earned[-1]["return_mean"])
+            earned = self.moved.lineage[-1].get("return_mean")
+            said = self.early.begin(self.evaluator.random().to_dict()["return_mean"], earned)
         points = [point for point in self.evidence["points"] if point["env_steps"] in marks]
         now = self.early.ask(said, marks[steps], points, {row.env_steps: row.return_mean for row in self.rows})
         self.evidence["early_warning"] = now
@@ -482,7 +487,7 @@ class _Arm:
             "domain": self.domain.to_dict(),
             "strategy": _on_card(self.strategy),
             "seed": self.target.seed,
-            "steps": self.rows[-1].env_steps,
+            "steps": self.steps if self.strategy.trains else self.rows[-1].env_steps,
             "returns": [{k: v for k, v in asdict(row).items() if k != "wall_s"} for row in self.rows],
         }
         if self.moved is not None:

@@ -50,10 +50,12 @@ def features(
         points: signals of its evaluations so far, as in ``evidence.json``: ``[{"env_steps": 0, ..}, ..]``.
         returns: raw returns of the same evaluations, ``(points,)``.
         random_return: what random actions earn in the target, which becomes 0.
-        source_return: what the agent earned in its source, which becomes 1; None where nobody knows, and one unit is 1.
+        source_return: what the agent earned in its source, which becomes 1; None where nobody knows: then nothing is said of
+            returns.
         probes: raw returns of control arms at the same evaluations, each ``(points,)``.
     """
-    scale = abs(source_return - random_return) if source_return is not None else 0.0
+    known = source_return is not None
+    scale = abs(source_return - random_return) if known else 0.0
     scale = max(scale, 1e-3 * abs(random_return), 1e-9)
     steps = np.array([point["env_steps"] for point in points], dtype=float)
 
@@ -65,7 +67,7 @@ def features(
     causes = {name: value for name, value in (first.get("model_cause") or {}).items() if _turned(name)}
     stuck = [*_values(first.get("dormant_units")), *_values(first.get("saturated_units"))]
     found = {
-        "zero_shot": curve[0],
+        "zero_shot": curve[0] if known else None,
         "critic": _between(first.get("critic_explained_variance"), -2.0, 1.0),
         "saturation": last.get("action_saturation"),
         "spread": _log(last.get("policy_std"), 1e-2),
@@ -78,11 +80,11 @@ def features(
     }
     if len(points) > 1:
         found |= {
-            "area": _mean(steps, curve),
-            "gain": curve[-1] - curve[0],
+            "area": _mean(steps, curve) if known else None,
+            "gain": curve[-1] - curve[0] if known else None,
             "kl_slope": _slope(first.get("policy_kl"), last.get("policy_kl")),
         }
-    if len(probes):
+    if len(probes) and known:
         found[PROBES] = _mean(steps, curve) - float(np.mean([_mean(steps, scaled(probe)) for probe in probes]))
     return {name: float(value) for name, value in found.items() if value is not None and np.isfinite(value)}
 

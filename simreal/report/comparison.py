@@ -29,11 +29,15 @@ def labels(paths: Sequence[Path], reports: Sequence[Mapping[str, Any]]) -> list[
     if len({path.resolve() for path in paths}) < len(paths):
         twice = next(path for place, path in enumerate(paths) if path.resolve() in [p.resolve() for p in paths[:place]])
         raise UserError(f"{twice} is given twice; a comparison needs different experiments")
-    folders = [(path.parent if path.name == "report.json" else path).resolve().stem for path in paths]
+    folders = [path.stem if path.is_file() and path.name != "report.json" else _folder(path).name for path in paths]
     for names in ([report["experiment"] for report in reports], folders):
         if len(set(names)) == len(names):
             return list(names)
     return [str(path) for path in paths]
+
+
+def _folder(path: Path) -> Path:
+    return (path.parent if path.name == "report.json" else path).resolve()
 
 
 def compare(reports: Reports) -> dict[str, Any]:
@@ -63,7 +67,7 @@ def compare(reports: Reports) -> dict[str, Any]:
             for target in targets
             if target["overlaid"]
             for label in target["of"]
-            for curve in reports[label]["curves"]
+            for curve in reports[label].get("curves") or []
             if curve["target"] == target["target"]
         ],
     }

@@ -97,7 +97,8 @@ def brief(value: float) -> str:
         else f"{value:.{2 if abs(value) < 0.995 else 1 if abs(value) < 9.95 else 0}f}"
     )
     text = text.removesuffix(".00") if text in ("0.00", "-0.00") else text
-    return text.replace("-0.", "-.").replace("-", "\N{MINUS SIGN}") if abs(value) >= 0.005 else "0"
+    short = text.replace("-0.", "-.").removeprefix("0") if "0." in text[:3] else text
+    return short.replace("-", "\N{MINUS SIGN}") if abs(value) >= 0.005 else "0"
 
 
 def robustness_maps(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -91,6 +92,7 @@ def page(template: str, drawn: Mapping[str, Any], named: Callable[[Mapping[str, 
         "steps_saved": _minus(words.steps_saved),
         "duration": duration,
         "listing": words.listing,
+        "minus": lambda text: re.sub(r"(?<=[ \[])-(?=\d)", "\N{MINUS SIGN}", text),
         "main_reason": words.main_reason,
         "named": named,
         "origin": words.origin,

@@ -66,7 +66,7 @@ def look(
         origin: where it comes from, if from anywhere; signals that compare are left out without it.
         thorough: also those that cost more, or cannot change much while the agent learns.
     """
-    seen = Transitions.of(trace) if thorough else None
+    seen = Transitions.of(trace) if thorough and not agent.policy.layout.images else None
     comparable = origin if origin is not None and origin.agent.schema == agent.schema else None
     return {
         **acting(agent, trace, gamma, comparable.agent if comparable else None),

@@ -25,7 +25,7 @@ import yaml
 from simreal.tracking.base import Tracker
 from simreal.tracking.csv_tracker import CsvTracker
 from simreal.tracking.ledger import replay
-from simreal.tracking.story import NO_SOURCE, PLACE, arm_name, judged, tell
+from simreal.tracking.story import NO_SOURCE, PLACE, arm_name, files, judged, tell
 from simreal.tracking.tensorboard_tracker import TensorBoardTracker, require_tensorboard
 from simreal.tracking.wandb_tracker import WandbTracker, resolve_mode
 
@@ -134,7 +134,9 @@ def runs_of(report: Mapping[str, Any], out: Path) -> Iterator[Run]:
             tuple(dict.fromkeys([*source.split("+"), strategy, target])), {**config, "arm": arm},
             {RETURN: f"return/{target}", SUCCESS: f"success/{target}"}, facts,
         )  # fmt: skip
-    content = {key: value for key, value in report.items() if key not in ("manifest", "reproduce")}
+    content: dict[str, Any] = {key: value for key, value in report.items() if key not in ("manifest", "reproduce")}
+    films = {name: path for name, path in files(report, out).items() if path.suffix == ".mp4"}
+    content["films"] = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in films.items()}
     yield Run("experiment", "verdicts", "verdicts", (), config, _sha256(content), partial(tell, report, out))
 
 

@@ -125,7 +125,7 @@ SIGNALS = [
     ({"advantage_sign_agreement": 0.2}, "advantage_sign_agreement", "right in 20% of", 0.5),
     ({"advantage_correlation": -0.55}, "advantage_correlation", "correlate by -0.55", 0.0),
     ({"action_saturation": 0.97}, "action_saturation", "97% of the actions", 0.2),
-    ({"policy_std": 0.03}, "policy_std", "0.030 on actions in [-1, 1]", 0.6),
+    ({"policy_std": 0.03}, "policy_std", "a spread of 0.030", 0.6),
     ({"normalizer_shift": {"cart/x": 0.2, "pole/angle": 9.4}}, "normalizer_shift", "'pole/angle' moved by 9.4", {"a": 0.5}),
     ({"fingerprint_change": {"normalizer": 0.4, "l0": 2.0}}, "normalizer_lost", "by 40%", {"normalizer": 0.0}),
     ({"fingerprint_change": {"normalizer": 0.0, "l0": 0.3, "l1": 2.0}}, "layer_changed", "'l0' differs by 30%", {"l0": 0.0}),

@@ -110,8 +110,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Beyond(
         "policy_std",
-        below="The policy is handed over with a standard deviation of {value:.3f} on actions in [-1, 1]: it hardly explores "
-        "the target; reset the log-std or add an entropy bonus.",
+        below="The policy is handed over with a spread of {value:.3f} (standard deviation on actions in [-1, 1]; of choices the "
+        "share of the largest entropy): it hardly explores the target; raise its exploration noise or add an entropy bonus.",
     ),
     Beyond(
         "policy_entropy_change",

@@ -15,6 +15,9 @@ GAIN = 1.2  # a factor that matters
 SEEN_AT_START = 0.6  # standard deviations: what null transfers stay below
 
 
+ALIKE = {"all": "that all actions are reversed", "choices": "that the choices stand in the opposite order"}
+
+
 class Cause(NamedTuple):
     """A hypothesis about a target: what was supposed, what it means and what to try, and how near to the root it is."""
 
@@ -79,8 +82,9 @@ def _model_cause(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
     cause, (first, _, second) = CAUSES[kind], place.partition("+")
     size = facts.get("model_cause_size", {}).get(hypothesis, 1.0)
     told = {"first": first, "second": second, "size": size, "source": facts["source"]}
+    supposed = ALIKE.get(place) or cause.supposed.format(**told)
     says = (
-        f"To suppose {cause.supposed.format(**told)} explains {shares[hypothesis]:.0%} of what a model of {facts['source']} "
+        f"To suppose {supposed} explains {shares[hypothesis]:.0%} of what a model of {facts['source']} "
         f"gets wrong on the target: {cause.means.format(**told)}."
     )
     yield Reason(kind, shares[hypothesis], says, min(shares[hypothesis] / high, STRONGEST), -1, cause.depth)
@@ -210,7 +214,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Beyond(
         "advantage_correlation",
-        below="The source critic's advantages correlate by {value:+.2f} with the target's reward-to-go: it advises against what "
+        below="The source critic's values correlate by {value:+.2f} with the target's reward-to-go: it advises against what "
         "pays; draw the critic anew or use critic_warmup.",
     ),
     Beyond(
