@@ -90,15 +90,14 @@ def _cell(value: float | None, low: float, high: float) -> dict[str, Any]:
 
 
 def brief(value: float) -> str:
-    """Return a number in at most four signs, so that many fit beside each other: ".12", "3.4", "57", "1.2k"."""
+    """Return a number in at most four signs, so that many fit beside each other: "0.12", "3.4", "57", "1.2k"."""
     text = (
         steps(value)
         if abs(value) >= 999.5
         else f"{value:.{2 if abs(value) < 0.995 else 1 if abs(value) < 9.95 else 0}f}"
     )
     text = text.removesuffix(".00") if text in ("0.00", "-0.00") else text
-    short = text.replace("-0.", "-.").removeprefix("0") if "0." in text[:3] else text
-    return short.replace("-", "\N{MINUS SIGN}") if abs(value) >= 0.005 else "0"
+    return text.replace("-0.", "-.").replace("-", "\N{MINUS SIGN}") if abs(value) >= 0.005 else "0"
 
 
 def robustness_maps(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -70,8 +70,9 @@ def test_at_the_handover_nothing_is_known_of_the_way():
 
 def test_what_was_not_measured_is_left_out():
     assert features([{"env_steps": 0}], [5.0], 0.0, 10.0) == {"zero_shot": 0.5}
-    # Without a source return any return above the random one is at the end of the scale.
-    assert features([{"env_steps": 0}], [5.0], 0.0, None) == {"zero_shot": 2.0}
+    # Without the source's return there is no scale on which the target's would mean something.
+    assert features([{"env_steps": 0}], [5.0], 0.0, None) == {}
+    assert features([{"env_steps": 0}, {"env_steps": 1}], [5.0, 6.0], 0.0, None, [[1.0, 2.0]]) == {}
 
 
 def test_a_source_with_another_objective_does_not_turn_the_scale_round():
