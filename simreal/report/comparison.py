@@ -29,7 +29,9 @@ def labels(paths: Sequence[Path], reports: Sequence[Mapping[str, Any]]) -> list[
     if len({path.resolve() for path in paths}) < len(paths):
         twice = next(path for place, path in enumerate(paths) if path.resolve() in [p.resolve() for p in paths[:place]])
         raise UserError(f"{twice} is given twice; a comparison needs different experiments")
-    folders = [path.stem if path.suffix == ".json" and path.name != "report.json" else _folder(path).name for path in paths]
+    folders = [
+        path.stem if path.suffix == ".json" and path.name != "report.json" else _folder(path).name for path in paths
+    ]
     for names in ([report["experiment"] for report in reports], folders):
         if len(set(names)) == len(names):
             return list(names)
