@@ -70,7 +70,7 @@ def extremes(facts: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
     Of causes without ``dynamics``: where masses are heavier, that is what differs.
     """
-    causes = {name: share for name, share in facts["model_cause"].items() if not name.startswith("dynamics/")}
+    causes = {name: share for name, share in facts.get("model_cause", {}).items() if not name.startswith("dynamics/")}
     facts, found = {**facts, "model_cause": causes}, {}
     for name in NORMAL:
         value = facts.get(name)

@@ -9,7 +9,7 @@ import tiny
 
 from simreal import results
 from simreal.arms import check
-from simreal.config_files import parse
+from simreal.config_files import dump, parse
 from simreal.experiment import plan
 from simreal.video import _PAPER, FPS, Panel, _Caption, _side_by_side, _wrapped, film
 from simreal_agents.bundle import load
@@ -120,6 +120,9 @@ def test_an_experiment_films_every_target_and_the_report_holds_the_films(finishe
     said = stage_video(folder=stage.folder, report=lambda fraction, text: None, **stage.kwargs)
     assert said == "4 views" and len(frames(stage.folder / "video.mp4")[0]) == 5
     assert "data:video/mp4;base64," not in (out / "report.html").read_text()
+    results.write_report(out)
+    assert "data:video/mp4;base64," not in (out / "report.html").read_text()  # its config asks for none
+    (out / "config.yaml").write_text(dump(experiment))
     results.write_report(out)
     page = (out / "report.html").read_text()
     assert page.count("data:video/mp4;base64,") == 1 and "media-src data:" in page
