@@ -154,8 +154,10 @@ class DomainConfig(Section):
     engine: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="What computes the world; by default the first that the task runs on, mujoco for ours."
     )
-    preset: Literal["matched", "engine_default"] = Field(
-        "matched", description="Engine settings that agree across engines, or each engine's own."
+    preset: str | None = Field(
+        None,
+        description="matched or engine_default: settings that agree across engines, or each engine's own; "
+        "of Atari games machado18 or nature15; by default the first.",
     )
     variation: dict[str, Any] = Field(
         default_factory=dict, description="Parameters that differ from nominal: numbers (SI) or distributions."

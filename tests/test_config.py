@@ -45,7 +45,7 @@ def test_a_config_is_resolved_with_all_defaults():
     assert experiment.agent.hyperparameters.gamma == 0.98
     source, heavy = experiment.sources["randomized"], experiment.targets["heavy"]
     assert (source.task, source.steps, source.curriculum.until) == ("cartpole_swingup", 200_000, 0.5)
-    assert (heavy.task, heavy.engine, heavy.preset) == ("cartpole_swingup", "bullet", "matched")
+    assert (heavy.task, heavy.engine, heavy.preset) == ("cartpole_swingup", "bullet", None)
     assert experiment.targets["v1.2"].steps == 60_000
     assert (experiment.evaluation.points, experiment.verdict.min_seeds, experiment.tracking.wandb) == (9, 5, "auto")
 
@@ -127,7 +127,6 @@ def test_later_overrides_win_and_the_config_text_stays_as_it_was():
         ("targets.heavy.steps=yes", "targets.heavy.steps: must be a number, not 'yes'"),
         ("workers=true", "workers: must be a number, not True"),
         ("tracking.wandb=off", "unknown value 'off'; did you mean 'offline'?"),
-        ("targets.heavy.preset=match", "unknown value 'match'; did you mean 'matched'?"),
         ("agent.hyperparameters.gamma=.nan", "agent.hyperparameters.gamma: must be a finite number"),
         ("agent.hyperparameters.normalize_advantage=1", "normalize_advantage: must be a valid boolean, not 1"),
         ("agent.hyperparameters.batch_size=4096", "is more than the 2048 transitions between two updates"),

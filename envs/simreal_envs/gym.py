@@ -32,7 +32,7 @@ class World(gymnasium.Env):
         task: str,
         engine: str = "",
         variation: Variation | Mapping[str, Any] | None = None,
-        preset: str = "matched",
+        preset: str = "",
         render_mode: str | None = None,
         observe: Observe | Mapping[str, Any] | None = None,
     ):
@@ -81,7 +81,7 @@ def vector_worlds(
     task: str,
     engine: str = "",
     variation: Variation | Mapping[str, Any] | None = None,
-    preset: str = "matched",
+    preset: str = "",
     seed: int = 0,
     autoreset: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     num_threads: int = 0,

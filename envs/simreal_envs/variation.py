@@ -374,14 +374,15 @@ class Domain:
         task: name of a task (`simreal list tasks`).
         engine: ``"mujoco"``, ``"bullet"`` or another package's; by default the first that the task runs on.
         variation: how its worlds differ from nominal; a plain mapping becomes a Shift or a Randomization.
-        preset: ``"matched"`` (engines agree as closely as they can) or ``"engine_default"`` (each engine's own habits).
+        preset: ``"matched"`` (engines agree as closely as they can) or ``"engine_default"`` (each engine's own habits);
+            of Atari games ``"machado18"`` or ``"nature15"``. By default the first that the task has.
         observe: what agents see beyond the task's own observation; a plain mapping becomes an `Observe`.
     """
 
     task: str
     engine: str = ""
     variation: Variation = Shift()
-    preset: str = "matched"
+    preset: str = ""
     observe: Observe = Observe()
 
     ENGINES: ClassVar[tuple[str, ...]] = ("mujoco", "bullet")
@@ -395,7 +396,8 @@ class Domain:
         engines = task.engines or engine_names()
         object.__setattr__(self, "engine", self.engine or engines[0])
         require_known(self.engine, engines, f"engine of {self.task}" if task.engines else "engine")
-        require_known(self.preset, PRESETS, "preset")
+        object.__setattr__(self, "preset", self.preset or task.presets[0])
+        require_known(self.preset, task.presets, "preset" if task.presets == PRESETS else f"preset of {self.task}")
         if not isinstance(self.variation, Variation):
             object.__setattr__(self, "variation", variation_from_dict(self.variation or {}))
         varied = self.resolve()
@@ -454,7 +456,7 @@ class Domain:
         if curriculum := data.get("curriculum"):
             variation = Curriculum(Randomization(dict(variation.items)), **curriculum)
         observe = Observe.from_dict(data.get("observe") or {}, where)
-        return cls(data["task"], data.get("engine") or "", variation, data.get("preset", "matched"), observe)
+        return cls(data["task"], data.get("engine") or "", variation, data.get("preset") or "", observe)
 
 
 # ---- plain data ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Player
 from simreal_envs.errors import Unsupported
+from simreal_envs.games.common import Values, keys, parameter, seen, shared_parameters
 from simreal_envs.games.drawing import picture
 from simreal_envs.imperfections.ahead import StepDraws
 from simreal_envs.imperfections.vocabulary import link_parameters
@@ -38,25 +39,11 @@ SIDEWAYS = np.array([0, -1, 1, 0])  # columns that the player moves by an action
 FIRE = ACTIONS.index("fire")
 _SWAPPED = np.array([0, 2, 1, 3])  # what actions do where left and right are swapped
 
-Values = Mapping[str, np.ndarray]  # parameter -> its value in each world, (n,)
-
-
-def parameter(name: str, nominal: float, low: float, high: float, says: str, whole: bool = False) -> Parameter:
-    """A parameter of a game; a whole one takes whole numbers only."""
-    choices = tuple(map(float, range(round(low), round(high) + 1))) if whole else ()
-    return Parameter(name, "1", nominal, low, high, says, "game", choices=choices)
-
-
 WIND = "wind"
 _EVERY_GAME = (
     parameter(WIND, 0.0, -1.0, 1.0, "probability per step that what flies is blown a column on; negative: to the left"),
-    Parameter("reward/sign", "1", 1.0, -1.0, 1.0, "-1: what was good is bad", "game", choices=(-1.0, 1.0)),
-    parameter("action/mirrored", 0, 0, 1, "1: left moves right and right moves left", whole=True),
-    parameter("observation/mirrored", 0, 0, 1, "1: left and right are swapped in what is seen", whole=True),
-    parameter("observation/upside_down", 0, 0, 1, "1: top and bottom are swapped in what is seen", whole=True),
-    parameter("observation/channels", 0, 0, len(CHANNELS) - 1, "by how many places the channels are rotated", whole=True),
-    parameter("observation/flips", 0.0, 0.0, 0.5, "probability that a cell of a channel shows the opposite"),
-)  # fmt: skip
+    *shared_parameters(len(CHANNELS)),
+)
 _SEEN = tuple(p.name for p in _EVERY_GAME if p.name.startswith("observation/"))
 
 
@@ -71,6 +58,7 @@ class GridGame(Task):
     """
 
     engines = ("grid",)
+    presets = ("matched",)
     substeps = 1
     schema = SCHEMA
     own: tuple[Parameter, ...]
@@ -89,8 +77,6 @@ class GridGame(Task):
         return (*self.own, *_EVERY_GAME, *link_parameters(PERIOD, SCHEMA))
 
     def make_engine(self, name: str, preset: str, num_worlds: int, num_threads: int, num_workers: int) -> GridEngine:
-        if preset != "matched":
-            raise Unsupported(f"{self.name} is a game of one engine: there is no preset {preset!r} for it")
         return GridEngine(self, num_worlds)
 
     # -- the rules ----------------------------------------------------------------------------------------------------
@@ -181,7 +167,7 @@ class GridEngine(Engine):
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
         self.qpos[ids] = qpos
-        self._draws.resume(ids, _keys(qpos))
+        self._draws.resume(ids, keys(qpos))
         self._drawn.forget(ids)
         self._steps[ids] = 0
         drawn = self._draws.take(ids).uniform("game/start", self.game.start_draws)
@@ -225,7 +211,7 @@ class GridEngine(Engine):
         self.apply(self._everyone, {name: snapshot[f"value/{name}"] for name in self._values})
         for name in vars(self.now):
             setattr(self.now, name, snapshot[f"now/{name}"].copy())
-        self._draws.resume(self._everyone, _keys(self.qpos))
+        self._draws.resume(self._everyone, keys(self.qpos))
         self._drawn.forget(self._everyone)
         self._look(None)
 
@@ -257,29 +243,9 @@ class GridEngine(Engine):
             return
         if np.shares_memory(self.readings["observation"], self.cells):
             self.readings["observation"] = self.cells.reshape(self.num_worlds, -1).copy()
-        self.readings["observation"][rows] = self._seen(cells, values, rows).reshape(len(cells), -1)
-
-    def _seen(self, cells: np.ndarray, values: Values, rows: np.ndarray | slice) -> np.ndarray:
-        """What is seen of cells ``(n, SIDE, SIDE, channels)``: mirrored, turned, with channels rotated and cells flipped."""
-        seen = cells.copy()
-        for name, axis in (("observation/mirrored", 2), ("observation/upside_down", 1)):
-            chosen = values[name] > 0
-            seen[chosen] = np.flip(seen[chosen], axis)
-        turns = values["observation/channels"].astype(np.intp)
-        if turns.any():
-            source = (np.arange(len(CHANNELS)) - turns[:, None]) % len(CHANNELS)
-            seen = np.take_along_axis(seen, source[:, None, None, :], axis=3)
-        share = values["observation/flips"]
-        if share.any():
-            draws = self._draws if isinstance(rows, slice) else self._draws.take(rows)
-            number = draws.uniform("observation/flips#step", seen[0].size, self._steps[rows])
-            seen ^= (number < share[:, None]).reshape(seen.shape)
-        return seen
-
-
-def _keys(qpos: np.ndarray) -> np.ndarray:
-    """Keys of the draws of episodes, uint64 ``(n,)``: the 53 bits of the number in (0, 1) that stands for each."""
-    return (qpos[:, 0] * 2.0**53).astype(np.uint64)
+        draws = self._draws if ids is None else self._draws.take(ids)
+        shown = seen(cells, values, draws, self._steps[rows])
+        self.readings["observation"][rows] = shown.reshape(len(cells), -1)
 
 
 # -- what games share ----------------------------------------------------------------------------------------------------

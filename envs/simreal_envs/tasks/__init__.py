@@ -5,7 +5,8 @@
     [project.entry-points."simreal.tasks"]
     my_robot = "my_package.my_robot:MyRobot"        # a subclass of Task, whose name is "my_robot"
 
-``gymnasium:HalfCheetah-v5`` is a task, too; see `simreal_envs.adapters`.
+Names with a prefix are made when they are asked for: ``gymnasium:HalfCheetah-v5`` (`simreal_envs.adapters`),
+``minatar:breakout`` and ``ale:pong`` (`simreal_envs.games`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from simreal_envs.errors import Unsupported, UserError, nearest
 from simreal_envs.registration import BUILT_IN
 from simreal_envs.tasks.base import Task, check_task
 
-GROUP, GYMNASIUM = "simreal.tasks", "gymnasium:"
+GROUP = "simreal.tasks"
+# What names begin with -> module and function (name, where) -> Task of those that are made when they are asked for.
+FAMILIES = {
+    "gymnasium:": ("simreal_envs.adapters", "gymnasium_task"),
+    "minatar:": ("simreal_envs.games.minatar", "minatar_task"),
+    "ale:": ("simreal_envs.games.ale", "ale_task"),
+}
 _CLASSES = {path.partition(":")[2]: path for path in BUILT_IN.values()}
 
 
@@ -65,7 +72,7 @@ GAMES = BuiltIn(registration.GAMES, "simreal_envs.games")
 
 
 def find_task(name: str, where: str = "") -> Task:
-    """The task with this name: one of `TASKS` or `GAMES`, of another package's entry points, or ``gymnasium:ID``.
+    """The task with this name: one of `TASKS` or `GAMES`, of another package's entry points, or of `FAMILIES`.
 
     Args:
         where: file and key the name came from, to begin an error sentence with.
@@ -81,15 +88,15 @@ def find_task(name: str, where: str = "") -> Task:
             return own[name]
         except ImportError as error:
             raise Unsupported(f"{place}the task {name!r} cannot be loaded: {error}") from error
-    if name.startswith(GYMNASIUM):
-        from simreal_envs.adapters import gymnasium_task
-
-        return gymnasium_task(name.removeprefix(GYMNASIUM), where)
+    if family := next((prefix for prefix in FAMILIES if name.startswith(prefix)), None):
+        module, function = FAMILIES[family]
+        return getattr(importlib.import_module(module), function)(name.removeprefix(family), where)
     others = _entry_points()
     if name in others:
         return _bring(others[name])
     raise UserError(
-        f"{place}unknown task {name!r}; {nearest(name, [*TASKS, *GAMES, *others])}, or {GYMNASIUM}ID for any Gymnasium id"
+        f"{place}unknown task {name!r}; {nearest(name, [*TASKS, *GAMES, *others])}, gymnasium:ID for any Gymnasium id, "
+        "minatar:GAME or ale:GAME"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simreal_envs.engines.base import Engine, Player, Robot
+from simreal_envs.engines.base import PRESETS, Engine, Player, Robot
 from simreal_envs.engines.registry import start_engine
 from simreal_envs.errors import UserError
 from simreal_envs.imperfections import parameters_of
@@ -97,6 +97,7 @@ class Task(ABC):
         episode_steps: control steps after which an episode is truncated.
         schema: fields of observation and action.
         engines: names of the engines that it runs on, the default first; empty: on every engine, ``mujoco`` by default.
+        presets: named settings of its worlds, the default first.
         random_return, reference_return: mean return of a uniformly random policy and of a converged PPO agent, nominal
             MuJoCo world, measured by ``scripts/measure_tasks.py``; they normalize returns.
     """
@@ -109,6 +110,7 @@ class Task(ABC):
     episode_steps: int
     schema: Schema
     engines: tuple[str, ...] = ()
+    presets: tuple[str, ...] = PRESETS
     random_return: float
     reference_return: float
 

@@ -445,8 +445,8 @@ def test_a_world_is_drawn_with_everything_that_has_a_colour(name):
 def test_what_a_game_does_not_have_is_refused_in_a_sentence(monkeypatch):
     with pytest.raises(UserError, match=r"unknown engine of grid_catch 'mujoco'; .*grid"):
         Domain("grid_catch", engine="mujoco")
-    with pytest.raises(Unsupported, match="grid_catch is a game of one engine: there is no preset 'engine_default'"):
-        make(Domain("grid_catch", preset="engine_default"), 1)
+    with pytest.raises(UserError, match="unknown preset of grid_catch 'engine_default'; valid: matched"):
+        Domain("grid_catch", preset="engine_default")
     with pytest.raises(
         UserError, match=r"unknown parameter of grid_catch 'paddle/widht'; did you mean 'paddle/width'\?"
     ):

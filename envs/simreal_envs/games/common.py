@@ -1,0 +1,59 @@
+"""What games of every kind have in common: the parameters of actions, score and picture, and what is seen of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from simreal_envs.parameters import Draws, Parameter
+
+Values = Mapping[str, np.ndarray]  # parameter -> its value in each world, (n,)
+
+
+def parameter(name: str, nominal: float, low: float, high: float, says: str, whole: bool = False) -> Parameter:
+    """A parameter of a game; a whole one takes whole numbers only."""
+    choices = tuple(map(float, range(round(low), round(high) + 1))) if whole else ()
+    return Parameter(name, "1", nominal, low, high, says, "game", choices=choices)
+
+
+def shared_parameters(channels: int) -> tuple[Parameter, ...]:
+    """The parameters of every game that shows planes of 0 and 1, so many of them; see `seen`."""
+    return (
+        Parameter("reward/sign", "1", 1.0, -1.0, 1.0, "-1: what was good is bad", "game", choices=(-1.0, 1.0)),
+        parameter("action/mirrored", 0, 0, 1, "1: left moves right and right moves left", whole=True),
+        parameter("observation/mirrored", 0, 0, 1, "1: left and right are swapped in what is seen", whole=True),
+        parameter("observation/upside_down", 0, 0, 1, "1: top and bottom are swapped in what is seen", whole=True),
+        parameter(
+            "observation/channels", 0, 0, channels - 1, "by how many places the channels are rotated", whole=True
+        ),
+        parameter("observation/flips", 0.0, 0.0, 0.5, "probability that a cell of a channel shows the opposite"),
+    )
+
+
+def seen(cells: np.ndarray, values: Values, draws: Draws, steps: np.ndarray) -> np.ndarray:
+    """What is seen of cells, uint8 ``(n, rows, columns, channels)``: mirrored, turned, with channels rotated and cells flipped.
+
+    Args:
+        values: of the ``observation/*`` parameters.
+        draws: of the episodes, n rows.
+        steps: how many steps each has played, ``(n,)``.
+    """
+    picture, channels = cells.copy(), cells.shape[3]
+    for name, axis in (("observation/mirrored", 2), ("observation/upside_down", 1)):
+        chosen = values[name] > 0
+        picture[chosen] = np.flip(picture[chosen], axis)
+    turns = values["observation/channels"].astype(np.intp)
+    if turns.any():
+        source = (np.arange(channels) - turns[:, None]) % channels
+        picture = np.take_along_axis(picture, source[:, None, None, :], axis=3)
+    share = values["observation/flips"]
+    if share.any():
+        number = draws.uniform("observation/flips#step", picture[0].size, steps)
+        picture ^= (number < share[:, None]).reshape(picture.shape)
+    return picture
+
+
+def keys(qpos: np.ndarray) -> np.ndarray:
+    """Keys of the draws of episodes, uint64 ``(n,)``: the 53 bits of the number in (0, 1) that stands for each, ``(n, 1)``."""
+    return (qpos[:, 0] * 2.0**53).astype(np.uint64)
