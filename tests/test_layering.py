@@ -81,7 +81,6 @@ LATE = {
     ("simreal_envs.engines.base", "simreal_envs.robots.vocabulary"),
     ("simreal_envs.engines.bullet", "simreal_envs.robots.urdf"),
     ("simreal.experiment", "simreal.results"),
-    ("simreal_envs.tasks", "simreal_envs.adapters"),
 }
 HEAVY = {"torch", "stable_baselines3", "wandb", "mujoco", "pybullet"}
 
