@@ -11,10 +11,11 @@ count in the value of decisions.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from simreal.diagnostics.early_warning import (
     FITTED,
     MARKS,
     PROBES,
+    RIDGES,
     Runs,
     area_after,
     auroc,
@@ -34,6 +36,7 @@ from simreal.diagnostics.early_warning import (
     calibration,
     choose_ridge,
     fit,
+    held_out_loss,
     leave_environments_out,
 )
 
@@ -167,10 +170,62 @@ def scores(
         "auroc_of_cases_without_probes": each(said, of_cases),
         "baselines_of_cases": {name: each(of, of_cases) for name, of in baselines.items()},
         "held_out": held_out,
+        "beyond_baselines_5": {
+            name: difference(negative, names, said[5][scored], of[min(of)][scored]) for name, of in baselines.items()
+        },
+        "without_5": without(table([runs[i] for i in scored], 5, False)),
         "brier": each(said, lambda p: brier(negative, p[scored])),
         "brier_of_the_base_rate": brier(negative, np.full(len(negative), negative.mean())),
         "calibration": each(said, lambda p: calibration(negative, p[scored])),
     }
+
+
+def difference(negative: np.ndarray, names: np.ndarray, one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """By how much the AUROC of `one` exceeds that of `other`: the 95 % interval over cases, drawn within their labels."""
+    rng, places = np.random.default_rng(5), {name: np.flatnonzero(names == name) for name in np.unique(names)}
+    kinds = [[name for name, place in places.items() if negative[place[0]] == kind] for kind in (True, False)]
+
+    def exceeds(drawn: np.ndarray) -> float:
+        return auroc(negative[drawn], one[drawn]) - auroc(negative[drawn], other[drawn])
+
+    found = [
+        exceeds(np.concatenate([places[name] for kind in kinds for name in rng.choice(kind, len(kind))]))
+        for _ in range(2000)
+    ]
+    low, high = np.quantile(found, (0.025, 0.975))
+    return {
+        "value": exceeds(np.arange(len(negative))),
+        "low": low,
+        "high": high,
+        "share_above_0": np.mean(np.array(found) > 0),
+    }
+
+
+def variants(runs: Runs) -> dict[str, Runs]:
+    """The runs as they are, and as they are for a warning without signs or without some features."""
+    found = {}
+    for signs, *kept in itertools.product((True, False), repeat=3):
+        left_out = [name for name, keep in zip(("held_back", "inherited"), kept, strict=True) if not keep]
+        columns = [i for i, name in enumerate(runs.names) if name not in left_out]
+        names = tuple(runs.names[i] + ("" if signs else ", of any sign") for i in columns)
+        without = " and ".join([*([] if signs else ["signs"]), *left_out])
+        found[without or "nothing"] = replace(runs, names=names, rows=runs.rows[:, columns])
+    return found
+
+
+def without(runs: Runs) -> dict[str, Any]:
+    """How well the warning does without what it has; ``chosen`` where every fold chooses by what it is fitted to only."""
+    found = {name: leave_environments_out(one, np.random.default_rng(7)) for name, one in variants(runs).items()}
+    rng, p, choices = np.random.default_rng(7), np.full(len(runs.negative), np.nan), {}
+    for environment in np.unique(runs.environment):
+        here = runs.environment == environment
+        train, held_out = variants(runs.take(~here)), variants(runs.take(here))
+        name, ridge = min(itertools.product(train, RIDGES), key=lambda one: held_out_loss(train[one[0]], one[1], rng))
+        p[here] = fit(train[name], ridge, rng).probabilities(held_out[name].rows)
+        choices[environment] = name
+    scored = {name: {"auroc": auroc(runs.negative, q), "brier": brier(runs.negative, q)} for name, q in found.items()}
+    chosen = {"auroc": auroc(runs.negative, p), "brier": brier(runs.negative, p), "without": choices}
+    return {**scored, "chosen": chosen}
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------

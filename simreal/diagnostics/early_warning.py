@@ -1,10 +1,11 @@
 """Will this transfer turn out negative? A probability from what the first part of an arm's budget shows.
 
 At 0, 5, 10 and 20 % of the budget a few numbers are made of an arm's returns and signals (`features`), and a logistic
-regression with a ridge penalty (le Cessie & van Houwelingen 1992) makes a probability of them. It was fitted to measured
-transfers, resampled case by case: the spread of its fits is the interval (Efron & Tibshirani 1993). It knows returns before
-any comparison with scratch; `probes` adds the early area of control arms where there are some. What it was fitted to, and
-how well it does on environments that it has not seen, is in docs/diagnostics.md.
+regression with a ridge penalty (le Cessie & van Houwelingen 1992) makes a probability of them. Weights have the signs that
+the meaning of their feature demands (`SIGNS`), which keeps chance out of them where cases are few (Slawski & Hein 2013). It
+was fitted to measured transfers, resampled case by case: the spread of its fits is the interval (Efron & Tibshirani 1993). It
+knows returns before any comparison with scratch; `probes` adds the early area of control arms where there are some. What it
+was fitted to, and how well it does on environments that it has not seen, is in docs/diagnostics.md.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from simreal.diagnostics.statistics import FloatArray, Interval
 from simreal_envs.errors import UserError
@@ -27,14 +28,19 @@ from simreal_envs.errors import UserError
 MARKS = (0, 5, 10, 20)  # percent of the budget
 RIDGES = (0.3, 1.0, 3.0, 10.0)
 DRAWS = 100
+PRECISELY = {"ftol": 1e-12, "gtol": 1e-6}
 FITTED = Path(__file__).with_name("early_warning.json")
 
-# What a warning looks at, in the order in which it is stored. At step 0 nothing has changed yet.
-BEFORE = (
-    "zero_shot", "critic", "saturation", "spread", "stuck", "plasticity", "advantage", "reward_to_go", "reward", "reversed"
-)  # fmt: skip
-DURING = (*BEFORE, "area", "gain", "kl_slope")
+# What a warning looks at, in the order in which it is stored, and whether more of it can only speak for harm (1), only against
+# it (-1), or for either (0): a policy that leaves the source's may unlearn what is wrong or forget what is right.
+AT_HANDOVER = {
+    "zero_shot": -1, "critic": -1, "saturation": 1, "spread": -1, "stuck": 1, "plasticity": -1, "advantage": -1,
+    "reward_to_go": -1, "reward": -1, "reversed": 1, "inherited": 1,
+}  # fmt: skip
+LATER = {"area": -1, "gain": -1, "kl_slope": 0, "held_back": 1}
 PROBES = "against_probes"
+SIGNS = {**AT_HANDOVER, **LATER, PROBES: -1}
+BEFORE, DURING = tuple(AT_HANDOVER), (*AT_HANDOVER, *LATER)
 
 
 def features(
@@ -77,12 +83,14 @@ def features(
         "reward_to_go": first.get("advantage_correlation"),
         "reward": first.get("reward_correlation"),
         "reversed": max(causes.values(), default=0.0) if "model_residual" in first else None,
+        "inherited": _inherited(first.get("drift") or {}),
     }
     if len(points) > 1:
         found |= {
             "area": _mean(steps, curve) if known else None,
             "gain": curve[-1] - curve[0] if known else None,
             "kl_slope": _slope(first.get("policy_kl"), last.get("policy_kl")),
+            "held_back": _held_back(first.get("drift") or {}, last.get("drift") or {}, curve[-1]) if known else None,
         }
     if len(probes) and known:
         found[PROBES] = _mean(steps, curve) - float(np.mean([_mean(steps, scaled(probe)) for probe in probes]))
@@ -92,6 +100,19 @@ def features(
 def _turned(cause: str) -> bool:
     """Whether a cause turns what the source has learned against it, as opposed to weakening it."""
     return cause.partition("/")[0] in ("action_reversed", "actions_swapped", "sensor_reversed", "sensors_swapped")
+
+
+def _inherited(drift: Mapping[str, float]) -> float | None:
+    """How much of the network is the source's, 0 to 1: the mean over its groups of weights. New weights cannot be wrong."""
+    return float(np.mean([max(0.0, 1.0 - moved) for moved in drift.values()])) if drift else None
+
+
+def _held_back(before: Mapping[str, float], after: Mapping[str, float], reached: float) -> float | None:
+    """The share of groups of weights that have not moved, times the return that is still missing: they cannot learn it."""
+    still = [before[group] == after[group] for group in before.keys() & after.keys()]
+    if not still or all(still):  # it has not begun to learn
+        return None
+    return float(np.mean(still)) * (1.0 - min(max(reached, 0.0), 1.0))
 
 
 def _values(mapping: Mapping[str, float] | None) -> list[float]:
@@ -208,43 +229,48 @@ def fit(runs: Runs, ridge: float, rng: np.random.Generator, draws: int = DRAWS) 
     scale = np.where(scale > 1e-9, scale, 1.0)
     x = _with_one(_standard(runs.rows, center, scale))
     cases, place = np.unique(runs.case, return_inverse=True)
+    signs = [SIGNS.get(name, 0) for name in runs.names]
     found = []
     for _ in range(draws):
         times = np.bincount(rng.integers(len(cases), size=len(cases)), minlength=len(cases))
-        found.append(logistic(x, runs.negative, runs.weights * times[place], ridge))
+        found.append(logistic(x, runs.negative, runs.weights * times[place], ridge, signs))
     return Warning(runs.names, center, scale, np.array(found))
 
 
-def logistic(x: FloatArray, y: NDArray[np.bool_], weights: FloatArray, ridge: float) -> FloatArray:
-    """Return the weights ``(k,)`` that minimize ``-sum_i w_i log p(y_i | x_i) + ridge/2 |b|^2``, by Newton's method.
+def logistic(
+    x: FloatArray, y: NDArray[np.bool_], weights: FloatArray, ridge: float, signs: Sequence[int] = ()
+) -> FloatArray:
+    """Return the weights ``(k,)`` that minimize ``-sum_i w_i log p(y_i | x_i) + ridge/2 |b|^2`` among those with `signs`.
 
     The first column of `x` ``(n, k)`` is the intercept; it is not penalized beyond a trace, which keeps it finite where all
     labels are equal.
+
+    Args:
+        signs: of the other columns' weights: 1 for at least 0, -1 for at most 0, 0 for either; by default all are free.
     """
     penalty = np.full(x.shape[1], ridge)
     penalty[0] = 1e-2
-    b = np.zeros(x.shape[1])
-    for _ in range(50):
-        p = special.expit(x @ b)
-        gradient = x.T @ (weights * (p - y)) + penalty * b
-        hessian = (x * (weights * p * (1 - p))[:, None]).T @ x + np.diag(penalty)
-        step = np.linalg.solve(hessian, gradient)
-        b -= step * min(
-            1.0, 5.0 / max(float(np.abs(step).max()), 1e-12)
-        )  # far from the minimum a full step may overshoot
-        if np.abs(step).max() < 1e-8:
-            break
-    return b
+
+    def loss(b: FloatArray) -> tuple[float, FloatArray]:
+        z = x @ b
+        value = weights @ (np.logaddexp(0.0, z) - y * z) + 0.5 * penalty @ b**2
+        return value, x.T @ (weights * (special.expit(z) - y)) + penalty * b
+
+    free = (None, None)
+    bounds = [free, *({1: (0.0, None), -1: (None, 0.0), 0: free}[sign] for sign in signs or [0] * (x.shape[1] - 1))]
+    found = optimize.minimize(loss, np.zeros(x.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B", options=PRECISELY)
+    return found.x
 
 
 def choose_ridge(runs: Runs, rng: np.random.Generator, ridges: Iterable[float] = RIDGES) -> float:
     """Return the penalty that predicts best (log loss) in environments that are left out, one after the other."""
-    losses = {}
-    for ridge in ridges:
-        p = _held_out(runs, lambda train, ridge=ridge: fit(train, ridge, rng, 10), runs)
-        p = np.clip(p, 1e-6, 1 - 1e-6)
-        losses[ridge] = -np.average(np.log(np.where(runs.negative, p, 1 - p)), weights=runs.weights)
-    return min(losses, key=lambda ridge: losses[ridge])
+    return min(ridges, key=lambda ridge: held_out_loss(runs, ridge, rng))
+
+
+def held_out_loss(runs: Runs, ridge: float, rng: np.random.Generator) -> float:
+    """Return the log loss per case in environments that are left out, one after the other."""
+    p = np.clip(_held_out(runs, lambda train: fit(train, ridge, rng, 10), runs), 1e-6, 1 - 1e-6)
+    return -float(np.average(np.log(np.where(runs.negative, p, 1 - p)), weights=runs.weights))
 
 
 def leave_environments_out(runs: Runs, rng: np.random.Generator, judged: Runs | None = None) -> FloatArray:

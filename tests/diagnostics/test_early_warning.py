@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from simreal.diagnostics.early_warning import (
     BEFORE,
     DURING,
     MARKS,
+    SIGNS,
     Runs,
     Warning,
     area_after,
@@ -44,9 +46,12 @@ POINTS = [
         "env_steps": 0, "critic_explained_variance": -7.0, "action_saturation": 0.1, "policy_std": 0.5, "policy_kl": 0.0,
         "saturated_units": {"encoder": 0.2, "trunk": 0.4}, "plasticity": 1.0, "advantage_sign_agreement": 0.3,
         "advantage_correlation": -0.2, "reward_correlation": 0.9, "model_residual": {"pole": 3.0},
-        "model_cause": {"action_reversed/slider": 0.7, "delay": 0.9},
+        "model_cause": {"action_reversed/slider": 0.7, "delay": 0.9}, "drift": {"encoder": 0.25, "trunk": 0.0, "heads": 1.25},
     },
-    {"env_steps": 50, "critic_explained_variance": 0.5, "action_saturation": 0.3, "policy_std": 0.25, "policy_kl": math.e - 1},
+    {
+        "env_steps": 50, "critic_explained_variance": 0.5, "action_saturation": 0.3, "policy_std": 0.25,
+        "policy_kl": math.e - 1, "drift": {"encoder": 0.25, "trunk": 0.1, "heads": 1.0, "heads.log_std": 0.0},
+    },
 ]  # fmt: skip
 
 
@@ -55,10 +60,11 @@ def test_features_by_hand():
         POINTS, [20.0, 60.0], random_return=-20.0, source_return=180.0, probes=[[-20.0, 0.0], [-20.0, 40.0]]
     )
     # One unit is 200: the curve goes from 0.2 to 0.4, the probes from 0 to 0.1 and 0.3, so that their areas are .05 and .15.
+    # Of the source the trunk came whole, the encoder to three quarters, the heads not; the encoder has not moved since.
     expected = {
         "zero_shot": 0.2, "critic": -2.0, "saturation": 0.3, "spread": math.log(0.25), "stuck": 0.4, "plasticity": 0.0,
         "advantage": 0.3, "reward_to_go": -0.2, "reward": 0.9, "reversed": 0.7, "area": 0.3, "gain": 0.2, "kl_slope": 1.0,
-        "against_probes": 0.2,
+        "against_probes": 0.2, "inherited": 1.75 / 3, "held_back": 0.6 / 3,
     }  # fmt: skip
     assert found == pytest.approx(expected)
     assert set(found) == {*DURING, "against_probes"}
@@ -73,6 +79,18 @@ def test_what_was_not_measured_is_left_out():
     # Without the source's return there is no scale on which the target's would mean something.
     assert features([{"env_steps": 0}], [5.0], 0.0, None) == {}
     assert features([{"env_steps": 0}, {"env_steps": 1}], [5.0, 6.0], 0.0, None, [[1.0, 2.0]]) == {}
+
+
+def test_what_has_its_return_is_not_held_back_and_what_has_not_begun_to_learn_says_nothing():
+    frozen, learning = {"encoder": 0.0, "heads": 1.0}, {"encoder": 0.0, "heads": 0.9}
+
+    def held_back(after, reached):
+        points = [{"env_steps": 0, "drift": frozen}, {"env_steps": 9, "drift": after}]
+        return features(points, [0.0, reached], 0.0, 10.0).get("held_back")
+
+    assert [held_back(learning, reached) for reached in (-5.0, 5.0, 15.0)] == [0.5, 0.25, 0.0]
+    assert held_back({"encoder": 0.1, "heads": 0.9}, 0.0) == 0.0
+    assert held_back(frozen, 0.0) is None
 
 
 def test_a_source_with_another_objective_does_not_turn_the_scale_round():
@@ -94,6 +112,25 @@ def test_logistic_finds_the_minimum_of_the_penalized_loss():
 
     best = optimize.minimize(loss, np.zeros(4), options={"gtol": 1e-9}).x
     assert logistic(x, y, weights, ridge) == pytest.approx(best, abs=1e-5)
+
+
+def test_with_signs_logistic_finds_the_best_of_what_they_allow():
+    rng = np.random.default_rng(1)
+    x = np.concatenate([np.ones((60, 1)), rng.normal(size=(60, 4))], axis=1)
+    y, weights, ridge = rng.random(60) < special.expit(x @ [0.3, 1.0, -2.0, 1.0, -1.0]), rng.random(60), 0.7
+    b = logistic(x, y, weights, ridge, [1, 1, 0, -1])
+    slope = x.T @ (weights * (special.expit(x @ b) - y)) + np.array([1e-2, *[ridge] * 4]) * b
+    # Karush, Kuhn and Tucker: it is flat where a weight is free, and at the bound it only falls towards what is forbidden.
+    assert b[1] > 0 and b[2] == 0 and b[3] > 0 and b[4] < 0
+    assert slope[[0, 1, 3, 4]] == pytest.approx(0, abs=1e-4) and slope[2] > 0.1
+
+
+def test_luck_cannot_turn_the_meaning_of_a_feature():
+    runs = replace(some_runs(effect=2.0), names=("zero_shot", "two"))  # here good returns come with harm
+    weights = fit(runs, 1.0, np.random.default_rng(0), 20).draws
+    assert np.all(weights[:, 1] == 0.0) and np.all(
+        fit(some_runs(), 1.0, np.random.default_rng(0), 20).draws[:, 1] > 0.5
+    )
 
 
 def test_logistic_stays_finite_where_the_labels_are_equal_or_separable():
@@ -212,6 +249,8 @@ def test_the_package_has_a_warning_for_every_mark():
         warning = fitted(mark)
         assert warning.names == (DURING if mark else BEFORE)
         assert warning.draws.shape[1] == 1 + len(warning.names)
+        signs = np.array([SIGNS[name] for name in warning.names])
+        assert np.all(warning.draws[:, 1:] * signs >= 0) and np.any(warning.draws[:, 1:] != 0, axis=0).all()
     with pytest.raises(UserError, match="no early warning at 7 %"):
         fitted(7)
 
@@ -229,6 +268,8 @@ def test_the_warning_of_the_package_was_fitted_to_the_committed_cases():
         assert auroc(negative, p) > 0.97  # cases that it has seen
     told = json.loads((results / "early_warning.json").read_text(encoding="utf-8"))
     assert told["cases"]["negative"] == negative.sum() >= 16 and len(told["held_out"]) >= 5
+    baselines = (told["baselines"]["zero_shot"]["0"], told["baselines"]["area_minus_two_probes"]["5"])
+    assert told["auroc_without_probes"]["5"] > max(baselines)  # in environments that it has not seen
 
 
 def test_a_reversed_and_a_perfect_source_are_told_apart_at_the_handover():
