@@ -1,10 +1,11 @@
 """Measure what every signal shows where nothing is wrong: the normal ranges of the reasons.
 
-    python scripts/calibrate_reasons.py [--seeds 3] [--out runs/calibrate_reasons]
+    python scripts/calibrate_reasons.py [--seeds 3] [--again] [--out runs/calibrate_reasons]
 
 Agents of the zoo are transferred, with a short fine_tune, into the world that they come from, and into one whose masses all
 differ by 5 %. Written are, for every signal, the quantiles over these null transfers of its smallest and its largest entry
-(of layers, fields, parts), beside the range that the code calls normal. What was measured is kept in ``--out``.
+(of layers, fields, parts), beside the range that the code calls normal. What was measured is kept in ``--out``; with
+``--again`` the signals at the handover, which no training precedes, are measured anew.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from simreal.config_files import load as load_config
 from simreal.diagnostics.reasons import facts_of
 from simreal.diagnostics.reasons.normal import NORMAL
 from simreal.learner import Learning, Target
+from simreal.signals import examine
 from simreal.stages import write_text
 from simreal.strategies import FineTune
 from simreal.training import Schedule, train
@@ -46,14 +48,19 @@ MILD = {"same": {}, "masses 5 % heavier": {"*/mass": {"scale": 1.05}}}
 POINTS, EPISODES, ROLLOUTS = 2, 20, 2
 
 
-def measure(name: str, kind: str, seed: int, out: Path) -> dict[str, Any]:
+def measure(name: str, kind: str, seed: int, out: Path, again: bool = False) -> dict[str, Any]:
     """The evidence of one null transfer, from `out` if it is there."""
     file = out / f"{name}_{kind.split()[0]}_{seed}.json"
-    if file.is_file():
-        return json.loads(file.read_text())
+    kept = json.loads(file.read_text()) if file.is_file() else None
+    if kept and not again:
+        return kept
     agent = load(f"zoo:{name}")
     home = Domain.from_dict(agent.card["domain"])
     target = Domain(home.task, home.engine, {**home.variation.to_dict(), **MILD[kind]}, home.preset, home.observe)
+    if kept:
+        kept |= {k: v for k, v in examine(agent, target, episodes=EPISODES).items() if k != "critic_bias"}
+        write_text(file, json.dumps(kept) + "\n")
+        return kept
     learning = Learning.of(load_config(ROOT / f"configs/{AGENTS[name]}.yaml").agent)
     rollout = learning.num_worlds * learning.hyperparameters.get("n_steps", 16)
     schedule = Schedule(ROLLOUTS * rollout, POINTS, EPISODES)
@@ -70,7 +77,7 @@ def extremes(facts: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
     Of causes without ``dynamics``: where masses are heavier, that is what differs.
     """
-    causes = {name: share for name, share in facts.get("model_cause", {}).items() if not name.startswith("dynamics/")}
+    causes = {name: share for name, share in facts.get("causes", {}).items() if not name.startswith("dynamics/")}
     facts, found = {**facts, "model_cause": causes}, {}
     for name in NORMAL:
         value = facts.get(name)
@@ -84,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
+    parser.add_argument("--again", action="store_true", help="measure the handovers of what is kept anew")
     parser.add_argument("--out", type=Path, default=Path("runs/calibrate_reasons"))
     parser.add_argument("--json", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -91,7 +99,9 @@ def main() -> None:
     for name in arguments.agents:
         for kind in MILD:
             for seed in range(arguments.seeds):
-                for signal, pair in extremes(facts_of([measure(name, kind, seed, arguments.out)])).items():
+                for signal, pair in extremes(
+                    facts_of([measure(name, kind, seed, arguments.out, arguments.again)])
+                ).items():
                     seen[signal].append(pair)
             say(f"{name}, {kind}: measured")
     rows = {}

@@ -1,11 +1,12 @@
 """Plant a known fault, transfer an agent into it, and see which reason comes first.
 
-    python scripts/planted_faults.py [--seeds 5] [--robots reacher ..] [--out runs/planted_faults]
+    python scripts/planted_faults.py [--seeds 5] [--robots reacher ..] [--again] [--out runs/planted_faults]
 
 Source agents are trained where they are missing (20 to 60 CPU-seconds each). Every fault then gets a short transfer with
 fine_tune and one from scratch per seed: what matters is the handover. Nothing tells the diagnosis what was planted: the
 targets' parameters are not known to it. Which field or drive is at fault differs from seed to seed. What was measured is
-kept in ``--out``, so that a second call only judges it.
+kept in ``--out``, so that a second call only judges it; with ``--again`` the signals at the handover, which no training
+precedes, are measured anew.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from simreal.diagnostics.reasons import Reason, explain
 from simreal.diagnostics.reasons.base import SYMPTOM
 from simreal.learner import Learning, Target
 from simreal.memory import record
-from simreal.signals import SAMPLE, fingerprint
+from simreal.signals import SAMPLE, examine, fingerprint
 from simreal.stages import write_text
 from simreal.strategies import FineTune, Scratch
 from simreal.training import Schedule, pretrain, train
@@ -258,20 +259,25 @@ def source_agent(robot: Robot, seed: int, out: Path) -> Agent:
     return load(folder)
 
 
-def measure(robot: Robot, fault: str, seed: int, out: Path, kept: bool = False) -> dict[str, Any] | None:
+def measure(
+    robot: Robot, fault: str, seed: int, out: Path, kept: bool = False, again: bool = False
+) -> dict[str, Any] | None:
     """What a transfer and one from scratch show: steps, returns and evidence; from `out` if they are there.
 
-    None where a fault cannot be planted, or, if only what is `kept` counts, where nothing is.
+    None where a fault cannot be planted, or, if only what is `kept` counts, where nothing is. With `again` the signals at
+    the handover are measured anew.
     """
     file = out / "measured" / robot.task / fault / f"seed-{seed}.json"
-    if file.is_file():
-        return json.loads(file.read_text())
-    if kept:
-        return None
+    found = json.loads(file.read_text()) if file.is_file() else None
+    if kept or (found and not again):
+        return found
     planted = FAULTS[fault].plant(source_agent(robot, seed, out), robot.task, seed)
     if planted is None:
         return None
-    found = measured(*planted, robot.learning, seed)
+    if found:
+        found["evidence"] |= examine(*planted, episodes=EPISODES)
+    else:
+        found = measured(*planted, robot.learning, seed)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(found) + "\n")
     return found
@@ -357,12 +363,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("runs/planted_faults"))
     parser.add_argument("--kept", action="store_true", help="judge what --out has and measure nothing")
+    parser.add_argument("--again", action="store_true", help="measure the handovers of what --out has anew")
     parser.add_argument("--json", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     cells = []
     for fault in arguments.faults:
         for robot in (ROBOTS[name] for name in arguments.robots):
-            found = [measure(robot, fault, seed, arguments.out, arguments.kept) for seed in range(arguments.seeds)]
+            how = arguments.out, arguments.kept, arguments.again
+            found = [measure(robot, fault, seed, *how) for seed in range(arguments.seeds)]
             if all(found):
                 cells.append(judge(robot, fault, found))
                 say(table(cells[-1:]).splitlines()[-1])

@@ -45,6 +45,9 @@ class Wired:
     def __init__(self, agent, act, see):
         self.agent, self.schema, self._act, self._see = agent, agent.schema, act, see
 
+    def at(self, schema):
+        return self
+
     def act(self, observations, deterministic, generator):
         return self._act(self.agent.act(self._see(observations), deterministic, generator))
 
@@ -84,7 +87,8 @@ def nothing(origins):
 @pytest.mark.parametrize("task", [CARTPOLE, QUADRUPED])
 def test_nothing_is_said_where_nothing_is_wrong(nothing, task):
     found = nothing[task]
-    assert found["model_cause"] == found["model_cause_size"] == {}
+    assert found["model_cause"] == found["model_cause_size"] == found["early_cause"] == found["start_cause"] == {}
+    assert found["model_response"] == pytest.approx(dict.fromkeys(found["model_response"], 1.0), abs=0.1)
     assert max(found["model_residual"].values()) < 1.5 and abs(found["delta_r"]) < 0.5
     assert found["mmd_p"] > 0.01 and max(found["start_shift"].values()) < 1
     assert found["reward_correlation"] > 0.5 and found["advantage_correlation"] > 0.2
@@ -122,8 +126,11 @@ def test_a_position_that_is_offset_shows_where_episodes_begin(origins):
         trace = evaluator.trace(origin.agent)[1]
     trace.observations[..., 0] += 1.0
     trace.last_observations[..., 0] += 1.0
-    found = outside(origin.agent, Transitions.of(trace), origin)["start_shift"]
-    assert max(found, key=found.get) == "cart_position" and found["cart_position"] > 3
+    found = outside(origin.agent, Transitions.of(trace), origin)
+    assert max(found["start_shift"], key=found["start_shift"].get) == "cart_position"
+    assert found["start_shift"]["cart_position"] > 3
+    assert max(found["start_cause"], key=found["start_cause"].get) == "sensor_offset/cart_position"
+    assert found["start_cause_size"]["sensor_offset/cart_position"] == pytest.approx(1.0, abs=0.3)
 
 
 @pytest.mark.parametrize(

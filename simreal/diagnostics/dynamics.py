@@ -23,6 +23,7 @@ from simreal.diagnostics.shift import products
 from simreal.diagnostics.statistics import FloatArray
 
 ROWS = 300  # target transitions that hypotheses are judged on
+RESPONSES = 1500  # from which the size of changes is measured
 SCOUTS = 90  # of them, on which all are tried first
 FOLDS = 4
 SUPPORT = 0.95  # quantile of held-out source leverage up to which a state counts as known
@@ -34,6 +35,7 @@ LEAST_GAIN, LEAST_OFFSET = 0.1, 0.1  # that matter: of one, and of a source stan
 LEAST_EXCESS = 0.3  # mean loss in nats that some output must exceed for anything to be wrong
 LEAST_RATIO = 1.1  # and its median error over that at home
 SOON = 30  # steps after which an episode has begun
+FIRST = 10  # steps in which an agent that fails is still where it was at home
 FOUND = 0.25  # share of the excess error from which a hypothesis is worth naming
 FOUND_FITTED = 0.5  # the same for those with a fitted number, which imitate a little of anything
 TAIL = 4.0  # degrees of freedom of the error's Student t distribution
@@ -93,12 +95,19 @@ class Causes:
     Attributes:
         residual: field -> median error on the target over that on held-out source steps; 1 is as in the source.
         evidence: hypothesis -> share of the excess error that it explains, 0 to 1; empty where there is no excess.
-        size: hypothesis -> its fitted size: a gain's factor, a delay's steps, an offset (of the column that moved most) in its unit.
+        found: the hypotheses themselves, but for the remainder that none explains.
+        refuted: where there is no excess, which of those that were supposed would make one.
     """
 
     residual: dict[str, float]
     evidence: dict[str, float]
-    size: dict[str, float]
+    found: dict[str, Hypothesis]
+    refuted: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> dict[str, float]:
+        """Hypothesis -> its fitted size: a gain's factor, a delay's steps, an offset (of the column that moved most) in its unit."""
+        return {name: one.size for name, one in self.found.items() if one.size is not None}
 
 
 class OneStepModel:
@@ -115,6 +124,7 @@ class OneStepModel:
         outputs: columns that are predicted: those that move and are not mere copies of an input.
         scale: typical held-out error of every output, standardized ``(m,)``.
         error, loss: of all source steps, held out by episode, ``(n, m)``: standardized, and as `loss_of` has it.
+        foreseen: the changes of all source steps, held out, standardized ``(n, m)``.
         leverage: of the source's states, held out as well ``(n,)``.
         start: mean first state of an episode ``(d,)``.
         episode: of every source step ``(n,)``.
@@ -133,7 +143,7 @@ class OneStepModel:
         copied = [_copies(steps.following[:64, c], states[:64], steps.actions[:64]) for c in range(d)]
         self.outputs = np.flatnonzero(~np.array(copied) & (change.std(axis=0) > 1e-9))
         self._unit = change[:, self.outputs].std(axis=0)
-        self.start, self.episode = _starts(steps).mean(axis=0), steps.episode
+        self.start, self.episode = starts(steps).mean(axis=0), steps.episode
         self._fit(steps, change[:, self.outputs] / self._unit)
 
     def _fit(self, steps: Steps, change: FloatArray) -> None:
@@ -142,12 +152,14 @@ class OneStepModel:
         ridge = 1e-6 * len(rows)
         gram, product = rows.T @ rows + ridge * np.eye(rows.shape[1]), rows.T @ change
         error, leverage, self.leverage = np.empty_like(change), np.empty(len(rows)), np.empty(len(rows))
+        self._held_out = []
         for fold in _folds(steps.episode):
             some = rows[fold]
             inner = gram - some.T @ some
             error[fold] = change[fold] - some @ np.linalg.solve(inner, product - some.T @ change[fold])
             leverage[fold] = _leverage(some, _whitener(inner))
-            self.leverage[fold] = _leverage(known[fold], _whitener(inner[:f, :f]))
+            self._held_out.append(_whitener(inner[:f, :f]))
+            self.leverage[fold] = _leverage(known[fold], self._held_out[-1])
         self._coefficients = np.linalg.solve(gram, product)
         self._whitener, self._state_whitener = _whitener(gram), _whitener(gram[:f, :f])
         self._growth, self.scale, best = 0.0, np.ones(len(self.outputs)), np.inf
@@ -157,6 +169,7 @@ class OneStepModel:
             cost = (_t_loss(error / inflation / scale) + np.log(inflation * scale)).mean()
             if cost < best:
                 self._growth, self.scale, best = growth, scale, cost
+        self.foreseen = change - error
         self.error, self.loss = error, self.loss_of(error, leverage)
 
     def loss_of(self, error: FloatArray, leverage: FloatArray) -> FloatArray:
@@ -187,6 +200,11 @@ class OneStepModel:
         """How far states ``(n,)`` are from those of the source, whatever is done there."""
         return _leverage(features, self._state_whitener)
 
+    def strangeness(self, states: FloatArray) -> FloatArray:
+        """Log leverage of states ``(n,)``, comparable with that of the source's own: also by what other episodes show."""
+        known = self.features(states)
+        return np.mean([np.log(_leverage(known, whitener)) for whitener in self._held_out], axis=0)
+
     def steered(self, features: FloatArray) -> FloatArray:
         """What a unit of every action changes ``(n, a, m)``."""
         g = self._steered
@@ -207,10 +225,14 @@ class OneStepModel:
 class Hypothesis:
     """What may be wrong: undone by ``(s[:, columns] - offset) * factors``, the same for s', and ``a[:, channels] * gains``.
 
+    A position drive whose torque is reversed also turns its own feedback round: commands of the source that would have the
+    same effect are ``a * gains + [1, s] @ feedback``.
+
     Attributes:
         name: ``KIND/WHAT``.
         columns, channels: order of the sensors' columns and of the action's channels; None as they are.
         factors, gains, offset: per column, per channel, per column.
+        feedback: ``(1 + d, a)``.
         delay: control steps by which actions come later, and may be a fraction.
         freedom: how many numbers were fitted.
         size: the fitted one that matters, if any.
@@ -222,9 +244,18 @@ class Hypothesis:
     offset: FloatArray | float = 0.0
     channels: np.ndarray | None = None
     gains: FloatArray | float = 1.0
+    feedback: FloatArray | None = None
     delay: float = 0.0
     freedom: int = 0
     size: float | None = None
+
+    @property
+    def of_sensors(self) -> bool:
+        return self.name.startswith("sensor")
+
+    def undo(self, states: FloatArray) -> FloatArray:
+        """What sensors would have said ``(n, d)``."""
+        return ((states if self.columns is None else states[:, self.columns]) - self.offset) * self.factors
 
 
 @dataclass(frozen=True)
@@ -308,15 +339,17 @@ class _Judge:
             left = np.where(known[:, None], left, np.maximum(left, self._capped))[rows].mean(axis=0)
             total = np.maximum(self._capped[rows].mean(axis=0), 0.0).sum()
             cost = one.freedom * np.log(rows.sum()) / 2 / rows.sum()  # Schwarz (1978)
-            if total > 0:
-                out.append(_Judged(one, float(1 - (np.maximum(left, 0.0).sum() + cost) / total), left))
+            share = float(1 - (np.maximum(left, 0.0).sum() + cost) / total) if total > 0 else -np.inf
+            out.append(_Judged(one, share, left))
         return out
 
+    def refuted(self, hypotheses: Sequence[Hypothesis]) -> tuple[str, ...]:
+        """Which ones, undone, make steps surprising that are not as they are."""
+        most = self._capped.mean(axis=0).sum() + LEAST_EXCESS * len(self.model.outputs)
+        return tuple(judged.of.name for judged in self.judge(hypotheses) if judged.left.sum() > most)
+
     def _undo(self, one: Hypothesis) -> tuple[FloatArray, FloatArray, FloatArray, np.ndarray]:
-        states, following = (
-            ((rows if one.columns is None else rows[:, one.columns]) - one.offset) * one.factors
-            for rows in (self.states, self.following)
-        )
+        states, following = one.undo(self.states), one.undo(self.following)
         actions, allowed = self.actions, np.ones(len(self.rows), bool)
         if one.delay:
             low, high = int(np.floor(one.delay)), int(np.ceil(one.delay))
@@ -326,27 +359,33 @@ class _Judge:
             actions = (1 - share) * self.target.actions[first] + share * self.target.actions[last]
         if one.channels is not None:
             actions = actions[:, one.channels]
-        return states, following, actions * one.gains, allowed
+        actions = actions * one.gains
+        if one.feedback is not None:
+            actions = actions + one.feedback[0] + states @ one.feedback[1:]
+        return states, following, actions, allowed
 
 
-def causes(model: OneStepModel, target: Steps, names: Names) -> Causes:
-    """What of a target's transitions the source's model does not foresee, and the single faults that would explain it."""
+def causes(
+    model: OneStepModel, target: Steps, names: Names, supposed: Sequence[Hypothesis] = (), *, drives: bool = False
+) -> Causes:
+    """What of a target's transitions the source's model does not foresee, and the single faults that would explain it.
+
+    Args:
+        supposed: what is tried; everything by default.
+        drives: whether drives with a feedback of their own may be reversed.
+    """
     judge = _judge_of(model, target, _spread(np.arange(len(target)), ROWS))
     ratio, of = judge.ratio(), {field: np.isin(model.outputs, columns) for field, columns in names.columns.items()}
     residual = {field: float(ratio[some].mean()) for field, some in of.items() if some.any()}
     if not judge.significant():
-        return Causes(residual, {}, {})
+        return Causes(residual, {}, {}, judge.refuted(supposed) if judge.known.mean() > 0.5 else ())
     if model.smooth:
-        judge = _judge_of(model, target, np.union1d(_spread(_soon(target), ROWS // 2), _spread(judge.rows, ROWS // 2)))
-    # All on some rows, most of them known ones; then the better ones on all rows.
-    known, unknown = (
-        _spread(judge.rows[rows], most) for rows, most in ((judge.known, SCOUTS * 2 // 3), (~judge.known, SCOUTS // 3))
-    )
-    scout = _Judge(model, target, np.union1d(known, unknown), judge.limit)
-    tried = scout.judge([*_commands(scout, names), *_sensors(scout, names)])
-    tried += scout.judge([one for found in _best(tried, 3) for one in _refined(found.of)])
+        judge = _judge_of(
+            model, target, np.union1d(_spread(_within(target, SOON), ROWS // 2), _spread(judge.rows, ROWS // 2))
+        )
+    likely = supposed or _likely(judge, names, drives)
     found: dict[str, _Judged] = {}
-    for one in judge.judge([one.of for one in _best(tried, 8)]):
+    for one in judge.judge(likely):
         if one.share >= (FOUND_FITTED if one.of.freedom else FOUND):
             found[one.of.name] = one
     best = max(found.values(), key=lambda one: one.share, default=None)
@@ -358,19 +397,71 @@ def causes(model: OneStepModel, target: Steps, names: Names) -> Causes:
     return Causes(
         residual,
         {name: one.share for name, one in found.items()} | {n: v for n, v in dynamics.items() if v >= FOUND},
-        {name: one.of.size for name, one in found.items() if one.of.size is not None},
+        {name: one.of for name, one in found.items()},
     )
+
+
+def response(model: OneStepModel, target: Steps, names: Names) -> dict[str, float]:
+    """Field -> how much of the changes that the source's model foresees happens in known states, over how much does at home.
+
+    1 where nothing differs; 0.5 where the same forces move twice the mass, as errors alone may not show in so many steps. A
+    regression of changes on foreseen ones with reweighted rows, less four standard errors over episodes, of both sides; the mean
+    over a field's columns.
+    """
+    rows = _spread(np.arange(len(target)), RESPONSES)
+    features = model.features(target.states[rows])
+    known = model.state_leverage(features) <= np.quantile(model.leverage, SUPPORT)
+    if known.sum() < FEWEST * len(names.actions):
+        return {}
+    rows, features = rows[known], features[known]
+    foreseen = model.predict(features, target.actions[rows])
+    there = _slope(foreseen, model.change(target.states[rows], target.following[rows]), target.episode[rows])
+    here = _slope(model.foreseen, model.foreseen + model.error, model.episode)
+    gap, chance = there[0] - here[0], 4 * np.hypot(there[1], here[1])
+    factor = 1 + np.sign(gap) * np.maximum(np.abs(gap) - chance, 0.0) / here[0]
+    of = {field: np.isin(model.outputs, columns) for field, columns in names.columns.items()}
+    return {field: float(factor[some].mean()) for field, some in of.items() if some.any()}
+
+
+def _slope(foreseen: FloatArray, change: FloatArray, episode: np.ndarray) -> tuple[FloatArray, FloatArray]:
+    """Of changes over foreseen ones ``(n, m)``, through the origin, and its standard error over episodes, each ``(m,)``."""
+    error = change - foreseen
+    weight = 1 / (np.median(np.abs(error), axis=0) ** 2 + error**2 + 1e-12)
+    of = np.unique(episode, return_inverse=True)[1]
+    episodes = np.eye(of.max() + 1)[of]
+    product, square = episodes.T @ (weight * foreseen * change), episodes.T @ (weight * foreseen**2)
+    slope = product.sum(axis=0) / np.maximum(square.sum(axis=0), 1e-12)
+    count = len(product)
+    spread = np.sqrt(((product - slope * square) ** 2).sum(axis=0) * count / max(count - 1, 1))
+    return slope, spread / np.maximum(square.sum(axis=0), 1e-12) if count > 1 else np.full_like(slope, np.inf)
+
+
+def _likely(judge: _Judge, names: Names, drives: bool) -> list[Hypothesis]:
+    """The best hypotheses on some rows, most of them known ones."""
+    known, unknown = (
+        _spread(judge.rows[rows], most) for rows, most in ((judge.known, SCOUTS * 2 // 3), (~judge.known, SCOUTS // 3))
+    )
+    scout = _Judge(judge.model, judge.target, np.union1d(known, unknown), judge.limit)
+    reversed_drives = _drives(scout, names) if drives else ()
+    tried = scout.judge([*_commands(scout, names), *reversed_drives, *_sensors(scout, names)])
+    tried += scout.judge([one for found in _best(tried, 3) for one in _refined(found.of)])
+    return [one.of for one in _best(tried, 8)]
 
 
 def _spread(rows: np.ndarray, most: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
 
 
-def _soon(target: Steps) -> np.ndarray:
-    """Rows soon after the beginning of an episode: there even an agent that fails is where it was before."""
+def beginnings(target: Steps) -> Steps:
+    """The first steps of every episode: there even an agent that fails is where it was before."""
+    rows = _within(target, FIRST)
+    return Steps(target.states[rows], target.following[rows], target.actions[rows], target.episode[rows])
+
+
+def _within(target: Steps, steps: int) -> np.ndarray:
+    """Rows of the first so many steps of an episode."""
     start = np.flatnonzero(np.r_[True, target.episode[1:] != target.episode[:-1]])
-    time = np.arange(len(target)) - np.repeat(start, np.diff(np.r_[start, len(target)]))
-    return np.flatnonzero(time < SOON)
+    return np.flatnonzero(np.arange(len(target)) - np.repeat(start, np.diff(np.r_[start, len(target)])) < steps)
 
 
 def _judge_of(model: OneStepModel, target: Steps, rows: np.ndarray) -> _Judge:
@@ -394,7 +485,7 @@ def _best(judged: Sequence[_Judged], most: int) -> list[_Judged]:
     """The best of every name, and of those the best."""
     of_name: dict[str, _Judged] = {}
     for one in judged:
-        if one.of.name not in of_name or one.share > of_name[one.of.name].share:
+        if one.share > (of_name[one.of.name].share if one.of.name in of_name else -np.inf):
             of_name[one.of.name] = one
     return sorted(of_name.values(), key=lambda one: -one.share)[:most]
 
@@ -419,7 +510,47 @@ def _commands(judge: _Judge, names: Names) -> Iterator[Hypothesis]:
             yield Hypothesis("action_reversed/all", gains=-1.0)
         likely = np.sort(np.argsort(-gained)[:6])
     for j, k in itertools.combinations(likely, 2):
-        yield Hypothesis(f"actions_swapped/{labels[j]}+{labels[k]}", channels=_swapped(len(labels), j, k))
+        yield Hypothesis(f"actions_swapped/{labels[j]}+{labels[k]}", channels=swapped(len(labels), j, k))
+
+
+def _drives(judge: _Judge, names: Names) -> Iterator[Hypothesis]:
+    """Drives whose torque is reversed: all, or a single one, with a feedback of their own readings.
+
+    Their own are fields with one column per action that has its label.
+    """
+    model, known, a = judge.model, judge.known, len(names.actions)
+    own = [
+        columns
+        for f, columns in names.columns.items()
+        if names.fields[f] == names.actions and np.isin(columns, model.outputs).all()
+    ]
+    if names.discrete or not own or known.sum() < FEWEST:
+        return
+    readings = np.concatenate([np.ones((1, known.sum(), a)), [judge.states[known][:, columns] for columns in own]])
+    moved = model.steered(judge.features[known])[None] * readings[..., None] / model.scale  # (1 + own, n, a, m)
+    error = judge.error[known] / model.scale
+    of_command = judge.actions[known][:, :, None] * moved[0]
+    for label, which in (("all", np.arange(a)), *((label, np.array([j])) for j, label in enumerate(names.actions))):
+        turned = np.isin(np.arange(a), which)
+        left = (error + 2 * of_command[:, which].sum(axis=1)).ravel()
+        parts = moved[:, :, which].transpose(0, 2, 1, 3).reshape(len(readings) * len(which), -1)
+        fitted = _robust(left, parts).reshape(len(readings), len(which))
+        feedback = np.zeros((1 + judge.states.shape[1], a))
+        feedback[0, which] = fitted[0]
+        for columns, gains in zip(own, fitted[1:], strict=True):
+            feedback[1 + columns[which], which] = gains
+        yield Hypothesis(f"action_reversed/{label}", gains=1 - 2.0 * turned, feedback=feedback, freedom=fitted.size)
+
+
+def _robust(error: FloatArray, parts: FloatArray) -> FloatArray:
+    """How much of every part ``(k, n)`` explains errors ``(n,)`` best, with reweighted rows, ``(k,)``."""
+    size, weight = np.linalg.norm(parts, axis=1, keepdims=True) + 1e-9, np.ones(len(error))
+    parts = parts / size
+    for _ in range(6):
+        fitted = np.linalg.lstsq((parts * weight) @ parts.T, (parts * weight) @ error, rcond=1e-9)[0]
+        left = error - fitted @ parts
+        weight = 1 / (np.median(np.abs(left)) ** 2 + TAIL + left**2)
+    return fitted / size[:, 0]
 
 
 def _sensors(judge: _Judge, names: Names) -> Iterator[Hypothesis]:
@@ -442,10 +573,10 @@ def _sensors(judge: _Judge, names: Names) -> Iterator[Hypothesis]:
     level[outputs] = judge.excess.mean(axis=0)
     for j, k in itertools.combinations(np.sort(np.argsort(-level)[: min(5, len(outputs))]), 2):
         label = f"{names.column_names[j]}+{names.column_names[k]}"
-        yield Hypothesis(f"sensors_swapped/{label}", columns=_swapped(width, j, k))
+        yield Hypothesis(f"sensors_swapped/{label}", columns=swapped(width, j, k))
     for (one, some), (other, more) in itertools.combinations(names.columns.items(), 2):
         if len(some) == len(more) and np.isin([*some, *more], outputs).any():
-            yield Hypothesis(f"sensors_swapped/{one}+{other}", columns=_swapped(width, some, more))
+            yield Hypothesis(f"sensors_swapped/{one}+{other}", columns=swapped(width, some, more))
 
 
 def _refined(one: Hypothesis) -> Iterator[Hypothesis]:
@@ -466,7 +597,7 @@ def _offset(judge: _Judge, columns: np.ndarray) -> FloatArray:
     change, width = model.change(judge.states, judge.following), judge.states.shape[1]
     nudges = np.eye(width)[columns] * steps[:, None]
     begun = np.zeros(width)
-    begun[columns] = (_starts(judge.target).mean(axis=0) - model.start)[columns]
+    begun[columns] = (starts(judge.target).mean(axis=0) - model.start)[columns]
     apart = (np.abs(begun) / model.std).max() > LEAST_OFFSET
 
     def error_at(offset: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -505,7 +636,7 @@ def _factor(error: FloatArray, moved: FloatArray) -> tuple[float, float]:
     return factor, float((_t_loss(error) - _t_loss(error - factor * moved)).mean())
 
 
-def _swapped(n: int, one: Any, other: Any) -> np.ndarray:
+def swapped(n: int, one: Any, other: Any) -> np.ndarray:
     """The order of n things with some in the places of others."""
     order = np.arange(n)
     order[one], order[other] = other, one
@@ -516,7 +647,8 @@ def _t_loss(error: FloatArray) -> FloatArray:
     return (TAIL + 1) / 2 * np.log1p(error**2 / TAIL)
 
 
-def _starts(steps: Steps) -> FloatArray:
+def starts(steps: Steps) -> FloatArray:
+    """First states of episodes ``(e, d)``."""
     return steps.states[np.unique(steps.episode, return_index=True)[1]]
 
 

@@ -86,6 +86,20 @@ LABELS = {
         "Share of the model's excess error that disappears if this one thing is assumed to be different.",
     ),
     "model_cause_size": ("how much it is different", "The gain, offset or delay at which the most of it disappears."),
+    "model_response": (
+        "size of changes",
+        "How much of the changes that this model foresees happens here: 1 is all of it.",
+    ),
+    "early_cause": (
+        "what explains it in first steps",
+        "The same of the first steps of episodes, where an agent that fails is still where it was at home.",
+    ),
+    "early_cause_size": ("how much that is different", "The gain, offset or delay in first steps."),
+    "start_cause": (
+        "what explains first observations",
+        "Share of what is unusual about them that disappears if one sensor is at fault; -1: they speak against it.",
+    ),
+    "start_cause_size": ("how much it is off at the start", "The gain or offset of that sensor in first observations."),
     "delta_r": (
         "dynamics gap (DARC)",
         "How much likelier the transitions are in the target than in the source, in nats.",

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simreal.diagnostics import dynamics, shift
-from simreal.diagnostics.dynamics import Names, OneStepModel, Steps
+from simreal.diagnostics.dynamics import Causes, Names, OneStepModel, Steps
+from simreal.diagnostics.starts import Starts
+from simreal.diagnostics.statistics import FloatArray
 from simreal.memory import Transitions
 from simreal_agents.bundle import Agent
 from simreal_envs.schema import Schema
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from simreal.signals import Origin
 
 MOST, PAIRED = 300, 200  # rows of either side that classifiers see, and kernels
+FEWEST = 3  # episodes of either side, below which their beginnings say nothing
+CLEAR = 0.5  # share of the errors of all steps, above which nobody asks first steps
 LEAST = 60  # transitions of either side, below which there is nothing to compare
 
 
@@ -26,8 +30,9 @@ def outside(agent: Agent, seen: Transitions, origin: Origin) -> dict[str, Any]:
     """The experience of an agent in a target against that of its source.
 
     Returns ``a_distance``, ``mmd`` and ``mmd_p`` of states, ``start_shift`` and ``start_scale`` of first observations,
-    ``model_residual``, ``model_cause`` and ``model_cause_size`` of one-step dynamics, ``delta_r``, ``reward_correlation`` and
-    ``reward_residual`` of rewards, and ``advantage_correlation``: see `simreal.diagnostics.shift` and `.dynamics`.
+    ``model_residual``, ``model_response``, ``model_cause`` and ``model_cause_size`` of one-step dynamics, ``start_cause`` of
+    first observations and ``early_cause`` of first steps with their sizes, ``delta_r``, ``reward_correlation`` and
+    ``reward_residual`` of rewards, and ``advantage_correlation``: see `simreal.diagnostics.shift`, `.dynamics` and `.starts`.
     """
     sample = origin.sample
     if sample is None or agent.policy.layout.images or min(len(seen), len(sample)) < LEAST:
@@ -35,7 +40,7 @@ def outside(agent: Agent, seen: Transitions, origin: Origin) -> dict[str, Any]:
     names, source, target = _names(agent.schema), _steps(agent.schema, sample), _steps(agent.schema, seen)
     return {
         **_states(names, source, target),
-        **_dynamics(names, source, target),
+        **_dynamics(names, source, target, _noise(agent.schema)),
         **_rewards(origin, source, target, sample, seen),
     }
 
@@ -46,6 +51,11 @@ def _names(schema: Schema) -> Names:
         tuple(label for field in schema.action for label in field.labels),
         bool(schema.choices),
     )
+
+
+def _noise(schema: Schema) -> FloatArray:
+    """Of typical real sensors, per column."""
+    return np.concatenate([np.full(field.size, field.noise) for field in schema.observation])
 
 
 def _steps(schema: Schema, rows: Transitions) -> Steps:
@@ -70,10 +80,10 @@ def _states(names: Names, source: Steps, target: Steps) -> dict[str, Any]:
     out["a_distance"] = shift.a_distance(a, b, source.episode[here], target.episode[there])
     here, there = _some(source, PAIRED), _some(target, PAIRED)
     a, b = source.states[here] / std, target.states[there] / std
-    first, other = (steps.states[np.unique(steps.episode, return_index=True)[1]] for steps in (source, target))
+    first, other = dynamics.starts(source), dynamics.starts(target)
     if min(len(np.unique(source.episode[here])), len(np.unique(target.episode[there]))) > 1:
         out["mmd"], out["mmd_p"] = shift.mmd(a, b, source.episode[here], target.episode[there])
-    if min(len(first), len(other)) > 2:
+    if min(len(first), len(other)) >= FEWEST:
         for name, values in (
             ("start_shift", shift.start_shift(first, other, 1e-3 * std)),
             ("start_scale", shift.start_scale(first, other, 1e-3 * std)),
@@ -82,7 +92,7 @@ def _states(names: Names, source: Steps, target: Steps) -> dict[str, Any]:
     return out
 
 
-def _dynamics(names: Names, source: Steps, target: Steps) -> dict[str, Any]:
+def _dynamics(names: Names, source: Steps, target: Steps, noise: FloatArray) -> dict[str, Any]:
     if len(source) < 3 * (1 + source.states.shape[1] + source.actions.shape[1]):
         return {}
     model = OneStepModel(source)
@@ -102,7 +112,32 @@ def _dynamics(names: Names, source: Steps, target: Steps) -> dict[str, Any]:
         "model_residual": found.residual,
         "model_cause": found.evidence,
         "model_cause_size": found.size,
+        "model_response": dynamics.response(model, target, names),
+        **_early(model, found, source, target, names, noise),
         "delta_r": gap,
+    }
+
+
+def _early(
+    model: OneStepModel, found: Causes, source: Steps, target: Steps, names: Names, noise: FloatArray
+) -> dict[str, dict[str, float]]:
+    """What first observations say, and first steps: of what they suppose, or of everything where all steps leave it open."""
+    first, other = dynamics.starts(source), dynamics.starts(target)
+    if min(len(first), len(other)) < FEWEST:
+        return {}
+    starts = Starts(model, first, other, np.maximum(1e-2 * model.std, noise))
+    shares, supposed = starts.causes(names)
+    against = starts.against(found.found.values())
+    early = Causes({}, {}, {})
+    if supposed or not any(found.evidence[name] >= CLEAR for name in found.found.keys() - against):
+        early = dynamics.causes(model, dynamics.beginnings(target), names, [*supposed.values()], drives=True)
+        against |= starts.against(early.found.values()) | set(early.refuted)
+    kept = {name: one for name, one in supposed.items() if name not in early.refuted}
+    return {
+        "start_cause": dict.fromkeys(sorted(against - kept.keys()), -1.0) | {name: shares[name] for name in kept},
+        "start_cause_size": {name: one.size for name, one in kept.items() if one.size is not None},
+        "early_cause": {name: early.evidence[name] for name in early.found},
+        "early_cause_size": early.size,
     }
 
 

@@ -139,6 +139,8 @@ SIGNALS = [
     ({"start_shift": {"x": 0.1, "v": -9.0}}, "sensor_offset", "'v' begins episodes 9.0 standard", {"x": 0.5}),
     ({"start_scale": {"x": 0.1, "v": math.log(8)}}, "sensor_gain", "'v' spreads 8 times as wide", {"x": 0.2}),
     ({"model_residual": {"x": 1.0, "v": 125.0}}, "model_residual", "errs 125 times as much in 'v'", {"x": 20.0}),
+    ({"model_response": {"x": 1.0, "v": 0.5}}, "dynamics", "'v' changes 0.5 times as much", {"x": 0.9, "v": 1.1}),
+    ({"model_response": {"v": 2.0}}, "dynamics", "'v' changes 2 times as much", {"v": 1.2}),
     ({"delta_r": 9.0}, "delta_r", "+9.0 nats", 4.0),
     ({"reward_correlation": -0.7}, "reward_reversed", "correlates by -0.70", 0.6),
     ({"reward_residual": 25.0}, "reward_residual", "errs 25.0 times as much", 1.2),
@@ -184,12 +186,41 @@ def test_hypotheses_that_explain_little_are_no_cause():
     ]
 
 
-def test_an_offset_that_first_readings_do_not_show_needs_more_evidence():
-    evidence = {"model_cause": {"sensor_offset/tip": 0.8, "action_reversed/elbow": 0.5}, "start_shift": {"tip": 0.1}}
-    assert names(reasons(0.1, 0.9, [evidence] * 5))[1] == "action_reversed"
-    assert names(reasons(0.1, 0.9, [{**evidence, "start_shift": {"tip": 1.5}}] * 5))[1] == "sensor_offset"
-    alone = {**evidence, "model_cause": {"sensor_offset/tip": 0.8, "dynamics/tip": 0.9}}
-    assert names(reasons(0.1, 0.9, [alone] * 5))[1] == "sensor_offset"
+def test_what_first_observations_speak_against_is_no_cause():
+    evidence = {"model_cause": {"sensor_offset/tip": 0.8, "action_reversed/elbow": 0.5}, "start_cause": {}}
+    assert names(reasons(0.1, 0.9, [evidence] * 5))[1] == "sensor_offset"
+    refuted = {**evidence, "start_cause": {"sensor_offset/tip": -1.0}}
+    assert names(reasons(0.1, 0.9, [refuted] * 5))[1] == "action_reversed"
+
+
+def test_where_first_observations_are_unusual_only_what_explains_them_counts():
+    evidence = {
+        "model_cause": {"dynamics/tip": 1.0, "action_reversed/elbow": 0.6},
+        "start_cause": {"sensors_swapped/tip+goal": 0.95, "sensor_offset/tip": 0.7},
+        "start_cause_size": {"sensor_offset/tip": 0.4},
+    }
+    swapped = reasons(0.1, 0.9, [evidence] * 5)[1]
+    assert swapped.name == "sensors_swapped" and "95% of what is unusual about first observations" in swapped.says
+    moved = reasons(0.1, 0.9, [{**evidence, "early_cause": {"sensor_offset/tip": 0.9}}] * 5)[1]
+    assert moved.name == "sensor_offset" and "'tip' is offset by +0.4" in moved.says
+
+
+def test_first_steps_count_where_all_steps_leave_it_open():
+    evidence = {"model_cause": {"dynamics/tip": 1.0}, "early_cause": {"action_reversed/all": 0.6}}
+    found = reasons(0.1, 0.9, [evidence] * 5)[1]
+    assert (
+        found.name == "action_reversed"
+        and "60% of what a model of the source gets wrong in the first steps" in found.says
+    )
+
+
+def test_a_cause_explains_the_size_of_changes_and_a_sensor_what_is_thought_of_the_reward():
+    evidence = {"model_response": {"tip": -0.9}, "reward_correlation": -0.8}
+    assert {"dynamics", "reward_reversed"} <= set(names(reasons(0.1, 0.9, [evidence] * 5)))
+    drive = names(reasons(0.1, 0.9, [{**evidence, "model_cause": {"action_reversed/elbow": 0.9}}] * 5))
+    assert "dynamics" not in drive and "reward_reversed" in drive
+    sensor = names(reasons(0.1, 0.9, [{**evidence, "model_cause": {"sensor_reversed/tip": 0.9}}] * 5))
+    assert not {"dynamics", "reward_reversed"} & set(sensor)
 
 
 @pytest.mark.parametrize("kind", ["action_gain", "sensor_gain"])
@@ -308,13 +339,13 @@ def test_causes_come_before_what_follows_from_them():
             "action_saturation": 0.99,
             "model_residual": {"x": 99.0},
             "reward_correlation": -0.9,
-            "model_cause": {"sensors_swapped/x+y": 0.35},
+            "model_cause": {"actions_swapped/x+y": 0.35},
             "fingerprint_change": {"normalizer": 0.0, "trunk": 0.01},
         }
     ] * 5
     found = reasons(np.linspace(0, 0.1, 9), 0.9, evidence)[1:]
     assert [reason.depth for reason in found] == sorted(reason.depth for reason in found)
-    assert names(found)[:4] == ["layer_changed", "reward_reversed", "sensors_swapped", "action_saturation"]
+    assert names(found)[:4] == ["layer_changed", "reward_reversed", "actions_swapped", "action_saturation"]
     assert {"jumpstart", "ends_lower", "critic_bias", "critic_explained_variance"} <= set(names(found)[4:])
 
 

@@ -46,15 +46,19 @@ def explain(
 def facts_of(evidence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what rules look at: the evidence averaged over seeds, with what became of it in time.
 
-    A hypothesis about the target that a seed did not arrive at counts as 0 there; gains that hardly differ from 1 are left out.
+    A hypothesis about the target that a seed did not arrive at counts as 0 there.
     """
     facts = average(evidence)
-    tried = [one["model_cause"] for one in evidence if isinstance(one.get("model_cause"), Mapping)]
-    names = dict.fromkeys(name for one in tried for name in one)
-    facts["model_cause"] = {name: sum(one.get(name, 0.0) for one in tried) / len(tried) for name in names}
-    facts["model_cause"] = world.mattering(facts)
+    tried = [one for one in evidence if isinstance(one.get("model_cause"), Mapping)]
+    facts |= {key: _mean([one.get(key) or {} for one in tried]) for key in world.SHARES}
+    facts["causes"] = _mean([world.causes(one) for one in tried])
     facts["outside"] = next((one["outside"] for one in evidence if one.get("outside")), {})
     return {**facts, **trends(facts)}
+
+
+def _mean(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for one in shares for name in one)
+    return {name: sum(one.get(name, 0.0) for one in shares) / len(shares) for name in names}
 
 
 def _all(verdict: "Verdict", facts: Mapping[str, Any], rules: Sequence[Rule]) -> list[Reason]:

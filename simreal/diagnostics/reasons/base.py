@@ -64,6 +64,7 @@ class Beyond:
     Attributes:
         signal: key of the evidence, and of `NORMAL`.
         name: of the reason; the signal's unless given.
+        unless: what else explains the signal, then nothing is said.
     """
 
     signal: str
@@ -72,10 +73,11 @@ class Beyond:
     points: int = -1
     depth: int = SYMPTOM
     name: str = ""
+    unless: Callable[[Facts], object] = lambda facts: False
 
     def __call__(self, verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
         measured = facts.get(self.signal)
-        if measured is None:
+        if measured is None or self.unless(facts):
             return
         low, high = NORMAL[self.signal]
         places = measured if isinstance(measured, Mapping) else {"": measured}

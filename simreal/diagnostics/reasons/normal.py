@@ -36,6 +36,7 @@ NORMAL: dict[str, tuple[float, float]] = {
     "start_scale": (-1.0, 1.0),  # log ratio
     "model_residual": (0.0, 50.0),  # of the error on held-out source experience
     "model_cause": (0.0, 0.3),  # share of the excess error that goes away
+    "model_response": (0.8, 1.25),  # size of changes, of those that the source's model foresees
     "delta_r": (-inf, 6.0),  # nats
     "reward_correlation": (-0.3, inf),  # below: reversed
     "reward_residual": (0.0, 3.0),

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 
 GAIN = 1.2  # a factor that matters
-SEEN_AT_START = 0.6  # standard deviations: what null transfers stay below
 
 
 ALIKE = {"all": "that all actions are reversed", "choices": "that the choices stand in the opposite order"}
@@ -71,52 +70,77 @@ CAUSES = {
 }
 
 
-def _model_cause(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
-    """The single fault that explains most of what a model of the source gets wrong: hypotheses exclude each other."""
-    (_, high), shares = NORMAL["model_cause"], facts.get("model_cause", {})
-    likely = [name for name, share in shares.items() if share > high and name.partition("/")[0] in CAUSES]
-    if not likely:
+# Where the share of a hypothesis was seen, and what it is a share of: with `source`.
+SHARES = {
+    "model_cause": "what a model of {source} gets wrong on the target",
+    "early_cause": "what a model of {source} gets wrong in the first steps of episodes on the target",
+    "start_cause": "what is unusual about first observations (episodes should begin as in {source})",
+}
+
+
+def causes(one: Facts) -> dict[str, float]:
+    """Return hypothesis -> share, from one seed's evidence: what all steps, first steps and first observations say together.
+
+    First steps tell how a robot is wired; where a weaker drive fits them best, heavier masses may, too, and all steps decide.
+    Initial states depend neither on the agent nor on the dynamics: where first observations are unusual, only what explains
+    them counts, by the mean of both shares; what they speak against is none. Gains within 20 % of 1 do no harm, however well
+    they explain errors.
+    """
+    early, starts = one.get("early_cause") or {}, one.get("start_cause") or {}
+    if max(early, key=early.__getitem__, default="").startswith("action_gain/"):
+        early = {}
+    shares = {name: max(share, early.get(name, 0.0)) for name, share in {**early, **one["model_cause"]}.items()}
+    if max(starts.values(), default=0.0) > 0.0:
+        found = {name: (share + shares.get(name, 0.0)) / 2 for name, share in starts.items() if share > 0.0}
+    else:
+        found = {name: share for name, share in shares.items() if name not in starts}
+    return {
+        name: share
+        for name, share in found.items()
+        if not name.partition("/")[0].endswith("_gain") or _matters(one, name)
+    }
+
+
+def _matters(facts: Facts, gain: str) -> bool:
+    return abs(log(max(_size(facts, gain, inf), 1e-3))) > log(GAIN)
+
+
+def _size(facts: Facts, hypothesis: str, unknown: float = 1.0) -> float:
+    sizes = [facts[f"{key}_size"] for key in SHARES if hypothesis in facts.get(f"{key}_size", {})]
+    return sizes[0][hypothesis] if sizes else unknown
+
+
+def likely(facts: Facts) -> str | None:
+    """Return the single fault that explains most, if any: hypotheses exclude each other.
+
+    What explains nearly as much without a size to fit is likelier. Dynamics are the remainder that nothing else explains.
+    """
+    (_, high), shares = NORMAL["model_cause"], facts.get("causes", {})
+    found = [name for name, share in shares.items() if share > high and name.partition("/")[0] in CAUSES]
+
+    def credit(name: str) -> float:
+        kind = name.partition("/")[0]
+        return shares[name] + 0.1 * kind.endswith(("reversed", "swapped")) - 1.0 * (kind == "dynamics")
+
+    return max(found, key=credit, default=None)
+
+
+def _cause(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
+    (_, high), hypothesis = NORMAL["model_cause"], likely(facts)
+    if hypothesis is None:
         return
-    hypothesis = max(likely, key=lambda name: _credit(name, facts))
     kind, _, place = hypothesis.partition("/")
     cause, (first, _, second) = CAUSES[kind], place.partition("+")
-    size = facts.get("model_cause_size", {}).get(hypothesis, 1.0)
-    told = {"first": first, "second": second, "size": size, "source": facts["source"]}
+    told = {"first": first, "second": second, "size": _size(facts, hypothesis), "source": facts["source"]}
     supposed = ALIKE.get(place) or cause.supposed.format(**told)
-    says = (
-        f"To suppose {supposed} explains {shares[hypothesis]:.0%} of what a model of {facts['source']} "
-        f"gets wrong on the target: {cause.means.format(**told)}."
-    )
-    yield Reason(kind, shares[hypothesis], says, min(shares[hypothesis] / high, STRONGEST), -1, cause.depth)
-
-
-def _credit(hypothesis: str, facts: Facts) -> float:
-    """What a hypothesis explains, as far as it is likely.
-
-    What explains nearly as much without a size to fit is likelier. Initial states do not depend on the policy: an offset of a
-    sensor whose first readings are the usual ones is less likely. Dynamics are the remainder that nothing else explains.
-    """
-    kind, _, place = hypothesis.partition("/")
-    likely = 0.1 * kind.endswith(("reversed", "swapped")) - 1.0 * (kind == "dynamics")
-    if kind == "sensor_offset" and abs(facts.get("start_shift", {}).get(place, inf)) < SEEN_AT_START:
-        likely -= 0.3
-    return facts["model_cause"][hypothesis] + likely
-
-
-def mattering(facts: Facts) -> dict[str, float]:
-    """Return the hypotheses about a target without gains within 20 % of 1: however well those explain errors, they do no harm."""
-    sizes = facts.get("model_cause_size", {})
-
-    def matters(hypothesis: str) -> bool:
-        gain = hypothesis.partition("/")[0] in ("action_gain", "sensor_gain")
-        return not gain or abs(log(max(sizes.get(hypothesis, inf), 1e-3))) > log(GAIN)
-
-    return {name: share for name, share in facts.get("model_cause", {}).items() if matters(name)}
+    share, where = max((facts.get(key, {}).get(hypothesis, 0.0), what) for key, what in SHARES.items())
+    says = f"To suppose {supposed} explains {share:.0%} of {where.format(**told)}: {cause.means.format(**told)}."
+    yield Reason(kind, share, says, min(share / high, STRONGEST), -1, cause.depth)
 
 
 def _start_shift(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
     shift, (_, high) = farthest(facts.get("start_shift")), NORMAL["start_shift"]
-    if shift is None or abs(shift[1]) <= high or _explained(facts, shift[0]):
+    if shift is None or abs(shift[1]) <= high or _of_sensors(facts):
         return
     where, value = shift
     says = (
@@ -129,7 +153,7 @@ def _start_shift(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
 
 def _start_scale(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
     scale, (_, high) = farthest(facts.get("start_scale")), NORMAL["start_scale"]
-    if scale is None or abs(scale[1]) <= high or _explained(facts, scale[0]):
+    if scale is None or abs(scale[1]) <= high or _of_sensors(facts):
         return
     where, value = scale
     says = (
@@ -140,13 +164,9 @@ def _start_scale(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
     yield Reason("sensor_gain", value, says, min(abs(value) / high, STRONGEST), -1, WIRING)
 
 
-def _explained(facts: Facts, field: str) -> bool:
-    """Whether a fault of this sensor is a likely hypothesis already."""
-    shares = facts.get("model_cause", {})
-    return any(
-        hypothesis.startswith("sensor") and share > NORMAL["model_cause"][1] and field in hypothesis
-        for hypothesis, share in shares.items()
-    )
+def _of_sensors(facts: Facts) -> bool:
+    """Whether a fault of some sensor explains what is seen."""
+    return (likely(facts) or "").startswith("sensor")
 
 
 def _outside(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
@@ -188,8 +208,21 @@ def _mmd(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
     yield Reason("mmd", distance, says, min(distance / high, STRONGEST))
 
 
+RESPONSE = (
+    "With the same actions in the same states {where!r} changes {value:.2g} times as much on the target as a model of {source} "
+    "foresees: masses, friction or contacts differ, or drives are weaker or stronger; randomize them in the source, or learn in "
+    "both with darc."
+)
+
 RULES: tuple[Rule, ...] = (
-    _model_cause,
+    _cause,
+    Beyond(
+        "model_response",
+        *2 * (RESPONSE,),
+        depth=WORLD,
+        name="dynamics",
+        unless=likely,
+    ),
     _start_shift,
     _start_scale,
     Beyond(
@@ -198,6 +231,7 @@ RULES: tuple[Rule, ...] = (
         "bad here, the reward is reversed; check its sign, and do not copy the policy head or the critic.",
         depth=WIRING,
         name="reward_reversed",
+        unless=_of_sensors,  # by which rewards are foreseen
     ),
     _outside,
     Beyond(
