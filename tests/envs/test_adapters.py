@@ -111,6 +111,49 @@ class Keys(Camera):
         return ["LEFT", "NOOP", "RIGHT"]
 
 
+class Told(spaces.Space):
+    """Sentences, as MiniGrid's missions are: a space of its own that is no `Text`."""
+
+    def __init__(self):
+        super().__init__(dtype=str)
+
+    def contains(self, x):
+        return isinstance(x, str)
+
+
+class Maze(gymnasium.Env):
+    """What MiniGrid shows and takes: a picture of 7 x 7 cells, a direction, a mission, and seven choices; it keeps its own
+    time limit."""
+
+    metadata = {"render_modes": [], "render_fps": 10}
+    max_steps = 4
+
+    def __init__(self, render_mode=None):
+        mission = {"mission": Told(), "hint": spaces.Text(8)}
+        picture = spaces.Box(0, 255, (7, 7, 3), np.uint8)
+        self.observation_space = spaces.Dict({"direction": spaces.Discrete(4), "image": picture, **mission})
+        self.action_space = spaces.Discrete(7)
+
+    def _observed(self):
+        picture = self.np_random.integers(0, 11, (7, 7, 3)).astype(np.uint8)
+        return {"direction": self.steps % 4, "image": picture, "mission": "get to the goal", "hint": "there"}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observed(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self._observed(), 0.0, False, self.steps >= self.max_steps, {}
+
+
+def silent():
+    env = Maze()
+    env.observation_space = spaces.Dict({"mission": Told()})
+    return env
+
+
 def several():
     env = Walk()
     env.action_space = spaces.MultiDiscrete([2, 3])
@@ -141,6 +184,7 @@ def registered():
         "test/Walk-v0": (Walk, 50), "test/Forgetful-v0": (Forgetful, 50), "test/Several-v0": (several, 50),
         "test/Unbounded-v0": (unbounded, 50), "test/Large-v0": (large, 50), "test/Endless-v0": (Walk, None),
         "test/Solved-v0": (Walk, 50), "test/Long-v0": (long, 50), "test/Keys-v0": (Keys, 5),
+        "test/Maze-v0": (Maze, None), "test/Silent-v0": (silent, 5),
         "test/Blackjack-v0": ("gymnasium.envs.toy_text.blackjack:BlackjackEnv", 50),
         **{f"test/Camera-{view}-v0": (partial(Camera, view), 5) for view in VIEWS},
     }  # fmt: skip
@@ -266,11 +310,11 @@ def test_constructor_arguments_are_drawn_at_every_reset_and_keep_their_kind():
     variation = Randomization({"kwargs/gain": Uniform(0.5, 2.0), "kwargs/wind": Uniform(1.0, 1.0)})
     worlds = worlds_of("test/Walk-v0", 3, variation=variation)
     worlds.reset()
-    gains, envs = worlds.read("kwargs/gain"), worlds.engine._fleets[0]._envs._envs
+    gains, envs = worlds.read("kwargs/gain"), worlds.engine._fleets.members[0]._envs._envs
     assert len(set(gains)) == 3 and [env.unwrapped.gain for env in envs] == gains.tolist()
     assert [env.unwrapped.wind for env in envs] == [True] * 3
     worlds.reset()
-    envs = worlds.engine._fleets[0]._envs._envs
+    envs = worlds.engine._fleets.members[0]._envs._envs
     assert set(worlds.read("kwargs/gain")).isdisjoint(gains)
     assert [env.unwrapped.gain for env in envs] == worlds.read("kwargs/gain").tolist()
 
@@ -282,7 +326,7 @@ def test_an_environment_of_a_mujoco_model_has_its_dynamics_as_parameters():
     assert {"torso/mass", "right_knee/damping", "gravity", "kwargs/healthy_reward", "observation/noise"} <= names
     worlds = worlds_of("Humanoid-v5", 2, variation={"torso/mass": 20.0, "gravity": 0.5})
     worlds.reset()
-    model = worlds.engine._fleets[0]._envs._envs[1].unwrapped.model
+    model = worlds.engine._fleets.members[0]._envs._envs[1].unwrapped.model
     assert model.body("torso").mass[0] == pytest.approx(20.0) and model.opt.gravity[2] == -0.5
     assert model.body_subtreemass[0] == pytest.approx(model.body_mass.sum())  # what follows from it, too
     heights = [worlds.step(np.zeros((2, 17)))[0][:, 0] for _ in range(10)][-1]
@@ -539,6 +583,23 @@ def test_pictures_are_those_of_the_environment():
     assert picture.shape == (48, 64, 3) and picture.dtype == np.uint8 and picture.std() > 5
 
 
+def test_what_minigrid_shows_is_a_picture_and_a_direction_without_its_text():
+    worlds = worlds_of("test/Maze-v0")
+    assert worlds.task.says == "Gymnasium's test/Maze-v0, without its text (hint, mission)"
+    direction, image = worlds.schema.observation
+    assert (direction.name, direction.size, image.grid, len(image.labels)) == ("observation", 4, (7, 7), 3)
+    observation, _ = worlds.reset(seed=3)
+    assert observation["image"].shape == (3, 7, 7, 3) and observation["image"].dtype == np.uint8
+    alone = Maze()
+    shown, _ = alone.reset(seed=int(worlds.engine.qpos[0, 0]))
+    assert np.array_equal(observation["image"][0], shown["image"])
+    for step in range(1, 4):
+        observation = worlds.step(np.zeros(3, np.int64))[0]
+        assert np.array_equal(observation["state"], np.eye(4)[[step] * 3])  # one-hot
+    assert worlds.step(np.zeros(3, np.int64))[3].all()  # its own limit
+    worlds.close()
+
+
 def test_without_a_way_to_draw_there_are_no_pictures():
     blind = worlds_of("test/Walk-v0", 1)
     blind.reset()
@@ -556,6 +617,8 @@ def test_without_a_way_to_draw_there_are_no_pictures():
         ({"task": "gymnasium:test/Large-v0"}, "images of 921600 numbers; up to 262144 .*ResizeObservation"),
         ({"task": "gymnasium:test/Long-v0"}, "5000 numbers; our networks read vectors"),
         ({"task": "gymnasium:test/Endless-v0"}, "has no time limit; register it with max_episode_steps"),
+        ({"task": "gymnasium:test/Silent-v0"}, "nothing but text"),
+        ({"task": "gymnasium:MiniGrid-Empty-5x5-v99"}, "name the package: gymnasium:PACKAGE:MiniGrid-Empty-5x5-v99"),
         ({"task": "gymnasium:HalfCheeta-v5"}, "there is no Gymnasium id 'HalfCheeta-v5'; did you mean 'HalfCheetah-v5'"),
         ({"task": "gymnasium:HalfCheetah-v9"}, "valid: .*HalfCheetah-v5"),
         ({"task": "gymnasium:simreal/Hopper-v0"}, "is the task 'hopper'"),

@@ -76,7 +76,7 @@ def test_values_are_prepared_at_full_width_whatever_the_rows_become():
     """Rows that grow, as an engine's may, void those of before; at less than the full width there are none."""
     n, calls = 5, []
 
-    def prepare(values):
+    def prepare(values, qpos):
         calls.append(len(values))
         return np.tile(values.sum(axis=1, keepdims=True), 1 if len(calls) < 4 else 3)
 

@@ -74,7 +74,10 @@ def _spec(name: str) -> EnvSpec:
         close = [i for i in known if re.sub(r"-v\d+$", "", i) == plain] or known
         if len(close) > 20:
             hint = nearest(name, close).partition("valid:")[0]
-            raise UserError(f"there is no Gymnasium id {name!r}; {hint}see gymnasium.pprint_registry()") from error
+            raise UserError(
+                f"there is no Gymnasium id {name!r}; {hint}see gymnasium.pprint_registry(), and "
+                f"if another package brings it, name the package: gymnasium:PACKAGE:{name}"
+            ) from error
         raise UserError(f"there is no Gymnasium id {name!r}; {nearest(name, close)}") from error
 
 

@@ -1,14 +1,10 @@
-"""Some copies of one Gymnasium environment, here or in a process of their own."""
+"""Some copies of one Gymnasium environment."""
 
 from __future__ import annotations
 
 import inspect
-import multiprocessing
-import os
-import weakref
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -21,7 +17,6 @@ from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported
 
 KWARGS = "kwargs/"
-_CLOSE_SECONDS = 5.0
 
 
 class Envs:
@@ -172,111 +167,3 @@ def defaults_of(spec: EnvSpec) -> dict[str, Any]:
     """Arguments of the environment's constructor that have a default, with it."""
     parameters = inspect.signature(creator_of(spec)).parameters.items()
     return {name: p.default for name, p in parameters if p.default is not inspect.Parameter.empty}
-
-
-class Fleet(Protocol):
-    """`Envs` behind calls by name: `send` begins one, `receive` waits for its answer."""
-
-    def send(self, method: str, arguments: tuple[Any, ...]) -> None: ...
-
-    def receive(self) -> Any: ...
-
-    def call(self, method: str, arguments: tuple[Any, ...]) -> Any:
-        self.send(method, arguments)
-        return self.receive()
-
-    def close(self) -> None: ...
-
-
-class Here(Fleet):
-    """In this process."""
-
-    def __init__(self, spec: EnvSpec, machine: Machine | None, count: int):
-        self._envs, self._answer = Envs(spec, machine, count), None
-        self._finalizer = weakref.finalize(self, self._envs.close)
-
-    def send(self, method: str, arguments: tuple[Any, ...]) -> None:
-        self._answer = getattr(self._envs, method)(*arguments)
-
-    def receive(self) -> Any:
-        return self._answer
-
-    def close(self) -> None:
-        self._finalizer()
-
-
-class Apart(Fleet):
-    """In a process of their own, which leaves when its pipe closes: when this process dies, however it dies."""
-
-    def __init__(self, spec: EnvSpec, machine: Machine | None, count: int):
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, spec, machine, count), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._finalizer = weakref.finalize(self, _stop, os.getpid(), self._pipe, self._process)
-
-    def send(self, method: str, arguments: tuple[Any, ...]) -> None:
-        self._pipe.send((method, arguments))
-
-    def receive(self) -> Any:
-        try:
-            good, answer = self._pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self._process.join(_CLOSE_SECONDS)
-            raise RuntimeError(
-                f"a process with Gymnasium environments died with exit code {self._process.exitcode}"
-            ) from None
-        if not good:
-            raise answer
-        return answer
-
-    def close(self) -> None:
-        self._finalizer()
-
-
-def start_fleets(spec: EnvSpec, machine: Machine | None, sizes: Sequence[int], apart: bool) -> list[Fleet]:
-    """One fleet per size, each in a process of its own where `apart`."""
-    kind = Apart if apart else Here
-    fleets: list[Fleet] = []
-    try:
-        for size in sizes:
-            fleets.append(kind(spec, machine, size))
-        for fleet in fleets if apart else ():
-            fleet.receive()  # it has made its environments
-    except BaseException:
-        for fleet in fleets:
-            fleet.close()
-        raise
-    return fleets
-
-
-def serve(pipe: Connection, spec: EnvSpec, machine: Machine | None, count: int) -> None:
-    """What a worker process does: answer calls until the pipe closes."""
-    envs = None
-    try:
-        envs = Envs(spec, machine, count)
-        pipe.send((True, None))
-    except Exception as error:
-        pipe.send((False, error))
-        return
-    try:
-        while True:
-            method, arguments = pipe.recv()
-            try:
-                pipe.send((True, getattr(envs, method)(*arguments)))
-            except Exception as error:
-                pipe.send((False, error))
-    except (EOFError, OSError, KeyboardInterrupt):
-        envs.close()
-
-
-def _stop(owner: int, pipe: Connection, process: Any) -> None:
-    if os.getpid() != owner:
-        return  # a forked copy of the owner has no say over its workers
-    pipe.close()
-    process.join(_CLOSE_SECONDS)
-    if process.is_alive():
-        process.terminate()
-        process.join()
-    process.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,11 +11,12 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from simreal_envs.adapters.fleet import KWARGS, defaults_of, start_fleets
+from simreal_envs.adapters.fleet import KWARGS, Envs, defaults_of
 from simreal_envs.adapters.machine import Machine, machine, named_model
-from simreal_envs.adapters.spaces import Flattening, box_action, discrete_action, observation_fields, success
+from simreal_envs.adapters.spaces import Flattening, box_action, discrete_action, observation_fields, success, texts
 from simreal_envs.engines.base import Engine, Robot
 from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.fleets import Fleets
 from simreal_envs.imperfections.vocabulary import link_parameters
 from simreal_envs.parameters import Draws, Parameter
 from simreal_envs.schema import Field, Schema
@@ -37,8 +37,6 @@ class GymnasiumEngine(Engine):
     name: ClassVar[str] = "gymnasium"
 
     def __init__(self, task: GymnasiumTask, num_worlds: int, num_workers: int = 0):
-        if num_workers < 0:
-            raise UserError(f"num_workers must be 0 (in this process) or more, not {num_workers}")
         self.robot, self.num_worlds, self._task = task.robot, num_worlds, task
         size = task.schema.action_size
         self.qpos, self.qvel = np.zeros((num_worlds, size)), np.zeros((num_worlds, size))
@@ -50,25 +48,22 @@ class GymnasiumEngine(Engine):
             "terminated": np.zeros(num_worlds, dtype=bool),
             "truncated": np.zeros(num_worlds, dtype=bool),
         }
-        bounds = np.linspace(0, num_worlds, max(min(num_workers, num_worlds), 1) + 1).astype(int).tolist()
-        self._rows = [slice(a, b) for a, b in itertools.pairwise(bounds)]
-        sizes = [rows.stop - rows.start for rows in self._rows]
-        self._fleets = start_fleets(task.spec, task.machine, sizes, apart=num_workers > 0)
+        self._fleets = Fleets(Envs, (task.spec, task.machine), num_worlds, num_workers)
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         arrays = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
         self._applied |= set(arrays)
-        self._some("apply", ids, lambda mine: {name: array[mine] for name, array in arrays.items()})
+        self._fleets.some("apply", ids, arrays)
 
     def read(self, parameter: str) -> np.ndarray:
         nominal = next(p.nominal for p in self._task.parameters if p.name == parameter)
-        return np.concatenate(self._all("read", parameter, nominal))
+        return np.concatenate(self._fleets.all("read", parameter, nominal))
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
         ids = np.asarray(ids)
         self.qpos[ids], self.qvel[ids] = qpos, qvel
         seeds = np.asarray(qpos)[:, 0].astype(np.int64)
-        seen = self._some("reset", ids, lambda mine: seeds[mine])
+        seen = self._fleets.some("reset", ids, seeds)
         if seen:
             self.readings["observation"][ids] = np.concatenate(seen)
         for name in ("reward", "terminated", "truncated"):
@@ -76,21 +71,22 @@ class GymnasiumEngine(Engine):
         self._sound[ids] = True
 
     def step(self, control: np.ndarray, substeps: int) -> None:
-        calls = [("step", (np.asarray(control)[rows],)) for rows in self._rows]
-        for rows, (observation, reward, terminated, truncated) in zip(self._rows, self._call(calls), strict=True):
+        rows, control = self._fleets.rows, np.asarray(control)
+        answers = self._fleets.call("step", [(control[mine],) for mine in rows])
+        for mine, (observation, reward, terminated, truncated) in zip(rows, answers, strict=True):
             sound = np.isfinite(observation).all(axis=1) & np.isfinite(reward)
-            self._sound[rows] = sound
+            self._sound[mine] = sound
             observation[~sound] = 0
-            self.readings["observation"][rows] = observation
-            self.readings["reward"][rows] = np.where(sound, reward, 0.0)
-            self.readings["terminated"][rows], self.readings["truncated"][rows] = terminated, truncated
+            self.readings["observation"][mine] = observation
+            self.readings["reward"][mine] = np.where(sound, reward, 0.0)
+            self.readings["terminated"][mine], self.readings["truncated"][mine] = terminated, truncated
 
     def diverged(self) -> np.ndarray:
         return ~self._sound
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """See `Engine`: seeds, parameters and the actions of the running episodes, which `restore` plays again."""
-        logs = [log for part in self._all("logs") for log in part]
+        logs = [log for part in self._fleets.all("logs") for log in part]
         longest, size = max((len(log) for log in logs), default=0), self.qpos.shape[1]
         actions = np.zeros((self.num_worlds, longest, size))
         for row, log in zip(actions, logs, strict=True):
@@ -98,7 +94,7 @@ class GymnasiumEngine(Engine):
         values = {name: self.read(name) for name in sorted(self._applied)}
         return {
             "qpos": self.qpos.copy(), "sound": self._sound.copy(), "actions": actions,
-            "begun": np.concatenate(self._all("begun")), "lengths": np.array([len(log) for log in logs]),
+            "begun": np.concatenate(self._fleets.all("begun")), "lengths": np.array([len(log) for log in logs]),
             **{f"value/{name}": value for name, value in values.items()},
             **{f"reading/{name}": value.copy() for name, value in self.readings.items()},
         }  # fmt: skip
@@ -113,7 +109,7 @@ class GymnasiumEngine(Engine):
         self.apply(everyone, {name[6:]: value for name, value in snapshot.items() if name.startswith("value/")})
         self.reset(everyone, snapshot["qpos"], np.zeros_like(self.qvel))
         logs = [a[:n] for a, n in zip(snapshot["actions"], snapshot["lengths"], strict=True)]
-        seen = np.concatenate(self._call([("replay", (logs[rows],)) for rows in self._rows]))
+        seen = np.concatenate(self._fleets.call("replay", [(logs[rows],) for rows in self._fleets.rows]))
         for name, value in self.readings.items():
             value[:] = snapshot[f"reading/{name}"]
         self._sound[:] = snapshot["sound"]
@@ -125,35 +121,14 @@ class GymnasiumEngine(Engine):
             )
 
     def render(self, world: int, width: int, height: int) -> np.ndarray:
-        member = next(i for i, rows in enumerate(self._rows) if rows.start <= world < rows.stop)
-        picture = self._fleets[member].call("render", (world - self._rows[member].start,))
+        picture = self._fleets.one("render", world)
         if picture is None:
             raise Unsupported(f"{self._task.name} draws no pictures: it has no render mode 'rgb_array'")
         rows, columns = (np.arange(n) * have // n for n, have in zip((height, width), picture.shape, strict=False))
         return np.ascontiguousarray(picture[rows][:, columns])
 
     def close(self) -> None:
-        for fleet in self._fleets:
-            fleet.close()
-
-    def _call(self, calls: list[tuple[str, tuple[Any, ...]]]) -> list[Any]:
-        """One call per fleet; all begin before the first answer is awaited."""
-        for fleet, (method, arguments) in zip(self._fleets, calls, strict=True):
-            fleet.send(method, arguments)
-        return [fleet.receive() for fleet in self._fleets]
-
-    def _all(self, method: str, *arguments: Any) -> list[Any]:
-        return self._call([(method, arguments)] * len(self._fleets))
-
-    def _some(self, method: str, ids: np.ndarray, part: Any) -> list[Any]:
-        """Call the fleets that hold any of the worlds `ids` with their own ids and their part of the data."""
-        called = []
-        for fleet, rows in zip(self._fleets, self._rows, strict=True):
-            mine = np.flatnonzero((ids >= rows.start) & (ids < rows.stop))
-            if len(mine):
-                fleet.send(method, (ids[mine] - rows.start, part(mine)))
-                called.append(fleet)
-        return [fleet.receive() for fleet in called]
+        self._fleets.close()
 
 
 class GymnasiumTask(Task):
@@ -171,9 +146,12 @@ class GymnasiumTask(Task):
     def __init__(self, name: str, env: gymnasium.Env):
         self.spec: Any = env.spec
         self.name, self.says = f"gymnasium:{name}", f"Gymnasium's {name}"
-        if not self.spec.max_episode_steps:
+        if text := texts(env.observation_space):
+            self.says += f", without its text ({', '.join(text)})"
+        limit = self.spec.max_episode_steps or getattr(env.unwrapped, "max_steps", None)  # which MiniGrid keeps itself
+        if not limit:
             raise UserError(f"gymnasium:{name} has no time limit; register it with max_episode_steps")
-        self.episode_steps, self.threshold = self.spec.max_episode_steps, self.spec.reward_threshold
+        self.episode_steps, self.threshold = int(limit), self.spec.reward_threshold
         self.goal, _ = success(self.threshold)
         action, self.center, self.half = _action(name, env)
         period = _period(env)

@@ -94,8 +94,8 @@ class Image(NamedTuple):
 
 
 class Flattening:
-    """Observations of a Gymnasium space as rows of numbers: first what is a vector, as `gymnasium.spaces.flatten` has it, then
-    the images one by one.
+    """Observations of a Gymnasium space as rows of numbers: first what is a vector, as `gymnasium.spaces.flatten` has it (a
+    choice is one-hot), then the images one by one. Text in Dicts is left out.
 
     Attributes:
         images: those in the space, also inside of Dicts.
@@ -120,13 +120,26 @@ class Flattening:
         return parts[0].astype(self.dtype) if len(parts) == 1 else np.concatenate(parts, dtype=self.dtype)
 
 
+def texts(space: spaces.Space, path: str = "") -> list[str]:
+    """Names of the text in the Dicts of a space, such as MiniGrid's ``mission``, which tells no agent of ours anything."""
+    if isinstance(space, spaces.Dict):
+        return [name for key, part in space.items() for name in texts(part, f"{path}/{key}".lstrip("/"))]
+    return [path] if path and _is_text(space) else []
+
+
+def _is_text(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Text) or (space.dtype is not None and space.dtype.kind == "U")
+
+
 def _split(space: spaces.Space, path: tuple[str, ...] = ()) -> tuple[list[Image], spaces.Space | None]:
-    """The images in a space, and the space without them."""
+    """The images in a space, and the space without them and without text."""
     if isinstance(space, spaces.Dict):
         parts: Mapping[str, Any] = {key: _split(part, (*path, key)) for key, part in space.items()}
         images = [image for found, _ in parts.values() for image in found]
         rest = {key: part for key, (_, part) in parts.items() if part is not None}
-        return (images, spaces.Dict(rest) if rest else None) if images else ([], space)
+        return images, spaces.Dict(rest) if rest else None
+    if path and _is_text(space):
+        return [], None
     return ([Image(path, space)], None) if _is_image(space) else ([], space)
 
 
@@ -143,6 +156,8 @@ def observation_fields(name: str, space: spaces.Space) -> tuple[Field, ...]:
     The typical sensor is taken to be 1 % of the range where there are bounds, 0.01 of the unknown unit elsewhere.
     """
     images, rest = _split(space)
+    if not images and rest is None:
+        raise UserError(f"gymnasium:{name} observes {space}: nothing but text, and our agents read numbers")
     if too_large := [image for image in images if image.size > LARGEST_IMAGE]:
         raise UserError(
             f"gymnasium:{name} observes images of {too_large[0].size} numbers; up to {LARGEST_IMAGE} can be read, so wrap "

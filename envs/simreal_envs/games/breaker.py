@@ -52,7 +52,7 @@ class GridBreaker(GridGame):
         n = len(drawn)
         x, y = below(drawn[:, 0], SIDE), TOP + values["bricks/rows"].astype(np.intp)
         slant = np.where(drawn[:, 1] < 0.5, -1, 1)
-        left = clipped(np.full(n, (SIDE - 1) // 2), SIDE - values["paddle/width"].astype(np.intp))
+        left = np.minimum((SIDE - 1) // 2, SIDE - values["paddle/width"].astype(np.intp))
         state = {"left": left, "x": x, "y": y, "slant": slant, "fall": np.ones(n, np.intp), "clock": np.zeros(n)}
         return state | {"before": np.stack([x, y], axis=1), "bricks": _wall(values)}
 
@@ -65,9 +65,8 @@ class GridBreaker(GridGame):
         x, y = now.x + now.slant * going, np.minimum(now.y + now.fall * going, BOTTOM)  # a lost ball stays where it is
         if (wind := blown(values, draw, 0)) is not None:
             x += wind * going
-        if (out := outside(x)).any():
-            now.slant[out] *= -1
-            x = SIDE - 1 - np.abs(SIDE - 1 - np.abs(x))
+        now.slant = np.where(outside(x), -now.slant, now.slant)
+        x = _REFLECTED[x]
         if (high := y < 0).any():
             now.fall[high] = 1
             y = np.abs(y)
@@ -79,24 +78,27 @@ class GridBreaker(GridGame):
         now.fall = np.where(hit, -now.fall, now.fall)
         now.x, now.y = np.where(hit, now.x, x), np.where(hit, now.y, y)
         over = np.zeros(len(x), dtype=bool)
-        if (low := now.y == BOTTOM).any():
-            self._meet(now, values, low, width, over)
+        (low,) = (now.y == BOTTOM).nonzero()
+        if len(low):
+            self._meet(now, values, low, width[low], over)
         return hit.astype(np.float64), over
 
     def _meet(self, now: SimpleNamespace, values: Values, low: np.ndarray, width: np.ndarray, over: np.ndarray) -> None:
-        """Balls that are `low` meet the paddle or are lost."""
-        place = now.x - now.left
-        met = low & (place >= 0) & (place < width)
-        over |= low & ~met
-        now.fall[met], now.y[met] = -1, BOTTOM - 1
-        now.slant[met & (place == 0) & (width > 1)] = -1
-        now.slant[met & (place == width - 1) & (width > 1)] = 1
-        if (cleared := met & ~now.bricks.reshape(len(met), -1).any(axis=1)).any():
+        """Balls of the worlds `low` meet the paddle or are lost."""
+        place = now.x[low] - now.left[low]
+        met = (place >= 0) & (place < width)
+        over[low] = ~met
+        low, place, width = low[met], place[met], width[met]
+        now.fall[low], now.y[low] = -1, BOTTOM - 1
+        now.slant[low[(place == 0) & (width > 1)]] = -1
+        now.slant[low[(place == width - 1) & (width > 1)]] = 1
+        if len(cleared := low[~now.bricks[low].any(axis=(1, 2))]):
             now.bricks[cleared] = _wall(values)[cleared]
 
     def paint(self, now: SimpleNamespace, values: Values, cells: np.ndarray) -> None:
         everyone = np.arange(len(cells))
-        cells[..., TARGET] = now.bricks
+        wall = slice(TOP, TOP + MOST)
+        cells[:, wall, :, TARGET] = now.bricks[:, wall]
         cells[:, BOTTOM, :, PLAYER] = covered(now.left, values["paddle/width"])
         cells[everyone, now.before[:, 1], now.before[:, 0], TRAIL] = 1
         cells[everyone, now.y, now.x, BALL] = 1
@@ -107,5 +109,7 @@ def _wall(values: Values) -> np.ndarray:
     return _WALLS[values["bricks/rows"].astype(np.intp)]
 
 
+# Columns by those that the ball would be in without walls: up to 2 beyond, where -1 counts from the end as in all of numpy.
+_REFLECTED = np.array([*range(SIDE), SIDE - 2, SIDE - 3, 2, 1])
 _ROWS = np.arange(SIDE)[:, None] + np.zeros((1, SIDE), int)
 _WALLS = np.array([(_ROWS >= TOP) & (TOP + rows > _ROWS) for rows in range(MOST + 1)])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from simreal_envs.parameters import Draws, Parameter
+from simreal_envs.tasks.base import Episode, State, Task
 
 Values = Mapping[str, np.ndarray]  # parameter -> its value in each world, (n,)
 
@@ -57,3 +58,37 @@ def seen(cells: np.ndarray, values: Values, draws: Draws, steps: np.ndarray) -> 
 def keys(qpos: np.ndarray) -> np.ndarray:
     """Keys of the draws of episodes, uint64 ``(n,)``: the 53 bits of the number in (0, 1) that stands for each, ``(n, 1)``."""
     return (qpos[:, 0] * 2.0**53).astype(np.uint64)
+
+
+class Game(Task):
+    """A game whose engine tells what is seen, scored and over: its readings ``observation``, ``score`` and ``over``.
+
+    Attributes:
+        solved: return that counts as success.
+    """
+
+    presets = ("matched",)
+    substeps = 1
+    solved: float
+
+    def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """A number in (0, 1) from which everything that happens in an episode is drawn."""
+        return draws.uniform("task/initial_state"), np.zeros((n, 0))
+
+    def control(self, action: np.ndarray) -> np.ndarray:
+        return action
+
+    def observe(self, state: State) -> np.ndarray:
+        return state.readings["observation"]
+
+    def reward(self, state: State) -> dict[str, np.ndarray]:
+        return {"score": state.readings["score"]}
+
+    def terminated(self, state: State) -> np.ndarray:
+        return state.readings["over"]
+
+    def on_goal(self, state: State) -> np.ndarray:
+        return ~self.terminated(state)
+
+    def success(self, episode: Episode) -> np.ndarray:
+        return np.asarray(episode.returns) >= self.solved

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from simreal_envs.games.boards import ROW, any_in, at, blank, board, moved, rolled, shown
 from simreal_envs.games.grid import (
+    COVERED,
     HAZARD,
     PLAYER,
     SIDE,
@@ -17,7 +19,6 @@ from simreal_envs.games.grid import (
     below,
     blown,
     clipped,
-    covered,
     moves,
     parameter,
 )  # fmt: skip
@@ -33,6 +34,7 @@ class GridDodge(GridGame):
     says = "step aside of falling rocks"
     episode_steps = 200
     start_draws, step_draws, solved = 1, 3, 100.0
+    draws_always = True
     random_return, reference_return = 9.2, 147.7
     own = (
         parameter("player/speed", 1, 1, 3, "columns that the figure steps aside", whole=True),
@@ -43,25 +45,30 @@ class GridDodge(GridGame):
     colours = {HAZARD: (201, 141, 96), PLAYER: (122, 226, 140)}
 
     def start(self, values: Values, drawn: np.ndarray) -> dict[str, np.ndarray]:
-        rocks = np.zeros((len(drawn), SIDE, SIDE), dtype=bool)
-        return {"x": below(drawn[:, 0], SIDE), "rocks": rocks, "clock": np.zeros(len(drawn))}
+        return {"x": below(drawn[:, 0], SIDE), "rocks": blank(len(drawn)), "clock": np.zeros(len(drawn))}
 
     def advance(
         self, now: SimpleNamespace, values: Values, action: np.ndarray, draw: Callable[[], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         now.x = clipped(now.x + SIDEWAYS[action] * values["player/speed"].astype(np.intp), SIDE - 1)
         falling, drawn = moves(now.clock, values["rocks/speed"]) > 0, draw()
-        passed = falling & now.rocks[:, -1].any(axis=1)
+        passed = falling & any_in(now.rocks, BOTTOM, HAZARD)
         if (wind := blown(values, draw, 2)) is not None:
             for way in (-1, 1):
-                now.rocks[wind == way] = np.roll(now.rocks[wind == way], way, axis=2)
+                now.rocks[wind == way] = rolled(now.rocks[wind == way], way, HAZARD)
         width = values["rocks/width"].astype(np.intp)
         first = (drawn[:, 1] * (SIDE + 1 - width)).astype(np.intp)
-        fresh = covered(first, np.where(drawn[:, 0] < values["rocks/rate"], width, 0))
-        fallen = np.concatenate([fresh[:, None], now.rocks[:, :-1]], axis=1)
-        now.rocks = fallen if falling.all() else np.where(falling[:, None, None], fallen, now.rocks)
-        return passed.astype(np.float64), now.rocks[np.arange(len(now.x)), -1, now.x]
+        fallen = moved(now.rocks, ROW)
+        fallen[:, 0] |= _FRESH[np.where(drawn[:, 0] < values["rocks/rate"], width, 0), first]
+        now.rocks = fallen if falling.all() else np.where(falling[:, None], fallen, now.rocks)
+        return passed.astype(np.float64), at(now.rocks, BOTTOM, now.x, HAZARD)
 
     def paint(self, now: SimpleNamespace, values: Values, cells: np.ndarray) -> None:
-        cells[..., HAZARD] = now.rocks
-        cells[np.arange(len(cells)), SIDE - 1, now.x, PLAYER] = 1
+        cells.reshape(len(cells), -1)[:] = shown(now.rocks)
+        cells[np.arange(len(cells)), BOTTOM, now.x, PLAYER] = 1
+
+
+BOTTOM = SIDE - 1
+# Rocks in the top row, by how many and the column of the first one: the first word of a board, which has all of that row.
+_TOP = np.arange(SIDE)[:, None] == 0
+_FRESH = board(COVERED[:, :, None] & _TOP, HAZARD)[..., 0]

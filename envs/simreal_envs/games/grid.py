@@ -16,13 +16,12 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Player
 from simreal_envs.errors import Unsupported
-from simreal_envs.games.common import Values, keys, parameter, seen, shared_parameters
+from simreal_envs.games.common import Game, Values, keys, parameter, seen, shared_parameters
 from simreal_envs.games.drawing import picture
-from simreal_envs.imperfections.ahead import StepDraws
 from simreal_envs.imperfections.vocabulary import link_parameters
 from simreal_envs.parameters import Draws, Parameter
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task
+from simreal_envs.tasks.base import Rows
 
 SIDE = 10  # cells
 CHANNELS = ("player", "ball", "trail", "target", "hazard", "shot")
@@ -30,6 +29,7 @@ PLAYER, BALL, TRAIL, TARGET, HAZARD, SHOT = range(len(CHANNELS))
 ROUND = (BALL, HAZARD)  # drawn as discs
 ACTIONS = ("stay", "left", "right", "fire")
 PERIOD = 0.1  # s
+AHEAD = 8  # steps whose random numbers are drawn at once
 SCHEMA = Schema(
     (Field("grid", "1", CHANNELS, 0.0, 1.0, grid=(SIDE, SIDE), dtype="uint8"),),
     (Field("action", "1", ACTIONS, 0.0, len(ACTIONS) - 1.0, discrete=True),),
@@ -47,24 +47,22 @@ _EVERY_GAME = (
 _SEEN = tuple(p.name for p in _EVERY_GAME if p.name.startswith("observation/"))
 
 
-class GridGame(Task):
+class GridGame(Game):
     """A game. Its state is a namespace of arrays with one row per world, which the engine keeps.
 
     Attributes:
         own: its own parameters.
         start_draws, step_draws: how many random numbers the beginning of an episode and a step take.
-        solved: return that counts as success.
+        draws_always: whether every step takes them.
         colours: channel -> red, green, blue.
     """
 
     engines = ("grid",)
-    presets = ("matched",)
-    substeps = 1
     schema = SCHEMA
     own: tuple[Parameter, ...]
     start_draws: ClassVar[int]
     step_draws: ClassVar[int]
-    solved: ClassVar[float]
+    draws_always: ClassVar[bool] = False
     colours: ClassVar[Mapping[int, tuple[int, int, int]]]
 
     def __init__(self) -> None:
@@ -105,30 +103,6 @@ class GridGame(Task):
     def paint(self, now: SimpleNamespace, values: Values, cells: np.ndarray) -> None:
         """Put ones into zeros, uint8 ``(n, SIDE, SIDE, channels)``, where things are."""
 
-    # -- the task -----------------------------------------------------------------------------------------------------
-
-    def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """A number in (0, 1) from which everything that happens in an episode is drawn."""
-        return draws.uniform("task/initial_state"), np.zeros((n, 0))
-
-    def control(self, action: np.ndarray) -> np.ndarray:
-        return action
-
-    def observe(self, state: State) -> np.ndarray:
-        return state.readings["observation"]
-
-    def reward(self, state: State) -> dict[str, np.ndarray]:
-        return {"score": state.readings["score"]}
-
-    def terminated(self, state: State) -> np.ndarray:
-        return state.readings["over"]
-
-    def on_goal(self, state: State) -> np.ndarray:
-        return ~self.terminated(state)
-
-    def success(self, episode: Episode) -> np.ndarray:
-        return np.asarray(episode.returns) >= self.solved
-
 
 class GridEngine(Engine):
     """See `Engine`. ``qpos`` holds the number that an episode's draws are made from; there is no velocity.
@@ -146,21 +120,31 @@ class GridEngine(Engine):
         own = (*game.own, *_EVERY_GAME)
         self._values = {p.name: np.full(num_worlds, float(p.nominal)) for p in own}
         self._everyone = np.arange(num_worlds)
-        self._draws = Draws(0, self._everyone, np.zeros(num_worlds, dtype=int))
-        self._drawn = StepDraws(num_worlds, {"game/step": game.step_draws})
+        self._draws = Draws.of(np.zeros(num_worlds, dtype=np.uint64))
+        # Numbers of AHEAD steps of each world, those of its step `_first` in front.
+        self._drawn = np.zeros((num_worlds, AHEAD, game.step_draws))
+        self._first = np.full(num_worlds, -AHEAD)
         self._steps = np.zeros(num_worlds, dtype=np.int64)
         self.now = SimpleNamespace(**game.start(self._values, np.full((num_worlds, game.start_draws), 0.5)))
         self.cells = np.zeros((num_worlds, SIDE, SIDE, len(CHANNELS)), dtype=np.uint8)
+        # All that is different from world to world, and what has been prepared for the next reset.
+        state = [(name, value.dtype, value.shape[1:]) for name, value in vars(self.now).items()]
+        drawn = ("drawn", np.float64, self._drawn.shape[1:] if game.draws_always else (0, 0))
+        self._record = np.dtype([*state, drawn, ("cells", np.uint8, self.cells.shape[1:])], align=True)
+        self._coming: np.ndarray | None = None
         self._plain = True  # whether what is seen is what there is, in all worlds
+        self._mirrored = False  # whether left and right are swapped, in any world
         self._whole = np.zeros(num_worlds, dtype=bool)  # that nothing diverges
+        self._flat = self.cells.reshape(num_worlds, -1)
         self.readings = {
-            "observation": self.cells.reshape(num_worlds, -1), "score": np.zeros(num_worlds), "over": self._whole.copy(),
+            "observation": self._flat, "score": np.zeros(num_worlds), "over": self._whole.copy(),
         }  # fmt: skip
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         for name, value in values.items():
             self._values[name][ids] = value
         self._plain = not any(self._values[name].any() for name in _SEEN)
+        self._mirrored = bool(self._values["action/mirrored"].any())
 
     def read(self, parameter: str) -> np.ndarray:
         return self._values[parameter].copy()
@@ -168,28 +152,68 @@ class GridEngine(Engine):
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
         self.qpos[ids] = qpos
         self._draws.resume(ids, keys(qpos))
-        self._drawn.forget(ids)
-        self._steps[ids] = 0
-        drawn = self._draws.take(ids).uniform("game/start", self.game.start_draws)
-        for name, value in self.game.start(self._taken(ids), drawn).items():
-            getattr(self.now, name)[ids] = value
+        values, self._coming, begun = Rows(self._values, ids), None, self._coming
+        if begun is None:
+            begun = self._begun(values, self._draws.take(ids))
+        for name, value in vars(self.now).items():
+            value[ids] = begun[name]
+        if self.game.draws_always:
+            self._drawn[ids], self._first[ids] = begun["drawn"], 0
+        else:
+            self._first[ids] = -AHEAD
         for name in ("score", "over"):
             self.readings[name][ids] = 0
-        self._look(ids)
+        self._steps[ids] = 0
+        self.cells[ids] = begun["cells"]
+        self._show(begun["cells"], values, ids)
+
+    def _begun(self, values: Values, draws: Draws) -> np.ndarray:
+        """What is different from world to world when episodes begin: records ``(n,)``."""
+        n, game = len(draws.keys), self.game
+        begun, state = np.zeros(n, self._record), game.start(values, draws.uniform("game/start", game.start_draws))
+        for name, value in state.items():
+            begun[name] = value
+        game.paint(SimpleNamespace(**state), values, begun["cells"])
+        if game.draws_always:
+            begun["drawn"] = self._numbers(draws, np.zeros(n, np.int64))
+        return begun
+
+    def _numbers(self, draws: Draws, steps: np.ndarray) -> np.ndarray:
+        """What is drawn for the next steps where so many are done, ``(n,)``: ``(n, AHEAD, step_draws)``."""
+        coming = steps[:, None, None] + np.arange(AHEAD)[:, None]
+        return draws.table((("game/step", self.game.step_draws),), coming)
+
+    def prepare_start(self, values: Mapping[str, np.ndarray], qpos: np.ndarray) -> np.ndarray:
+        """What episodes begin with that have these values of varied parameters, each ``(m,)``, and ``qpos (m, 1)``.
+
+        Returns:
+            float64 ``(m, size)``, to be handed to `apply_prepared` just before the `reset` of those episodes.
+        """
+        nominal = {p.name: np.full(len(qpos), float(p.nominal)) for p in self.game.own}
+        return self._begun(nominal | values, Draws.of(keys(qpos))).view(np.float64).reshape(len(qpos), -1)
+
+    def apply_prepared(self, ids: np.ndarray, rows: np.ndarray) -> bool:
+        """Keep what `prepare_start` made for the `reset` that follows; values are yet to be applied."""
+        self._coming = np.ascontiguousarray(rows).view(self._record)[:, 0]
+        return False
 
     def step(self, control: np.ndarray, substeps: int) -> None:
         action = control[:, 0].astype(np.intp)
-        mirrored = self._values["action/mirrored"]
-        if mirrored.any():
-            action = np.where(mirrored > 0, _SWAPPED[action], action)
-        self._drawn.advance()
+        if self._mirrored:
+            action = np.where(self._values["action/mirrored"] > 0, _SWAPPED[action], action)
         score, over = self.game.advance(self.now, self._values, action, self._draw)
         self._steps += 1
         self.readings["score"], self.readings["over"] = score * self._values["reward/sign"], over
-        self._look(None)
+        self._look()
 
     def _draw(self) -> np.ndarray:
-        return self._drawn.at(self._draws, self._steps)["game/step"]
+        place = self._steps - self._first
+        if int(place.max()) >= AHEAD:  # draw for all worlds that have used up half of theirs
+            (ids,) = (place >= AHEAD // 2).nonzero()
+            self._first[ids] = steps = self._steps[ids]
+            place[ids] = 0
+            self._drawn[ids] = self._numbers(self._draws.take(ids), steps)
+        return self._drawn[self._everyone, place]
 
     def push(self, force: np.ndarray) -> None:
         raise Unsupported(f"{self.game.name} has nobody to push")
@@ -212,8 +236,8 @@ class GridEngine(Engine):
         for name in vars(self.now):
             setattr(self.now, name, snapshot[f"now/{name}"].copy())
         self._draws.resume(self._everyone, keys(self.qpos))
-        self._drawn.forget(self._everyone)
-        self._look(None)
+        self._first[:] = -AHEAD
+        self._look()
 
     def render(self, world: int, width: int, height: int) -> np.ndarray:
         return picture(self.cells[world], self.game.colours, width, height, ROUND)
@@ -223,28 +247,21 @@ class GridEngine(Engine):
 
     # -- what is seen -------------------------------------------------------------------------------------------------
 
-    def _taken(self, ids: np.ndarray) -> Values:
-        return {name: value[ids] for name, value in self._values.items()}
+    def _look(self) -> None:
+        """Paint the cells of all worlds, and what is seen of them."""
+        self.cells.fill(0)
+        self.game.paint(self.now, self._values, self.cells)
+        self._show(self.cells, self._values, None)
 
-    def _look(self, ids: np.ndarray | None) -> None:
-        """Paint the cells and what is seen of them, of some worlds or (None) of all."""
-        if ids is None:
-            cells, now, values, rows = self.cells, self.now, self._values, slice(None)
-            cells.fill(0)
-        else:
-            cells, rows = np.zeros((len(ids), *self.cells.shape[1:]), np.uint8), ids
-            now = SimpleNamespace(**{name: value[ids] for name, value in vars(self.now).items()})
-            values = self._taken(ids)
-        self.game.paint(now, values, cells)
-        if ids is not None:
-            self.cells[ids] = cells
+    def _show(self, cells: np.ndarray, values: Values, ids: np.ndarray | None) -> None:
+        """Let be seen what there is in the cells, of some worlds or (None) of all."""
         if self._plain:
-            self.readings["observation"] = self.cells.reshape(self.num_worlds, -1)
+            self.readings["observation"] = self._flat
             return
-        if np.shares_memory(self.readings["observation"], self.cells):
-            self.readings["observation"] = self.cells.reshape(self.num_worlds, -1).copy()
-        draws = self._draws if ids is None else self._draws.take(ids)
-        shown = seen(cells, values, draws, self._steps[rows])
+        if self.readings["observation"] is self._flat:
+            self.readings["observation"] = self._flat.copy()
+        rows = slice(None) if ids is None else ids
+        shown = seen(cells, values, self._draws if ids is None else self._draws.take(ids), self._steps[rows])
         self.readings["observation"][rows] = shown.reshape(len(cells), -1)
 
 
@@ -289,10 +306,9 @@ def moves(clock: np.ndarray, speed: np.ndarray) -> np.ndarray:
 
 def covered(left: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Columns that paddles cover, bool ``(n, SIDE)``."""
-    return _COVERED[width.astype(np.intp), left]
+    return COVERED[width.astype(np.intp), left]
 
 
 _FROM, _AT = np.arange(SIDE)[:, None], np.arange(SIDE)
-_COVERED = np.array(
-    [(_AT >= _FROM) & (_FROM + width > _AT) for width in range(SIDE + 1)]
-)  # by width, then first column
+# By width, then first column.
+COVERED = np.array([(_AT >= _FROM) & (_FROM + width > _AT) for width in range(SIDE + 1)])

@@ -7,6 +7,25 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from simreal_envs.games.boards import (
+    CELL,
+    PLACED,
+    PLACES,
+    ROW,
+    SIDES,
+    add,
+    any_in,
+    at,
+    blank,
+    board,
+    count,
+    moved,
+    moved_each,
+    nothing,
+    rolled,
+    shown,
+    things,
+)
 from simreal_envs.games.grid import (
     FIRE,
     HAZARD,
@@ -25,6 +44,7 @@ from simreal_envs.games.grid import (
     parameter,
 )  # fmt: skip
 
+DOWN = 2  # a course of aliens, besides 0 (to the left) and 1
 COLUMNS, MOST = 6, 4  # of aliens: in a row, rows at most
 BOTTOM = SIDE - 1
 
@@ -40,6 +60,7 @@ class GridInvaders(GridGame):
     says = "shoot marching aliens and keep away from their bombs"
     episode_steps = 300
     start_draws, step_draws, solved = 2, 3, 36.0
+    draws_always = True
     random_return, reference_return = 8.4, 60.5
     own = (
         parameter("aliens/speed", 0.2, 0.05, 1.0, "cells that aliens march per step"),
@@ -52,86 +73,78 @@ class GridInvaders(GridGame):
     }  # fmt: skip
 
     def start(self, values: Values, drawn: np.ndarray) -> dict[str, np.ndarray]:
-        n, aliens = len(drawn), _wave(values)
-        empty = np.zeros((n, SIDE, SIDE), dtype=bool)
+        n = len(drawn)
         return {
-            "x": below(drawn[:, 0], SIDE), "aliens": aliens, "trail": empty, "shots": empty.copy(), "bombs": empty.copy(),
+            "x": below(drawn[:, 0], SIDE), "aliens": _wave(values), "trail": blank(n), "shots": blank(n), "bombs": blank(n),
             "way": np.where(drawn[:, 1] < 0.5, -1, 1), "clock": np.zeros(n), "wait": np.zeros(n, np.intp),
         }  # fmt: skip
 
     def advance(
         self, now: SimpleNamespace, values: Values, action: np.ndarray, draw: Callable[[], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        everyone, drawn = np.arange(len(action)), draw()
+        drawn = draw()
         now.x = clipped(now.x + SIDEWAYS[action], SIDE - 1)
-        now.shots = _moved(now.shots, -1)
-        now.wait = np.maximum(now.wait - 1, 0)
-        firing = (action == FIRE) & (now.wait == 0)
-        now.shots[everyone, BOTTOM - 1, now.x] |= firing
-        now.wait[firing] = values["cannon/cooldown"].astype(np.intp)[firing]
-        score = _hits(now)
-        marching = np.flatnonzero(moves(now.clock, values["aliens/speed"]))
+        now.shots = moved(now.shots, -ROW)
+        wait = np.maximum(now.wait - 1, 0)
+        firing = (action == FIRE) & (wait == 0)
+        add(now.shots, BOTTOM - 1, np.where(firing, now.x, SIDE), TARGET)
+        now.wait = np.where(firing, values["cannon/cooldown"].astype(np.intp), wait)
+        hit = now.shots & now.aliens
+        now.shots ^= hit
+        now.aliens ^= hit
+        score = count(hit)
+        (marching,) = moves(now.clock, values["aliens/speed"]).nonzero()
         if len(marching):
-            self._march(now, marching)
-            score += _hits(now)
-        now.bombs = _moved(now.bombs, 1)
+            self._march(now, marching, score)
+        now.bombs = moved(now.bombs, ROW)
         if (wind := blown(values, draw, 2)) is not None:
             for way in (-1, 1):
-                now.bombs[wind == way] = np.roll(now.bombs[wind == way], way, axis=2)
-        self._bomb(now, np.flatnonzero(drawn[:, 0] < values["bombs/rate"]), drawn[:, 1])
-        over = now.bombs[everyone, BOTTOM, now.x] | now.aliens[:, BOTTOM].any(axis=1)
-        if (cleared := ~now.aliens.reshape(len(score), -1).any(axis=1)).any():
-            now.aliens[cleared], now.trail[cleared] = _wave(values)[cleared], False
+                now.bombs[wind == way] = rolled(now.bombs[wind == way], way, HAZARD)
+        (bombing,) = (drawn[:, 0] < values["bombs/rate"]).nonzero()
+        self._bomb(now, bombing, drawn[bombing, 1])
+        over = at(now.bombs, BOTTOM, now.x, HAZARD) | any_in(now.aliens, BOTTOM, TARGET)
+        if (cleared := nothing(now.aliens)).any():
+            now.aliens[cleared], now.trail[cleared] = _wave(values)[cleared], 0
         return score, over
 
-    def _march(self, now: SimpleNamespace, ids: np.ndarray) -> None:
+    def _march(self, now: SimpleNamespace, ids: np.ndarray, score: np.ndarray) -> None:
         """Let the aliens of some worlds go a cell on, or a row down and turn where they are at the edge."""
-        aliens, way = now.aliens[ids], now.way[ids]
+        aliens, way, shots = now.aliens[ids], now.way[ids], now.shots[ids]
         now.trail[ids] = aliens
-        edge = np.where(way > 0, aliens[:, :, -1].any(axis=1), aliens[:, :, 0].any(axis=1))
+        right = (way > 0).view(np.int8)
+        edge = np.bitwise_or.reduce(aliens & SIDES[TARGET][right], axis=1) != 0
         now.way[ids] = np.where(edge, -way, way)
-        for chosen, shift, axis in ((edge, 1, 1), (~edge & (way > 0), 1, 2), (~edge & (way < 0), -1, 2)):
-            aliens[chosen] = np.roll(aliens[chosen], shift, axis)  # what leaves at the bottom is over anyway
-        now.aliens[ids] = aliens
+        course = np.where(edge, DOWN, right)
+        aliens = moved_each(aliens, _UP[course], _BACK[course])  # what leaves at the bottom is over anyway
+        hit = shots & aliens
+        now.aliens[ids], now.shots[ids] = aliens ^ hit, shots ^ hit
+        score[ids] += count(hit)
 
     def _bomb(self, now: SimpleNamespace, ids: np.ndarray, which: np.ndarray) -> None:
-        """Let the lowest alien of a random column drop a bomb in some worlds; `which` is uniform in (0, 1), of all."""
-        columns = now.aliens[ids].any(axis=1)
-        ids, columns = ids[columns.any(axis=1)], columns[columns.any(axis=1)]
-        place = np.floor(which[ids] * columns.sum(axis=1))
-        column = (columns.cumsum(axis=1) > place[:, None]).argmax(axis=1)
-        lowest = BOTTOM - now.aliens[ids, ::-1, column].argmax(axis=1)
-        now.bombs[ids, np.minimum(lowest + 1, BOTTOM), column] = True
+        """Let the lowest alien of a random column drop a bomb in some worlds; `which` is uniform in (0, 1)."""
+        aliens, some = things(now.aliens[ids], TARGET), np.arange(len(ids))
+        columns = np.bitwise_or.reduce(aliens, axis=1).cumsum(axis=1)  # how many have aliens up to each
+        column = (columns > np.floor(which * columns[:, -1])[:, None]).argmax(axis=1)
+        lowest = BOTTOM - aliens[some, ::-1, column].argmax(axis=1)
+        place = np.minimum(lowest + 1, BOTTOM) * SIDE + column
+        now.bombs[ids, PLACES[HAZARD][place]] |= PLACED[HAZARD][place] * aliens[some, lowest, column]  # if there is one
 
     def paint(self, now: SimpleNamespace, values: Values, cells: np.ndarray) -> None:
+        bits = moved(now.trail, TRAIL - TARGET)
+        bits |= moved(now.shots, SHOT - TARGET)
+        bits |= now.aliens
+        bits |= now.bombs
+        cells.reshape(len(cells), -1)[:] = shown(bits)
         cells[np.arange(len(cells)), BOTTOM, now.x, PLAYER] = 1
-        for channel, things in ((TRAIL, now.trail), (TARGET, now.aliens), (HAZARD, now.bombs), (SHOT, now.shots)):
-            cells[..., channel] = things
-
-
-def _moved(things: np.ndarray, rows: int) -> np.ndarray:
-    """Things ``(n, SIDE, SIDE)`` a row further down (1) or up (-1)."""
-    moved = np.zeros_like(things)
-    if rows > 0:
-        moved[:, 1:] = things[:, :-1]
-    else:
-        moved[:, :-1] = things[:, 1:]
-    return moved
-
-
-def _hits(now: SimpleNamespace) -> np.ndarray:
-    """Take away aliens and shots that are in one cell; how many aliens those are, float64 ``(n,)``."""
-    hit = now.shots & now.aliens
-    now.shots ^= hit
-    now.aliens ^= hit
-    return np.count_nonzero(hit.reshape(len(hit), -1), axis=1).astype(np.float64)
 
 
 def _wave(values: Values) -> np.ndarray:
-    """Aliens of fresh waves, bool ``(n, SIDE, SIDE)``."""
-    return _WAVES[values["aliens/rows"].astype(np.intp)]
+    """Aliens of fresh waves, boards."""
+    return np.asfortranarray(_WAVES[values["aliens/rows"].astype(np.intp)])
 
 
 _ROW, _COLUMN = np.meshgrid(np.arange(SIDE), np.arange(SIDE), indexing="ij")
 _MIDDLE = (_COLUMN >= (SIDE - COLUMNS) // 2) & (_COLUMN < (SIDE + COLUMNS) // 2)
-_WAVES = np.array([(rows > _ROW) & _MIDDLE for rows in range(MOST + 1)])
+_WAVES = board(np.array([(rows > _ROW) & _MIDDLE for rows in range(MOST + 1)]), TARGET)
+# Bits by which boards rise and come back, by course: to the left, to the right, down.
+_UP, _BACK = np.array([0, CELL, ROW], np.uint64), np.array([CELL, 0, 0], np.uint64)

@@ -26,6 +26,22 @@ def test_bench_games_races_worlds_and_rules(tmp_path, monkeypatch, capsys):
     assert "grid_catch" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("suite", "game", "module"), [("minatar", "minatar:breakout", "minatar"), ("atari", "ale:pong", "ale_py")]
+)
+def test_bench_games_races_those_who_are_there_and_says_who_is_not(suite, game, module, capsys, monkeypatch):
+    pytest.importorskip(module, reason=f"{module} is an extra")
+    found = bench_games.find_spec
+    monkeypatch.setattr(bench_games, "find_spec", lambda name: None if name in ("envpool", "cv2") else found(name))
+    entries = bench_games.present(suite)
+    rows = bench_games.measured(game, 2, entries, 0.01, 1)
+    assert [row.name.rsplit("/", 1)[1] for row in rows if row.against] == ["simreal"] * (len(entries) - 1)
+    assert {row.against for row in rows} - {None} == {one.name for one in entries[1:]}
+    assert all(row.value > 0 and (row.against is None or row.ratio > 0) for row in rows)
+    said = capsys.readouterr().err
+    assert ("without EnvPool, which needs envpool: pip install 'simreal[bench]'" in said) == (suite == "atari")
+
+
 def test_learning_is_told_as_means_over_seeds():
     found = [{"random": 1.0, "return": value, "success": 0.5, "training time": 2.0} for value in (4.0, 8.0)]
     rows = measure_games.rows_of("grid_catch", "ppo", found)

@@ -12,8 +12,10 @@ from scipy import stats
 
 from simreal_envs.audit import audit, changed
 from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.games import boards
 from simreal_envs.games.grid import (
     ACTIONS,
+    AHEAD,
     BALL,
     CHANNELS,
     FIRE,
@@ -54,9 +56,11 @@ def game(name, n=1, seed=0, **variation):
 
 
 def put(worlds, **state):
-    """Change the state of the first world."""
+    """Change the state of the first world; things on boards are told as bool ``(SIDE, SIDE)``."""
     for name, value in state.items():
-        getattr(worlds.engine.now, name)[0] = value
+        kept = getattr(worlds.engine.now, name)
+        channel = HAZARD if name in ("rocks", "bombs") else TARGET
+        kept[0] = boards.board(value, channel) if kept.dtype == np.uint64 and value is not False else value
 
 
 def play(worlds, *actions):
@@ -84,6 +88,35 @@ def at(worlds, channel):
 def test_a_speed_is_how_often_something_moves():
     clock, speed = np.zeros(4), np.array([0.1, 0.25, 1.0, 2.0])
     assert np.sum([moves(clock, speed) for _ in range(20)], axis=0).tolist() == [2, 5, 20, 40]
+
+
+def test_boards_move_roll_and_tell_what_arrays_of_cells_do():
+    things = np.random.default_rng(0).random((40, SIDE, SIDE)) < 0.3
+    columns, worlds = np.arange(40) % SIDE, np.arange(40)
+    for channel in range(len(CHANNELS)):
+        board = boards.board(things, channel)
+        assert np.array_equal(boards.things(board, channel), things)
+        assert np.array_equal(boards.shown(board).reshape(40, SIDE, SIDE, -1).sum(axis=3), things)
+        down, up = np.zeros((2, 40, SIDE, SIDE), bool)
+        down[:, 1:], up[:, :-1] = things[:, :-1], things[:, 1:]
+        assert np.array_equal(boards.things(boards.moved(board, boards.ROW), channel), down)
+        assert np.array_equal(boards.things(boards.moved(board, -boards.ROW), channel), up)
+        for way in (-1, 1):
+            assert np.array_equal(
+                boards.things(boards.rolled(board, way, channel), channel), np.roll(things, way, axis=2)
+            )
+        bits = np.array([boards.ROW, 0] * 20, np.uint64)
+        assert np.array_equal(boards.moved_each(board, bits, bits), np.where(bits[:, None] > 0, boards.board(
+            np.concatenate([things[:, :-1], np.zeros((40, 1, SIDE), bool)], axis=1), channel), board))  # fmt: skip
+        assert np.array_equal(boards.count(board), things.sum(axis=(1, 2))) and not boards.nothing(board).any()
+        for row in range(SIDE):
+            assert np.array_equal(boards.at(board, row, columns, channel), things[worlds, row, columns])
+            assert np.array_equal(boards.any_in(board, row, channel), things[:, row].any(axis=1))
+            empty = boards.blank(40)
+            boards.add(empty, row, np.where(worlds < 20, columns, SIDE), channel)
+            alone = np.eye(SIDE * SIDE, dtype=bool)[SIDE * row + columns[:20]].reshape(-1, SIDE, SIDE)
+            assert np.array_equal(empty[:20], boards.board(alone, channel))
+            assert boards.nothing(empty[20:]).all()
 
 
 # -- rules ---------------------------------------------------------------------------------------------------------------
@@ -317,6 +350,23 @@ def test_worlds_go_on_from_a_snapshot_to_the_same_bits(name):
     assert all(np.array_equal(other.parameters()[key], value) for key, value in drawn.items())
     worlds.restore(saved)
     assert same(roll(worlds), expected)
+
+
+@each_game
+def test_a_beginning_that_was_prepared_is_the_one_that_is_not(name):
+    n, rng, task = 12, np.random.default_rng(0), find_task(name)
+    ids, qpos, nothing = np.arange(n), rng.random((n, 1)), np.zeros((n, 0))
+    values = {p.name: rng.choice(p.choices or (p.low, p.high), n) for p in task.own} | {"wind": np.full(n, 0.5)}
+    prepared, plain = (task.make_engine("grid", "matched", n, 1, 0) for _ in range(2))
+    assert not prepared.apply_prepared(ids, prepared.prepare_start(values, qpos))  # values are to be applied as ever
+    for engine in (prepared, plain):
+        engine.apply(ids, values)
+        engine.reset(ids, qpos, nothing)
+    for _ in range(2 * AHEAD):
+        assert np.array_equal(prepared.cells, plain.cells) and prepared.cells.any()
+        for engine, control in zip((prepared, plain), [rng.integers(len(ACTIONS), size=(n, 1)) * 1.0] * 2, strict=True):
+            engine.step(control, 1)
+        assert np.array_equal(prepared.readings["score"], plain.readings["score"])
 
 
 @each_game
