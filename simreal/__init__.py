@@ -36,7 +36,7 @@ _WHERE = {
     "simreal.evaluation": ("Evaluation", "evaluate"),
     "simreal.robustness": ("Sweep", "sweep"),
     "simreal.strategies": (
-        "AdaptiveNormalization", "Augmentation", "Combination", "Coral", "CriticWarmup", "Dann", "Darc", "Distill",
+        "AdaptiveNormalization", "Augmentation", "ChannelAdapter", "Combination", "Coral", "CriticWarmup", "Dann", "Darc", "Distill",
         "Dropout", "EPOpt", "EWC", "FineTune", "FrozenEncoder", "GradualUnfreeze", "ImportanceWeighting",
         "Kickstart", "L2SP", "LayerwiseLR", "LinearAlignment", "LinearProbe", "LowRank", "Mmd", "ModelStacking",
         "MultiSource", "MultiTask", "NetworkSurgery", "PCGrad", "Privileged", "Progressive", "RARL", "RL2",
@@ -77,8 +77,8 @@ if TYPE_CHECKING:
     from simreal.robustness import Sweep, sweep
     from simreal.signals import examine
     from simreal.strategies import (
-        AdaptiveNormalization, Augmentation, Combination, Coral, CriticWarmup, Dann, Darc, Distill, Dropout,
-        EPOpt, EWC, FineTune, FrozenEncoder, GradualUnfreeze, ImportanceWeighting, Kickstart, L2SP, LayerwiseLR,
+        AdaptiveNormalization, Augmentation, ChannelAdapter, Combination, Coral, CriticWarmup, Dann, Darc, Distill,
+        Dropout, EPOpt, EWC, FineTune, FrozenEncoder, GradualUnfreeze, ImportanceWeighting, Kickstart, L2SP, LayerwiseLR,
         LinearAlignment, LinearProbe, LowRank, Mmd, ModelStacking, MultiSource, MultiTask, NetworkSurgery,
         PCGrad, Privileged, Progressive, RARL, RL2, RandomEncoder, Reptile, ResetDistill, Scratch,
         SelfSupervised, SelfSupervisedTarget, SourceMix, SourceReplay, Strategy, Tca, TeacherStudent, TopLayers,

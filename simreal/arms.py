@@ -54,7 +54,7 @@ def arms(experiment: Experiment) -> Iterator[Arm]:
     """Every arm of an experiment; one control arm per target and seed, whatever the number of sources."""
     for target in experiment.targets:
         for name in experiment.strategies:
-            for sources in _sources_of(experiment, name):
+            for sources in _sources_of(experiment, name, target):
                 for seed in experiment.seeds:
                     yield Arm("+".join(sources) or NO_SOURCE, name, target, seed)
 
@@ -63,7 +63,7 @@ def chains(experiment: Experiment) -> Iterator[list[Arm]]:
     """The arms of every way along the sequence, one way per strategy, source and seed; the first is one of `arms`.
 
     A strategy that begins without a source agent has nothing to take along, and one that cannot begin with what it has
-    made cannot go on: they do not go.
+    made cannot go on: they do not go. Which sources go is what the first target says.
     """
     if not experiment.sequence:
         return
@@ -82,16 +82,32 @@ def strategy_of(experiment: Experiment, name: str, where: str = "") -> Strategy:
     return make_strategy(entry.type, entry.settings, where)
 
 
-def _sources_of(experiment: Experiment, name: str) -> list[tuple[str, ...]]:
-    """The sources of the arms of a strategy: one tuple per arm, empty where there is no source agent."""
+def moved_to(experiment: Experiment, target: str) -> tuple[str, ...]:
+    """The sources whose agents are moved to a target."""
+    return experiment.targets[target].sources or tuple(experiment.sources)
+
+
+def needed(experiment: Experiment) -> list[str]:
+    """The sources whose agents are moved to some target or teach, in the order of the config."""
+    used = {source for target in experiment.targets for source in moved_to(experiment, target)} | _teachers(experiment)
+    return [source for source in experiment.sources if source in used]
+
+
+def _teachers(experiment: Experiment) -> set[str]:
+    return {entry.teacher for entry in experiment.strategies.values() if entry.teacher}
+
+
+def _sources_of(experiment: Experiment, name: str, target: str) -> list[tuple[str, ...]]:
+    """The sources of the arms of a strategy on a target: one tuple per arm, empty where there is no source agent."""
     strategy, entry = strategy_of(experiment, name), experiment.strategies[name]
     if not strategy.needs_source and not strategy.needs & {"sources", "source domain"}:
         return [()]
-    others = tuple(source for source in experiment.sources if source != entry.teacher)
+    moved = moved_to(experiment, target)
+    others = tuple(source for source in moved if source != entry.teacher)
     if entry.sources or "sources" in strategy.needs:
         return [entry.sources or others]
     # Where the only source is the teacher, its agent is both: it is moved, and it teaches.
-    return [(source,) for source in others or experiment.sources]
+    return [(source,) for source in others or moved]
 
 
 def check(experiment: Experiment, where: Where | None = None) -> dict[tuple[str, str], Domain]:
@@ -116,11 +132,14 @@ def check(experiment: Experiment, where: Where | None = None) -> dict[tuple[str,
     for name in experiment.strategies:
         strategy = _check_strategy(experiment, name, place)
         refits &= strategy.refits or not strategy.needs_source
+    for target in experiment.targets:
+        _check_sources(experiment, target, place)
     for (kind, name), domain in domains.items():
         schema, said = find_task(domain.task).schema, place("agent", "algorithm")
         require_fit(experiment.agent.algorithm, schema, f"{kind}.{name}", f"{said}: ")
+    _check_presets(domains, place)
     for target in () if refits else experiment.targets:
-        for source in experiment.sources:
+        for source in dict.fromkeys([*moved_to(experiment, target), *sorted(_teachers(experiment))]):
             theirs, ours = domains["targets", target], domains["sources", source]
             _require_same_schema(ours, theirs, f"source {source!r}", f"target {target!r}", place("targets", target))
             _require_same_view(ours, theirs, place("targets", target, "observe"))
@@ -131,13 +150,32 @@ def check(experiment: Experiment, where: Where | None = None) -> dict[tuple[str,
     return domains
 
 
-def _require_same_schema(ours: Domain, theirs: Domain, mine: str, other: str, place: str) -> None:
+def _check_presets(domains: dict[tuple[str, str], Domain], where: Where) -> None:
+    """Raise a UserError for two presets of a task's own, such as an Atari game's, which change what rewards and episodes are."""
+    from simreal_envs.engines.base import PRESETS
     from simreal_envs.tasks import find_task
 
+    known = {place: (domain, find_task(domain.task).presets) for place, domain in domains.items()}
+    own = [(place, domain) for place, (domain, presets) in known.items() if len(presets) > 1 and presets != PRESETS]
+    for (kind, name), domain in own[1:]:
+        (other_kind, other), first = own[0]
+        if domain.preset != first.preset:
+            raise UserError(
+                f"{where(kind, name)}: {domain.task} under {domain.preset!r} cannot be compared with {other_kind[:-1]} {other!r} "
+                f"under {first.preset!r}, since rewards and episodes are others; give all of them one preset"
+            )
+
+
+def _require_same_schema(ours: Domain, theirs: Domain, mine: str, other: str, place: str) -> None:
+    from simreal_envs.view import own_schema
+
+    schemas = [own_schema(domain) for domain in (ours, theirs)]
     try:
-        find_task(ours.task).schema.require_same(find_task(theirs.task).schema, mine, other)
+        schemas[0].require_same(schemas[1], mine, other)
     except UserError as error:
-        raise UserError(f"{place}: {error}") from None
+        games = all(any(field.grid for field in schema.observation) for schema in schemas)
+        hint = "; a `bridge`, or the strategies surgery and channel_adapter, make games fit each other" if games else ""
+        raise UserError(f"{place}: {error}{hint}") from None
 
 
 def _require_same_view(source: Domain, target: Domain, place: str) -> None:
@@ -189,6 +227,23 @@ def _check_strategy(experiment: Experiment, name: str, where: Where) -> Strategy
             raise UserError(f"{said}: {entry.teacher!r} is the teacher, which cannot be moved as well")
         if len(set(entry.sources)) < len(entry.sources):
             raise UserError(f"{said}: a source is named twice")
-    elif "sources" in strategy.needs and len(_sources_of(experiment, name)[0]) < 2:
+    elif "sources" in strategy.needs and len(set(experiment.sources) - {entry.teacher}) < 2:
         raise UserError(f"{place}: {strategy.name} needs several sources, and here is only one")
     return strategy
+
+
+def _check_sources(experiment: Experiment, target: str, where: Where) -> None:
+    """Raise a UserError unless the sources that are moved to a target are there and suffice for every strategy."""
+    given, place = experiment.targets[target].sources or (), where("targets", target, "sources")
+    for source in given:
+        require_known(source, experiment.sources, "source", place)
+    if len(set(given)) < len(given):
+        raise UserError(f"{place}: a source is named twice")
+    for name, entry in experiment.strategies.items() if given else ():
+        if missing := next((source for source in entry.sources or () if source not in given), None):
+            raise UserError(
+                f"{place}: {missing!r} is not among them, which the strategy {name!r} moves; add it here or take "
+                "it from the strategy's `sources`"
+            )
+        if "sources" in strategy_of(experiment, name).needs and len(_sources_of(experiment, name, target)[0]) < 2:
+            raise UserError(f"{place}: the strategy {name!r} needs several sources, and here is only one")

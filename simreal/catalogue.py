@@ -15,22 +15,41 @@ def tasks() -> list[dict[str, Any]]:
     from simreal_envs.engines.registry import engine_names
 
     found, broken = _installed()
+    return (
+        [
+            {
+                "name": task.name,
+                "says": task.says,
+                "engines": list(task.engines or engine_names()),
+                "goal": task.goal,
+                "robot": task.robot.name,
+                "control_period": task.schema.control_period,
+                "episode_steps": task.episode_steps,
+                "observation": [f"{f.name} ({f.size}) [{f.unit}]" for f in task.schema.observation],
+                "action": [f"{f.name} ({f.size}) [{f.unit}]" for f in task.schema.action],
+                "random_return": task.random_return,
+                "reference_return": task.reference_return,
+            }
+            for task in found
+        ]
+        + [{"name": name, "says": says, "engines": []} for name, says in broken.items()]
+        + _families()
+    )
+
+
+def _families() -> list[dict[str, Any]]:
+    """Tasks that are made when they are asked for; what an extra brings is told without it, too."""
+    from simreal_envs.games.minatar_rules import LABELS
+    from simreal_envs.games.scores import ATARI
+
     return [
-        {
-            "name": task.name,
-            "says": task.says,
-            "engines": list(task.engines or engine_names()),
-            "goal": task.goal,
-            "robot": task.robot.name,
-            "control_period": task.schema.control_period,
-            "episode_steps": task.episode_steps,
-            "observation": [f"{f.name} ({f.size}) [{f.unit}]" for f in task.schema.observation],
-            "action": [f"{f.name} ({f.size}) [{f.unit}]" for f in task.schema.action],
-            "random_return": task.random_return,
-            "reference_return": task.reference_return,
-        }
-        for task in found
-    ] + [{"name": name, "says": says, "engines": []} for name, says in broken.items()]
+        {"name": "minatar:GAME", "says": f"MinAtar's {', '.join(LABELS)}; pip install 'simreal[games]'",
+         "engines": ["minatar"], "games": list(LABELS)},
+        {"name": "ale:GAME", "says": "Atari games such as ale:space_invaders, as ale-py calls them, or ale:space_invaders@42 "
+         "for smaller pictures; pip install 'simreal[atari]'", "engines": ["ale"], "games": list(ATARI)},
+        {"name": "gymnasium:ID", "says": "any Gymnasium environment by its id, such as gymnasium:minigrid:MiniGrid-Empty-5x5-v0",
+         "engines": ["gymnasium"]},
+    ]  # fmt: skip
 
 
 def _installed() -> tuple[list[Any], dict[str, str]]:
@@ -49,13 +68,13 @@ def _installed() -> tuple[list[Any], dict[str, str]]:
     return found, broken
 
 
-def parameters(task: str = "") -> list[dict[str, Any]]:
+def parameters(task: str = "", place: str = "--task") -> list[dict[str, Any]]:
     """Every parameter of every task, or of one, with unit, nominal value, bounds and support per engine."""
     from simreal_envs.engines.registry import engine_names
     from simreal_envs.tasks import find_task
 
     rows: dict[tuple[str, str, float], dict[str, Any]] = {}
-    for chosen in [find_task(task, "--task")] if task else _installed()[0]:
+    for chosen in [find_task(task, place)] if task else _installed()[0]:
         for p in chosen.parameters:
             row = rows.setdefault(
                 (p.name, p.unit, p.nominal),
@@ -168,11 +187,15 @@ KINDS = {
 }  # fmt: skip
 
 
-def listing(kind: str, task: str = "") -> list[dict[str, Any]]:
-    """The rows of one kind; of parameters, those of one task if it is named. Raises a UserError for what is unknown."""
+def listing(kind: str, task: str = "", place: str = "--task") -> list[dict[str, Any]]:
+    """The rows of one kind; of parameters, those of one task if it is named. Raises a UserError for what is unknown.
+
+    Args:
+        place: where the task was named, to begin an error sentence with.
+    """
     chosen = KINDS[require_known(kind, KINDS, "kind of thing to list")]
     if not task:
         return chosen()
     if chosen is not parameters:
-        raise UserError(f"--task goes with the list of parameters, not of {kind}")
-    return parameters(task)
+        raise UserError(f"{place} goes with the list of parameters, not of {kind}")
+    return parameters(task, place)

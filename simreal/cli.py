@@ -482,19 +482,24 @@ def import_(
     _tell(result, json)
 
 
-def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, parameters, strategies, algorithms, configs or agents")], /, *,
-          task: str = "", json: Json = False) -> None:  # fmt: skip
+def list_(
+    kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, parameters, strategies, algorithms, configs or agents")],
+    of: Annotated[Positional[str], arg(metavar="[TASK]", help="only the parameters of this task")] = "", /, *,
+    task: str = "", json: Json = False,
+) -> None:  # fmt: skip
     """List what there is to choose from.
 
     Args:
-        task: only the parameters of this task.
+        task: the same as TASK.
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from simreal.catalogue import listing
 
-    rows = listing(kind, task)
+    task, place = (task, "--task") if task else (of, "TASK")
+    rows = listing(kind, task, place)
     if json:
         return _print(rows)
     if not rows:
@@ -509,12 +514,12 @@ def list_(kind: Annotated[Positional[str], arg(metavar="KIND", help="tasks, para
     for column in columns:
         table.add_column(column, no_wrap=column in ("name", "nominal", "bounds", "engines"), overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row[column]) for column in columns))
+        table.add_row(*(Text(_cell(row[column])) for column in columns))
     # A pipe has no width: whole lines, for grep.
     console = Console(highlight=False) if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=1000)
     console.print(table)
     if kind == "parameters" and not task:
-        print("\n*/mass fits every body; names, nominal values and bounds: simreal list parameters --task TASK")
+        print("\n*/mass fits every body; names, nominal values and bounds: simreal list parameters TASK")
 
 
 def _print_families(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -533,6 +538,7 @@ def doctor(*, json: Json = False) -> None:
     from dataclasses import asdict
 
     from rich.console import Console
+    from rich.text import Text
 
     from simreal.doctor import checks
 
@@ -542,9 +548,8 @@ def doctor(*, json: Json = False) -> None:
     else:
         console = Console(highlight=False)
         for check in found:
-            console.print(
-                f"[green]ok[/]  {check.name}: {check.says}" if check.ok else f"[red]no[/]  {check.name}: {check.says}"
-            )
+            mark = ("ok", "green") if check.ok else ("no", "red")
+            console.print(Text.assemble(mark, f"  {check.name}: {check.says}"))
     if not all(check.ok for check in found if check.name in ("python", "packages", "torch", "mujoco")):
         raise SystemExit(1)
 

@@ -147,6 +147,18 @@ class ObserveConfig(Section):
     trial: Int = Field(1, ge=1, le=10_000, description="Episodes over which a history goes on.")
 
 
+class BridgeConfig(Section):
+    """In which terms a game is shown and played, so that agents of one game fit another."""
+
+    channels: Literal["native", "union", "padding"] = Field(
+        "native",
+        description="The game's own channels, one vocabulary for all games, or the own ones padded with zeros to as many.",
+    )
+    actions: Literal["native", "union"] = Field(
+        "native", description="The game's own choices, or those of all games, of which absent ones are never chosen."
+    )
+
+
 class DomainConfig(Section):
     """A domain: task, engine and how the world differs from nominal."""
 
@@ -164,6 +176,9 @@ class DomainConfig(Section):
     )
     observe: ObserveConfig | None = Field(
         None, description="What agents see beyond the task's own observation (null: nothing)."
+    )
+    bridge: BridgeConfig | None = Field(
+        None, description="In which terms a game is shown and played; default: the experiment's bridge."
     )
 
     @field_validator("variation", mode="before")
@@ -197,6 +212,9 @@ class TargetConfig(DomainConfig):
     """A domain to transfer to."""
 
     steps: Int = Field(60_000, ge=1, le=10**11, description="Steps of target experience of every arm.")
+    sources: tuple[Name, ...] | None = Field(
+        None, min_length=1, description="The sources whose agents are moved here (null: all)."
+    )
 
 
 class EvaluationConfig(Section):
@@ -244,6 +262,9 @@ class Experiment(Section):
 
     name: Name = Field("experiment", description="Names the experiment in folders, tables and W&B groups.")
     task: str | None = Field(None, description="The task of all sources and targets that name none themselves.")
+    bridge: BridgeConfig | None = Field(
+        None, description="The bridge of all sources and targets that name none themselves (null: native)."
+    )
     seeds: tuple[Annotated[Int, Field(ge=0, lt=2**31)], ...] = Field(
         (0, 1, 2, 3, 4), min_length=1, max_length=10_000, description="A list of seeds, or how many (5 is 0 to 4)."
     )
@@ -341,14 +362,15 @@ class Experiment(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_task(cls, data: Any) -> Any:
-        """Give the experiment's task to every domain without one."""
+    def _defaults_of_domains(cls, data: Any) -> Any:
+        """Give the experiment's task and bridge to every domain without one."""
         if not isinstance(data, Mapping):
             return data
         data = dict(data)
+        given = {key: data[key] for key in ("task", "bridge") if data.get(key) is not None}
         for kind in ("sources", "targets"):
             if isinstance(data.get(kind), Mapping):
-                data[kind] = {name: _with_task(spec, data.get("task")) for name, spec in data[kind].items()}
+                data[kind] = {name: _with_defaults(spec, given) for name, spec in data[kind].items()}
         return data
 
     @model_validator(mode="after")
@@ -401,14 +423,15 @@ def name_of(part: Any) -> str:
     return part if isinstance(part, str) else ""
 
 
-def _with_task(spec: Any, task: Any) -> Any:
+def _with_defaults(spec: Any, given: Mapping[str, Any]) -> Any:
     if isinstance(spec, DomainConfig):
         return spec
     spec = _empty(spec)
-    if isinstance(spec, Mapping) and spec.get("task") is None:
-        rest = {key: value for key, value in spec.items() if key != "task"}
-        return rest if task is None else {"task": task, **rest}
-    return spec
+    if not isinstance(spec, Mapping):
+        return spec
+    # What is not given anywhere is to be told as missing, not as null.
+    rest = {key: value for key, value in spec.items() if key not in ("task", "bridge") or value is not None}
+    return {**given, **rest}
 
 
 def domain_of(spec: DomainConfig, where: str = "") -> "Domain":

@@ -48,7 +48,7 @@ def checks(folder: Path = Path()) -> list[Check]:
         folder: where results will be written, for the disk space.
 
     Returns:
-        One `Check` for each of python, packages, torch, mujoco, bullet, rendering, wandb, disk, cores, memory.
+        One `Check` for each of python, packages, torch, mujoco, bullet, rendering, games, wandb, disk, cores, memory.
     """
     named: dict[str, Callable[[], tuple[bool, str]]] = {
         "python": _python,
@@ -57,6 +57,7 @@ def checks(folder: Path = Path()) -> list[Check]:
         "mujoco": _mujoco,
         "bullet": _bullet,
         "rendering": _rendering,
+        "games": _games,
         "wandb": _wandb,
         "disk": lambda: _disk(folder),
         "cores": _cores,
@@ -143,6 +144,17 @@ def _rendering() -> tuple[bool, str]:
             return True, f"MUJOCO_GL={backend} works"
         return False, f"MUJOCO_GL={chosen} does not work, but {backend} does: export MUJOCO_GL={backend}"
     return False, f"none of {', '.join(backends)} works; install libegl1 or libosmesa6 (only videos need it)"
+
+
+def _games() -> tuple[bool, str]:
+    """Games of other packages are extras: nothing is wrong without them."""
+    found = []
+    for family, package, extra in (("minatar", "MinAtar", "games"), ("ale", "ale-py", "atari")):
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"no {package}, which {family}:GAME needs: pip install 'simreal[{extra}]'")
+    return True, "; ".join(found)
 
 
 def _wandb() -> tuple[bool, str]:

@@ -21,12 +21,14 @@ Act = Callable[[Observation], np.ndarray]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Finished episodes: ``returns``, ``success`` (bool) and ``lengths`` (control steps), each ``(episodes,)``."""
+    """Finished episodes: ``returns``, ``success`` (bool), ``lengths`` (control steps) and, of games, ``scores``: what the
+    term `score` of their reward adds up to, before it is clipped. Each ``(episodes,)``."""
 
     returns: np.ndarray
     success: np.ndarray
     lengths: np.ndarray
     diverged: int = 0
+    scores: np.ndarray | None = None
 
     def to_dict(self) -> dict[str, float]:
         """Mean and spread as plain numbers."""
@@ -99,6 +101,7 @@ class Evaluator:
 
     def _act(self, agent: Agent, deterministic: bool) -> Act:
         agent.schema.require_same(self._worlds.schema, "the agent", f"the domain {self.domain.task!r}")
+        agent = agent.at(self._worlds.schema)
         generator = torch.Generator().manual_seed(self.seed)
         return lambda observations: agent.act(observations, deterministic, generator)
 
@@ -108,6 +111,7 @@ class Evaluator:
         observations, _ = worlds.reset(seed=self.seed)
         alive = np.ones(n, dtype=bool)
         returns, lengths, success = np.zeros(n), np.zeros(n, dtype=int), np.zeros(n, dtype=bool)
+        scores = None
         while alive.any():
             seen, was_alive = observations, alive.copy()
             actions = act(observations)
@@ -116,17 +120,20 @@ class Evaluator:
             if done.any():
                 episode = infos["outcome"]
                 returns[done], lengths[done], success[done] = (episode[k][done] for k in ("r", "l", "s"))
+                if "reward/score" in episode:
+                    scores = np.where(done, episode["reward/score"], 0.0 if scores is None else scores)
                 alive &= ~done
             if record:
                 record(seen, actions, rewards, was_alive, terminated, done)
-        return Evaluation(returns, success, lengths, worlds.diverged - before)
+        return Evaluation(returns, success, lengths, worlds.diverged - before, scores)
 
 
 def random_actions(worlds: Worlds, rng: np.random.Generator) -> Callable[[], np.ndarray]:
-    """What draws uniformly random actions for all worlds: ``(N, a)`` in [-1, 1], or int64 choices ``(N,)``."""
+    """What draws uniformly random actions for all worlds: ``(N, a)`` in [-1, 1], or int64 choices ``(N,)`` that there are."""
     schema, n = worlds.schema, worlds.num_envs
     if schema.choices:
-        return lambda: rng.integers(schema.choices, size=n)
+        choices = np.flatnonzero(schema.present)
+        return lambda: choices[rng.integers(len(choices), size=n)]
     return lambda: rng.uniform(-1, 1, (n, schema.action_size))
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from simreal import config_files
-from simreal.arms import Arm, arms, chains, check, strategy_of
+from simreal.arms import Arm, arms, chains, check, moved_to, needed, strategy_of
 from simreal.config import CONTROL_ARM, Experiment, StrategyConfig, Where, name_of
 from simreal.diagnostics.early_warning import MARKS
 from simreal.progress import Progress, progress_to
@@ -114,7 +114,7 @@ def plan(
     stages = _Stages(experiment, domains, out, built)
     for kind, name in domains:
         stages.add_reference(kind, name)
-    for name in experiment.sources:
+    for name in needed(experiment):
         for seed in experiment.seeds:
             stages.add_pretraining(name, seed)
     for arm in arms(experiment):
@@ -213,7 +213,7 @@ class _Stages:
         experiment, domains = self.experiment, self.domains
         data = {
             "domain": domains["targets", target].to_dict(), "seconds": experiment.video, "seeds": list(experiment.seeds),
-            "sources": {name: domains["sources", name].to_dict() for name in experiment.sources},
+            "sources": {name: domains["sources", name].to_dict() for name in moved_to(experiment, target)},
             "zero_shot": [name for name in experiment.strategies if not strategy_of(experiment, name).trains],
         }  # fmt: skip
         # OpenGL beside all that training has left in a process would double what the machine must have.
@@ -225,7 +225,7 @@ class _Stages:
         from simreal.robustness import EPISODES, chosen
 
         experiment, domain = self.experiment, self.domains["targets", target]
-        sources = [self.domains["sources", name] for name in experiment.sources]
+        sources = [self.domains["sources", name] for name in moved_to(experiment, target)]
         axes = chosen(domain, sources, experiment.robustness)
         if not axes:
             return

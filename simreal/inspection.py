@@ -101,6 +101,8 @@ def _origin(card: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(domain := card.get("domain"), dict):
         yield f"{domain.get('task')} on {domain.get('engine')} ({domain.get('preset')})"
         yield f"variation {json.dumps(domain['variation'])}" if domain.get("variation") else "no variation"
+        if bridge := domain.get("bridge"):
+            yield f"bridge {json.dumps(bridge)}"
     if isinstance(card.get("strategy"), dict):
         settings = {name: value for name, value in card["strategy"].items() if name != "name"}
         yield f"strategy {card['strategy'].get('name')}" + (f" {json.dumps(settings)}" if settings else "")
@@ -196,7 +198,10 @@ def _action(fields: Sequence[Mapping[str, Any]]) -> Table:
     for field in fields:
         low, high = ("unbounded" if bound is None else f"{bound:g}" for bound in (field["low"], field["high"]))
         noise_std = [_range(field["noise_std"])] if noise else []
-        _add(table, field["name"], field["unit"], _labels(field["labels"]), f"{low} to {high}", *noise_std)
+        absent = field.get("absent", ())
+        labels = _labels([label for label in field["labels"] if label not in absent])
+        labels += f"; absent: {', '.join(absent)}" if absent else ""
+        _add(table, field["name"], field["unit"], labels, f"{low} to {high}", *noise_std)
     return table
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from simreal.evaluation import Trace
+from simreal.evaluation import Trace, random_actions
 from simreal.learner import physics_threads
 from simreal_agents.bundle import Agent
 from simreal_agents.layout import Layout
@@ -99,17 +99,17 @@ def record(
 def _record(agent: Agent | None, worlds, steps: int, seed: int, deterministic: bool) -> Transitions:
     if agent is not None:
         agent.schema.require_same(worlds.schema, "the agent", "the domain")
+        agent = agent.at(worlds.schema)
     layout, generator = Layout.of(worlds.single_observation_space), torch.Generator().manual_seed(seed)
-    rng, n = np.random.default_rng(seed), worlds.num_envs
+    act, n = random_actions(worlds, np.random.default_rng(seed)), worlds.num_envs
     episode, started = np.arange(n), n
     columns: list[tuple[np.ndarray, ...]] = []
     seen, _ = worlds.reset(seed=seed)
     rows = np.array(layout.flatten(seen))
     for _ in range(steps):
         if agent is None:
-            discrete = worlds.schema.choices
-            size = worlds.schema.action_size
-            actions = rng.integers(discrete, size=n) if discrete else rng.uniform(-1, 1, (n, size)).astype(np.float32)
+            actions = act()
+            actions = actions if worlds.schema.choices else actions.astype(np.float32)
         else:
             actions = agent.policy.act(rows, deterministic, generator)
         seen, rewards, terminated, truncated, _ = worlds.step(actions)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from simreal.arms import NO_SOURCE, Arm, arms, chains, check
+from simreal.arms import NO_SOURCE, Arm, arms, chains, check, moved_to
 from simreal.config import CONTROL_ARM, Experiment, StrategyConfig
 from simreal.config import domains as domains_of
 from simreal.config_files import dump
@@ -21,12 +21,15 @@ from simreal.diagnostics import Curves, Verdict, across_targets, diagnose, summa
 from simreal.diagnostics.continual import continual
 from simreal.diagnostics.curves import area, normalize, start
 from simreal.diagnostics.family import names_of
+from simreal.diagnostics.statistics import bootstrap_interval, mean
 from simreal.early import summary
 from simreal.experiment import ROBUSTNESS, VIDEOS, finished_stages, load_experiment, read_manifest
 from simreal.signals_over_time import over_time
 from simreal.stage_functions import GRID, RETURNS, VIDEO
 from simreal.stages import write_text
+from simreal_envs.bridges import Bridge
 from simreal_envs.errors import UserError
+from simreal_envs.games.scores import normalized
 from simreal_envs.tasks import find_task
 from simreal_envs.variation import Distribution, Domain, Interval, Scale, Startup
 
@@ -40,6 +43,7 @@ Judged = tuple[dict[str, Any], Verdict]  # what an arm is called, and its verdic
 
 
 STOCHASTIC = "stochastic_return_mean"
+ONE_LIFE = "lives/terminal"
 CONTINUAL = ("accuracy", "backward_transfer", "zero_shot_transfer", "forward_transfer", "forgetting")
 
 
@@ -99,7 +103,13 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
         "arms": entries[: len(alone)],
         "multiplicity": multiplicity,
         "across_targets": _across(judged, finished, scales, experiment.verdict.confidence),
-        "scratch": {name: _summary(finished[control_of(name)], experiment, scale) for name, scale in scales.items()},
+        "scratch": {
+            name: {
+                **_summary(finished[control_of(name)], experiment, scale),
+                **_score(finished[control_of(name)], domains["targets", name], experiment.verdict.confidence),
+            }
+            for name, scale in scales.items()
+        },
         "normalization": scales,
         "budget": {
             "target_steps": {name: target.steps for name, target in experiment.targets.items()},
@@ -117,7 +127,10 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
             }
             for name, spec in experiment.sources.items()
         },
-        "targets": {name: _domain(domains["targets", name], spec) for name, spec in experiment.targets.items()},
+        "targets": {
+            name: {**_domain(domains["targets", name], spec), "sources": list(moved_to(experiment, name))}
+            for name, spec in experiment.targets.items()
+        },
         "strategies": {name: recipe(entry) for name, entry in experiment.strategies.items()},
         "settings": _settings(experiment),
         "reproduce": {"command": manifest.get("command", ""), "config": dump(experiment)},
@@ -249,8 +262,26 @@ def judge(
     )
     teacher = {"teacher": name} if (name := experiment.strategies[strategy].teacher) else {}
     named = {"source": source, "strategy": strategy, "target": target, **teacher}
+    score = _score(seeds, domains["targets", target], experiment.verdict.confidence)
     warned = summary([(seed, one) for seed, (_, one) in seeds.items()], experiment.targets[target].steps)
-    return {**named, "seeds": list(seeds), "early_warning": warned}, verdict
+    return {**named, "seeds": list(seeds), "early_warning": warned, **score}, verdict
+
+
+def _score(seeds: Seeds, domain: Domain, confidence: float) -> dict[str, Any]:
+    """The game's own score at the last evaluation, as it is and on the scales that are known; nothing where there is none."""
+    scores = [evidence["score"] for _, evidence in seeds.values() if "score" in evidence]
+    if len(scores) < len(seeds):
+        return {}
+    task = find_task(domain.task)
+    preset = getattr(task, "PRESETS", {}).get(domain.preset, {}).get(ONE_LIFE, 0.0)
+    whole = not any(_ranges(domain).get(ONE_LIFE, (preset, preset)))  # scales are those of whole games
+    scaled = [{"raw": score, **(normalized(task, score) if whole else {})} for score in scores]
+    found = {name: np.array([one[name] for one in scaled]) for name in scaled[0]}
+    intervals = {
+        name: bootstrap_interval(mean, [values], np.random.default_rng(0), confidence=confidence)
+        for name, values in found.items()
+    }
+    return {"score": {name: interval.to_dict() for name, interval in intervals.items()}}
 
 
 def outside(sources: Sequence[Domain], target: Domain) -> dict[str, tuple[float, float, float, str]]:
@@ -406,6 +437,7 @@ def _domain(domain: Domain, spec: Any) -> dict[str, Any]:
         "task": domain.task,
         "engine": domain.engine,
         "preset": domain.preset,
+        **({"bridge": domain.bridge.to_dict()} if domain.bridge != Bridge() else {}),
         "steps": spec.steps,
         "parameters": [
             {

@@ -158,7 +158,7 @@ def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
     """Who is filmed: of every kind of arm the seed whose final return is the median one."""
     from simreal.video import Panel
     from simreal_agents.bundle import load
-    from simreal_envs.tasks import find_task
+    from simreal_envs.view import alike
 
     target = Domain.from_dict(domain)
 
@@ -176,10 +176,10 @@ def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
     if best and best[0] != NO_SOURCE:
         source, seed = best[0].split("+")[0], median_seed(out, best, seeds)
         pretrained, home = load(out / "agents" / source / f"seed-{seed}"), Domain.from_dict(sources[source])
-        panels += [Panel(f"{source}: where it learned", pretrained, seen(pretrained, home))]
+        panels += [Panel(f"source {source}: where it learned", pretrained, seen(pretrained, home))]
         there = seen(pretrained, target)
-        if find_task(there.task).schema == find_task(home.task).schema:
-            panels += [Panel("the same agent in the target", pretrained, there)]
+        if alike(there, home):
+            panels += [Panel(f"target {best[2]}: the same agent", pretrained, there)]
     if best and learned:
         from_ = "" if best[0] == NO_SOURCE else f" from {best[0].replace('+', ' and ')}"
         panels += [Panel(f"{best[1]}{from_}, at the end", agent(best), seen(agent(best), target))]

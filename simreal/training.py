@@ -35,8 +35,8 @@ from simreal_agents.bundle import Agent
 from simreal_agents.state import Checkpoints
 from simreal_agents.transferable import Transferable
 from simreal_envs.errors import Unsupported, UserError
-from simreal_envs.tasks import find_task
 from simreal_envs.variation import Domain
+from simreal_envs.view import alike, own_schema
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +203,7 @@ def train(
     if agent is not None and not target.sources:
         target = replace(target, sources=(Source("source", agent, source),) if source else known_sources([agent]))
     require_offered(strategy, target)
+    agent, target = _there(agent, target)
     with _one_torch_thread():
         agent = agent if strategy.needs_source else None
         early = early if agent is not None and strategy.trains else None
@@ -213,6 +214,19 @@ def train(
             return arm.run(source)
         finally:
             arm.close()
+
+
+def _there(agent: Agent | None, target: Target) -> tuple[Agent | None, Target]:
+    """All agents of an arm without the choices that are absent in its target; who is who stays as it is."""
+    if not own_schema(target.domain).choices:
+        return agent, target
+    schema, found = own_schema(target.domain), {}
+
+    def at(one: Agent | None) -> Agent | None:
+        return None if one is None else found.setdefault(id(one), one.at(schema))
+
+    sources = tuple(replace(source, agent=at(source.agent)) for source in target.sources)
+    return at(agent), replace(target, sources=sources, teacher=at(target.teacher))
 
 
 def _made_with(
@@ -424,7 +438,7 @@ class _Arm:
 
     def _evaluate(self) -> None:
         agent, steps = Agent.of(self.learner), self.steps
-        deterministic = self.evaluator(agent).to_dict()
+        deterministic = self.evaluator(agent)
         evaluation, trace = self.evaluator.trace(agent)
         stochastic = evaluation.to_dict()
         self.trace = trace
@@ -433,9 +447,11 @@ class _Arm:
         if not self.rows:
             self.evidence = {**signals, "points": []}
         self.evidence["points"].append({"env_steps": steps, **signals})
+        if deterministic.scores is not None:
+            self.evidence["score"] = float(deterministic.scores.mean())
         row = Row(
             env_steps=steps,
-            **deterministic,
+            **deterministic.to_dict(),
             wall_s=time.perf_counter() - self.started,
             **{f"stochastic_{k}": stochastic[k] for k in ("return_mean", "return_std", "success_rate")},
         )
@@ -471,7 +487,7 @@ class _Arm:
             self._log(steps, _evaluated(row))
 
     def _measure_change(self, agent: Agent, source: Domain | None) -> None:
-        if source is None or not _alike(source, self.domain):  # an agent fitted to other fields cannot go back
+        if source is None or not alike(source, self.domain):  # an agent fitted to other fields cannot go back
             return
         seen = source.seen_by(self.source_agent.card.get("domain")), source.seen_by(self.domain)
         for name, who, domain in zip(("before", "after"), (self.source_agent, agent), seen, strict=True):
@@ -499,15 +515,6 @@ class _Arm:
     def _words(self) -> str:
         words = [f"return {self.rows[-1].return_mean:.1f}"] if self.rows else []
         return ", ".join([*words, self.note] if self.note else words)
-
-
-def _alike(one: Domain, other: Domain) -> bool:
-    """Whether the tasks of two domains have the same fields."""
-    try:
-        find_task(one.task).schema.require_same(find_task(other.task).schema)
-    except UserError:
-        return False
-    return True
 
 
 def _on_card(strategy: Strategy) -> dict[str, Any]:

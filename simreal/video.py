@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simreal.evaluation import random_actions
+from simreal_envs.engines.base import Player
 from simreal_envs.errors import UserError
 from simreal_envs.schema import Observation
 from simreal_envs.variation import Domain, Interval
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
 
 FPS = 25
-_HEAD = 58  # pixels of the band with title and parameters
+_HEAD, _FOOT = 58, 24  # pixels of the bands with title and parameters, and with time and return
 _INK, _PAPER, _MUTED, _ALARM = (24, 30, 42), (250, 251, 253), (96, 104, 118), (196, 38, 50)
 
 
@@ -123,11 +124,12 @@ def _policy(panel: Panel, worlds: Worlds, seed: int) -> Callable[[Observation], 
         return lambda observation: act()
     agent = panel.agent
     agent.schema.require_same(worlds.schema, "the agent", f"the domain {panel.domain.task!r}")
+    agent = agent.at(worlds.schema)
     return lambda observation: agent.act(observation, deterministic=True)
 
 
 class _Caption:
-    """The band above a picture: title, engine and what is not nominal; below it the time and the return."""
+    """The bands around a picture: above title, engine (of a game, which) and what is not nominal; below time and return."""
 
     def __init__(self, panel: Panel, worlds: Worlds, width: int):
         from PIL import ImageFont
@@ -146,28 +148,28 @@ class _Caption:
             for name, value in self._worlds.parameters().items()
         ]
         preset = "" if domain.preset == "matched" else f" {domain.preset}"
-        text = f"{domain.engine}{preset}: {', '.join(values) or 'nominal'}"
+        game = isinstance(self._worlds.task.robot, Player)
+        text = f"{domain.task if game else domain.engine}{preset}: {', '.join(values) or 'nominal'}"
         self._lines = _wrapped(text, self._width - 20, self._small)
 
     def over(self, picture: np.ndarray, corner: str, ended: str) -> np.ndarray:
-        """The picture with its caption, uint8 ``(height + band, width, 3)``."""
+        """The picture with its caption, uint8 ``(height + bands, width, 3)``."""
         from PIL import Image, ImageDraw
 
         if self._changes:
             self.refresh()
         height = picture.shape[0]
-        canvas: Image = Image.new("RGB", (self._width, height + _HEAD), _PAPER)
+        canvas: Image = Image.new("RGB", (self._width, height + _HEAD + _FOOT), _PAPER)
         canvas.paste(Image.fromarray(picture), (0, _HEAD))
         pen = ImageDraw.Draw(canvas)
         pen.text((10, 4), self._panel.title, _INK, self._large)
         for index, line in enumerate(self._lines):
             pen.text((10, 24 + 15 * index), line, _MUTED, self._small)
-        outlined = {"font": self._small, "stroke_width": 2, "stroke_fill": _PAPER}
-        pen.text((10, height + _HEAD - 20), corner, _INK, **outlined)
+        pen.text((10, height + _HEAD + 4), corner, _INK, self._small)
         if ended:
             colour = _ALARM if ended.endswith(("failed", "no success")) else _INK
             at = self._width - 10 - self._small.getlength(ended)
-            pen.text((at, height + _HEAD - 20), ended, colour, **outlined)
+            pen.text((at, height + _HEAD + 4), ended, colour, self._small)
         return np.asarray(canvas)
 
 

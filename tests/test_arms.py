@@ -3,7 +3,7 @@
 import pytest
 import tiny
 
-from simreal.arms import Arm, arms, chains, check
+from simreal.arms import Arm, arms, chains, check, moved_to, needed
 from simreal.config_files import parse
 from simreal_envs.errors import UserError
 
@@ -29,6 +29,86 @@ def test_an_arm_may_have_several_sources_a_teacher_and_a_way_along_the_sequence(
         ["arms/plain/taught/light/seed-3", "arms/plain/taught/sequence/2-heavy/seed-3"],
     ]
     assert not list(chains(of_several("sequence=[]")[0]))
+
+
+def test_a_target_may_say_which_sources_are_moved_to_it():
+    strategies = "strategies={fine_tune: {}, mean: {type: weight_average}, taught: {type: kickstart, teacher: third}}"
+    sources = "sources={plain: {}, robust: {}, third: {}}"
+    one = of_several(
+        sources, strategies, "seeds=[3]", "targets.light.sources=[third, plain]", "sequence=[light, heavy]"
+    )[0]
+    check(one)
+    found = {target: [(a.source, a.strategy) for a in arms(one) if a.target == target] for target in one.targets}
+    assert found == {
+        "light": [
+            ("none", "scratch"), ("third", "fine_tune"), ("plain", "fine_tune"), ("third+plain", "mean"), ("plain", "taught"),
+        ],
+        "heavy": [
+            ("none", "scratch"), ("plain", "fine_tune"), ("robust", "fine_tune"), ("third", "fine_tune"),
+            ("plain+robust+third", "mean"), ("plain", "taught"), ("robust", "taught"),
+        ],
+    }  # fmt: skip
+    assert {chain[0].source for chain in chains(one)} == {"third", "plain", "third+plain"}  # as the first target says
+    assert (moved_to(one, "light"), needed(one)) == (("third", "plain"), ["plain", "robust", "third"])
+
+
+def test_a_source_that_is_only_the_teacher_of_a_target_is_moved_there_as_well():
+    one = of_several("targets.light.sources=[robust]", "strategies={taught: {type: kickstart, teacher: robust}}")[0]
+    assert [arm.source for arm in arms(one) if arm.target == "light" and arm.strategy == "taught"] == [
+        "robust",
+        "robust",
+    ]
+
+
+def test_only_what_is_moved_somewhere_or_teaches_is_needed():
+    restricted = ["sequence=[]", "targets.light.sources=[plain]", "targets.heavy.sources=[plain]"]
+    assert needed(of_several(*restricted, "strategies={fine_tune: {}}")[0]) == ["plain"]
+    assert needed(of_several(*restricted, "strategies={taught: {type: kickstart, teacher: robust}}")[0]) == [
+        "plain",
+        "robust",
+    ]
+
+
+def test_a_source_of_another_schema_stays_away_where_it_is_not_moved():
+    other = ["strategies={fine_tune: {}}", "sources.robust={task: pendulum_swingup}", "sequence=[]"]
+    with pytest.raises(UserError, match="source 'robust' and target 'light' differ"):
+        check(*of_several(*other))
+    check(*of_several(*other, "targets.light.sources=[plain]", "targets.heavy.sources=[plain]"))
+    taught = [*other, "strategies={taught: {type: kickstart, teacher: robust}}"]  # who teaches acts there, too
+    with pytest.raises(UserError, match="source 'robust' and target 'light' differ"):
+        check(*of_several(*taught, "targets.light.sources=[plain]", "targets.heavy.sources=[plain]"))
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        (
+            "targets.light.sources=[plain, rbust]",
+            "targets.light.sources: unknown source 'rbust'; did you mean 'robust'?",
+        ),
+        ("targets.light.sources=[plain, plain]", "targets.light.sources: a source is named twice"),
+        ("targets.light.sources=[]", "targets.light.sources: must not be empty"),
+        ("targets.light.sources=plain", "targets.light.sources: must be a list, not 'plain'"),
+        (
+            "targets.light.sources=[plain]",
+            "targets.light.sources: the strategy 'careful' needs several sources, and here is only one",
+        ),
+    ],
+)
+def test_the_sources_of_a_target_must_be_there_and_suffice(override, sentence):
+    with pytest.raises(UserError) as caught:
+        check(*of_several(override))
+    assert str(caught.value).startswith(f"override {override!r}: {sentence}")
+
+
+def test_a_strategy_does_not_move_what_a_target_does_not_take():
+    careful = "strategies.careful={type: [weight_average, critic_warmup], sources: [plain, robust]}"
+    with pytest.raises(UserError) as caught:
+        check(*of_several("sources.third={}", careful, override := "targets.heavy.sources=[plain, third]"))
+    assert str(caught.value) == (
+        f"override {override!r}: targets.heavy.sources: 'robust' is not among them, which the strategy 'careful' moves; "
+        "add it here or take it from the strategy's `sources`"
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,3 +182,50 @@ def test_all_targets_of_a_sequence_are_for_the_same_agent():
     with pytest.raises(UserError, match=r"several\.yaml:\d+: sequence: .* of target 'light' and target 'heavy' differ"):
         check(*of_several(*others))
     check(*of_several(*others, "sequence=[]"))
+
+
+def test_presets_of_atari_games_are_never_compared_with_each_other():
+    pytest.importorskip("ale_py", reason="ale-py is in the extra `atari`")
+    text = """
+    task: ale:pong@42
+    sources: {plain: {}}
+    targets:
+      hard: {variation: {difficulty: 1}}
+      other:
+        task: ale:breakout@42
+        preset: nature15
+    strategies: {surgery: {}}
+    """
+    with pytest.raises(UserError) as caught:
+        check(*parse(text, "two.yaml"))
+    assert str(caught.value) == (
+        "two.yaml:6: targets.other: ale:breakout@42 under 'nature15' cannot be compared with source 'plain' under 'machado18', "
+        "since rewards and episodes are others; give all of them one preset"
+    )
+    check(*parse(text, "two.yaml", ["sources.plain.preset=nature15", "targets.hard.preset=nature15"]))
+    robots = parse(tiny.SEVERAL, "several.yaml", ["targets.heavy.preset=engine_default"])
+    check(*robots)  # theirs are levels of a gap
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("targets.hard.variation={mode: 9}", "targets.hard: mode must be one of [0.0, 1.0], not 9"),
+        (
+            "targets.hard.variation={difficulty: 7}",
+            "targets.hard: difficulty must be one of [0.0, 1.0, 2.0, 3.0], not 7",
+        ),
+        ("targets.hard.task=ale:combat", "targets.hard: ale:combat is a game for two, which ale-py cannot start"),
+        ("targets.hard.task=ale:pongg", "targets.hard: unknown Atari game 'pongg'; did you mean 'pong'?"),
+        (
+            "targets.hard.preset=nature",
+            "targets.hard: unknown preset of ale:pong@42 'nature'; did you mean 'nature15'?",
+        ),
+    ],
+)
+def test_mistakes_about_a_game_are_told_with_their_place(override, sentence):
+    pytest.importorskip("ale_py", reason="ale-py is in the extra `atari`")
+    text = "task: ale:pong@42\nsources: {plain: {}}\ntargets:\n  hard: {}"
+    with pytest.raises(UserError) as caught:
+        check(*parse(text, "games.yaml", [override]))
+    assert str(caught.value).startswith((f"games.yaml:4: {sentence}", f"override {override!r}: {sentence}"))

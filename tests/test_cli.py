@@ -168,6 +168,32 @@ def test_the_list_of_parameters_is_read_by_people_and_by_grep(user, monkeypatch)
     assert max(map(len, wrapped)) <= 100 and len(wrapped) < 3 * len(listing("parameters", "quadruped"))
 
 
+def test_games_of_other_packages_are_listed_as_families_with_their_extra(user, monkeypatch):
+    for package in ("minatar", "ale_py"):
+        monkeypatch.setitem(sys.modules, package, None)  # makes their imports fail
+    rows = {row["name"]: row for row in json.loads(user("list", "tasks", "--json")[1])}
+    assert "breakout" in rows["minatar:GAME"]["games"] and "space_invaders" in rows["ale:GAME"]["games"]
+    said = user("list", "tasks")[1]
+    assert "pip install 'simreal[games]'" in said and "pip install 'simreal[atari]'" in said and "gymnasium:ID" in said
+    status, _, err = user("list", "parameters", "ale:pong")
+    assert status == 2 and one_sentence(err).endswith("ale:pong needs the package ale-py: pip install 'simreal[atari]'")
+
+
+@pytest.mark.parametrize(
+    ("task", "parameter", "sentence"),
+    [
+        ("minatar:breakout", "bricks/rows", "TASK: unknown game of MinAtar 'breakou'; did you mean 'breakout'?"),
+        ("ale:pong", "difficulty", "TASK: unknown Atari game 'pon'; did you mean 'pong'?"),
+    ],
+)
+def test_the_parameters_of_a_game_are_listed_by_its_name(user, task, parameter, sentence):
+    pytest.importorskip({"ale": "ale_py"}.get(task.partition(":")[0], "minatar"), reason="its extra is not installed")
+    status, out, err = user("list", "parameters", task)
+    assert (status, err) == (0, "") and parameter in out
+    assert out == user("list", "parameters", "--task", task)[1]
+    assert one_sentence(user("list", "parameters", task[:-1])[2]).startswith(f"simreal: {sentence}")
+
+
 def test_a_robot_whose_package_is_missing_breaks_no_list(user, monkeypatch):
     from simreal_envs import tasks
 

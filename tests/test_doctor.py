@@ -9,11 +9,24 @@ from simreal_envs.errors import UserError
 def test_this_machine_can_run_simreal(tmp_path):
     found = {check.name: check for check in doctor.checks(tmp_path / "not" / "yet")}
     assert list(found) == [
-        *("python", "packages", "torch", "mujoco", "bullet", "rendering", "wandb", "disk", "cores", "memory")
+        *("python", "packages", "torch", "mujoco", "bullet", "rendering", "games", "wandb", "disk", "cores", "memory")
     ]
     assert all(check.says for check in found.values())
     for name in ("python", "packages", "torch", "mujoco", "bullet", "wandb"):
         assert found[name].ok, found[name]
+
+
+def test_games_that_are_missing_are_told_with_their_command_and_no_fault(monkeypatch):
+    real = doctor.importlib.metadata.version
+
+    def version(package):
+        if package == "ale-py":
+            raise doctor.importlib.metadata.PackageNotFoundError(package)
+        return "1.0.15" if package == "MinAtar" else real(package)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    said = "MinAtar 1.0.15; no ale-py, which ale:GAME needs: pip install 'simreal[atari]'"
+    assert doctor._games() == (True, said)
 
 
 def test_a_login_is_noticed_and_its_key_never_said(tmp_path, monkeypatch):

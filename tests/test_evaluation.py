@@ -112,3 +112,11 @@ def test_a_trace_of_pictures_and_numbers_is_flat_and_says_what_the_agent_saw():
     assert not np.array_equal(trace.last_observations, trace.observations[-1])  # what the last action led to
     assert set(np.unique(schema.pack(trace.last_observations)["eye"])) == {0, 200}
     assert agent.value(schema.pack(trace.last_observations)).shape == (3,)
+
+
+def test_of_games_the_score_is_known_besides_the_return():
+    game = sr.Domain("grid_catch")
+    agent = Agent.new(find_task("grid_catch").schema, {"hidden": [8]}, 0)
+    found = sr.evaluate(agent, game, episodes=6)
+    assert np.array_equal(found.scores, found.returns) and found.scores.any()
+    assert sr.evaluate(fresh(), RANDOMIZED, episodes=2).scores is None  # a robot has none

@@ -283,6 +283,23 @@ def test_where_nothing_new_is_said_nothing_new_is_in_the_key(tmp_path):
     }
 
 
+def test_the_sources_of_a_target_change_which_stages_there_are_and_no_key(tmp_path):
+    def stages(*overrides):
+        experiment, _ = of_several("video=1", "strategies={fine_tune: {}}", *overrides)
+        return {stage.name: stage.key for stage in plan(experiment, check(experiment), tmp_path, {})}
+
+    usual = stages("sequence=[]")
+    assert stages("sequence=[]", "targets.light.sources=[plain, robust]") == usual
+    some = stages("sequence=[]", "targets.light.sources=[plain]")
+    looks = {"videos/light", "robustness/light"}
+    assert {name for name in usual if name not in some} == {f"arms/robust/fine_tune/light/seed-{seed}" for seed in (0, 1)}
+    assert {name for name in some if some[name] != usual[name]} == looks
+    # One that is moved nowhere and teaches nobody is not trained; what random actions earn there is still known.
+    nowhere = stages("sequence=[]", "targets.light.sources=[plain]", "targets.heavy.sources=[plain]")
+    assert "references/sources/robust" in nowhere and "agents/robust/seed-0" not in nowhere
+    assert nowhere["arms/plain/fine_tune/heavy/seed-0"] == usual["arms/plain/fine_tune/heavy/seed-0"]
+
+
 def test_the_agents_of_a_sequence_are_measured_in_all_its_targets(several):
     for way in ("plain+robust/careful", "plain/taught"):
         for seed in (0, 1):

@@ -254,3 +254,23 @@ def test_parameters_of_a_target_that_its_sources_never_had_are_named():
     wider = Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [0.6, 2.0]}})
     assert outside([source, wider], target) == {"cart/mass": cart}
     assert outside([], target) == outside([Domain("reacher")], target) == {}
+
+
+def test_a_game_has_a_score_on_the_scales_that_are_known():
+    seeds = {seed: ((), {"score": score}) for seed, score in enumerate((9.8, 14.7))}
+    found = results._score(seeds, Domain("grid_catch"), 0.95)["score"]  # random actions earn -4.9
+    assert found.keys() == {"raw", "random_normalized"}
+    assert (found["raw"]["value"], found["random_normalized"]["value"]) == pytest.approx((12.25, 2.5))
+    assert found["raw"]["low"] < 9.8 and 14.7 < found["raw"]["high"]  # two seeds say little
+    assert results._score({**seeds, 2: ((), {})}, Domain("grid_catch"), 0.95) == {}  # of an arm that was made before
+
+
+def test_only_the_score_of_a_whole_game_is_beside_a_humans():
+    pytest.importorskip("ale_py", reason="ale-py is in the extra `atari`")
+    seeds = {seed: ((), {"score": 14.8}) for seed in (0, 1)}
+    whole = results._score(seeds, Domain("ale:freeway"), 0.95)["score"]
+    assert whole["human_normalized"]["value"] == pytest.approx(0.5)  # (14.8 - 0) / (29.6 - 0)
+    one_life = Domain("ale:breakout", preset="nature15"), Domain("ale:breakout", variation={"lives/terminal": 1})
+    assert all(results._score(seeds, domain, 0.95)["score"].keys() == {"raw"} for domain in one_life)
+    again = Domain("ale:breakout", preset="nature15", variation={"lives/terminal": 0})
+    assert "human_normalized" in results._score(seeds, again, 0.95)["score"]

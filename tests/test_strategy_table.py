@@ -77,7 +77,7 @@ def test_every_strategy_has_a_row(families):
         entries = [*family.experiment.strategies.values()]
         entries += [source.strategy for source in family.experiment.sources.values() if source.strategy]
         used |= {name for entry in entries for name in entry.names}
-    assert used == set(STRATEGIES)
+    assert used == set(STRATEGIES) - {"channel_adapter"}  # which needs pictures
 
 
 def test_on_the_quadruped_the_same_strategies_begin_from_its_own_sources(families):

@@ -1,5 +1,6 @@
 """Films of agents, where there is OpenGL to draw them with."""
 
+import contextlib
 import json
 
 import imageio.v2 as imageio
@@ -11,7 +12,7 @@ from simreal import results
 from simreal.arms import check
 from simreal.config_files import dump, parse
 from simreal.experiment import plan
-from simreal.video import _PAPER, FPS, Panel, _Caption, _side_by_side, _wrapped, film
+from simreal.video import _FOOT, _HEAD, _PAPER, FPS, Panel, _Caption, _pictures, _side_by_side, _wrapped, film
 from simreal_agents.bundle import load
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.variation import Choice, Domain, Interval
@@ -84,6 +85,18 @@ def test_a_caption_follows_a_parameter_that_changes_within_an_episode():
         worlds.step(np.zeros((1, 1)))
         seen.add(caption.over(picture, "", "").tobytes())
     assert len(seen) == 2
+
+
+def test_a_game_is_named_and_nothing_is_written_over_its_picture():
+    domain = Domain("grid_catch", variation={"wind": 0.4})
+    with contextlib.closing(_pictures(Panel("", None, domain), 1, 3, (360, 270), "mujoco")) as pictures:
+        frame = next(pictures)
+    worlds = Worlds(domain, 1)
+    worlds.reset(seed=3)
+    drawn = worlds.engine.render(0, 360, 270)
+    assert frame.shape == (270 + _HEAD + _FOOT, 360, 3) and np.array_equal(frame[_HEAD:-_FOOT], drawn)
+    caption = _Caption(Panel("", None, domain), worlds, 360)
+    assert caption._lines == ["grid_catch: wind 0.4"]
 
 
 def test_a_place_that_no_panel_takes_is_paper():

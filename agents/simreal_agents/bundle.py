@@ -16,7 +16,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,6 +124,17 @@ class Agent:
         policy = _copy_of(self.policy, self.schema, self.algorithm)
         kept = {what: {n: c.copy() for n, c in columns.items()} for what in KEPT if (columns := getattr(self, what))}
         return Agent(policy, self.schema, json.loads(json.dumps(dict(self.card))), **kept)
+
+    def at(self, schema: Schema) -> Agent:
+        """This agent in a world of its own schema where other choices may be absent: itself where none are."""
+        ours, theirs = self.schema.action, schema.action
+        if ours == theirs or [f.labels for f in ours] != [f.labels for f in theirs]:
+            return self
+        action = tuple(replace(own, absent=other.absent) for own, other in zip(ours, theirs, strict=True))
+        if action == ours:
+            return self
+        there = replace(self.schema, action=action)
+        return replace(self, policy=_copy_of(self.policy, there, self.algorithm), schema=there)
 
     def act(
         self, observations: Observations, deterministic: bool = True, generator: torch.Generator | None = None

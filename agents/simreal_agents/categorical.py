@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from simreal_agents.distributions import Categorical
+from simreal_agents.heads import NEVER
 from simreal_agents.kernels import Kernel, Surrogate
 
 Array = np.ndarray
@@ -15,6 +16,10 @@ Array = np.ndarray
 
 class CategoricalKernel(Kernel):
     """Inference and PPO gradients; `mean` gives logits ``(n, actions)``."""
+
+    def mean(self, normalized: Array) -> Array:
+        """Logits ``(n, actions)``; overwritten by the next call."""
+        return without(super().mean(normalized), self.policy)
 
     def noise(self, *shape: int, generator: torch.Generator) -> Array:
         """What actions ``shape`` are drawn with: uniform in [0, 1)."""
@@ -26,7 +31,7 @@ class CategoricalKernel(Kernel):
 
     def sample(self, normalized: Array, noise: Array) -> Array:
         """Actions ``(n,)`` drawn with `noise` ``(n,)``."""
-        return drawn(self.mean(normalized), noise)
+        return drawn(self.mean(normalized), noise, self.policy.absent)
 
     def applied(self, actions: Array) -> Array:
         """Actions as the worlds take them: int64."""
@@ -51,7 +56,7 @@ class CategoricalSurrogate(Surrogate):
 
     def _judge(self, rows: torch.Tensor, actions: Array) -> tuple[Array, float]:
         self.chosen = actions.ravel().astype(np.int64)
-        self.log_softmax = log_softmax(self.actor.forward(rows))
+        self.log_softmax = log_softmax(without(self.actor.forward(rows), self.kernel.policy))
         self.softmax = np.exp(self.log_softmax)
         self.entropy = -np.einsum("na,na->n", self.softmax, self.log_softmax)
         return chosen(self.log_softmax, self.chosen), float(self.entropy.sum()) / len(rows)
@@ -72,10 +77,22 @@ def log_softmax(logits: Array) -> Array:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def drawn(logits: Array, noise: Array) -> Array:
-    """Actions ``(n,)`` for logits ``(n, actions)`` and uniform `noise` ``(n,)``: the cumulative distribution inverted."""
+def without(logits: Array, policy: Any) -> Array:
+    """Logits ``(n, actions)`` with those of absent choices lowered (`heads.absence`), for weights that were multiplied by hand."""
+    return logits if policy.absent is None else logits + policy.absent.numpy()
+
+
+def drawn(logits: Array, noise: Array, absent: Any = None) -> Array:
+    """Actions ``(n,)`` for logits ``(n, actions)`` and uniform `noise` ``(n,)``: the cumulative distribution inverted.
+
+    Args:
+        absent: not None where some choices are absent, whose logits are lowered.
+    """
     cumulative = np.exp(log_softmax(logits)).cumsum(axis=1)
-    return (cumulative[:, :-1] < noise[:, None]).sum(axis=1)
+    found = (cumulative[:, :-1] < noise[:, None]).sum(axis=1)
+    if absent is not None:  # a sum that is rounded to less than 1 and a noise of 0 end beside what has a probability
+        found = np.where(chosen(logits, found) < NEVER / 2, logits.argmax(axis=1), found)
+    return found
 
 
 def chosen(log_probs: Array, actions: Array) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from simreal_agents import continuous
 from simreal_agents.distributions import Categorical
 from simreal_agents.encoders import Perception
+from simreal_agents.heads import absence, leave_out
 from simreal_agents.layout import Layout
 from simreal_agents.networks import ACTIVATIONS, layers, require_actions, require_widths, stream
 from simreal_agents.normalizer import Normalizer, RewardScaler
@@ -46,6 +47,7 @@ class QPolicy(WithTargets, BasePolicy):
         hidden: widths of the hidden layers; the first is the encoder, the others are the trunk.
         activation: ``"tanh"``, ``"elu"`` or ``"relu"``; an encoder of pictures always has relu.
         normalize_observations: whether the encoder normalizes vectors with running statistics.
+        channels: into how many channels a learned 1x1 convolution turns those of a picture, by name: `encoders`.
         seed: of the initial weights.
 
     Attributes:
@@ -55,7 +57,7 @@ class QPolicy(WithTargets, BasePolicy):
         UserError: for other spaces, an unknown activation, or settings out of bounds.
     """
 
-    SETTINGS: ClassVar[tuple[str, ...]] = ("hidden", "activation", "normalize_observations")
+    SETTINGS: ClassVar[tuple[str, ...]] = ("hidden", "activation", "normalize_observations", "channels")
     discrete = True
     action_space: spaces.Discrete
     encoder: Any
@@ -72,6 +74,7 @@ class QPolicy(WithTargets, BasePolicy):
         hidden: Sequence[int] = (64, 64),
         activation: str = "relu",
         normalize_observations: bool = True,
+        channels: Mapping[str, int] | None = None,
         seed: int = 0,
         quantiles: int = 1,
     ):
@@ -84,8 +87,9 @@ class QPolicy(WithTargets, BasePolicy):
             "hidden": [int(width) for width in hidden],
             "activation": activation,
             "normalize_observations": bool(normalize_observations),
-        }
+        } | ({"channels": {name: int(count) for name, count in channels.items()}} if channels else {})
         self._seed, self._shape = seed, (-1, int(action_space.n), quantiles)
+        self.absent = absence(action_space)
         self.exploration_rate = EXPLORATION
         self._build(ACTIVATIONS[activation])
         self.reward_scaler = RewardScaler()
@@ -94,13 +98,14 @@ class QPolicy(WithTargets, BasePolicy):
     def _build(self, activation: type[nn.Module]) -> None:
         hidden, layout = self.network["hidden"], self.layout
         if layout.images:
-            first = {"shared": Perception(layout, hidden[0], nn.ReLU)}
+            first = {"shared": Perception(layout, hidden[0], nn.ReLU, self.network.get("channels"))}
         else:
             first = {"critic": layers([layout.size, hidden[0]], activation)}
         rest = {
             "trunk": Parts(critic=layers(hidden, activation)),
             "heads": Parts(critic=nn.utils.skip_init(nn.Linear, hidden[-1], self._shape[1] * self._shape[2])),
         }
+        leave_out(rest["heads"].critic, self.absent, self._shape[2])
         self.target = as_buffers(copy.deepcopy(Parts(encoder=Parts(**first), **rest)))
         vector, normalize = len(layout.vector), self.network["normalize_observations"]
         self.encoder = Parts(normalizer=Normalizer(vector, enabled=normalize and vector > 0), **first)
@@ -114,10 +119,16 @@ class QPolicy(WithTargets, BasePolicy):
                 if isinstance(layer, nn.Linear | nn.Conv2d):
                     bound = 1 / math.sqrt(layer.weight[0].numel())
                     layer.weight.uniform_(-bound, bound, generator=generator)
-                    layer.bias.uniform_(-bound, bound, generator=generator)
+                    if layer.bias is not None:
+                        layer.bias.uniform_(-bound, bound, generator=generator)
         self.reset_targets()
 
     # ---- acting -----------------------------------------------------------------------------------------------------
+
+    @property
+    def choices(self) -> Array:
+        """The actions that there are, int64."""
+        return np.arange(self._shape[1]) if self.absent is None else np.flatnonzero(self.absent.numpy() == 0)
 
     @property
     def kernel(self) -> Kernel:
@@ -147,9 +158,11 @@ class QPolicy(WithTargets, BasePolicy):
         Values have the unit of the rewards, so that a softmax of them could not be compared between tasks. This way the
         divergence of two policies is the share of states in which they differ, times a constant.
         """
-        best, actions = self.act(rows), self._shape[1]
-        log_probs = np.full((len(best), actions), math.log(EXPLORATION / actions))
+        best, actions = self.act(rows), len(self.choices)
+        log_probs = np.full((len(best), self._shape[1]), math.log(EXPLORATION / actions))
         log_probs[np.arange(len(best)), best] = math.log(1 - EXPLORATION + EXPLORATION / actions)
+        if self.absent is not None:
+            log_probs += self.absent.numpy()
         return Categorical(log_probs)
 
     def linears(self, tower: str) -> list[nn.Linear]:
@@ -219,7 +232,8 @@ class Kernel(continuous.Kernel):
         if generator is None:
             return best
         exploring, other = torch.rand((2, len(best)), generator=generator, dtype=torch.float64).numpy()
-        return np.where(exploring < rate, (other * self.policy._shape[1]).astype(np.int64), best)
+        choices = self.policy.choices
+        return np.where(exploring < rate, choices[(other * len(choices)).astype(np.int64)], best)
 
     def applied(self, actions: Array) -> Array:
         """Actions as the worlds take them."""
@@ -228,8 +242,9 @@ class Kernel(continuous.Kernel):
     @torch.no_grad()
     def outputs(self, normalized: Array, target: bool = False) -> Array:
         """Quantiles ``(n, actions, quantiles)`` of normalized observations, of the network or its target."""
-        network = self._target if target else self._online
-        return network.forward(torch.from_numpy(normalized))[0].view(self.policy._shape).numpy()
+        network, absent = self._target if target else self._online, self.policy.absent
+        outputs = network.forward(torch.from_numpy(normalized))[0].view(self.policy._shape).numpy()
+        return outputs if absent is None else outputs + absent.numpy()[:, None]
 
     def forward(self, normalized: Array) -> Array:
         """As `outputs`; keeps what ``backward`` needs."""

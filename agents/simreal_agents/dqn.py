@@ -72,8 +72,9 @@ class DQN(OffPolicy, stable_baselines3.DQN):
         if deterministic:
             return best, state
         exploring = torch.rand(best.shape, generator=self._predictions).numpy() < self.exploration_rate
-        other = torch.randint(int(self.action_space.n), best.shape, generator=self._predictions).numpy()
-        return np.where(exploring, other, best), state
+        choices = self.policy.choices
+        other = torch.randint(len(choices), best.shape, generator=self._predictions).numpy()
+        return np.where(exploring, choices[other], best), state
 
     # ---- experience -------------------------------------------------------------------------------------------------
 
@@ -81,7 +82,8 @@ class DQN(OffPolicy, stable_baselines3.DQN):
         return self.policy.kernel.actions(self._ruler(rows), self._noise, self.exploration_rate)
 
     def _random_actions(self) -> Array:
-        return torch.randint(int(self.action_space.n), (self.n_envs,), generator=self._noise).numpy()
+        choices = self.policy.choices
+        return choices[torch.randint(len(choices), (self.n_envs,), generator=self._noise).numpy()]
 
     def _on_step(self) -> None:
         self._n_calls += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -28,7 +28,11 @@ class Perception(nn.Module):
 
     Attributes:
         cnns: one stack of convolutions per picture, under ``image`` or its name; rectified whatever `activation` is.
+        adapters: before them, where `channels` says so, a 1x1 convolution per picture, without bias.
         linear: from all their outputs and the vector elements to the features.
+
+    Args:
+        channels: into how many channels those of a picture are turned before its convolutions see them, by name.
 
     Raises:
         Unsupported: for a picture that is too small for the kernels.
@@ -36,10 +40,22 @@ class Perception(nn.Module):
 
     _columns: torch.Tensor
 
-    def __init__(self, layout: Layout, width: int, activation: type[nn.Module]):
+    def __init__(
+        self, layout: Layout, width: int, activation: type[nn.Module], channels: Mapping[str, int] | None = None
+    ):
         super().__init__()
         self.layout, self.activation = layout, activation()
-        self.cnns = nn.ModuleDict({part.name or "image": _convolutions(part) for part in layout.images})
+        seen = {part.name or "image": channels_of(part) for part in layout.images} | dict(channels or {})
+        self.cnns = nn.ModuleDict(
+            {name: _convolutions(part, seen[name]) for part in layout.images if (name := part.name or "image")}
+        )
+        self.adapters = nn.ModuleDict(
+            {
+                name: nn.utils.skip_init(nn.Conv2d, channels_of(part), seen[name], 1, bias=False)
+                for part in layout.images
+                if (name := part.name or "image") in (channels or {})
+            }
+        )
         outputs = sum(convolved(part) for part in layout.images)
         self.linear = nn.utils.skip_init(nn.Linear, outputs + len(layout.vector), width)
         self.register_buffer("_columns", torch.from_numpy(layout.vector), persistent=False)
@@ -54,7 +70,10 @@ class Perception(nn.Module):
         picture = rows[:, part.columns].reshape(-1, *part.shape).float()
         if not part.channels_first:
             picture = picture.movedim(-1, 1)
-        return self.cnns[part.name or "image"](picture * part.scale).flatten(1)
+        name, picture = part.name or "image", picture * part.scale
+        if name in self.adapters:
+            picture = self.adapters[name](picture)
+        return self.cnns[name](picture).flatten(1)
 
 
 class Dropout(nn.Module):
@@ -92,7 +111,12 @@ def _extent(part: Part) -> tuple[int, int]:
     return part.shape[1:] if part.channels_first else part.shape[:2]  # type: ignore[return-value]
 
 
-def _convolutions(part: Part) -> nn.Sequential:
+def channels_of(part: Part) -> int:
+    """How many channels a picture has."""
+    return part.shape[0] if part.channels_first else part.shape[2]
+
+
+def _convolutions(part: Part, channels: int) -> nn.Sequential:
     if min(_extent(part)) < GRID[0][1]:
         height, width = _extent(part)
         raise Unsupported(
@@ -100,7 +124,6 @@ def _convolutions(part: Part) -> nn.Sequential:
             "a vector of a matrix that is no picture"
         )
     modules: list[nn.Module] = []
-    channels = part.shape[0] if part.channels_first else part.shape[2]
     for out, kernel, stride in _kind(part):
         modules += [nn.utils.skip_init(nn.Conv2d, channels, out, kernel, stride), nn.ReLU()]
         channels = out

@@ -225,7 +225,9 @@ def largest_difference(model: bytes, agent: Agent, observations: Observations) -
         with torch.no_grad():
             judged = agent.policy.decide(torch.from_numpy(layout.flatten(batch)))[names[1]].numpy()
         preferred, chosen = (np.take_along_axis(judged, a[:, None], axis=1) for a in (own, action))
-        differences += [np.abs(found).max() / _unit(judged) for found in (scores[0] - judged, preferred - chosen)]
+        present = agent.schema.present  # what stands for the values of absent choices is no measure of the others
+        unit, apart = _unit(judged[:, present]), (scores[0] - judged)[:, present]
+        differences += [np.abs(found).max() / unit for found in (apart, preferred - chosen)]
     return float(np.max(differences))
 
 

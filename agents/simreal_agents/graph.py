@@ -72,7 +72,7 @@ class Graph:
         """Actions drawn with `noise`; categorical ones by inverting the cumulative distribution."""
         if not self.policy.discrete:
             return self.mean(rows) + self.std_at(rows) * noise
-        return drawn(self.mean(rows), noise)
+        return drawn(self.mean(rows), noise, self.policy.absent)
 
     def applied(self, actions: Array) -> Array:
         """Actions as the worlds take them: clipped float32, or int64."""

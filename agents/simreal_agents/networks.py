@@ -33,7 +33,7 @@ from simreal_agents.columns import HEADS, TRUNKS, Columns, passed, require_colum
 from simreal_agents.distributions import Categorical, Gaussian
 from simreal_agents.encoders import Perception, layers
 from simreal_agents.graph import Graph
-from simreal_agents.heads import TaskHead
+from simreal_agents.heads import TaskHead, absence, leave_out
 from simreal_agents.kernels import Kernel
 from simreal_agents.layout import Layout
 from simreal_agents.normalizer import Normalizer, RewardScaler
@@ -67,11 +67,12 @@ class Encoder(nn.Module):
         activation: type[nn.Module],
         normalize: bool,
         memory: Mapping[str, Any] | None = None,
+        channels: Mapping[str, int] | None = None,
     ):
         super().__init__()
         self.normalizer = Normalizer(len(layout.vector), enabled=normalize and len(layout.vector) > 0)
         if layout.images:
-            self.shared = Perception(layout, width, nn.ReLU)
+            self.shared = Perception(layout, width, nn.ReLU, channels)
             return
         for tower in TOWERS:
             if memory:
@@ -216,11 +217,12 @@ def assemble(owner: Any, layout: Layout, network: Mapping[str, Any], actions: in
     """Give `owner` the modules of a network; weights are not initialized."""
     hidden, activation = network["hidden"], ACTIVATIONS[network["activation"]]
     columns = network.get("columns")
-    owner.encoder = Encoder(layout, hidden[0], activation, network["normalize_observations"], network.get("memory"))
+    inner = network.get("memory"), network.get("channels")
+    owner.encoder = Encoder(layout, hidden[0], activation, network["normalize_observations"], *inner)
     owner.trunk = Trunk(hidden, activation, network.get("dropout", 0.0), columns, actions)
     owner.heads = Heads(owner.trunk.width, actions, discrete, network.get("tasks", 0), columns, activation)
-    inner = [Column(layout, source, actions, discrete) for source in columns["networks"]] if columns else []
-    owner.columns = Columns(columns["kind"], inner) if columns else None
+    sources = [Column(layout, source, actions, discrete) for source in columns["networks"]] if columns else []
+    owner.columns = Columns(columns["kind"], sources) if columns else None
 
 
 @torch.no_grad()
@@ -256,6 +258,7 @@ class Policy(ActorCriticPolicy):
         memory: ``{"steps": .., "fields": [[start, size], ..], "units": .., "kind": ..}``, columns of the observation that
             are past steps: `recurrent`.
         tasks: how many tasks have heads of their own; the last columns of the observation say which: `heads`.
+        channels: ``{"image": .., ..}``, into how many channels a learned 1x1 convolution turns those of a picture, by name.
         seed: of the initial weights.
 
     Raises:
@@ -267,7 +270,7 @@ class Policy(ActorCriticPolicy):
     heads: Heads
     columns: Columns | None
     SETTINGS = (
-        "hidden", "activation", "log_std_init", "normalize_observations", "dropout", "columns", "memory", "tasks",
+        "hidden", "activation", "log_std_init", "normalize_observations", "dropout", "columns", "memory", "tasks", "channels",
     )  # fmt: skip
 
     def __init__(
@@ -284,6 +287,7 @@ class Policy(ActorCriticPolicy):
         columns: Mapping[str, Any] | None = None,
         memory: Mapping[str, Any] | None = None,
         tasks: int = 0,
+        channels: Mapping[str, int] | None = None,
         seed: int = 0,
         use_sde: bool = False,
     ):
@@ -301,6 +305,7 @@ class Policy(ActorCriticPolicy):
             columns=columns,
             memory=memory,
             tasks=tasks,
+            channels=channels,
         )
         self._seed, self._kernel = seed, None
         super().__init__(
@@ -315,6 +320,8 @@ class Policy(ActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         actions = int(self.action_space.n) if self.discrete else self.action_space.shape[0]
         assemble(self, self.layout, self.network, actions, self.discrete)
+        self.absent = absence(self.action_space, self.heads.tasks)
+        leave_out(self.heads.actor, self.absent)
         self.reward_scaler = RewardScaler()
         self.initialize(stream(self._seed, "weights"))
         for i, column in enumerate(part for part in self.modules() if isinstance(part, Column)):
@@ -462,6 +469,7 @@ def complete(
     columns: Mapping[str, Any] | None = None,
     memory: Mapping[str, Any] | None = None,
     tasks: int = 0,
+    channels: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The settings of a policy as JSON data; those that change its structure only where they are used.
 
@@ -491,15 +499,18 @@ def complete(
     if tasks:
         if columns:
             raise UserError("a network has columns or heads for several tasks, not both")
-        if layout.parts[-1].image or not 1 <= tasks < layout.parts[-1].stop - layout.parts[-1].start:
+        last = layout.parts[-1]
+        if last.image or not 1 <= tasks <= min(last.stop - last.start, layout.size - 1):
             raise UserError(f"the last {tasks} columns of an observation say its task, and this one does not have them")
         network["tasks"] = int(tasks)
+    if channels:
+        network["channels"] = {name: int(count) for name, count in channels.items()}
     return network
 
 
 def require_plain(network: Mapping[str, Any], who: str) -> None:
     """Raise Unsupported for a network with columns, a memory or heads by task; `who` knows plain ones only."""
-    for name in ("columns", "memory", "tasks"):
+    for name in ("columns", "memory", "tasks", "channels"):
         if name in network:
             raise Unsupported(f"{who} knows networks of an encoder, a trunk and heads, and this agent has {name} in it")
 

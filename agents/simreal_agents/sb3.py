@@ -670,6 +670,8 @@ def _require_written(agent: Agent) -> None:
     """Refuse what SB3's policies cannot compute."""
     layout, network = agent.policy.layout, agent.policy.network
     require_plain(network, "SB3")
+    if not agent.schema.present.all():
+        raise Unsupported("choices are absent where this agent acts, and SB3's policies would make them")
     for part in layout.images:
         extent = part.shape[1:] if part.channels_first else part.shape[:2]
         if min(extent) < SMALLEST or part.scale != 1 / 255:

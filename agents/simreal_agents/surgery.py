@@ -134,8 +134,8 @@ def fit(
         The new agent, and the record of what was done. `agent` is not changed.
 
     Raises:
-        UserError: when units disagree, no observation is shared, names are not unique or not known, or control periods
-            differ.
+        UserError: when units disagree, no observation or no choice is shared, names are not unique or not known, or
+            control periods differ.
         Unsupported: when the target needs a new encoder, chooses where the agent does not, or has another reach of
             squashed actions; for agents with columns, a memory or several heads.
     """
@@ -160,6 +160,11 @@ def fit(
         raise UserError(
             f"the agent and the target share no observation: {', '.join(f.name for f in ours.observation)} against "
             f"{', '.join(f.name for f in theirs.observation)}"
+        )
+    if theirs.choices and not done.shared:
+        raise UserError(
+            f"the agent and the target share no choice, so that nothing of what it does can be moved: "
+            f"{_shown(ours.action[0].labels)} against {_shown(theirs.action[0].labels)}"
         )
     if agent.policy.squash_output:
         _require_same_reach(done)

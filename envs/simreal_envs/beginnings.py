@@ -43,7 +43,7 @@ class Beginnings:
         varied: the parameters whose values are wanted.
         draws: those of all worlds; only their seed and worlds matter.
         ahead: episodes per world that are drawn at a time; 0 takes what costs little time and memory.
-        prepare: makes of values ``(n, parameters)`` what puts them in force quickly, ``(n, k)``, or None.
+        prepare: makes of values ``(n, parameters)`` and initial ``qpos`` what puts them in force quickly, ``(n, k)``, or None.
         observe: what is observed of initial states, ``(n, d)``, where that needs nothing else.
         trial: so many episodes in a row have the same parameter values, those of their first, at the width of each.
     """
@@ -55,7 +55,7 @@ class Beginnings:
         draws: Draws,
         num_worlds: int,
         ahead: int = 0,
-        prepare: Callable[[np.ndarray], np.ndarray | None] = lambda values: None,
+        prepare: Callable[[np.ndarray, np.ndarray], np.ndarray | None] = lambda values, qpos: None,
         observe: Callable[[State], np.ndarray] | None = None,
         trial: int = 1,
     ):
@@ -94,7 +94,7 @@ class Beginnings:
             full, values = values, self._nominal + width * (values - self._nominal)
             for i in self._choices:  # there is nothing between two choices: take the drawn one more and more often
                 values[i] = np.where(shares[:, i] < width, full[i], self._nominal[i])
-        ready = width >= 1 and all(self._prepared[ids].tolist()) and len(ids)
+        ready = width >= 1 and prepared.shape[1] and all(self._prepared[ids].tolist()) and len(ids)
         known = observation if self._observe else None
         return Beginning(keys, values, qpos, qvel, command, known, prepared if ready else None)
 
@@ -114,11 +114,11 @@ class Beginnings:
             for part, fixed in zip((values, shares), self._fixed, strict=True):
                 part[:, self._startup] = np.repeat(fixed[rows], self._ahead, axis=0)
         keys = draws.keys[:, None].view(np.float64)  # the same bits in a table of floats
-        prepared = self._prepare(values) if width >= 1 else None
+        (qpos, qvel), command = self._task.initial_state(draws, n), self._task.command(draws, n)
+        prepared = self._prepare(values, qpos) if width >= 1 else None
         self._prepared[rows] = prepared is not None
         if prepared is None:
             prepared = np.zeros((n, self._parts[-1].stop - self._parts[-1].start if self._parts else 0))
-        (qpos, qvel), command = self._task.initial_state(draws, n), self._task.command(draws, n)
         observation = np.zeros((n, 0))
         if self._observe:
             action = np.zeros((n, self._task.schema.action_size))

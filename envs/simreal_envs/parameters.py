@@ -56,6 +56,8 @@ class Parameter:
 
     def require_valid(self, low: float, high: float, where: str = "") -> None:
         """Raise a UserError unless every value of [low, high] is meaningful."""
+        if self.choices and not {low, high} <= set(self.choices):
+            raise UserError(f"{_place(where)}{self.name} must be one of {list(self.choices)}, not {low:g}")
         if not (np.isfinite(low) and np.isfinite(high)) or low < self.low or high > self.high:
             got = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             raise UserError(
@@ -65,8 +67,6 @@ class Parameter:
             raise UserError(
                 f"{_place(where)}{self.name} = {high:g} [{self.unit}] would do nothing: it is rounded to multiples of {self.resolution:g}"
             )
-        if self.choices and not {low, high} <= set(self.choices):
-            raise UserError(f"{_place(where)}{self.name} must be one of {list(self.choices)}, not {low:g}")
 
 
 def expand(pattern: str, parameters: Sequence[Parameter], task: str, where: str = "") -> list[Parameter]:
@@ -91,6 +91,13 @@ class Draws:
         self._worlds = _mix(key ^ _mix(np.asarray(worlds, dtype=np.uint64) + _WORLD))
         self._keys = np.empty_like(self._worlds)
         self.begin(np.arange(len(worlds)), episodes)
+
+    @classmethod
+    def of(cls, keys: np.ndarray) -> Draws:
+        """Those of episodes that have these keys, uint64 ``(n,)``; they cannot `begin` others."""
+        draws = cls.__new__(cls)
+        draws._worlds, draws._keys = keys, keys.copy()
+        return draws
 
     @property
     def keys(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
 
 from simreal_envs.errors import UserError, require_known
 
@@ -31,6 +32,7 @@ class Field:
         grid: height and width of an image in pixels; empty for what is no image.
         dtype: of an image's pixels, ``"float32"`` or ``"uint8"``; everything else is float32.
         discrete: whether an action is one choice among its labels.
+        absent: choices that exist for other worlds of this schema only: policies never make them.
     """
 
     name: str
@@ -42,11 +44,14 @@ class Field:
     grid: tuple[int, ...] = ()
     dtype: str = "float32"
     discrete: bool = False
+    absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_known(self.dtype, ["float32", "uint8"], "dtype", f"field {self.name!r}")
         if len(self.grid) not in (0, 2) or (self.dtype != "float32" and not self.grid):
             raise UserError(f"field {self.name!r}: a grid is (height, width), and only images may be {self.dtype}")
+        if self.absent and not (self.discrete and set(self.absent) < set(self.labels)):
+            raise UserError(f"field {self.name!r}: only choices may be absent, and not all of {list(self.labels)}")
 
     @property
     def size(self) -> int:
@@ -115,8 +120,15 @@ class Schema:
 
     @property
     def action_space(self) -> spaces.Box | spaces.Discrete:
-        """A float32 Box of shape ``(action_size,)``, or Discrete where the action is a choice."""
-        return spaces.Discrete(self.choices) if self.choices else _box(self.action)
+        """A float32 Box of shape ``(action_size,)``, or Discrete where the action is a choice: `Choices` where some are absent."""
+        if not self.choices:
+            return _box(self.action)
+        return Choices(self.present) if self.action[0].absent else spaces.Discrete(self.choices)
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which choices of a discrete action there are, bool ``(choices,)``."""
+        return np.array([label not in f.absent for f in self.action if f.discrete for label in f.labels], dtype=bool)
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -187,14 +199,17 @@ class Schema:
         def fields(rows: list[dict[str, Any]]) -> tuple[Field, ...]:
             def plain(row: dict[str, Any]) -> dict[str, Any]:
                 bounds = {k: v if row[k] is None else row[k] for k, v in (("low", -np.inf), ("high", np.inf))}
-                return row | bounds | {k: tuple(row[k]) for k in ("labels", "grid") if k in row}
+                return row | bounds | {k: tuple(row[k]) for k in ("labels", "grid", "absent") if k in row}
 
             return tuple(Field(**plain(row)) for row in rows)
 
         return cls(fields(data["observation"]), fields(data["action"]), float(data["control_period"]))
 
     def require_same(self, other: Schema, mine: str = "agent", theirs: str = "target") -> None:
-        """Raise a UserError that names the first difference that stops an agent from acting in the other world."""
+        """Raise a UserError that names the first difference that stops an agent from acting in the other world.
+
+        Which choices are absent is none: `simreal_agents.bundle.Agent.at` has an agent leave out those of another world.
+        """
         for kind in ("observation", "action"):
             own, others = getattr(self, kind), getattr(other, kind)
             names, other_names = [f.name for f in own], [f.name for f in others]
@@ -209,6 +224,48 @@ class Schema:
             raise UserError(
                 f"control periods differ: {mine} acts every {self.control_period} s, {theirs} every {other.control_period} s"
             )
+
+
+class Choices(spaces.Discrete):
+    """Choices of which some are absent: they are never sampled, and policies never make them.
+
+    Attributes:
+        present: which there are, bool ``(n,)``, or ``(tasks, n)`` where that depends on the task an agent is shown.
+    """
+
+    def __init__(self, present: np.ndarray):
+        self.present = np.array(present, dtype=bool)
+        super().__init__(self.present.shape[-1])
+
+    def sample(self, mask: Any = None, probability: Any = None) -> np.int64:
+        """As `gymnasium.spaces.Discrete`, among what is present (in every task)."""
+        if mask is None and probability is None:
+            mask = self.common
+        return super().sample(mask, probability)
+
+    @property
+    def common(self) -> np.ndarray:
+        """What is present in every task, int8 ``(n,)`` as Gymnasium's masks are."""
+        return np.atleast_2d(self.present).all(axis=0).astype(np.int8)
+
+
+class ManyChoices(spaces.MultiDiscrete):
+    """`Choices` of several worlds at once."""
+
+    def __init__(self, one: Choices, worlds: int):
+        self.one = one
+        super().__init__(np.full(worlds, one.n))
+
+    def sample(self, mask: Any = None, probability: Any = None) -> np.ndarray:
+        """As `gymnasium.spaces.MultiDiscrete`, among what is present."""
+        if mask is None and probability is None:
+            mask = (self.one.common,) * len(self.nvec)
+        return super().sample(mask, probability)
+
+
+@batch_space.register(Choices)
+def _of_all(space: Choices, n: int = 1) -> ManyChoices:
+    return ManyChoices(space, n)
 
 
 def row(observation: Observation, i: int) -> Observation:
@@ -226,7 +283,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """A field for a card: what only images and discrete actions have is left out of all others."""
     row = {k: list(v) if isinstance(v, tuple) else v for k, v in row.items()}
     row |= {bound: row[bound] if np.isfinite(row[bound]) else None for bound in ("low", "high")}
-    usual = {"grid": [], "dtype": "float32", "discrete": False}
+    usual = {"grid": [], "dtype": "float32", "discrete": False, "absent": []}
     return {k: v for k, v in row.items() if k not in usual or v != usual[k]}
 
 

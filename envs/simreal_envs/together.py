@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from simreal_envs.errors import UserError
-from simreal_envs.schema import Observation
+from simreal_envs.schema import Choices, Observation
 from simreal_envs.worlds import Worlds
 
 
@@ -29,7 +29,8 @@ class Together(gymnasium.vector.VectorEnv):
         members: the worlds it was made of.
         which: index of the member that each world belongs to, int64 ``(N,)``.
         counted: whether the steps of each world count, bool ``(N,)``.
-        domain, schema, seed: of the first member.
+        domain, schema, seed: of the first member. Where other choices are absent in others, the action space says which are
+            present in each.
 
     Raises:
         UserError: no members, schemas that differ, another autoreset mode than SAME_STEP, or not one `counted` each.
@@ -62,6 +63,8 @@ class Together(gymnasium.vector.VectorEnv):
             first.single_observation_space,
             first.single_action_space,
         )
+        if any(member.schema.action != first.schema.action for member in self.members) and first.schema.choices:
+            self.single_action_space = Choices(np.array([member.schema.present for member in self.members]))
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from scipy.special import ndtri
 
+from simreal_envs.bridges import Bridge
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.parameters import Draws, Parameter
 
@@ -377,6 +378,7 @@ class Domain:
         preset: ``"matched"`` (engines agree as closely as they can) or ``"engine_default"`` (each engine's own habits);
             of Atari games ``"machado18"`` or ``"nature15"``. By default the first that the task has.
         observe: what agents see beyond the task's own observation; a plain mapping becomes an `Observe`.
+        bridge: in which terms a game is shown and played; a plain mapping becomes a `Bridge`.
     """
 
     task: str
@@ -384,6 +386,7 @@ class Domain:
     variation: Variation = Shift()
     preset: str = ""
     observe: Observe = Observe()
+    bridge: Bridge = Bridge()
 
     ENGINES: ClassVar[tuple[str, ...]] = ("mujoco", "bullet")
 
@@ -401,6 +404,9 @@ class Domain:
         if not isinstance(self.variation, Variation):
             object.__setattr__(self, "variation", variation_from_dict(self.variation or {}))
         varied = self.resolve()
+        if not isinstance(self.bridge, Bridge):
+            object.__setattr__(self, "bridge", Bridge.from_dict(self.bridge or {}))
+        self.bridge.over(task.schema, self.task)
         if not isinstance(self.observe, Observe):
             object.__setattr__(self, "observe", Observe.from_dict(self.observe or {}))
         if self.observe != Observe():
@@ -448,6 +454,8 @@ class Domain:
             data["curriculum"] = {"start": self.variation.start, "until": self.variation.until}
         if self.observe != Observe():
             data["observe"] = self.observe.to_dict()
+        if self.bridge != Bridge():
+            data["bridge"] = self.bridge.to_dict()
         return data
 
     @classmethod
@@ -456,7 +464,8 @@ class Domain:
         if curriculum := data.get("curriculum"):
             variation = Curriculum(Randomization(dict(variation.items)), **curriculum)
         observe = Observe.from_dict(data.get("observe") or {}, where)
-        return cls(data["task"], data.get("engine") or "", variation, data.get("preset") or "", observe)
+        bridge = Bridge.from_dict(data.get("bridge") or {}, where)
+        return cls(data["task"], data.get("engine") or "", variation, data.get("preset") or "", observe, bridge)
 
 
 # ---- plain data ------------------------------------------------------------------------------------------------------
@@ -555,7 +564,7 @@ def _to_plain(distribution: Distribution) -> Any:
 def _require_interval(parameter: Parameter, interval: Interval, task: Any, where: str) -> None:
     """Refuse an interval that would never come, and parameters that stand still during an episode."""
     period, episode = task.schema.control_period, task.episode_steps * task.schema.control_period
-    if parameter.quantity in ("timestep", "roughness"):
+    if parameter.quantity in ("timestep", "roughness", "flavour"):
         raise UserError(
             f"{where}: {parameter.name} cannot change in the middle of an episode: use mode reset or startup"
         )

@@ -1,4 +1,5 @@
-"""What agents see beyond a task's own observation, as a domain's `Observe` says: the last steps, the world's parameters.
+"""What agents see of a task, as a domain says: in the terms of its `Bridge`, and beyond it what its `Observe` names: the
+last steps, the world's parameters.
 
 A history lets a policy find out in which world it is (recurrent and adaptive policies; Duan et al. 2016, RL^2,
 arXiv 1611.02779; Kumar et al. 2021, RMA, arXiv 2107.04034). Parameters are what a teacher may know in simulation alone.
@@ -12,11 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from simreal_envs import bridges
+from simreal_envs.errors import UserError
 from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks import find_task
 from simreal_envs.variation import Domain, Observe
 
 HISTORY, PARAMETER = "history/", "parameter/"
+
+
+def own_schema(domain: Domain) -> Schema:
+    """Names, units and bounds of a task's own observation and action, in the terms of the domain's bridge."""
+    return domain.bridge.over(find_task(domain.task).schema, domain.task)
 
 
 def schema_of(domain: Domain) -> Schema:
@@ -27,10 +35,10 @@ def schema_of(domain: Domain) -> Schema:
     ``parameter/NAME`` is one parameter, -1 to 1 over its range; ``task``, the last one, tells several tasks apart. Pictures
     have no history.
     """
-    task, observe = find_task(domain.task), domain.observe
+    task, observe, schema = find_task(domain.task), domain.observe, own_schema(domain)
     if observe == Observe():
-        return task.schema
-    recorded = _recorded(task.schema, observe)
+        return schema
+    recorded = _recorded(schema, observe)
     past = tuple(_past(field, observe.history - 1) for field in recorded) if observe.history > 1 else ()
     varied = {v.parameter.name: v for v in domain.resolve()}
     known = []
@@ -40,7 +48,16 @@ def schema_of(domain: Domain) -> Schema:
         values = _normalized(np.array([*span, *own, parameter.nominal]), np.array(span))
         known.append(Field(PARAMETER + name, "1", (name,), min(-1.0, values.min()), max(1.0, values.max())))
     which = [Field("task", "1", observe.tasks, 0.0, 1.0)] if observe.tasks else []
-    return replace(task.schema, observation=(*task.schema.observation, *past, *known, *which))
+    return replace(schema, observation=(*schema.observation, *past, *known, *which))
+
+
+def alike(one: Domain, other: Domain) -> bool:
+    """Whether agents can go from one domain to the other as they are, as far as the tasks' own fields say."""
+    try:
+        own_schema(one).require_same(own_schema(other))
+    except UserError:
+        return False
+    return True
 
 
 def _recorded(schema: Schema, observe: Observe) -> tuple[Field, ...]:
@@ -74,14 +91,18 @@ class View:
     """Makes what agents see of what the sensors of N worlds say.
 
     Args:
-        domain: with an `observe` that is not the default.
+        domain: with an `observe` or a `bridge` that is not the default.
         num_worlds: N.
     """
 
     def __init__(self, domain: Domain, num_worlds: int):
         task, observe = find_task(domain.task), domain.observe
-        schema, self._observe = task.schema, observe
-        self._dtype, self._choices = schema_of(domain).dtype, schema.choices
+        schema, self._observe = own_schema(domain), observe
+        self._dtype, self._choices, self._size = schema_of(domain).dtype, schema.choices, schema.observation_size
+        bridge, native = domain.bridge, task.schema
+        self._places = bridges.places(native, schema, bridge) if bridge.channels != "native" else None
+        self._natives = bridges.choices(native, schema) if bridge.actions != "native" else None
+        self._labels = schema.action[0].labels if schema.choices else ()
         ends = np.cumsum([field.size for field in schema.observation]).tolist()
         columns = [np.arange(end - f.size, end) for f, end in zip(schema.observation, ends, strict=True) if not f.grid]
         self._vector = np.concatenate([np.zeros(0, int), *columns])
@@ -100,6 +121,25 @@ class View:
         self._known = np.tile(np.float32([*usual, *which]), (num_worlds, 1))
         # Index among the parameters that vary -> column of `_known`.
         self._columns = {varied.index(name): i for i, name in enumerate(observe.parameters) if name in varied}
+
+    def acted(self, actions: np.ndarray) -> np.ndarray:
+        """The task's own actions ``(N, a)`` for those that a policy chose, as `step` takes them.
+
+        Raises:
+            UserError: a choice that is absent.
+        """
+        if self._natives is None:
+            return actions
+        own = self._natives[actions.astype(np.intp)]
+        if (own < 0).any():
+            world = int(np.argmin(own))
+            raise UserError(f"world {world} got {self._labels[int(actions[world, 0])]!r}, which is absent in its game")
+        return own
+
+    def sensed(self, rows: np.ndarray) -> np.ndarray:
+        """What the sensors said, ``(n, d)``, of rows ``(n, size)`` that were seen."""
+        rows = rows[:, : self._size]
+        return rows if self._places is None else rows[:, self._places]
 
     def begin(
         self, ids: np.ndarray, observation: np.ndarray, values: np.ndarray, episodes: np.ndarray, steps: np.ndarray
@@ -136,7 +176,7 @@ class View:
         """What is seen after a step of all worlds, ``(N, size)``.
 
         Args:
-            before, observation: of the sensors before and after the step, ``(N, >= d)`` and ``(N, d)``.
+            before, observation: what was seen before the step, ``(N, size)``, and of the sensors after it, ``(N, d)``.
             actions: as the policy chose them, float ``(N, a)``, choices as indices ``(N, 1)``.
             reward: of the step, ``(N,)``.
             idle: bool ``(N,)``, worlds in which this step was none.
@@ -156,6 +196,12 @@ class View:
         return self._rows(observation)
 
     def _rows(self, observation: np.ndarray, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
+        if self._places is not None:
+            bridged = np.zeros((len(observation), self._size), observation.dtype)
+            bridged[:, self._places] = observation
+            observation = bridged
+        if self._observe == Observe():
+            return observation
         past = self._past[ids].reshape(len(observation), -1)[:, self._order]
         return np.concatenate([observation, past, self._known[ids]], axis=1, dtype=self._dtype)
 

@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from simreal_envs.beginnings import Beginnings
+from simreal_envs.bridges import Bridge
 from simreal_envs.engines.base import Engine
 from simreal_envs.engines.gravity import gravity_vector
 from simreal_envs.errors import UserError, nearest
@@ -79,7 +80,8 @@ class Worlds(gymnasium.vector.VectorEnv):
         self.domain, self.task = domain, find_task(domain.task)
         self.varied = domain.resolve()
         self.schema = schema_of(domain)
-        self._view = View(domain, num_worlds) if domain.observe != Observe() else None
+        plain = (domain.observe, domain.bridge) == (Observe(), Bridge())
+        self._view = None if plain else View(domain, num_worlds)
         self.num_envs, self.render_mode = num_worlds, render_mode
         self.autoreset_mode = AutoresetMode(autoreset)
         self.metadata = {
@@ -96,7 +98,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         self.seed, self.progress, self.diverged = _checked_seed(seed), 0.0, 0
         sensed = self.task.schema
         self._low, self._high = sensed.bounds
-        self._choices, self._pixels = sensed.choices, sensed.dtype == np.uint8
+        self._choices, self._pixels = self.schema.choices, sensed.dtype == np.uint8
         self._everyone = np.arange(num_worlds)
         self._episodes = np.full(num_worlds, -1)
         self._parameters = {p.name: p for p in self.task.parameters}
@@ -181,7 +183,8 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._imperfections.begin(ids, self._draws, self._first_draws)
         if self._command is None:
             self._command = np.zeros((self.num_envs, command.shape[1]))
-        self._command[ids] = command
+        if command.shape[1]:
+            self._command[ids] = command
         if self._disturbance is not None:
             self._disturbance[ids] = 0.0
         self._sums[:, ids] = 0.0
@@ -191,12 +194,13 @@ class Worlds(gymnasium.vector.VectorEnv):
             observation = self._observe_start(ids)
         return self._view.begin(ids, observation, values, episodes, lengths) if self._view else observation
 
-    def _prepare(self, values: np.ndarray) -> np.ndarray | None:
+    def _prepare(self, values: np.ndarray, qpos: np.ndarray) -> np.ndarray | None:
         """What the engine needs to set values ``(n, parameters)`` of the machines quickly, if it has a quick way."""
+        named = {name: values[:, i] for i, name in self._physics.items()}
+        if (start := getattr(self.engine, "prepare_start", None)) is not None:
+            return start(named, qpos)
         prepare = getattr(self.engine, "prepare", None)
-        if prepare is None or not self._physics:
-            return None
-        return prepare({name: values[:, i] for i, name in self._physics.items()})
+        return prepare(named) if prepare is not None and named else None
 
     def _apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         """Set parameters of the machines and of their surroundings."""
@@ -242,7 +246,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         around, steps = self._imperfections, self._steps
         if self._intervals:
             self._redraw()
-        control = around.command(actions, self._draws, steps)
+        control = around.command(self._view.acted(actions) if self._view else actions, self._draws, steps)
         if (force := around.force(self._draws, steps, self._disturbance)) is not None:
             self.engine.push(force)
             if self._disturbance is not None:
@@ -272,7 +276,8 @@ class Worlds(gymnasium.vector.VectorEnv):
             # Outside of SAME_STEP a broken world is stepped once more before its reset; it counted when it broke.
             again = self._ended & (self.autoreset_mode != AutoresetMode.SAME_STEP)
             self.diverged += int((broken & ~again).sum())
-            observation[broken] = self._observation[broken, : observation.shape[1]]
+            last = self._observation[broken]
+            observation[broken] = self._view.sensed(last) if self._view else last
         if self._view:
             idle = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else None
             observation = self._view.step(self._observation, actions, reward, observation, idle)
@@ -317,7 +322,7 @@ class Worlds(gymnasium.vector.VectorEnv):
             raise UserError(
                 f"{wanted}: an int64 array of shape ({self.num_envs},), not {chosen.dtype} of {chosen.shape}"
             )
-        if (wrong := (chosen < 0) | (chosen >= self._choices)).any():
+        if any_of(wrong := chosen.astype(np.uint64) >= self._choices):  # those below 0 are very large
             world = int(np.argmax(wrong))
             raise UserError(f"{wanted}; world {world} got {chosen[world]}")
         return chosen.astype(np.float64)[:, None]
@@ -347,8 +352,9 @@ class Worlds(gymnasium.vector.VectorEnv):
             (ids,) = done.nonzero()
             self._final[ids] = last = observation[ids]
             final, last = np.empty(self.num_envs, dtype=object), self.schema.pack(last)  # of None
-            for k, i in enumerate(ids.tolist()):
-                final[i] = row(last, k)
+            rows = (row(last, k) for k in range(len(ids))) if isinstance(last, dict) else last
+            for i, observed in zip(ids.tolist(), rows, strict=True):
+                final[i] = observed
             infos |= {"final_obs": final, "_final_obs": over, "final_info": infos.copy(), "_final_info": over}
             observation[ids] = self._begin(ids)
         return infos

@@ -13,6 +13,7 @@ from simreal.report.figures import Series
 from simreal.report.html import page
 from simreal.report.words import CONTROL, NO_SOURCE, compared, listing, number, present, recipes
 from simreal.yaml_strict import read
+from simreal_envs.engines.base import PRESETS
 from simreal_envs.errors import UserError
 
 ALIKE = 0.1  # share of a scale by which random and reference may differ between curves that share a chart
@@ -117,6 +118,10 @@ def _shared(reports: Reports) -> dict[str, list[str]]:
         if len(of) > 1 and len(set(of.values())) > 1:
             said = listing([f"{task} in {label}" for label, task in of.items()])
             raise UserError(f"target {name!r} is {said}: experiments on different tasks cannot be compared")
+        presets = {label: reports[label]["targets"][name].get("preset") for label in of}
+        if len(set(presets.values())) > 1 and not set(presets.values()) <= {*PRESETS, None}:
+            said = listing([f"{preset} in {label}" for label, preset in presets.items()])
+            raise UserError(f"target {name!r} is played under {said}: presets of Atari games cannot be compared")
         if len(of) > 1:
             shared[name] = list(of)
     for label, report in reports.items():

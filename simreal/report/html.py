@@ -62,6 +62,7 @@ def render(report: Mapping[str, Any], videos: Mapping[str, bytes] | None = None)
         robustness=robustness,
         videos=films,
         parameters=parameter_rows(report),
+        scales=words.scales(report),
         glossary=words.GLOSSARY,
         parts=_parts(bool(over_time), bool(layers), bool(robustness), bool(films)),
         named=lambda arm: words.arm_name(arm, words.compared(report)),
@@ -96,6 +97,7 @@ def page(template: str, drawn: Mapping[str, Any], named: Callable[[Mapping[str, 
         "main_reason": words.main_reason,
         "named": named,
         "origin": words.origin,
+        "bridge": words.bridge,
         "called": signals.called,
         "shade": shade,
     }
@@ -192,7 +194,8 @@ def parameter_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         for kind, domain, p in uses:
             drawn = words.present(p.get("low")) and words.present(p.get("high"))
             ends = {"low": scale.at(p["low"]), "high": scale.at(p["high"])} if drawn else {}
-            covered = _covered(p, name, sources) if kind == "target" and drawn else ""
+            moved = targets[domain].get("sources", sources) if kind == "target" else ()
+            covered = _covered(p, name, {one: sources[one] for one in moved}) if kind == "target" and drawn else ""
             lanes.append({"kind": kind, "domain": domain, "parameter": p, "covered": covered, **ends})
         at = scale.at(nominal) if words.present(nominal) else None
         rows.append({"name": name, "unit": facts.get("unit"), "nominal": nominal, "at": at, "lanes": lanes})

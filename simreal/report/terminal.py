@@ -21,6 +21,7 @@ from simreal.report.words import (
     outcomes,
     recipes,
     remarks,
+    score,
     signed,
 )
 
@@ -31,22 +32,25 @@ STYLES = {"positive": "bold blue", "negative": "bold dark_orange3", "neutral": "
 def verdict_table(report: Mapping[str, Any]) -> Table:
     """Return the verdicts of a report as a table that fits 80 columns, the arms grouped by target.
 
-    The area is the difference to scratch in normalized return, as "+0.31 [+0.22, +0.40]"; the final return is the task's own.
+    The area is the difference to scratch in normalized return, as "+0.31 [+0.22, +0.40]"; the final return is the task's own,
+    and of games it is the score, human-normalized where that is known.
     """
     arms = compared(report)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("target, strategy", overflow="fold")
     for column in ("verdict", f"area against {report.get('control', CONTROL)}"):
         table.add_column(column, no_wrap=True)
-    table.add_column("final return", no_wrap=True, justify="right", style="dim")
+    scored = any(arm.get("score") for arm in arms)
+    table.add_column("score" if scored else "final return", no_wrap=True, justify="right", style="dim")
     for position, arm in enumerate(arms):
+        final = number((arm.get("final_return_raw") or {}).get("value"))
         if position == 0 or arms[position - 1]["target"] != arm["target"]:
             table.add_row(Text(arm["target"], style="bold"))
         table.add_row(
             Text(f"  {arm_name(arm, arms)}"),
             Text(f"{SYMBOLS[arm['verdict']]} {arm['verdict']}", style=STYLES[arm["verdict"]]),
             Text(interval(arm.get("area"))),
-            Text(number((arm.get("final_return_raw") or {}).get("value"))),
+            Text(score(arm["score"]) if arm.get("score") else final),
             end_section=position + 1 < len(arms) and arms[position + 1]["target"] != arm["target"],
         )
     return table

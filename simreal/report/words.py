@@ -190,6 +190,24 @@ def origin(arm: Mapping[str, Any]) -> str:
     return ", ".join([*parts, f"taught by {arm['teacher']}"] if arm.get("teacher") else parts)
 
 
+def scales(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return what scores of games are told on, in which words; nothing where no arm has a score."""
+    known = {"raw": "of the game", "human_normalized": "human-normalized", "random_normalized": "random-normalized"}
+    found = {name for arm in compared(report) for name in arm.get("score") or {}}
+    return {name: says for name, says in known.items() if name in found}
+
+
+def score(of: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Return the score of a game, as "17.2 (0.58 human)" where it is known what a human earns, who has 1 then."""
+    human = of.get("human_normalized")
+    return number(of["raw"]["value"]) + (f" ({number(human['value'])} human)" if human else "")
+
+
+def bridge(of: Mapping[str, str] | None) -> str:
+    """Return in which terms a game is shown and played: "channels union, actions native"; "native" where nothing is bridged."""
+    return ", ".join(f"{what} {terms}" for what, terms in of.items()) if of else "native"
+
+
 def recipes(report: Mapping[str, Any]) -> dict[str, str]:
     """Return what the strategies are whose names do not say it: their parts and settings."""
     names = [arm["strategy"] for arm in compared(report)]

@@ -15,6 +15,7 @@ from typing import Any
 from simreal.strategies.alignment import Coral, Dann, Mmd
 from simreal.strategies.augmentation import Augmentation
 from simreal.strategies.base import Strategy
+from simreal.strategies.channel_adapter import ChannelAdapter
 from simreal.strategies.combination import Combination
 from simreal.strategies.critic_warmup import CriticWarmup
 from simreal.strategies.distill import Distill
@@ -67,6 +68,7 @@ OWN: tuple[type[Strategy], ...] = (
     L2SP,
     LowRank,
     NetworkSurgery,
+    ChannelAdapter,
     WeightAverage,
     MultiSource,
     ModelStacking,
@@ -211,6 +213,7 @@ __all__ = [
     "STRATEGIES",
     "AdaptiveNormalization",
     "Augmentation",
+    "ChannelAdapter",
     "Combination",
     "Coral",
     "CriticWarmup",

@@ -116,9 +116,9 @@ def mirror_experiment(
 def runs_of(report: Mapping[str, Any], out: Path) -> Iterator[Run]:
     """The runs of an experiment whose ledgers are in its folder, sources first, the verdicts last."""
     config = _read(out / "config.yaml")
-    for name, seed in dict.fromkeys(
-        (name, arm["seed"]) for arm in _arms(report) for name in report.get("sources") or ()
-    ):
+    # One that only lends its domain to another's pretraining has no agents.
+    made = [name for name, source in (report.get("sources") or {}).items() if source.get("final_return", True)]
+    for name, seed in dict.fromkeys((name, arm["seed"]) for arm in _arms(report) for name in made):
         also = {RETURN: f"source_return/{name}", SUCCESS: f"source_success/{name}"}
         told = {**config, "arm": {"source": name, "seed": seed}}
         place = f"agents/{name}/seed-{seed}"

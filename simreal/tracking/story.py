@@ -142,7 +142,7 @@ def _parameters(report: Mapping[str, Any]) -> Iterator[Row]:
             about = {"domain": f"{kind[:-1]} {name}", **{key: domain.get(key) for key in ("task", "engine", "preset")}}
             for one in domain["parameters"]:
                 nominal = {"low": one["nominal"], "high": one["nominal"]}
-                seen = {source: known.get(one["name"], nominal) for source, known in ranges.items()}
+                seen = {source: ranges[source].get(one["name"], nominal) for source in domain.get("sources", ranges)}
                 covering = [
                     key for key, known in seen.items() if known["low"] <= one["low"] and one["high"] <= known["high"]
                 ]

@@ -87,6 +87,12 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(report, other):
     elsewhere = other | {"targets": {"hill": other["targets"]["heavy"]}}
     with pytest.raises(UserError, match=r"c has no target in common with the others \(its targets: hill\)"):
         compare({"a": report, "b": report, "c": elsewhere})
+    for one, preset in ((report, "machado18"), (other, "nature15")):
+        one["targets"]["heavy"]["preset"] = preset
+    with pytest.raises(
+        UserError, match="'heavy' is played under machado18 in a and nature15 in b: presets of Atari games cannot"
+    ):
+        compare({"a": report, "b": other})
     other["targets"]["heavy"]["task"] = "ant"
     with pytest.raises(
         UserError, match="'heavy' is cartpole_swingup in a and ant in b: experiments on different tasks"

@@ -271,3 +271,40 @@ def test_a_page_names_combinations_several_sources_and_how_a_source_was_made(ric
 
 def test_without_a_sequence_there_is_no_section_for_it(page):
     assert not page.of("section", id="sequence")
+
+
+def test_games_have_their_score_beside_the_return(report):
+    assert "human-normalized" not in render(report)
+    report["arms"][0]["score"] = {
+        "raw": {"value": 17.25, "low": 16.0, "high": 18.5}, "human_normalized": {"value": 0.583, "low": 0.54, "high": 0.625},
+    }  # fmt: skip
+    text = render(report)
+    arm = report["arms"][0]
+    row = text.split(f'data-arm="{arm["source"]}/{arm["strategy"]}/{arm["target"]}"')[1].split("</tbody>")[0]
+    assert "score 17.2" in Page(row).words() and "0.58 human-normalized" in Page(row).words()
+    assert "0.58 [0.54, 0.62]" in Page(text).words() and "1 a human's (Wang et al. 2016)" in Page(text).words()
+    assert "Random-normalized" not in text  # no arm has that
+
+
+def test_the_bridge_stands_in_the_table_of_domains(report):
+    assert "<th>Bridge</th>" not in render(report)
+    report["targets"]["heavy"]["bridge"] = {"channels": "union", "actions": "native"}
+    said = Page(render(report)).words()
+    assert "Bridge" in said and "channels union, actions native" in said and " native " in said
+
+
+def test_only_the_sources_that_are_moved_to_a_target_cover_its_parameters(report):
+    source = next(iter(report["sources"].values()))
+    narrow = {**source, "parameters": []}
+    report["sources"]["narrow"] = narrow
+    rows = {row["name"]: row for row in parameter_rows(report)}
+    name, lane = next(
+        (n, lane) for n, row in rows.items() for lane in row["lanes"] if lane["covered"].startswith("inside ")
+    )
+    target = report["targets"][lane["domain"]]
+    covered = {}
+    for moved in (["narrow"], [one for one in report["sources"] if one != "narrow"]):
+        target["sources"] = moved
+        lanes = next(row for row in parameter_rows(report) if row["name"] == name)["lanes"]
+        covered[tuple(moved)] = next(one["covered"] for one in lanes if one["domain"] == lane["domain"])
+    assert set(covered.values()) == {"outside", "inside"}

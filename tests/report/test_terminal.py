@@ -73,3 +73,13 @@ def test_without_a_sequence_nothing_is_said_of_one(report):
 def test_an_early_warning_that_acted_is_said_and_one_that_did_not_is_not(whole):
     text = " ".join(printed(whole).split())
     assert text.count("early warning: Stopped 5 of 5 seeds at 5 % of the budget, which saved 285,000 steps.") == 3
+
+
+def test_games_have_their_score_human_normalized_where_that_is_known(report):
+    assert "final return" in printed(report)
+    report["arms"][0]["score"] = {"raw": {"value": 17.25}, "human_normalized": {"value": 0.583}}
+    report["arms"][1]["score"] = {"raw": {"value": 3.5}, "random_normalized": {"value": 2.0}}
+    lines = printed(report).splitlines()
+    assert "score" in lines[0] and "final return" not in lines[0]
+    assert any(line.rstrip().endswith("17.2 (0.58 human)") for line in lines)
+    assert any(line.rstrip().endswith(" 3.5") for line in lines)

@@ -101,3 +101,15 @@ def test_what_has_changed_is_replaced_and_nothing_else_is_touched(experiment):
     calm = [{**arm, "early_warning": None} for arm in report["arms"]]
     assert mirror_experiment(out, {**report, "arms": calm}, wandb="disabled", csv=True) == 1
     assert not (out / "csv/experiment/early_warning.csv").exists()
+
+
+def test_a_source_without_agents_is_no_run_and_covers_nothing_where_it_is_not_moved(experiment, caplog):
+    out, report = experiment
+    wide = {**report["sources"]["randomized"]["parameters"][0], "low": 0.1, "high": 9.0}
+    report["sources"]["lent"] = {**report["sources"]["randomized"], "parameters": [wide], "final_return": []}
+    report["targets"]["heavy"]["sources"] = ["randomized"]
+    assert mirror_experiment(out, report, wandb="disabled", csv=True) == 9 and not caplog.records
+    covered = [
+        row["covered_by"] for row in rows(out / "csv/experiment/parameters.csv") if row["domain"] == "target heavy"
+    ]
+    assert covered == ["", "randomized"]

@@ -77,8 +77,8 @@ def distribution(policy: Any, rows: Tensor, temperature: float = 1.0) -> Distrib
 def values(policy: Any, rows: Tensor, actions: Tensor) -> Tensor:
     """What the critic of `policy` expects, with its graph: ``(n, k)`` in scaled reward units.
 
-    One value of each state, or of each action where they are discrete, or of the given one by every critic, in quantiles
-    where it has these: whatever there is, side by side.
+    One value of each state, or of each action that there is where they are discrete, or of the given one by every
+    critic, in quantiles where it has these: whatever there is, side by side.
 
     Args:
         actions: ``(n, a)`` in the unit of the action space.
@@ -86,7 +86,8 @@ def values(policy: Any, rows: Tensor, actions: Tensor) -> Tensor:
     if hasattr(policy, "mlp_extractor"):
         return policy.heads.critic(policy.mlp_extractor.forward_critic(rows))
     if hasattr(policy, "outputs"):
-        return policy.outputs(rows).flatten(1)
+        outputs = policy.outputs(rows)
+        return (outputs if policy.absent is None else outputs[:, policy.choices]).flatten(1)
     low, high = (torch.from_numpy(bound) for bound in (policy.action_space.low, policy.action_space.high))
     return policy.q_values(rows, 2 * (actions - low) / (high - low) - 1).movedim(0, 1).flatten(1)
 

@@ -79,7 +79,8 @@ class ActionDelay:
     def clear(self, ids: np.ndarray) -> None:
         """A new episode: nothing is under way (zero actions)."""
         self.latest[ids] = self.previous[ids] = 0.0
-        self._sent[:, ids], self._late[:, ids] = 0.0, 0
+        if self._travels:
+            self._sent[:, ids], self._late[:, ids] = 0.0, 0
 
     def push(self, actions: np.ndarray, lost: np.ndarray | None = None, late: np.ndarray | None = None) -> None:
         """Give the actions of this control step, ``(N, a)``, which are kept.

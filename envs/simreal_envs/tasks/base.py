@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -71,8 +71,27 @@ class State:
         """The rows of some worlds."""
         return State(
             self.qpos[ids], self.qvel[ids], self.action[ids], self.previous_action[ids], self.command[ids],
-            {name: values[ids] for name, values in self.readings.items()},
+            Rows(self.readings, ids),
         )  # fmt: skip
+
+
+class Rows(Mapping[str, np.ndarray]):
+    """The rows of some worlds of arrays by name, each taken when it is asked for."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], ids: np.ndarray):
+        self._arrays, self._ids = arrays, ids
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name][self._ids]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 @dataclass(frozen=True)
@@ -218,7 +237,7 @@ def _readings(task: Task, qpos: np.ndarray, qvel: np.ndarray) -> Mapping[str, np
     """What the task's own engine, if it has one, measures in some states."""
     if type(task).make_engine is Task.make_engine:
         return {}
-    n, engine = len(qpos), task.make_engine(task.engines[0], "matched", len(qpos), 1, 0)
+    n, engine = len(qpos), task.make_engine(task.engines[0], task.presets[0], len(qpos), 1, 0)
     try:
         engine.reset(np.arange(n), qpos, qvel)
         return getattr(engine, "readings", {})

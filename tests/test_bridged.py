@@ -1,0 +1,203 @@
+"""Experiments between different games: in configs, on cards, in reports, and with one encoder for several games."""
+
+import json
+from dataclasses import replace
+
+import every
+import numpy as np
+import pytest
+import tiny
+import yaml
+
+import simreal as sr
+from simreal.arms import check
+from simreal.config import Experiment, domains
+from simreal.evaluation import Evaluator, evaluate
+from simreal.inspection import inspect
+from simreal.learner import Source, Target
+from simreal.memory import record
+from simreal.strategies import MultiTask
+from simreal.training import Schedule, train
+from simreal_agents.bundle import load
+from simreal_envs.bridges import CHANNELS, GAMEPAD, Bridge
+from simreal_envs.errors import UserError
+from simreal_envs.tasks import find_task
+
+UNION = {"channels": "union", "actions": "union"}
+CATCH, DODGE, INVADERS = (sr.Domain(f"grid_{name}", bridge=UNION) for name in ("catch", "dodge", "invaders"))
+SCHEDULE = Schedule(64, points=2, episodes=1)
+CONFIG = """
+name: games
+task: grid_catch
+seeds: 1
+bridge: {channels: union, actions: union}
+agent: {hidden: [8], num_worlds: 8, hyperparameters: {n_steps: 8, batch_size: 32, n_epochs: 2}}
+sources:
+  catch: {steps: 64}
+targets:
+  dodge: {task: grid_dodge, steps: 64}
+strategies: {fine_tune: {}}
+evaluation: {points: 2, episodes: 1}
+tracking: {wandb: disabled}
+video: 0
+robustness: 0
+workers: 1
+"""
+
+
+def breakout() -> sr.Domain:
+    """A game that lacks what the grid games have."""
+    pytest.importorskip("minatar", reason="needs MinAtar, of the extra games")
+    return sr.Domain("minatar:breakout", bridge=UNION)
+
+
+def configured(**more) -> Experiment:
+    return Experiment.model_validate({**yaml.safe_load(CONFIG), **more})
+
+
+def test_the_experiments_bridge_is_that_of_every_domain_that_names_none():
+    targets = {"dodge": {"task": "grid_dodge"}, "own": {"bridge": {"channels": "padding"}}}
+    found = domains(configured(targets=targets))
+    assert found["sources", "catch"].bridge == found["targets", "dodge"].bridge == Bridge("union", "union")
+    assert found["targets", "own"].bridge == Bridge("padding", "native")
+    assert domains(configured(bridge=None))["sources", "catch"] == sr.Domain("grid_catch")
+
+
+def test_games_that_do_not_fit_are_told_what_makes_them_fit():
+    targets = {"dodge": {"task": "grid_dodge", "bridge": {"channels": "padding"}}}
+    with pytest.raises(
+        UserError, match=r"targets.dodge: observation field 'grid' differs.*a `bridge`, or the strategies"
+    ):
+        check(configured(targets=targets))
+    check(configured(targets=targets, strategies={"surgery": {}, "channel_adapter": {}}))
+    with pytest.raises(UserError, match="bridge: cartpole_swingup shows no picture"):
+        check(configured(targets={"robot": {"task": "cartpole_swingup"}}))
+
+
+def test_card_report_and_inspection_say_which_bridge_was_used(tmp_path):
+    (tmp_path / "games.yaml").write_text(CONFIG)
+    done = tiny.cli("run", "games.yaml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["sources"]["catch"]["bridge"] == report["targets"]["dodge"]["bridge"] == UNION
+    bundle = tmp_path / "out/arms/catch/fine_tune/dodge/seed-0/agent"
+    agent = load(bundle)
+    assert agent.card["domain"]["bridge"] == UNION and agent.schema.action[0].absent == ("up", "down")
+    shown = tiny.cli("inspect", bundle, cwd=tmp_path).stdout
+    assert '"channels": "union"' in " ".join(shown.split()) and "absent: up, down" in " ".join(shown.split())
+    assert inspect(bundle)["card"]["domain"]["bridge"] == UNION
+
+
+@pytest.fixture(scope="module")
+def agent():
+    return sr.pretrain(CATCH, 64, learning=tiny.LEARNING, points=2, episodes=1)
+
+
+def test_agents_are_evaluated_and_recorded_with_what_the_game_there_has(agent):
+    there = breakout()
+    assert evaluate(agent, there, episodes=1, deterministic=False).lengths.tolist()
+    assert set(record(agent, there, 100, 0, num_worlds=4).actions) == {
+        GAMEPAD.index(n) for n in ("stay", "left", "right")
+    }
+    evaluator = Evaluator(there, 1)
+    assert evaluator.random().lengths.tolist()  # a choice that is absent would end it
+    evaluator.close()
+    assert set(record(None, CATCH, 256, 0).actions) == {GAMEPAD.index(n) for n in ("stay", "left", "right", "fire")}
+
+
+@pytest.mark.parametrize("strategy", [sr.FineTune(), sr.ZeroShot(), sr.Kickstart()])
+def test_strategies_move_agents_between_games_that_lack_different_choices(agent, strategy):
+    here = Target(breakout(), tiny.LEARNING, 0)
+    run = train(agent, here, strategy, SCHEDULE, source=CATCH)
+    assert run.agent.schema.action[0].absent == ("up", "down", "fire")
+    assert all(np.isfinite(row.return_mean) for row in run.curve)
+    assert all(np.isfinite(t).all() for t in tiny.tensors(run.agent).values())
+    if isinstance(strategy, sr.ZeroShot):
+        assert not tiny.changed(tiny.tensors(agent), tiny.tensors(run.agent))
+
+
+@pytest.fixture(scope="module")
+def several():
+    """One encoder for three games, two of which lack other choices than the third, and heads for each."""
+    games = {"catch": CATCH, "dodge": DODGE, "breakout": breakout()}
+    return train(None, Target(CATCH, tiny.LEARNING, 0, domains=games), MultiTask(), Schedule(256, points=2, episodes=1))
+
+
+def test_one_encoder_learns_several_games_with_heads_of_their_own(several):
+    schema = several.agent.schema
+    assert schema.observation[0].labels == CHANNELS and schema.observation[-1].labels == ("catch", "dodge", "breakout")
+    weight = tiny.tensors(several.agent)["heads.actor.weight"].reshape(3, len(GAMEPAD), 8)
+    fresh = tiny.tensors(sr.Agent.new(schema, several.agent.policy.network))["heads.actor.weight"].reshape(weight.shape)
+    assert weight.shape == fresh.shape
+    grid, wall = ({GAMEPAD.index(n) for n in names} for names in (("up", "down"), ("up", "down", "fire")))
+    learner = MultiTask().begin(
+        None, Target(CATCH, tiny.LEARNING, 0, domains={"a": CATCH, "b": DODGE, "c": breakout()})
+    )
+    start = learner.policy.heads.actor.weight.detach().numpy().copy().reshape(weight.shape)
+    learner.learn(128)
+    learner.env.close()
+    end = learner.policy.heads.actor.weight.detach().numpy().reshape(weight.shape)
+    still = [{i for i in range(len(GAMEPAD)) if np.array_equal(end[task, i], start[task, i])} for task in range(3)]
+    assert still == [grid, grid, wall]
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [sr.ZeroShot(), sr.FineTune(), sr.FrozenEncoder(new_heads=True), sr.RandomEncoder(), sr.LinearProbe()],
+)
+def test_its_agent_moves_to_a_game_that_it_has_never_seen(several, strategy):
+    source = Source("several", several.agent, CATCH)
+    run = train(several.agent, Target(INVADERS, tiny.LEARNING, 0, sources=(source,)), strategy, SCHEDULE)
+    assert run.agent.policy.network["tasks"] == 3 and run.agent.card["domain"]["bridge"] == UNION
+    moved = tiny.changed(tiny.tensors(several.agent), tiny.tensors(run.agent))
+    encoder = {name for name in moved if name.startswith("encoder.shared")}
+    assert bool(encoder) == isinstance(strategy, sr.FineTune | sr.RandomEncoder)
+    assert bool(moved) != isinstance(strategy, sr.ZeroShot)
+
+
+def test_one_head_for_games_that_lack_different_choices_is_refused(agent):
+    from simreal_envs.together import Together
+
+    target = Target(CATCH, tiny.LEARNING, 0)
+    parts = [target.worlds(domain, 4) for domain in (CATCH, breakout())]
+    with pytest.raises(UserError, match="need a head for each, as multi_task makes them"):
+        target.learner(worlds=Together(parts))
+    for worlds in parts:
+        worlds.close()
+
+
+def test_values_of_absent_choices_go_with_agents_that_only_value(tmp_path):
+    learning = every.learning("dqn")
+    agent = sr.pretrain(CATCH, 64, learning=learning, points=2, episodes=1)
+    run = train(agent, Target(breakout(), replace(learning), 0), sr.FineTune(), SCHEDULE)
+    assert run.agent.schema.action[0].absent == ("up", "down", "fire")
+
+
+@pytest.mark.parametrize(
+    ("package", "here", "there"),
+    [("minatar", "minatar:breakout", "minatar:seaquest"), ("ale_py", "ale:pong@42", "ale:freeway@42")],
+)
+def test_games_as_they_are_are_fitted_by_the_names_of_channels_and_choices(package, here, there):
+    pytest.importorskip(package, reason="needs a package of the extras games and atari")
+    ours, theirs = (find_task(name).schema for name in (here, there))
+    agent = sr.Agent.new(ours, {"hidden": [4]}, seed=2)
+    fitted, _ = sr.fit(agent, theirs)
+    old, new = _by_label(agent), _by_label(fitted)
+    for kind in old:
+        assert old[kind].keys() & new[kind].keys()
+        for label, weight in new[kind].items():
+            if label in old[kind]:
+                assert (weight == old[kind][label]).all()
+            elif kind == "channel":
+                assert not weight.any()
+    assert new["choice"].keys() - old["choice"].keys() and fitted.schema == theirs
+
+
+def _by_label(agent: sr.Agent) -> dict:
+    """The weights of the first convolution by channel, of the head by choice."""
+    policy, seen, done = agent.policy, agent.schema.observation[0].labels, agent.schema.action[0].labels
+    kernels = policy.encoder.shared.cnns["image"][0].weight.unbind(1)
+    return {
+        "channel": dict(zip(seen, kernels, strict=True)),
+        "choice": dict(zip(done, policy.heads.actor.weight, strict=True)),
+    }
