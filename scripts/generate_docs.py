@@ -266,15 +266,15 @@ def game_learning() -> str:
     return table(header, rows)
 
 
-def game_parameters() -> str:
-    """What may vary in games: every parameter once, with the games that have it."""
-    from simreal_envs.tasks import GAMES
+def game_parameters(names: Sequence[str] = ()) -> str:
+    """What may vary in games, by default in ours: every parameter once, with the games that have it."""
+    from simreal_envs.tasks import GAMES, find_task
 
     found: dict[Any, list[str]] = {}
-    for game in GAMES.values():
+    for game in map(find_task, names or GAMES):
         for p in game.parameters:
             found.setdefault((p.name, p.says, p.unit, p.nominal, p.choices, p.low, p.high), []).append(game.name)
-    everywhere = len(GAMES)
+    everywhere = len(names or GAMES)
     rows = (
         (f"`{name}`", says, unit, f"{nominal:g}", _values(choices, low, high),
          "all" if len(games) == everywhere else ", ".join(f"`{game}`" for game in games))
@@ -457,6 +457,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "measured sequence": measured_sequence, "games": games, "game parameters": game_parameters,
     "game learning": game_learning, "measured games": measured_games, "planted faults": planted_faults,
 }  # fmt: skip
+MINATAR = [f"minatar:{game}" for game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders")]
+TABLES |= {"minatar parameters": functools.partial(game_parameters, MINATAR)}
 TABLES |= {f"measured on {pair}": functools.partial(measured_on, pair) for pair in PAIRS}
 TABLES |= {f"measured {name}": functools.partial(measured, name) for name in STRATEGIES}
 

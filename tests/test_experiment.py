@@ -292,7 +292,9 @@ def test_the_sources_of_a_target_change_which_stages_there_are_and_no_key(tmp_pa
     assert stages("sequence=[]", "targets.light.sources=[plain, robust]") == usual
     some = stages("sequence=[]", "targets.light.sources=[plain]")
     looks = {"videos/light", "robustness/light"}
-    assert {name for name in usual if name not in some} == {f"arms/robust/fine_tune/light/seed-{seed}" for seed in (0, 1)}
+    assert {name for name in usual if name not in some} == {
+        f"arms/robust/fine_tune/light/seed-{seed}" for seed in (0, 1)
+    }
     assert {name for name in some if some[name] != usual[name]} == looks
     # One that is moved nowhere and teaches nobody is not trained; what random actions earn there is still known.
     nowhere = stages("sequence=[]", "targets.light.sources=[plain]", "targets.heavy.sources=[plain]")
