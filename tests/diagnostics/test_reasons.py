@@ -138,6 +138,7 @@ SIGNALS = [
     ({"mmd": 0.7, "mmd_p": 0.001}, "mmd", "lie 0.70 (squared MMD)", 0.0),
     ({"start_shift": {"x": 0.1, "v": -9.0}}, "sensor_offset", "'v' begins episodes 9.0 standard", {"x": 0.5}),
     ({"start_scale": {"x": 0.1, "v": math.log(8)}}, "sensor_gain", "'v' spreads 8 times as wide", {"x": 0.2}),
+    ({"start_scale": {"x": 0.1, "v": math.log(800)}}, "sensor_noise", "'v' spreads 8e+02 times as wide", {"x": 0.2}),
     ({"model_residual": {"x": 1.0, "v": 125.0}}, "model_residual", "errs 125 times as much in 'v'", {"x": 20.0}),
     ({"model_response": {"x": 1.0, "v": 0.5}}, "dynamics", "'v' changes 0.5 times as much", {"x": 0.9, "v": 1.1}),
     ({"model_response": {"v": 2.0}}, "dynamics", "'v' changes 2 times as much", {"v": 1.2}),

@@ -151,11 +151,22 @@ def _start_shift(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
     yield Reason("sensor_offset", value, says, min(abs(value) / high, STRONGEST), -1, WIRING)
 
 
+# From here on a ratio of spreads says that the source's is next to nothing, and what does not vary tells no gain.
+CONSTANT = 100.0
+
+
 def _start_scale(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
     scale, (_, high) = farthest(facts.get("start_scale")), NORMAL["start_scale"]
     if scale is None or abs(scale[1]) <= high or _of_sensors(facts):
         return
     where, value = scale
+    if exp(value) > CONSTANT:
+        says = (
+            f"Observation {where!r} spreads {exp(value):.2g} times as wide at the start of episodes as in {facts['source']}, where it "
+            "hardly varied: the sensor is noisy, or episodes start otherwise; randomize observation/noise in the source."
+        )
+        yield Reason("sensor_noise", value, says, min(value / high, STRONGEST), -1, WORLD)
+        return
     says = (
         f"Observation {where!r} spreads {exp(value):.2g} times as wide at the start of episodes as in "
         f"{facts['source']}, before any action: the sensor has another unit or gain, or episodes start elsewhere; "
