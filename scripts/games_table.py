@@ -69,7 +69,7 @@ def main() -> int:
         rows += rows_of(path, options.out / path.stem)
     for row in rows:
         area = row["area"]
-        say(f"{row['source']} -> {row['target']:10}{row['strategy']:16}{row['verdict']:13} area {area['value']:+.2f}")
+        say(f"{row['source']} -> {row['target']:21} {row['strategy']:15} {row['verdict']:13} area {area['value']:+.2f}")
     if options.json:
         made = manifest("python scripts/games_table.py")
         machine = {**made["machine"], **{key: made[key] for key in ("command", "started", "versions", "git")}}
