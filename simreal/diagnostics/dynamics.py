@@ -27,6 +27,7 @@ RESPONSES = 1500  # from which the size of changes is measured
 SCOUTS = 90  # of them, on which all are tried first
 FOLDS = 4
 SUPPORT = 0.95  # quantile of held-out source leverage up to which a state counts as known
+FORESEEN = 0.5  # slope at home below which a field's changes are hardly foreseen, so that their size says nothing
 FEWEST = 10  # rows, below which nothing is said
 ENOUGH = 800  # source steps for a model with curves
 DELAYS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)  # control steps
@@ -419,7 +420,8 @@ def response(model: OneStepModel, target: Steps, names: Names) -> dict[str, floa
     here = _slope(model.foreseen, model.foreseen + model.error, model.episode)
     gap, chance = there[0] - here[0], 4 * np.hypot(there[1], here[1])
     factor = 1 + np.sign(gap) * np.maximum(np.abs(gap) - chance, 0.0) / here[0]
-    of = {field: np.isin(model.outputs, columns) for field, columns in names.columns.items()}
+    told = here[0] > FORESEEN
+    of = {field: np.isin(model.outputs, columns) & told for field, columns in names.columns.items()}
     return {field: float(factor[some].mean()) for field, some in of.items() if some.any()}
 
 

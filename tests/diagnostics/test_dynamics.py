@@ -133,6 +133,15 @@ def test_the_size_of_changes_shows_what_moves_less(model, seed):
     assert heavy["speed"] == pytest.approx(0.5, abs=0.1) and heavy["turn"] == pytest.approx(1.0, abs=0.02)
 
 
+def test_the_size_of_changes_that_nothing_foresees_is_not_told():
+    drift, push = DRIFT.copy(), PUSH.copy()
+    drift[:, 3] = push[:, 3] = 0.0  # a random walk
+    walking = OneStepModel(steps(0, drift=drift, push=push))
+    for seed in range(1, 11):
+        told = response(walking, steps(seed, drift=drift, push=push), NAMES)
+        assert set(told) == {"place", "speed"} and told == pytest.approx(dict.fromkeys(told, 1.0), abs=0.02)
+
+
 @pytest.mark.parametrize(("turned", "name"), [((-1, -1), "all"), ((1, -1), "right")])
 def test_a_position_drive_that_is_reversed_turns_its_own_feedback_round(turned, name):
     names = Names({"joint": ("left", "right"), "rate": ("left", "right")}, ("left", "right"))

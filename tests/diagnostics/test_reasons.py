@@ -246,6 +246,19 @@ def test_a_hypothesis_that_few_seeds_arrive_at_counts_as_nothing_in_the_others()
     assert facts_of(evidence)["model_cause"] == pytest.approx({"delay": 1 / 3, "dynamics/x": 1 / 6})
 
 
+def test_numbers_that_are_none_are_skipped_in_causes():
+    good = {"model_cause": {"delay": 0.9}, "model_cause_size": {"delay": 2.0}}
+    for bad in (float("nan"), None):
+        facts = facts_of([good, {"model_cause": {"delay": bad}, "model_cause_size": {"delay": bad}}])
+        assert facts["causes"] == pytest.approx({"delay": 0.45}) and facts["model_cause_size"] == {"delay": 2.0}
+
+
+def test_a_cause_that_signals_tell_in_different_seeds_is_said_with_the_share_that_counts():
+    evidence = [{"model_cause": {"delay": 0.4}}, {"model_cause": {}, "early_cause": {"delay": 0.4}}] * 2
+    reason = said("delay", evidence=evidence)
+    assert reason.value == pytest.approx(0.4) and "40%" in reason.says
+
+
 def test_a_sensor_that_is_explained_is_not_said_to_begin_elsewhere():
     evidence = {"start_shift": {"tip": -9.0}, "start_scale": {"tip": 3.0}}
     explained = {**evidence, "model_cause": {"sensor_reversed/tip": 0.9}}

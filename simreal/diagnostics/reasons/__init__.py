@@ -49,7 +49,7 @@ def facts_of(evidence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     A hypothesis about the target that a seed did not arrive at counts as 0 there.
     """
     facts = average(evidence)
-    tried = [one for one in evidence if isinstance(one.get("model_cause"), Mapping)]
+    tried = [{"model_cause": {}} | average([one]) for one in evidence if isinstance(one.get("model_cause"), Mapping)]
     facts |= {key: _mean([one.get(key) or {} for one in tried]) for key in world.SHARES}
     facts["causes"] = _mean([world.causes(one) for one in tried])
     facts["outside"] = next((one["outside"] for one in evidence if one.get("outside")), {})

@@ -134,6 +134,7 @@ def _cause(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
     told = {"first": first, "second": second, "size": _size(facts, hypothesis), "source": facts["source"]}
     supposed = ALIKE.get(place) or cause.supposed.format(**told)
     share, where = max((facts.get(key, {}).get(hypothesis, 0.0), what) for key, what in SHARES.items())
+    share = max(share, facts["causes"][hypothesis])  # signals may tell in different seeds
     says = f"To suppose {supposed} explains {share:.0%} of {where.format(**told)}: {cause.means.format(**told)}."
     yield Reason(kind, share, says, min(share / high, STRONGEST), -1, cause.depth)
 
