@@ -112,9 +112,11 @@ def plan(
 ) -> list[Stage]:
     """All stages of an experiment. A stage's key covers everything that its result depends on, `built` with it."""
     stages = _Stages(experiment, domains, out, built)
+    used = needed(experiment)
     for kind, name in domains:
-        stages.add_reference(kind, name)
-    for name in needed(experiment):
+        if kind == "targets" or name in used:
+            stages.add_reference(kind, name)
+    for name in used:
         for seed in experiment.seeds:
             stages.add_pretraining(name, seed)
     for arm in arms(experiment):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from simreal.arms import NO_SOURCE, Arm, arms, chains, check, moved_to
+from simreal.arms import NO_SOURCE, Arm, arms, chains, check, moved_to, needed
 from simreal.config import CONTROL_ARM, Experiment, StrategyConfig
 from simreal.config import domains as domains_of
 from simreal.config_files import dump
@@ -90,7 +90,7 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
         for name in experiment.targets
         if control_of(name) in finished
     }
-    source_scales = {name: source_scale(name, experiment, out) for name in experiment.sources}
+    source_scales = {name: source_scale(name, experiment, out) for name in needed(experiment)}
     manifest = read_manifest(out)
     alone = [judge(key, finished[key], finished, experiment, scales, source_scales) for key in judged]
     sequence, on_the_way = None, []
@@ -113,7 +113,7 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
         "normalization": scales,
         "budget": {
             "target_steps": {name: target.steps for name, target in experiment.targets.items()},
-            "source_steps": {name: source.steps for name, source in experiment.sources.items()},
+            "source_steps": {name: experiment.sources[name].steps for name in needed(experiment)},
             "evaluation_episodes": experiment.evaluation.episodes,
             "seeds": len(experiment.seeds),
         },
@@ -350,7 +350,7 @@ def _sequence(
             ways.setdefault((chain[0].source, chain[0].strategy), []).append(chain)
     targets = experiment.sequence
     controls = [curves_of(finished[control_of(name)]).normalized(**ends(scales[name])) for name in targets]
-    source_scales = {name: source_scale(name, experiment, out) for name in experiment.sources}
+    source_scales = {name: source_scale(name, experiment, out) for name in needed(experiment)}
     found, judged = [], []
     for (source, strategy), chain_of_seeds in ways.items():
         keys = [_key(arm) for arm in chain_of_seeds[0]]

@@ -296,9 +296,9 @@ def test_the_sources_of_a_target_change_which_stages_there_are_and_no_key(tmp_pa
         f"arms/robust/fine_tune/light/seed-{seed}" for seed in (0, 1)
     }
     assert {name for name in some if some[name] != usual[name]} == looks
-    # One that is moved nowhere and teaches nobody is not trained; what random actions earn there is still known.
+    # One that is moved nowhere and teaches nobody is not trained, and nobody needs to know what random actions earn there.
     nowhere = stages("sequence=[]", "targets.light.sources=[plain]", "targets.heavy.sources=[plain]")
-    assert "references/sources/robust" in nowhere and "agents/robust/seed-0" not in nowhere
+    assert not {"references/sources/robust", "agents/robust/seed-0"} & nowhere.keys()
     assert nowhere["arms/plain/fine_tune/heavy/seed-0"] == usual["arms/plain/fine_tune/heavy/seed-0"]
 
 

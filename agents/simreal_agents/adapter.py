@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from simreal_agents.bundle import Agent
+from simreal_agents.networks import require_plain
 from simreal_agents.surgery import fit
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.schema import Schema
@@ -27,6 +28,7 @@ def adapted(agent: Agent, target: Schema, init: Literal["identity", "uniform"] =
         UserError: the agent sees no pictures, or something but channels and actions differs.
     """
     require_known(init, ("identity", "uniform"), "init", "channel_adapter")
+    require_plain(agent.policy.network, "channel_adapter")
     if not agent.policy.layout.images:
         raise UserError("channel_adapter needs an agent that sees pictures, and this one sees a vector")
     own = {field.name: field for field in agent.schema.observation if field.grid}

@@ -42,6 +42,9 @@ class Gaussian(NamedTuple):
         return float(np.log(self.std).mean() + 0.5 * np.log(2 * np.pi * np.e))
 
 
+ABSENT = -1e7  # log probabilities below are those of choices that are left out
+
+
 class Categorical(NamedTuple):
     """One of several actions: ``log_probs (n, actions)``."""
 
@@ -59,8 +62,9 @@ class Categorical(NamedTuple):
 
     @property
     def spread(self) -> float:
-        """Mean entropy as a share of the largest possible one."""
-        return float(self.entropy / np.log(self.log_probs.shape[1]))
+        """Mean entropy as a share of the largest possible one; choices that are absent do not count."""
+        count = int((self.log_probs > ABSENT).any(axis=0).sum())
+        return float(self.entropy / np.log(count)) if count > 1 else 0.0
 
     @property
     def entropy(self) -> float:

@@ -59,6 +59,8 @@ def activations(policy: Any, rows: Array, actions: Array | None = None) -> dict[
         if name.startswith("trunk.") or (name.startswith("encoder.") and name.count(".") > 1):
             name = f"{name}.{sum(known.rpartition('.')[0] == name for known in found)}"
         name = "normalizer" if place == "encoder.normalizer" else name
+        if hasattr(module, "absent"):  # what the head computes, before absent choices are left out by a huge number
+            output = module.forward(inputs)
         found.setdefault(name, Layer(_by_unit(output, len(rows)), kinds.get(type(module), "")))
 
     def is_layer(place: str, module: nn.Module) -> bool:

@@ -163,6 +163,8 @@ class Worlds(gymnasium.vector.VectorEnv):
             self.seed = _checked_seed(seed)
             self._episodes[:] = -1
             self._key()
+            if begin_anew := getattr(self.engine, "begin_anew", None):
+                begin_anew()
         self._observation[ids] = self._begin(ids)
         self._ended[ids] = False
         return self.schema.pack(self._observation.copy()), {}

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from simreal_agents.additions.differentiable import values
+from simreal_agents.additions.fisher import roots
 from simreal_agents.bundle import Agent, load
 from simreal_agents.categorical import drawn
 from simreal_agents.dqn import DQN
 from simreal_agents.graph import Graph
 from simreal_agents.heads import NEVER, absence
+from simreal_agents.insides import activations
 from simreal_agents.networks import Policy
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.ppo import PPO
@@ -68,6 +70,27 @@ def test_absent_choices_are_never_made(algorithm, form):
     assert np.allclose(probabilities.sum(1), 1) and (probabilities[:, GONE] == 0).all()
     assert agent.distribution(seen).entropy < math.log(3) + 1e-6
     assert np.abs(agent.value(seen)).max() < 40.0  # not what it thinks of what is absent
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_a_head_computes_is_seen_without_the_huge_number(algorithm):
+    one, seen = agent_of(algorithm, "picture"), rows("picture", 40)
+    place = "heads.actor" if algorithm == "ppo" else "heads.critic"
+    found = activations(one.policy, seen)[place].values
+    free = activations(one.at(whole(SCHEMAS["picture"])).policy, seen)[place].values
+    assert np.abs(found).max() < 1e3 and np.array_equal(found, free)
+
+
+def test_two_choices_drawn_alike_are_as_spread_as_two_can_be():
+    agent = agent_of("ppo", "vector")
+    spread = agent.distribution(rows("vector")).spread
+    assert spread == pytest.approx(agent.distribution(rows("vector")).entropy / math.log(len(LABELS) - len(GONE)))
+
+
+def test_the_fisher_information_of_values_leaves_out_absent_choices():
+    assert roots(agent_of("dqn", "vector").policy, torch.from_numpy(rows("vector", 5))).shape == (5, 3)
+    free = Agent.new(whole(SCHEMAS["vector"]), {"hidden": [8]}, algorithm="dqn")
+    assert roots(free.policy, torch.from_numpy(rows("vector", 5))).shape == (5, 6)
 
 
 def test_two_present_choices_share_what_a_third_would_have():

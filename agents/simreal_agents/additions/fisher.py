@@ -30,7 +30,8 @@ def roots(policy: Any, rows: Tensor) -> Tensor:
     of variance 1, which is what their squared error takes them for.
     """
     if hasattr(policy, "outputs"):
-        return policy.outputs(rows).mean(2)
+        outputs = policy.outputs(rows)
+        return (outputs if policy.absent is None else outputs[:, policy.choices]).mean(2)
     found = distribution(policy, rows)
     if isinstance(found, Categorical):
         return (0.5 * found.log_probs.detach()).exp() * found.log_probs

@@ -74,6 +74,10 @@ class AtariEngine(Engine):
             return self._flavours[:, FLAVOUR.index(parameter)].astype(np.float64)
         return self._values[parameter].copy()
 
+    def begin_anew(self) -> None:
+        """Let the next resets begin new games even where a life was lost."""
+        self._goes_on[:] = False
+
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
         ids = np.asarray(ids)
         self.qpos[ids] = qpos

@@ -60,8 +60,14 @@ def keys(qpos: np.ndarray) -> np.ndarray:
     return (qpos[:, 0] * 2.0**53).astype(np.uint64)
 
 
+def signed(score: np.ndarray, values: Values) -> np.ndarray:
+    """What ``reward/sign`` adds to the scores of a step, ``(n,)``."""
+    return score * (values["reward/sign"] - 1.0)
+
+
 class Game(Task):
-    """A game whose engine tells what is seen, scored and over: its readings ``observation``, ``score`` and ``over``.
+    """A game whose engine tells what is seen, scored and over: its readings ``observation``, ``score`` (the game's own), ``sign``
+    (what ``reward/sign`` adds to it) and ``over``.
 
     Attributes:
         solved: return that counts as success.
@@ -82,7 +88,7 @@ class Game(Task):
         return state.readings["observation"]
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
-        return {"score": state.readings["score"]}
+        return {name: state.readings[name] for name in ("score", "sign")}
 
     def terminated(self, state: State) -> np.ndarray:
         return state.readings["over"]

@@ -16,7 +16,7 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Player
 from simreal_envs.errors import Unsupported
-from simreal_envs.games.common import Game, Values, keys, parameter, seen, shared_parameters
+from simreal_envs.games.common import Game, Values, keys, parameter, seen, shared_parameters, signed
 from simreal_envs.games.drawing import picture
 from simreal_envs.imperfections.vocabulary import link_parameters
 from simreal_envs.parameters import Draws, Parameter
@@ -137,7 +137,8 @@ class GridEngine(Engine):
         self._whole = np.zeros(num_worlds, dtype=bool)  # that nothing diverges
         self._flat = self.cells.reshape(num_worlds, -1)
         self.readings = {
-            "observation": self._flat, "score": np.zeros(num_worlds), "over": self._whole.copy(),
+            "observation": self._flat, "score": np.zeros(num_worlds), "sign": np.zeros(num_worlds),
+            "over": self._whole.copy(),
         }  # fmt: skip
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
@@ -161,7 +162,7 @@ class GridEngine(Engine):
             self._drawn[ids], self._first[ids] = begun["drawn"], 0
         else:
             self._first[ids] = -AHEAD
-        for name in ("score", "over"):
+        for name in ("score", "sign", "over"):
             self.readings[name][ids] = 0
         self._steps[ids] = 0
         self.cells[ids] = begun["cells"]
@@ -203,7 +204,8 @@ class GridEngine(Engine):
             action = np.where(self._values["action/mirrored"] > 0, _SWAPPED[action], action)
         score, over = self.game.advance(self.now, self._values, action, self._draw)
         self._steps += 1
-        self.readings["score"], self.readings["over"] = score * self._values["reward/sign"], over
+        self.readings["score"], self.readings["over"] = score, over
+        self.readings["sign"] = signed(score, self._values)
         self._look()
 
     def _draw(self) -> np.ndarray:
@@ -230,7 +232,7 @@ class GridEngine(Engine):
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
         self.qpos[:], self._steps[:] = snapshot["qpos"], snapshot["steps"]
-        for name in ("score", "over"):
+        for name in ("score", "sign", "over"):
             self.readings[name] = snapshot[f"reading/{name}"].copy()
         self.apply(self._everyone, {name: snapshot[f"value/{name}"] for name in self._values})
         for name in vars(self.now):

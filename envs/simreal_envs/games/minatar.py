@@ -7,7 +7,7 @@ one game at a time; what surrounds the games is numpy over all worlds.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Player
 from simreal_envs.errors import Unsupported, require_known
-from simreal_envs.games.common import Game, keys, parameter, seen, shared_parameters
+from simreal_envs.games.common import Game, keys, parameter, seen, shared_parameters, signed
 from simreal_envs.games.drawing import picture
 from simreal_envs.games.minatar_rules import COLOURS, FACTS, LABELS, ROUND, SIDE, Length, Rate, class_of, module_of
 from simreal_envs.imperfections.vocabulary import link_parameters
@@ -144,7 +144,8 @@ class MinatarEngine(Engine):
         self.apply(self._everyone, {STICKY: self._values[STICKY]})
         self._whole = np.zeros(num_worlds, dtype=bool)  # that nothing diverges
         self.readings = {
-            "observation": self.cells.reshape(num_worlds, -1), "score": np.zeros(num_worlds), "over": self._whole.copy(),
+            "observation": self.cells.reshape(num_worlds, -1), "score": np.zeros(num_worlds), "sign": np.zeros(num_worlds),
+            "over": self._whole.copy(),
         }  # fmt: skip
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
@@ -154,10 +155,10 @@ class MinatarEngine(Engine):
         self._plain = not any(v.any() for name, v in self._values.items() if name.startswith("observation/"))
         if not self._rules.isdisjoint(values):
             for i in np.asarray(ids).tolist():
-                self._rule(i)
+                self._rule(i, values)
 
-    def _rule(self, i: int) -> None:
-        """Let the game of one world go by the rules that its parameters say."""
+    def _rule(self, i: int, given: Collection[str]) -> None:
+        """Let the game of one world go by the rules that its parameters say; ramping begins anew of those that are `given`."""
         game, constants = self.games[i], {}
         for entry in self.task.facts.constants:
             value, nominal = self._values[entry.name], self.task.nominal[entry.constant]
@@ -167,7 +168,7 @@ class MinatarEngine(Engine):
             usual = nominal + entry.extra
             steps = max(round(usual / value[i]), 1)
             constants[entry.constant], value[i] = steps - entry.extra, usual / steps
-            if entry.kept:
+            if entry.kept and entry.name in given:
                 setattr(game, entry.kept, steps - entry.extra)
         game.__class__ = class_of(self.task.game, tuple(constants.items()))
         for own, attribute in self.task.facts.own:
@@ -187,7 +188,7 @@ class MinatarEngine(Engine):
             game.random.seed(seed)
             game.reset()
             self._planes[i][:] = game.state()
-        for name in ("score", "over"):
+        for name in ("score", "sign", "over"):
             self.readings[name][ids] = 0
         self._look(ids)
 
@@ -209,7 +210,8 @@ class MinatarEngine(Engine):
             ends.append(over)
         self._last = last
         self._steps += 1
-        self.readings["score"] = np.array(scores, dtype=np.float64) * self._values["reward/sign"]
+        self.readings["score"] = score = np.array(scores, dtype=np.float64)
+        self.readings["sign"] = signed(score, self._values)
         self.readings["over"] = np.array(ends, dtype=bool)
         self._look(self._everyone)
 
@@ -226,7 +228,7 @@ class MinatarEngine(Engine):
         random = [game.random.get_state(legacy=False)["state"] for game in self.games]
         arrays = {
             "qpos": self.qpos, "steps": self._steps, "last": np.array(self._last),
-            "score": self.readings["score"], "over": self.readings["over"],
+            **{name: self.readings[name] for name in ("score", "sign", "over")},
             "games": np.array([list(text.ljust(longest)) for text in texts], dtype=np.uint8),
             "random": np.array([state["key"] for state in random]),
             "position": np.array([state["pos"] for state in random]),
@@ -236,7 +238,7 @@ class MinatarEngine(Engine):
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
         self.qpos[:], self._steps[:], self._last = snapshot["qpos"], snapshot["steps"], snapshot["last"].tolist()
-        for name in ("score", "over"):
+        for name in ("score", "sign", "over"):
             self.readings[name] = snapshot[name].copy()
         self.apply(self._everyone, {name: snapshot[f"value/{name}"] for name in self._values})
         for i, game in enumerate(self.games):

@@ -287,6 +287,13 @@ def test_an_episode_ends_with_a_life_and_the_next_goes_on_from_there():
     assert not np.array_equal(ram, worlds.engine._consoles.members[0]._envs._emulators[0].getRAM())
 
 
+def test_a_seeded_reset_begins_anew_where_a_life_was_lost_in_the_last_step():
+    worlds = game("breakout@42", preset="nature15", autoreset=AutoresetMode.NEXT_STEP)
+    first, _ = worlds.reset(seed=0)
+    until_over(worlds)
+    assert np.array_equal(worlds.reset(seed=0)[0], first) and worlds.engine.readings["lives"][0] == 5
+
+
 def test_a_life_is_no_end_in_whole_games():
     worlds = game("breakout@42")
     until_over(worlds, 1200)

@@ -33,6 +33,28 @@ DRAWN = {
     "sticky": Uniform(0.0, 0.5), "observation/flips": Interval(Uniform(0.0, 0.1), every=0.5),
     "observation/channels": Choice([0, 2]), "latency": Choice([0.0, 0.1, 0.2]), "reward/sign": Choice([-1, 1]),
 }  # fmt: skip
+
+
+def test_a_rule_that_is_drawn_in_the_middle_of_a_game_leaves_the_ramping_of_others():
+    worlds = game("asterix")
+    played = worlds.engine.games[0]
+    played.move_speed = 3  # as far as it has ramped
+    worlds.engine.apply(np.arange(1), {"enemies/rate": np.array([2.0])})
+    assert played.move_speed == 3 and played.spawn_speed == 5
+
+
+def test_the_score_stays_the_game_s_where_its_sign_is_turned():
+    plain, turned = (game("breakout", 8, reward__sign=sign) for sign in (1, -1))
+    rewards = [roll(worlds, 200)[1] for worlds in (plain, turned)]
+    assert rewards[0].sum() > 0 and np.array_equal(rewards[0], -rewards[1])
+    action = np.zeros(8, int)
+    for _ in range(200):
+        infos = [worlds.step(action)[4] for worlds in (plain, turned)]
+        if ended := [info["outcome"] for info in infos if "outcome" in info]:
+            assert np.array_equal(ended[0]["reward/score"], ended[1]["reward/score"])
+            assert np.array_equal(ended[1]["r"], -ended[0]["r"])
+
+
 RULES = {"asterix": "enemies/rate", "breakout": "ball/left", "freeway": "enemies/speed", "seaquest": "enemies/speed"}
 
 
