@@ -16,12 +16,12 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Player
 from simreal_envs.errors import Unsupported, require_known
-from simreal_envs.games.common import parameter
+from simreal_envs.games.common import Game, parameter
 from simreal_envs.games.scores import ATARI
 from simreal_envs.imperfections.vocabulary import link_parameters
-from simreal_envs.parameters import Draws, Parameter
+from simreal_envs.parameters import Parameter
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task
+from simreal_envs.tasks.base import State
 
 SIDES = {"84": 84, "42": 42}  # pixels, by what follows the @
 CHANNELS = ("t-3", "t-2", "t-1", "t")  # frames seen at the last four steps, the oldest first
@@ -32,7 +32,7 @@ KILLERS = ("combat", "joust", "maze_craze", "warlords")  # games for two, whose 
 _OPPOSITE = {"left": "right", "right": "left"}
 
 
-class AtariGame(Task):
+class AtariGame(Game):
     """An Atari game. Points are the reward; over when the game says so, at the latest after half an hour.
 
     An agent sees the last four frames in grey, side by side as channels; at the beginning the first frame is all four of them
@@ -53,7 +53,6 @@ class AtariGame(Task):
 
     engines = ("ale",)
     presets = ("machado18", "nature15")
-    substeps = 1
     episode_steps = round(HALF_AN_HOUR / PERIOD)
     random_return = reference_return = float("nan")  # measured where they are needed
     PRESETS: ClassVar[Mapping[str, Mapping[str, float]]] = {
@@ -77,8 +76,8 @@ class AtariGame(Task):
         self.keys = np.array([[number[label] for label in labels], [number[_swapped(label)] for label in labels]])
         self.robot = Player(self.name, ("action",), PERIOD)
         self.own = _parameters(found.modes, found.difficulties, found.mode, found.difficulty)
-        self._solved = ATARI[rom][1] if rom in ATARI else 1.0
-        self.goal = f"a return of at least {self._solved:g}" + (", a human tester's score" if rom in ATARI else "")
+        self.solved = ATARI[rom][1] if rom in ATARI else 1.0
+        self.goal = f"a return of at least {self.solved:g}" + (", a human tester's score" if rom in ATARI else "")
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -90,30 +89,11 @@ class AtariGame(Task):
 
         return AtariEngine(self, preset, num_worlds, num_workers)
 
-    def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """A number in (0, 1) from which everything that is random in an episode is drawn."""
-        return draws.uniform("task/initial_state"), np.zeros((n, 0))
-
-    def control(self, action: np.ndarray) -> np.ndarray:
-        return action
-
-    def observe(self, state: State) -> np.ndarray:
-        return state.readings["observation"]
-
     def reward(self, state: State) -> dict[str, np.ndarray]:
         return {name: state.readings[name] for name in ("score", "clipping", "sign")}
 
-    def terminated(self, state: State) -> np.ndarray:
-        return state.readings["over"]
-
     def truncated(self, state: State) -> np.ndarray:
         return state.readings["cut"]
-
-    def on_goal(self, state: State) -> np.ndarray:
-        return ~self.terminated(state)
-
-    def success(self, episode: Episode) -> np.ndarray:
-        return np.asarray(episode.returns) >= self._solved
 
 
 def ale_task(name: str, where: str = "") -> AtariGame:
