@@ -3,7 +3,6 @@ import pytest
 from simreal.check import check_strategy
 from simreal.strategies import OWN
 
-
 PICTURES = {"channel_adapter"}  # what these see; tests of their own check their contract
 
 
