@@ -15,6 +15,16 @@ from typing import Any
 from simreal.manifest import manifest
 
 
+def one_thread_each() -> None:
+    """Start this program again with one thread for every numerical library, as an experiment starts its workers.
+
+    The libraries ask for it when they are imported, which was before.
+    """
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        pins = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **pins})
+
+
 @dataclass(frozen=True)
 class Row:
     """One measured number.

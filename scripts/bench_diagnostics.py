@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
-from bench_common import Row, say, write_json
+from bench_common import Row, one_thread_each, say, write_json
 from bench_tables import show
 
 from simreal import config_files, training
@@ -143,7 +142,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="arms of every case, with signals and without")
     parser.add_argument("--shorter", type=int, default=1, help="run so much less of the budgets, for a try")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    one_thread_each()
     cases = [case for case in CASES if case.name in arguments.cases]
     rows = [row for case in cases for row in measure(case, arguments.rounds, arguments.shorter)]
     show([asdict(row) for row in rows])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from simreal.evaluation import Trace
-from simreal.signals.acting import acting, normalizer_shift, returns_to_go, thinned
+from simreal.signals.acting import acting, judged, normalizer_shift, returns_to_go, thinned
 from simreal_agents.bundle import Agent
 from simreal_agents.distributions import Categorical, Gaussian, Point
 from simreal_envs.schema import Field, Schema
@@ -56,11 +56,11 @@ class Judge:
         self.distribution = self.one.distribution
 
     def value(self, observations):
-        return np.array(self.ahead if len(observations) == 2 else self.values)
+        return np.array([*self.values, *self.ahead])
 
 
 def test_returns_to_go_end_at_termination_and_are_completed_by_the_critic_at_truncation():
-    returns = returns_to_go(agent(value=8.0), TRACE, GAMMA)
+    returns = returns_to_go(TRACE, TRACE.rewards, judged(agent(value=8.0), TRACE)[1], GAMMA)
     # By hand: 2, 1 + 2/2 = 2; and 3 + 8/2 = 7, 2 + 7/2 = 5.5, 1 + 5.5/2 = 3.75.
     assert returns[:2, 0].tolist() == [2.0, 2.0]
     assert returns[:, 1].tolist() == [3.75, 5.5, 7.0]
@@ -71,7 +71,7 @@ def test_returns_to_go_are_in_the_critics_unit():
     one.policy.reward_scaler.count.fill_(1.0)
     one.policy.reward_scaler.var.fill_(4.0)
     assert one.reward_scale == pytest.approx(0.5)
-    returns = returns_to_go(one, TRACE, GAMMA)
+    returns = returns_to_go(TRACE, TRACE.rewards * one.reward_scale, judged(one, TRACE)[1], GAMMA)
     # Half of every reward, all of the critic's 8: 1.5 + 4 = 5.5, 1 + 2.75 = 3.75, 0.5 + 1.875 = 2.375.
     assert returns[:, 1] == pytest.approx([2.375, 3.75, 5.5])
 

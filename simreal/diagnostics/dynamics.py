@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.linalg.lapack import dtrtri
 
 from simreal.diagnostics.shift import products
 from simreal.diagnostics.statistics import FloatArray
@@ -157,12 +158,13 @@ class OneStepModel:
         for fold in _folds(steps.episode):
             some = rows[fold]
             inner = gram - some.T @ some
-            error[fold] = change[fold] - some @ np.linalg.solve(inner, product - some.T @ change[fold])
-            leverage[fold] = _leverage(some, _whitener(inner))
+            whitener = _whitener(inner)
+            error[fold] = change[fold] - some @ _solved(whitener, product - some.T @ change[fold])
+            leverage[fold] = _leverage(some, whitener)
             self._held_out.append(_whitener(inner[:f, :f]))
             self.leverage[fold] = _leverage(known[fold], self._held_out[-1])
-        self._coefficients = np.linalg.solve(gram, product)
         self._whitener, self._state_whitener = _whitener(gram), _whitener(gram[:f, :f])
+        self._coefficients = _solved(self._whitener, product)
         self._growth, self.scale, best = 0.0, np.ones(len(self.outputs)), np.inf
         for growth in (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0):
             inflation = np.sqrt(1 + growth * leverage)[:, None]
@@ -186,8 +188,9 @@ class OneStepModel:
         """Of states ``(n, d)``, a constant first ``(n, f)``."""
         x = np.clip((states - self._mean) / self.std, -8.0, 8.0)
         i, j = self._pairs
-        waves = np.cos(x @ self._frequencies + self._phases)
-        return np.concatenate([np.ones((len(x), 1)), x, x[:, i] * x[:, j], waves], axis=1)
+        return np.concatenate(
+            [np.ones((len(x), 1)), x, x[:, i] * x[:, j], _waves(x @ self._frequencies + self._phases)], axis=1
+        )
 
     def predict(self, features: FloatArray, actions: FloatArray) -> FloatArray:
         """Standardized changes ``(n, m)``."""
@@ -671,11 +674,23 @@ def _folds(episode: np.ndarray) -> list[np.ndarray]:
 
 
 def _whitener(gram: FloatArray) -> FloatArray:
-    return np.linalg.inv(np.linalg.cholesky(gram)).T
+    """W with ``W W' = inverse of the Gram matrix``."""
+    return dtrtri(np.linalg.cholesky(gram), lower=1)[0].T
+
+
+def _solved(whitener: FloatArray, product: FloatArray) -> FloatArray:
+    """What the Gram matrix of a whitener maps to `product`."""
+    return whitener @ (whitener.T @ product)
 
 
 def _leverage(rows: FloatArray, whitener: FloatArray) -> FloatArray:
-    return ((rows @ whitener) ** 2).sum(axis=1)
+    white = rows @ whitener
+    return np.einsum("nf,nf->n", white, white)
+
+
+def _waves(phases: FloatArray) -> FloatArray:
+    """Cosines to single precision: numpy has the instructions of the processor for these, and they are most of the work."""
+    return np.cos(phases.astype(np.float32))
 
 
 class RewardModel:
@@ -703,10 +718,11 @@ class RewardModel:
         error, leverage = np.empty(len(rows)), np.empty(len(rows))
         for fold in _folds(source.episode[~ended]):
             part = known[fold]
-            inner = gram - part.T @ part
-            error[fold] = rewards[fold] - part @ np.linalg.solve(inner, product - part.T @ rewards[fold])
-            leverage[fold] = _leverage(part, _whitener(inner))
-        self._coefficients, self._whitener = np.linalg.solve(gram, product), _whitener(gram)
+            whitener = _whitener(gram - part.T @ part)
+            error[fold] = rewards[fold] - part @ _solved(whitener, product - part.T @ rewards[fold])
+            leverage[fold] = _leverage(part, whitener)
+        self._whitener = _whitener(gram)
+        self._coefficients = _solved(self._whitener, product)
         self._limit = float(np.quantile(leverage, SUPPORT))
         self.typical_error = float(max(np.median(np.abs(error)), 1e-3 * rewards.std(), 1e-12))
 
@@ -717,7 +733,7 @@ class RewardModel:
 
     def _features(self, rows: FloatArray) -> FloatArray:
         x = np.clip((rows - self._mean) / self._std, -8.0, 8.0)
-        return np.concatenate([products(x, 16), np.cos(x @ self._frequencies + self._phases)], axis=1)
+        return np.concatenate([products(x, 16), _waves(x @ self._frequencies + self._phases)], axis=1)
 
     @staticmethod
     def _inputs(steps: Steps) -> FloatArray:

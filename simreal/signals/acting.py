@@ -25,11 +25,11 @@ def acting(agent: Agent, trace: Trace, gamma: float, source: Agent | None = None
     """
     alive = trace.alive
     states = trace.observations[alive]
-    values = np.zeros(alive.shape)
-    values[alive] = agent.value(agent.schema.pack(states))
-    returns = returns_to_go(agent, trace, gamma)
+    values, ahead = judged(agent, trace)
+    rewards = trace.rewards * agent.reward_scale
+    returns = returns_to_go(trace, rewards, ahead, gamma)
     errors, spread = (values - returns)[alive], float(returns[alive].var())
-    agreement = advantage_sign_agreement(agent, trace, gamma, values, returns)
+    agreement = advantage_sign_agreement(trace, rewards, gamma, values, ahead, returns)
     some = agent.schema.pack(thinned(trace, MAX_STATES)[0])
     policy = agent.distribution(some)
     found = {
@@ -52,19 +52,38 @@ def thinned(trace: Trace, most: int) -> tuple[np.ndarray, np.ndarray]:
     return trace.observations[::every][alive], trace.actions[::every][alive]
 
 
-def returns_to_go(agent: Agent, trace: Trace, gamma: float) -> np.ndarray:
-    """Discounted returns ``(T, E)`` in the critic's unit; truncated episodes are completed by the critic itself."""
-    rewards = np.where(trace.alive, trace.rewards * agent.reward_scale, 0.0)
+def judged(agent: Agent, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """What the critic expects in every state ``(T, E)``, and after the last step of every episode ``(E,)``.
+
+    In its own unit; nothing after termination, nor in steps that no longer belong to an episode.
+    """
+    alive = trace.alive
+    rows = np.concatenate([trace.observations[alive], trace.last_observations])
+    told = agent.value(agent.schema.pack(rows)).astype(np.float64)
+    last, world = alive.sum(axis=0) - 1, np.arange(alive.shape[1])
+    values = np.zeros(alive.shape)
+    values[alive] = told[: -len(world)]
+    return values, np.where(trace.terminated[last, world], 0.0, told[-len(world) :])
+
+
+def returns_to_go(trace: Trace, rewards: np.ndarray, ahead: np.ndarray, gamma: float) -> np.ndarray:
+    """Discounted returns ``(T, E)``; truncated episodes are completed by the critic itself.
+
+    Args:
+        rewards: ``(T, E)``, in the critic's unit.
+        ahead: what the critic expects after the last step of every episode ``(E,)``.
+    """
+    rewards = np.where(trace.alive, rewards, 0.0)
     last, world = trace.alive.sum(axis=0) - 1, np.arange(rewards.shape[1])
-    rewards[last, world] += gamma * _ahead(agent, trace)
-    out, ahead = np.empty_like(rewards), np.zeros(len(world))
+    rewards[last, world] += gamma * ahead
+    out, following = np.empty_like(rewards), np.zeros(len(world))
     for t in range(len(rewards) - 1, -1, -1):
-        ahead = out[t] = rewards[t] + gamma * ahead
+        following = out[t] = rewards[t] + gamma * following
     return out
 
 
 def advantage_sign_agreement(
-    agent: Agent, trace: Trace, gamma: float, values: np.ndarray, returns: np.ndarray
+    trace: Trace, rewards: np.ndarray, gamma: float, values: np.ndarray, ahead: np.ndarray, returns: np.ndarray
 ) -> float:
     """Share of states in which what the critic sees in a step has the sign of what came of it.
 
@@ -73,24 +92,17 @@ def advantage_sign_agreement(
     chance: where the source's critic says that it goes up, it goes down as often.
 
     Args:
-        values, returns: ``(T, E)``, in the critic's unit.
+        rewards, values, returns: ``(T, E)``, in the critic's unit; ahead: ``(E,)``, see `returns_to_go`.
     """
     last, world = trace.alive.sum(axis=0) - 1, np.arange(values.shape[1])
     following = np.concatenate([values[1:], np.zeros((1, len(world)))])
-    following[last, world] = _ahead(agent, trace)
+    following[last, world] = ahead
     counted = trace.alive.copy()
     counted[last, world] = trace.terminated[last, world]
-    step = (trace.rewards * agent.reward_scale + gamma * following - values)[counted]
+    step = (rewards + gamma * following - values)[counted]
     whole = (returns - values)[counted]
     clear = (np.abs(step) > TINY * step.std()) & (np.abs(whole) > TINY * whole.std()) if counted.any() else counted[:0]
     return float((step[clear] * whole[clear] > 0).mean()) if clear.any() else np.nan
-
-
-def _ahead(agent: Agent, trace: Trace) -> np.ndarray:
-    """What the critic expects ``(E,)`` after the last step of every episode: nothing where that was terminated."""
-    last, world = trace.alive.sum(axis=0) - 1, np.arange(trace.alive.shape[1])
-    value = agent.value(agent.schema.pack(trace.last_observations)).astype(np.float64)
-    return np.where(trace.terminated[last, world], 0.0, value)
 
 
 def normalizer_shift(agent: Agent, states: np.ndarray) -> dict[str, float]:
