@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import mujoco
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from simreal_envs.engines.base import Robot
 from simreal_envs.errors import Unsupported
@@ -42,6 +43,8 @@ def render_mujoco(
     place_camera(camera, robot, model, data)
     renderer._model = model
     renderer.update_scene(data, camera)
+    if model.opt.gravity[:2].any():
+        _tilt(renderer.scene, camera.lookat, model.opt.gravity)
     for point in (markers or {}).values():
         _add(renderer.scene, mujoco.mjtGeom.mjGEOM_SPHERE, point, MARKER_RADIUS, _MARKER)
     if robot.payload and (load := model.body(robot.payload)).mass[0] > 0.1:
@@ -64,6 +67,16 @@ def follows(model: mujoco.MjModel) -> bool:
     ground = np.isin(model.geom_type, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)).any()
     root = mujoco.mjtJoint(model.jnt_type[0])
     return bool(ground) and root in (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_SLIDE)
+
+
+def _tilt(scene: mujoco.MjvScene, around: np.ndarray, gravity: np.ndarray) -> None:
+    """Turn a scene's cameras around a point until gravity points down in the picture: a slope is then seen as one."""
+    down = gravity / np.linalg.norm(gravity)
+    axis = np.cross([0.0, 0.0, -1.0], down)
+    turn = Rotation.from_rotvec(axis * (np.arccos(-down[2]) / np.linalg.norm(axis)))
+    for camera in scene.camera:
+        camera.pos = around + turn.apply(camera.pos - around)
+        camera.forward, camera.up = turn.apply(camera.forward), turn.apply(camera.up)
 
 
 def _add(scene, kind, position, size: float, rgba, turn=None) -> None:

@@ -68,3 +68,14 @@ def test_gymnasiums_checker_passes_with_pictures_too():
     from gymnasium.utils.env_checker import check_env
 
     check_env(gymnasium.make("simreal/CartpoleSwingup-v0", render_mode="rgb_array").unwrapped)
+
+
+def test_a_slope_is_seen_as_one():
+    """The ground rises along +x, where the A1's camera has its right: there the sky begins higher up."""
+    missing = []
+    for slope in (0.0, 0.2):
+        worlds = Worlds(Domain("quadruped", variation={"slope": slope}), 1, render_mode="rgb_array")
+        worlds.reset(seed=0)
+        sky = (worlds.render()[0].min(axis=2) > 190).sum(axis=0)  # pixels of every column
+        missing.append(sky[:100].mean() - sky[-100:].mean())
+    assert abs(missing[0]) < 5 < 60 < missing[1]
