@@ -1,14 +1,15 @@
 """Run game experiments and write their verdicts, the measured table of docs/games.md.
 
-    python scripts/games_table.py [configs/games/grid_quick.yaml ...] [--out runs/games] [--json docs/results/games.json]
+    python scripts/games_table.py [configs/games/grid_quick.yaml [key=value ...] ...] [--json docs/results/games.json]
 
-Every config runs as `simreal run` runs it. What is done stays in --out and is not repeated.
+Every config runs as `simreal run` runs it, with the overrides that follow it. What is done stays in --out and is not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,17 @@ from simreal.stages import CARD, write_text
 from simreal_envs.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs/games"
+
+
+def runs_of(words: Sequence[str]) -> list[tuple[Path, list[str]]]:
+    """Configs, each with the overrides that follow it."""
+    runs: list[tuple[Path, list[str]]] = []
+    for word in words:
+        if "=" in word and runs:
+            runs[-1][1].append(word)
+        else:
+            runs.append((Path(word), []))
+    return runs
 
 
 def rows_of(path: Path, out: Path) -> list[dict[str, Any]]:
@@ -56,14 +68,14 @@ def rows_of(path: Path, out: Path) -> list[dict[str, Any]]:
 def main() -> int:
     """Run what is not done, print the rows, write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="*", type=Path, default=sorted(CONFIGS.glob("*.yaml")))
+    parser.add_argument("configs", nargs="*", help="all of configs/games by default")
     parser.add_argument("--out", type=Path, default=Path("runs/games"), help="what is done")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
     rows = []
-    for path in options.configs:
+    for path, overrides in runs_of(options.configs or sorted(map(str, CONFIGS.glob("*.yaml")))):
         try:
-            run(config_files.load(path), options.out / path.stem)
+            run(config_files.load(path, overrides), options.out / path.stem)
         except UserError as error:
             parser.error(str(error))
         rows += rows_of(path, options.out / path.stem)
@@ -71,7 +83,7 @@ def main() -> int:
         area = row["area"]
         say(f"{row['source']} -> {row['target']:21} {row['strategy']:15} {row['verdict']:13} area {area['value']:+.2f}")
     if options.json:
-        made = manifest("python scripts/games_table.py")
+        made = manifest(shlex.join(["python", "scripts/games_table.py", *options.configs]))
         machine = {**made["machine"], **{key: made[key] for key in ("command", "started", "versions", "git")}}
         write_text(options.json, json.dumps({"machine": machine, "rows": rows}, indent=1, allow_nan=False) + "\n")
     return 0
