@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simreal_envs.engines.base import rows_of
 from simreal_envs.parameters import Draws
 from simreal_envs.tasks.base import State, Task
 from simreal_envs.variation import Varied
@@ -23,6 +24,7 @@ class Beginning(NamedTuple):
         keys: of their draws, ``(n,)``.
         values: of the parameters, ``(parameters, n)``.
         qpos, qvel, command: see `Task`.
+        lasting: errors that last for an episode, ``(n, k)``.
         observation: of the initial states, ``(n, d)``; None where it is not known.
         prepared: what puts the values in force quickly, ``(n, k)``; None where it is not known.
     """
@@ -32,6 +34,7 @@ class Beginning(NamedTuple):
     qpos: np.ndarray
     qvel: np.ndarray
     command: np.ndarray
+    lasting: np.ndarray
     observation: np.ndarray | None
     prepared: np.ndarray | None
 
@@ -46,6 +49,7 @@ class Beginnings:
         prepare: makes of values ``(n, parameters)`` and initial ``qpos`` what puts them in force quickly, ``(n, k)``, or None.
         observe: what is observed of initial states, ``(n, d)``, where that needs nothing else.
         trial: so many episodes in a row have the same parameter values, those of their first, at the width of each.
+        lasting: errors that last for an episode, ``(n, k)``, by the draws of episodes and of their worlds' first ones.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Beginnings:
         prepare: Callable[[np.ndarray, np.ndarray], np.ndarray | None] = lambda values, qpos: None,
         observe: Callable[[State], np.ndarray] | None = None,
         trial: int = 1,
+        lasting: Callable[[Draws, Draws], np.ndarray] = lambda draws, first: np.zeros((len(draws.keys), 0)),
     ):
         self._task, self._varied, self._draws = task, tuple(varied), draws
         self._names = tuple(v.parameter.name for v in self._varied)
@@ -65,7 +70,7 @@ class Beginnings:
         self._choices = [i for i, v in enumerate(self._varied) if v.parameter.choices]
         self._trial = trial
         self._ahead = ahead or min(16, max(2, 1024 // num_worlds))
-        self._prepare, self._observe = prepare, observe
+        self._prepare, self._observe, self._lasting = prepare, observe, lasting
         self._prepared = np.zeros(num_worlds, dtype=bool)  # worlds whose episodes in the table are prepared
         self._next = np.zeros(num_worlds, dtype=np.int64)  # episode of each world that is expected next
         self._first = np.full(num_worlds, -self._ahead)  # episode of each world that stands in the first column
@@ -82,21 +87,24 @@ class Beginnings:
         Args:
             width: share of the deviation from nominal that is in force, in [0, 1].
         """
-        place = episodes - self._first[ids]
+        rows = rows_of(ids)
+        place = episodes - self._first[rows]
         if max(place.tolist(), default=0) >= self._ahead:
             self._draw(ids, episodes, width)
-            place = episodes - self._first[ids]
-        self._next[ids] = episodes + 1
-        rows = self._table[ids, place]
-        keys, values, shares, qpos, qvel, command, observation, prepared = [rows[:, part] for part in self._parts]
+            place = episodes - self._first[rows]
+        self._next[rows] = episodes + 1
+        drawn = self._table[rows, place[0]].copy() if len(ids) == 1 else self._table[ids, place]
+        keys, values, shares, qpos, qvel, command, lasting, observation, prepared = [
+            drawn[:, part] for part in self._parts
+        ]
         keys, values = keys[:, 0].view(np.uint64), values.T
         if width < 1:
             full, values = values, self._nominal + width * (values - self._nominal)
             for i in self._choices:  # there is nothing between two choices: take the drawn one more and more often
                 values[i] = np.where(shares[:, i] < width, full[i], self._nominal[i])
-        ready = width >= 1 and prepared.shape[1] and all(self._prepared[ids].tolist()) and len(ids)
+        ready = width >= 1 and prepared.shape[1] and all(self._prepared[rows].tolist()) and len(ids)
         known = observation if self._observe else None
-        return Beginning(keys, values, qpos, qvel, command, known, prepared if ready else None)
+        return Beginning(keys, values, qpos, qvel, command, lasting, known, prepared if ready else None)
 
     def _draw(self, ids: np.ndarray, episodes: np.ndarray, width: float) -> None:
         """Draw new columns for the worlds `ids`, and for those that have used up half of theirs."""
@@ -123,7 +131,8 @@ class Beginnings:
         if self._observe:
             action = np.zeros((n, self._task.schema.action_size))
             observation = self._observe(State(qpos, qvel, action, action, command))
-        drawn = (keys, values, shares, qpos, qvel, command, observation, prepared)
+        lasting = self._lasting(draws, self._draws.ahead(rows, np.zeros_like(coming)))
+        drawn = (keys, values, shares, qpos, qvel, command, lasting, observation, prepared)
         ends = np.cumsum([part.shape[1] for part in drawn]).tolist()
         if ends[-1] != self._table.shape[2]:
             self._parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

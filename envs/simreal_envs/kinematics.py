@@ -102,18 +102,18 @@ class GravityTorque:
         self._centres = _Points(self._tree, bodies, model.body_ipos[1:])
         # Weight of each body that a joint carries, N, (joints, bodies).
         self._weight = (gravity * model.body_mass[1:] * self._tree.moves[self._centres.links].T)[order]
-        self._links, self._axis = self._tree.links[order], self._tree.axis[order]
-        self._hinge = self._tree.hinge[order]
+        self._links, self._axis = _rows(self._tree.links[order]), self._tree.axis[order]
+        self._hinge, self._total = self._tree.hinge[order], self._weight.sum(axis=1)[:, None]
 
     def __call__(self, qpos: np.ndarray) -> np.ndarray:
         """N m (N for a slide) at ``qpos (n, nq)``, shape ``(n, len(joints))``."""
         links = self._tree.forward(qpos)
-        own, total = links[self._links], self._weight.sum(axis=1)[:, None]
+        own = links[self._links]
         axis = _turned(own, self._axis)
         # What has to balance the moment of the weights about the anchor, along the axis: W (a_x r_y - a_y r_x) turned.
-        arm = _summed(self._weight, self._centres(links)) - total[:, None] * own[:, :, 3]
-        moment = axis[:, 1] * arm[:, 0] - axis[:, 0] * arm[:, 1]
-        return np.where(self._hinge[:, None], -moment, total * axis[:, 2]).T
+        arm = _summed(self._weight, self._centres(links[:, :2])) - self._total[:, None] * own[:, :2, 3]
+        moment = axis[:, 0] * arm[:, 1] - axis[:, 1] * arm[:, 0]
+        return (moment if self._hinge.all() else np.where(self._hinge[:, None], moment, self._total * axis[:, 2])).T
 
 
 class _Tree:
@@ -149,6 +149,7 @@ class _Tree:
         self._home = np.concatenate([np.array(turns), np.array(places)[:, :, None]], axis=2)  # (links, 3, 4)
         self.joints = [joint for joint in joints if joint >= 0]
         self.links = np.flatnonzero(np.array(joints) >= 0)  # of each joint
+        self.rows = _rows(self.links)
         self.moves = np.array([[joint in chain for joint in self.joints] for chain in moves], dtype=bool)
         self._set_joints(model)
 
@@ -173,8 +174,11 @@ class _Tree:
         """Rotation and, in the last column, position of every link, world: ``(links, 3, 4, n)``."""
         value = qpos.T[self._qpos] - self._reference
         angle = value[:, None, None]
-        local = np.repeat(self._home[..., None], len(qpos), axis=3)
-        local[self.links] += self._sine * np.sin(angle) + self._versine * (1 - np.cos(angle))
+        local = np.empty((*self._home.shape, len(qpos)))
+        local[:] = self._home[..., None]
+        turn = self._sine * np.sin(angle)
+        turn += self._versine * (1 - np.cos(angle))
+        local[self.rows] += turn
         if self.slide.any():
             local[self.links[self.slide]] += self._shift * angle[self.slide]
         for j in np.flatnonzero(self.free):
@@ -184,14 +188,16 @@ class _Tree:
         for link, parent in enumerate(self._parents):
             if parent:  # else the world: local is global
                 a, b = local[parent], local[link]
-                product = a[:, 0, None] * b[0] + a[:, 1, None] * b[1] + a[:, 2, None] * b[2]
+                product = a[:, 0, None] * b[0]
+                product += a[:, 1, None] * b[1]
+                product += a[:, 2, None] * b[2]
                 product[:, 3] += a[:, 3]
                 local[link] = product
         return local
 
     def rates(self, links: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What each joint adds, world: its angular velocity, its linear velocity, and its anchor, ``(joints, 3, n)``."""
-        own = links[self.links]
+        own = links[self.rows]
         rate = _turned(own, self.axis) * qvel.T[self._qvel, None]
         turning, sliding = rate * self.hinge[:, None, None], rate * self.slide[:, None, None]
         for j in np.flatnonzero(self.free):
@@ -207,14 +213,21 @@ class _Points:
 
     def __init__(self, tree: _Tree, bodies: Iterable[int], places: Iterable[np.ndarray]):
         frames = [tree.frames[body] for body in bodies]
-        self.links = np.array([link for link, _ in frames], dtype=int)
+        self.links = _rows(np.array([link for link, _ in frames], dtype=int))
         corners = [corner + place for (_, corner), place in zip(frames, places, strict=True)]
         self._places = np.array(corners).reshape(-1, 3)
 
     def __call__(self, links: np.ndarray) -> np.ndarray:
-        """World positions ``(points, 3, n)`` from what `_Tree.forward` returned."""
+        """World positions ``(points, 3, n)`` from what `_Tree.forward` returned, or some of their coordinates from its rows."""
         own = links[self.links]
         return _turned(own, self._places) + own[:, :, 3]
+
+
+def _rows(indices: np.ndarray) -> np.ndarray | slice:
+    """The same rows as a slice, where each follows the one before: what it takes is then no copy."""
+    if len(indices) and (np.diff(indices) == 1).all():
+        return slice(int(indices[0]), int(indices[-1]) + 1)
+    return indices
 
 
 def _turned(links: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -146,6 +146,11 @@ class Draws:
         key = _mix(key[:, None] + np.asarray(steps).astype(np.uint64) * _GOLDEN)
         return _unit(_mix(np.repeat(key, counts, axis=2) + np.concatenate([_counter(count) for count in counts])))
 
+    def sequence(self, name: str, size: int, steps: np.ndarray) -> np.ndarray:
+        """Numbers of a name at several steps, int ``(k, n)``: ``(k, size, n)``, where each ``[i].T`` equals ``uniform``."""
+        key = _mix(_mix(self._keys ^ _name_key(name)) + steps.astype(np.uint64) * _GOLDEN)
+        return _unit(_mix(key[:, None] + _counter(size)[:, None]))
+
     def normal(self, name: str, size: int = 1, step: np.ndarray | int = 0) -> np.ndarray:
         """Standard normal float64 numbers, shape ``(n, size)``."""
         return ndtri(self.uniform(name, size, step))

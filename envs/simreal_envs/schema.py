@@ -220,10 +220,13 @@ class Schema:
                     raise UserError(
                         f"{kind} field {a.name!r} differs: {mine} has {_words(a)}, {theirs} has {_words(b)}"
                     )
+        self.require_same_period(other, mine, theirs)
+
+    def require_same_period(self, other: Schema, mine: str = "agent", theirs: str = "target") -> None:
+        """Raise a UserError where one acts more often than the other, which nothing makes good."""
         if not np.isclose(self.control_period, other.control_period):
-            raise UserError(
-                f"control periods differ: {mine} acts every {self.control_period} s, {theirs} every {other.control_period} s"
-            )
+            periods = f"{mine} acts every {self.control_period:.6g} s, {theirs} every {other.control_period:.6g} s"
+            raise UserError(f"control periods differ: {periods}")
 
 
 class Choices(spaces.Discrete):

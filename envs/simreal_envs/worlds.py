@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import gymnasium
@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 
 from simreal_envs.beginnings import Beginnings
 from simreal_envs.bridges import Bridge
-from simreal_envs.engines.base import Engine
+from simreal_envs.engines.base import Engine, any_of, rows_of
 from simreal_envs.engines.gravity import gravity_vector
 from simreal_envs.errors import UserError, nearest
 from simreal_envs.imperfections import QUANTITIES, Imperfections
@@ -25,6 +25,8 @@ from simreal_envs.tasks import find_task
 from simreal_envs.tasks.base import Episode, State, Task
 from simreal_envs.variation import Domain, Observe
 from simreal_envs.view import View, schema_of
+
+_ONE, _MINUS_ONE = np.array(1.0), np.array(-1.0)  # as arrays: numpy takes half of the time with them
 
 
 def make(
@@ -42,7 +44,7 @@ def make(
         seed: all draws (parameters, initial states, sensor noise) are functions of it.
         autoreset: when a finished world starts its next episode, as in Gymnasium.
         num_threads: physics threads of the MuJoCo engine (0: all cores). Results do not depend on it.
-        num_workers: worker processes of the Bullet engine (0: none, in this process). Results do not depend on it.
+        num_workers: processes of the Bullet engine, of which this is one (0: this one alone). Results do not depend on it.
     """
     return Worlds(domain, num_worlds, seed, autoreset=autoreset, num_threads=num_threads, num_workers=num_workers)
 
@@ -97,7 +99,10 @@ class Worlds(gymnasium.vector.VectorEnv):
         self.engine = make_engine(domain, num_worlds, num_threads, num_workers)
         self.seed, self.progress, self.diverged = _checked_seed(seed), 0.0, 0
         sensed = self.task.schema
-        self._low, self._high = sensed.bounds
+        images = any(field.grid for field in sensed.observation)
+        self._bounds = self._all_bounds = sensed.bounds
+        if not images:  # numpy is twice as fast on two arrays of one shape
+            self._all_bounds = tuple(np.tile(bound, (num_worlds, 1)) for bound in sensed.bounds)
         self._choices, self._pixels = self.schema.choices, sensed.dtype == np.uint8
         self._everyone = np.arange(num_worlds)
         self._episodes = np.full(num_worlds, -1)
@@ -133,7 +138,6 @@ class Worlds(gymnasium.vector.VectorEnv):
     def _key(self) -> None:
         """Key all draws by the seed."""
         self._draws = Draws(self.seed, self._everyone, self._episodes)
-        self._first_draws = Draws(self.seed, self._everyone, np.zeros_like(self._episodes))
         # Where nothing comes between the initial state and what is observed of it, that is known ahead, too.
         ahead = getattr(self.engine, "starts_exactly", False) and not hasattr(self.engine, "readings")
         around, images = self._imperfections, any(field.grid for field in self.schema.observation)
@@ -141,7 +145,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         observe = _weakly(self._exactly) if ahead else None
         self._beginnings = Beginnings(
             self.task, self.varied, self._draws, self.num_envs, prepare=_weakly(self._prepare), observe=observe,
-            trial=self.domain.observe.trial,
+            trial=self.domain.observe.trial, lasting=around.lasting,
         )  # fmt: skip
 
     # -- episodes -----------------------------------------------------------------------------------------------------
@@ -171,29 +175,30 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def _begin(self, ids: np.ndarray) -> np.ndarray:
         """Draw and apply parameters, put the worlds into their initial state; what is observed of it, ``(len(ids), d)``."""
-        self._episodes[ids] = episodes = self._episodes[ids] + 1
+        rows = rows_of(ids)
+        self._episodes[rows] = episodes = self._episodes[rows] + 1
         width = self.domain.variation.width(self.progress)
-        keys, values, qpos, qvel, command, observation, prepared = self._beginnings.take(ids, episodes, width)
-        self._draws.resume(ids, keys)
+        keys, values, qpos, qvel, command, lasting, observation, prepared = self._beginnings.take(ids, episodes, width)
+        self._draws.resume(rows, keys)
         for i, quantity in self._around.items():
-            self._imperfections.set(quantity, ids, values[i])
+            self._imperfections.set(quantity, rows, values[i])
         if prepared is None or not self.engine.apply_prepared(ids, prepared):
             self._apply(ids, {name: values[i] for i, name in self._physics.items()})
         elif self._down is not None:
             self._turn_down()
         self.engine.reset(ids, qpos, qvel)
-        self._imperfections.begin(ids, self._draws, self._first_draws)
+        self._imperfections.begin(rows, lasting)
         if self._command is None:
             self._command = np.zeros((self.num_envs, command.shape[1]))
         if command.shape[1]:
-            self._command[ids] = command
+            self._command[rows] = command
         if self._disturbance is not None:
-            self._disturbance[ids] = 0.0
-        self._sums[:, ids] = 0.0
-        lengths, self._steps[ids] = self._steps[ids], 0
-        self._streak[ids] = 0
+            self._disturbance[rows] = 0.0
+        self._sums[:, rows], self._streak[rows] = 0.0, 0.0
+        lengths = self._steps[ids] if self._view else None
+        self._steps[rows] = 0
         if observation is None:
-            observation = self._observe_start(ids)
+            observation = self._observe_start(rows)
         return self._view.begin(ids, observation, values, episodes, lengths) if self._view else observation
 
     def _prepare(self, values: np.ndarray, qpos: np.ndarray) -> np.ndarray | None:
@@ -315,7 +320,7 @@ class Worlds(gymnasium.vector.VectorEnv):
             raise UserError(
                 f"actions must be finite numbers; those of world {int(np.argmin(np.isfinite(actions).all(axis=1)))} are not"
             )
-        return np.minimum(np.maximum(actions, -1.0), 1.0)
+        return np.minimum(np.maximum(actions, _MINUS_ONE), _ONE)
 
     def _chosen(self, actions: np.ndarray) -> np.ndarray:
         """Choices ``(N,)`` of a discrete action as flat actions, float64 ``(N, 1)``."""
@@ -342,35 +347,34 @@ class Worlds(gymnasium.vector.VectorEnv):
             rows[:, broken], terminated = 0.0, terminated & ~broken
         reward = np.add.reduce(rows[:-2], axis=0, out=rows[-2])
         self._sums += rows
-        self._streak += 1.0
+        self._streak += _ONE
         self._streak *= rows[-1]
         return reward, terminated
 
     def _finish(self, done: np.ndarray, terminated: np.ndarray, observation: np.ndarray) -> dict[str, Any]:
         """Report the episodes that are over and, in mode SAME_STEP, begin the next ones in place."""
         over = done.copy()
-        infos = {"outcome": self._outcome(done, terminated), "_outcome": over}
+        (ids,) = done.nonzero()
+        rows = rows_of(ids)
+        infos = {"outcome": self._outcome(rows, terminated), "_outcome": over}
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            (ids,) = done.nonzero()
-            self._final[ids] = last = observation[ids]
+            self._final[rows] = last = observation[ids]
             final, last = np.empty(self.num_envs, dtype=object), self.schema.pack(last)  # of None
-            rows = (row(last, k) for k in range(len(ids))) if isinstance(last, dict) else last
-            for i, observed in zip(ids.tolist(), rows, strict=True):
+            seen = (row(last, k) for k in range(len(ids))) if isinstance(last, dict) else last
+            for i, observed in zip(ids.tolist(), seen, strict=True):
                 final[i] = observed
             infos |= {"final_obs": final, "_final_obs": over, "final_info": infos.copy(), "_final_info": over}
-            observation[ids] = self._begin(ids)
+            observation[rows] = self._begin(ids)
         return infos
 
-    def _outcome(self, done: np.ndarray, terminated: np.ndarray) -> dict[str, np.ndarray]:
-        """Return, length, success and sums of the reward's terms of the episodes that are over; 0 elsewhere."""
-        *terms, returns, goals = self._sums * done
-        steps = self._steps * done
-        share = goals / np.maximum(steps, 1)
-        streak = self._streak.astype(np.int64)
-        success = self.task.success(Episode(steps, share, streak, terminated, returns)) * done
-        return {"r": returns, "l": steps, "s": success} | {
-            f"reward/{name}": total for name, total in zip(self._names, terms, strict=True)
-        }
+    def _outcome(self, rows: np.ndarray | slice, terminated: np.ndarray) -> dict[str, np.ndarray]:
+        """Return, length, success and sums of the reward's terms of the episodes in some rows; 0 elsewhere."""
+        own, length = self._sums[:, rows], self._steps[rows]
+        sums, steps = np.zeros(self._sums.shape), np.zeros(self.num_envs, dtype=np.int64)
+        success, streak = np.zeros(self.num_envs, dtype=bool), self._streak[rows].astype(np.int64)
+        sums[:, rows], steps[rows] = own, length
+        success[rows] = self.task.success(Episode(length, own[-1] / length, streak, terminated[rows], own[-2]))
+        return dict(zip(_labels(self._names), (sums[-2], steps, success, *sums), strict=False))
 
     # -- what is seen -------------------------------------------------------------------------------------------------
 
@@ -391,18 +395,18 @@ class Worlds(gymnasium.vector.VectorEnv):
     def _observe(self, state: State) -> np.ndarray:
         """What is observed of all worlds after a step, float32 ``(N, d)``."""
         if self._imperfections.distorts:
-            state = replace(state, qpos=self._imperfections.measured(state.qpos))
+            state = state.measured(self._imperfections.measured(state.qpos))
         observation = self._imperfections.sense(self.task.observe(state), self._draws, self._steps, None)
         return self._bounded(observation)
 
-    def _observe_start(self, ids: np.ndarray) -> np.ndarray:
-        """What is observed of the worlds `ids`, whose episodes have just begun, float32 ``(len(ids), d)``."""
+    def _observe_start(self, rows: np.ndarray | slice) -> np.ndarray:
+        """What is observed of the worlds in some rows, whose episodes have just begun, float32 ``(n, d)``."""
         state = self._state()
         if self._imperfections.distorts:
-            state = replace(state, qpos=self._imperfections.measured(state.qpos))
-        observation = self.task.observe(state.take(ids))
+            state = state.measured(self._imperfections.measured(state.qpos))
+        observation = self.task.observe(state.take(rows))
         if self._imperfections.senses:
-            observation = self._imperfections.sense(observation, self._draws.take(ids), self._steps[ids], ids)
+            observation = self._imperfections.sense(observation, self._draws.take(rows), self._steps[rows], rows)
         return self._bounded(observation)
 
     def _exactly(self, state: State) -> np.ndarray:
@@ -413,8 +417,9 @@ class Worlds(gymnasium.vector.VectorEnv):
         if observation.dtype == np.uint8:
             return observation.copy()
         observation = observation.astype(np.float32)
-        np.maximum(observation, self._low, out=observation)  # two ufuncs cost a third of np.clip on small arrays
-        np.minimum(observation, self._high, out=observation)
+        low, high = self._all_bounds if len(observation) == self.num_envs else self._bounds
+        np.maximum(observation, low, out=observation)  # two ufuncs cost a third of np.clip on small arrays
+        np.minimum(observation, high, out=observation)
         return np.rint(observation).astype(np.uint8) if self._pixels else observation
 
     @property
@@ -481,14 +486,15 @@ def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: reference()(*arguments)  # type: ignore[misc]
 
 
+@lru_cache
+def _labels(terms: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of what is told of an episode that is over."""
+    return ("r", "l", "s", *(f"reward/{name}" for name in terms))
+
+
 def render_fps(task: Task) -> int:
     """Frames per second of pictures taken at every control step, when they are shown at real speed."""
     return max(1, round(1 / task.schema.control_period))
-
-
-def any_of(mask: np.ndarray) -> bool:
-    """``mask.any()`` of a small bool array in a tenth of the time, which counts in what runs at every step."""
-    return b"\1" in mask.tobytes()
 
 
 def _checked_seed(seed: int) -> int:

@@ -51,7 +51,7 @@ def test_what_is_drawn_ahead_is_what_the_keys_say(name):
     ahead, domain = beginnings(name, n, 6)
     varied, task = domain.resolve(), ahead._task
     for ids, episodes, width in worn(n, np.random.default_rng(1)):
-        keys, values, qpos, qvel, command, observation, _ = ahead.take(ids, episodes, width)
+        keys, values, qpos, qvel, command, _, observation, _ = ahead.take(ids, episodes, width)
         draws, first = (Draws(5, ids, e) for e in (episodes, np.zeros_like(episodes)))
         assert np.array_equal(keys, draws.keys)
         for v, value in zip(varied, values, strict=True):
@@ -67,7 +67,7 @@ def test_what_is_drawn_ahead_is_what_the_keys_say(name):
 def test_a_domain_that_varies_nothing_begins_episodes_too():
     domain = Domain("cartpole_swingup")
     start = Beginnings(find_task("cartpole_swingup"), domain.resolve(), Draws(0, np.arange(3), np.zeros(3, int)), 3)
-    _, values, qpos, qvel, command, observation, _ = start.take(np.array([0, 2]), np.array([0, 0]), 1.0)
+    _, values, qpos, qvel, command, _, observation, _ = start.take(np.array([0, 2]), np.array([0, 0]), 1.0)
     assert observation is None  # nobody said how to observe
     assert values.shape == (0, 2) and qpos.shape == qvel.shape == (2, 2) and command.shape == (2, 0)
 

@@ -64,7 +64,7 @@ def run(engine, steps, seed=0):
 
 def test_the_number_of_workers_changes_no_bit(make):
     results = []
-    for num_workers in (0, 1, 2):
+    for num_workers in (0, 2, 3):
         engine = make(num_worlds=5, num_workers=num_workers)
         ids = np.array([1, 4])
         engine.apply(ids, {"trunk/mass": np.array([6.0, 7.0]), "actuator/strength": np.array([0.8, 1.2])})
@@ -131,18 +131,29 @@ def test_more_workers_than_worlds_are_not_started(make):
 
 
 def test_an_error_in_a_worker_reaches_the_caller_and_the_worker_survives(make):
-    engine = make(CARTPOLE, num_worlds=2, num_workers=1)
-    with pytest.raises(KeyError, match="no/such"):
-        engine.read("no/such")
+    engine = make(CARTPOLE, num_worlds=2, num_workers=2)
+    for member in (0, 1):  # this process, and another one
+        with pytest.raises(KeyError, match="no/such"):
+            engine._team.call_one(member, "read", "no/such")
     place(engine)
     assert np.isfinite(run(engine, 2)).all()
 
 
+def test_an_error_in_a_reset_comes_with_the_next_call(make):
+    engine = make(CARTPOLE, num_worlds=2, num_workers=2)
+    for member in (0, 1):
+        engine._team.post(member, "read", ("no/such",))
+        engine._team.send()
+        with pytest.raises(KeyError, match="no/such"):
+            engine.read("pole/mass")
+        assert engine.read("pole/mass").shape == (2,)
+
+
 def test_a_dead_worker_is_reported(make):
-    engine = make(CARTPOLE, num_worlds=2, num_workers=1)
-    engine._team._processes[0].kill()
-    with pytest.raises(RuntimeError, match="worker of worlds 0 to 1 died with exit code -9"):
-        engine.step(np.zeros((2, 1)), 1)
+    engine = make(CARTPOLE, num_worlds=3, num_workers=2)
+    engine._team._processes[1].kill()
+    with pytest.raises(RuntimeError, match="worker of worlds 1 to 2 died with exit code -9"):
+        engine.step(np.zeros((3, 1)), 1)
 
 
 def test_a_negative_number_of_workers_is_a_user_error():
@@ -154,9 +165,9 @@ SCRIPT = """
 import os, sys, time
 from simreal_envs.engines.bullet import BulletEngine
 from simreal_envs.robots.cartpole import CARTPOLE
-engine = BulletEngine(CARTPOLE, "matched", 2, int(sys.argv[1]))
+engine = BulletEngine(CARTPOLE, "matched", 3, int(sys.argv[1]))
 if sys.argv[2] == "hang":
-    print(*[p.pid for p in engine._team._processes], flush=True)
+    print(*[p.pid for p in engine._team._processes.values()], flush=True)
     time.sleep(60)
 if sys.argv[2] == "close":
     engine.close()
@@ -165,7 +176,7 @@ if sys.argv[2] == "close":
 
 def test_workers_die_with_a_parent_that_is_killed():
     parent = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, "2", "hang"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", SCRIPT, "3", "hang"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     workers = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(workers) == 2 and all(psutil.pid_exists(pid) for pid in workers)
@@ -201,7 +212,7 @@ def test_without_pybullet_the_engine_says_what_to_install(monkeypatch):
 # -- worlds -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_diverged_world_is_flagged_recovers_at_its_reset_and_disturbs_no_other(make, num_workers):
     healthy, engine = make(), make(num_workers=num_workers)
     payload = {"payload": np.full(3, 2.0), "joint/frictionloss": np.full(3, 0.4), "gravity": np.full(3, 9.0)}

@@ -271,6 +271,18 @@ class Engine(Protocol):
         """Free what the engine holds (threads, processes, clients)."""
 
 
+def rows_of(ids: np.ndarray) -> np.ndarray | slice:
+    """The same rows as a slice, where they follow each other as one world does: numpy takes a fraction of the time."""
+    if len(ids) and ids[-1] - ids[0] == len(ids) - 1:
+        return slice(int(ids[0]), int(ids[-1]) + 1)
+    return ids
+
+
+def any_of(mask: np.ndarray) -> bool:
+    """``mask.any()`` of a small bool array in a tenth of the time, which counts in what runs at every step."""
+    return b"\1" in mask.tobytes()
+
+
 def colliding_geoms(model: mujoco.MjModel) -> np.ndarray:
     """Ids of the geoms that can touch something and whose friction counts; that of our floor and obstacles is none."""
     touches = (model.geom_contype | model.geom_conaffinity) != 0

@@ -1,4 +1,4 @@
-"""PyBullet worlds: one client per world, in this process or spread over worker processes with shared state arrays."""
+"""PyBullet worlds: one client per world, in this process or spread over several with shared state arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pickle
 import weakref
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Robot, effective_friction, require_supported
 from simreal_envs.engines.bullet_plan import Blueprint, Joint, Link
-from simreal_envs.engines.bullet_worker import BulletClients, serve, upright, views
+from simreal_envs.engines.bullet_worker import BulletClients, carry_out, serve, upright, views
 from simreal_envs.engines.bullet_world import import_pybullet
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.parameters import UNSUPPORTED
@@ -32,9 +31,9 @@ class BulletEngine(Engine):
     """See `Engine`. Results do not depend on `num_workers`, to the bit.
 
     Args:
-        num_workers: 0 simulates in this process; n >= 1 starts n worker processes (at most one per world). PyBullet
-            never releases the interpreter lock, so threads would not help. Processes are spawned: a script that asks
-            for workers needs the usual ``if __name__ == "__main__":``.
+        num_workers: processes that simulate (at most one per world): this one and ``num_workers - 1`` more, which it
+            starts; 0 and 1 are this one alone. PyBullet never releases the interpreter lock, so threads would not help.
+            Processes are spawned: a script that asks for them needs the usual ``if __name__ == "__main__":``.
 
     Raises:
         Unsupported: pybullet is not installed, or the robot has something that Bullet cannot simulate.
@@ -47,8 +46,8 @@ class BulletEngine(Engine):
             raise UserError(f"num_workers must be 0 (in this process) or more, not {num_workers}")
         import_pybullet()
         self.robot, self.num_worlds = robot, num_worlds
-        model = robot.model(preset)
-        plan = blueprint(robot, preset)
+        model, plan = robot.model(preset), blueprint(robot, preset)
+        self._floating = plan.floating
         shapes = {
             "qpos": ((num_worlds, model.nq), "float64"),
             "qvel": ((num_worlds, model.nv), "float64"),
@@ -56,8 +55,7 @@ class BulletEngine(Engine):
             "push": ((num_worlds, 3), "float64"),
             "failed": ((num_worlds,), "uint8"),
         }
-        team = _Workers(plan, shapes, min(num_workers, num_worlds)) if num_workers else _Here(plan, shapes)
-        self._team = team
+        self._team = team = _Team(plan, shapes, max(1, min(num_workers, num_worlds)))
         self.qpos, self.qvel = team.arrays["qpos"], team.arrays["qvel"]
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
@@ -76,10 +74,10 @@ class BulletEngine(Engine):
         return np.concatenate(self._team.call_all("read", parameter))
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """See `Engine`. Workers do it while this process goes on; `qpos` and `qvel` have the states at once."""
+        """See `Engine`. Other processes do it while this one goes on; `qpos` and `qvel` have the states at once."""
         states = {"qpos": np.asarray(qpos, dtype=np.float64), "qvel": np.asarray(qvel, dtype=np.float64)}
         self._team.settle()  # an earlier reset must not write over what is written here
-        self.qpos[ids] = upright(states["qpos"]) if self.robot.floating else states["qpos"]
+        self.qpos[ids] = upright(states["qpos"]) if self._floating else states["qpos"]
         self.qvel[ids] = states["qvel"]
         self._team.arrays["push"][ids] = 0
         self._team.post_some("reset", np.asarray(ids), states, spread=True)
@@ -88,7 +86,7 @@ class BulletEngine(Engine):
     @property
     def starts_exactly(self) -> bool:
         """Whether a state is to the bit what `reset` was given: yes, without a quaternion to normalize."""
-        return type(self).reset is BulletEngine.reset and not self.robot.floating
+        return type(self).reset is BulletEngine.reset and not self._floating
 
     def push(self, force: np.ndarray) -> None:
         self._team.arrays["push"][:] = force
@@ -258,17 +256,61 @@ def _apart(model: mujoco.MjModel) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-class _Team(ABC):
-    """Members that hold consecutive worlds each; calls (member, method, arguments) reach one, some or all of them."""
+class _Team:
+    """Members that hold consecutive worlds each: this process and, where there are several, workers.
 
-    rows: list[slice]
-    arrays: dict[str, np.ndarray]
+    Calls (member, method, arguments) reach one, some or all of them. With workers the arrays are anonymous shared memory:
+    no name that a killed process could leave behind. A worker waits on its pipe, whose other end only this process holds:
+    when this process dies, however it dies, the pipe closes and the worker leaves.
+
+    This process, member 0, does its share after it has sent the others theirs: to hand over everything and wait would cost
+    a process more to wake, on cores that all have work.
+    """
+
+    def __init__(self, plan: Blueprint, shapes: Mapping[str, tuple[tuple[int, ...], str]], count: int):
+        context = multiprocessing.get_context("spawn")
+        sizes = {
+            name: max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize) for name, (shape, dtype) in shapes.items()
+        }
+        buffers = {name: context.RawArray("b", s) if count > 1 else bytearray(s) for name, s in sizes.items()}
+        self.arrays = views(buffers, shapes)
+        bounds = np.linspace(0, shapes["failed"][0][0], count + 1).astype(int).tolist()
+        self.rows = [slice(low, high) for low, high in itertools.pairwise(bounds)]
+        self._pipes: dict[int, Connection] = {}
+        self._processes: dict[int, Any] = {}
+        self._posted: list[list[tuple[str, tuple[Any, ...]]]] = [[] for _ in self.rows]
+        self._owed = [0] * count  # answers that a member has not given yet
+        self._own: tuple[bool, Any] | None = None  # this process's answer, until somebody asks for it
+        clients: list[BulletClients] = []  # this process's
+        self._finalizer = weakref.finalize(self, _stop, os.getpid(), clients, self._pipes, self._processes)
+        try:
+            for member, rows in enumerate(self.rows[1:], 1):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=serve, args=(theirs, plan, buffers, shapes, rows), daemon=True)
+                process.start()
+                theirs.close()
+                self._pipes[member], self._processes[member] = ours, process
+                self._owed[member] = 1  # that it has built its worlds
+            self._clients = BulletClients(plan, **{name: array[self.rows[0]] for name, array in self.arrays.items()})
+            clients.append(self._clients)
+            self.settle()
+        except BaseException:
+            self.close()
+            raise
 
     def call_one(self, member: int, method: str, *arguments: Any) -> Any:
         return self.call([(member, method, arguments)])[0]
 
     def call_all(self, method: str, *arguments: Any) -> list[Any]:
         return self.call([(member, method, arguments) for member in range(len(self.rows))])
+
+    def call(self, calls: Sequence[_Call]) -> list[Any]:
+        """Carry out calls, one per member, all at once; return their results."""
+        for call in calls:
+            self.post(*call)
+        self.send()
+        results = self.settle()
+        return [results[member][-1] for member, _, _ in calls]
 
     def post_some(self, method: str, ids: np.ndarray, columns: Mapping[str, np.ndarray], spread: bool = False) -> None:
         """Post calls to the members that hold any of the worlds `ids`, with their own ids and their rows of every column."""
@@ -278,121 +320,40 @@ class _Team(ABC):
                 own = {name: column[mine] for name, column in columns.items()}
                 self.post(member, method, (ids[mine] - rows.start, *(own.values() if spread else (own,))))
 
-    @abstractmethod
-    def call(self, calls: Sequence[_Call]) -> list[Any]:
-        """Carry out calls, one per member, at once where members are processes; return their results."""
-
-    @abstractmethod
     def post(self, member: int, method: str, arguments: tuple[Any, ...]) -> None:
-        """Carry out a call before all that come later. Where members are processes, its error comes with a later call."""
-
-    @abstractmethod
-    def send(self) -> None:
-        """Let members begin with what was posted; the next call would do so, too."""
-
-    @abstractmethod
-    def settle(self) -> Mapping[int, list[Any]]:
-        """Wait until everything that was sent is done; member -> results of what it was sent last."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free the clients."""
-
-
-class _Here(_Team):
-    """All clients in this process."""
-
-    def __init__(self, plan: Blueprint, shapes: Mapping[str, tuple[tuple[int, ...], str]]):
-        self.arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in shapes.items()}
-        self.rows = [slice(0, shapes["failed"][0][0])]
-        self._clients = BulletClients(plan, **self.arrays)
-        self._finalizer = weakref.finalize(self, self._clients.close)
-
-    def call(self, calls: Sequence[_Call]) -> list[Any]:
-        return [getattr(self._clients, method)(*arguments) for _, method, arguments in calls]
-
-    def post(self, member: int, method: str, arguments: tuple[Any, ...]) -> None:
-        self.call([(member, method, arguments)])
-
-    def send(self) -> None:
-        """Nothing is ever left to begin with."""
-
-    def settle(self) -> Mapping[int, list[Any]]:
-        return {}
-
-    def close(self) -> None:
-        self._finalizer()
-
-
-class _Workers(_Team):
-    """Worker processes. The arrays are anonymous shared memory: no name that a killed process could leave behind.
-
-    A worker waits on its pipe, whose other end only this process holds: when this process dies, however it dies, the
-    pipe closes and the worker leaves.
-    """
-
-    def __init__(self, plan: Blueprint, shapes: Mapping[str, tuple[tuple[int, ...], str]], count: int):
-        context = multiprocessing.get_context("spawn")
-        sizes = {name: int(np.prod(shape)) * np.dtype(dtype).itemsize for name, (shape, dtype) in shapes.items()}
-        buffers = {name: context.RawArray("b", max(size, 1)) for name, size in sizes.items()}
-        self.arrays = views(buffers, shapes)
-        bounds = np.linspace(0, shapes["failed"][0][0], count + 1).astype(int).tolist()
-        self.rows = [slice(low, high) for low, high in itertools.pairwise(bounds)]
-        self._pipes: list[Connection] = []
-        self._processes: list[Any] = []
-        self._posted: list[list[tuple[str, tuple[Any, ...]]]] = [[] for _ in self.rows]
-        self._owed = [0] * count  # answers that a member has not given yet
-        self._finalizer = weakref.finalize(self, _stop, os.getpid(), self._pipes, self._processes)
-        try:
-            for rows in self.rows:
-                ours, theirs = context.Pipe()
-                process = context.Process(target=serve, args=(theirs, plan, buffers, shapes, rows), daemon=True)
-                process.start()
-                theirs.close()
-                self._pipes.append(ours)
-                self._processes.append(process)
-            self._owed = [1] * count  # that it has built its worlds
-            self.settle()
-        except BaseException:
-            self.close()
-            raise
-
-    def call(self, calls: Sequence[_Call]) -> list[Any]:
-        for call in calls:
-            self.post(*call)
-        self.send()
-        results = self.settle()
-        return [results[member][-1] for member, _, _ in calls]
-
-    def post(self, member: int, method: str, arguments: tuple[Any, ...]) -> None:
+        """Carry out a call before all that come later. Its error comes with a later call."""
         self._posted[member].append((method, arguments))
 
     def send(self) -> None:
-        for member, calls in enumerate(self._posted):
+        """Let members begin with what was posted, and do this process's part of it; the next call would do so, too."""
+        own, *others = self._posted
+        self._posted = [[] for _ in self.rows]
+        for member, calls in enumerate(others, 1):
             if calls:
-                self._posted[member] = []
                 try:
                     self._pipes[member].send_bytes(pickle.dumps(calls))
                 except (BrokenPipeError, ConnectionResetError):
                     self._mourn(member)
                 self._owed[member] += 1
+        if own:
+            answer = carry_out(self._clients, own)
+            if self._own is None or self._own[0]:  # the first error is the one to know of
+                self._own = answer
 
     def settle(self) -> Mapping[int, list[Any]]:
-        results, errors = {}, []  # all of them, so that no answer is left in a pipe
-        for member, pipe in enumerate(self._pipes):
+        """Wait until everything that was sent is done; member -> results of what it was sent last."""
+        answers, self._own = [(0, self._own)] if self._own else [], None
+        for member, pipe in self._pipes.items():  # all of them, so that no answer is left in a pipe
             while self._owed[member]:
                 try:
-                    good, answer = pipe.recv()
+                    answers.append((member, pipe.recv()))
                 except (EOFError, ConnectionResetError):
                     self._mourn(member)
                 self._owed[member] -= 1
-                if good:
-                    results[member] = answer
-                else:
-                    errors.append(answer)
-        if errors:
-            raise errors[0]
-        return results
+        for _, (good, answer) in answers:
+            if not good:
+                raise answer
+        return {member: results for member, (_, results) in answers}
 
     def _mourn(self, member: int) -> None:
         process, rows = self._processes[member], self.rows[member]
@@ -402,15 +363,18 @@ class _Workers(_Team):
         ) from None
 
     def close(self) -> None:
+        """Free the clients."""
         self._finalizer()
 
 
-def _stop(owner: int, pipes: list[Connection], processes: list[Any]) -> None:
+def _stop(owner: int, clients: list[BulletClients], pipes: dict[int, Connection], processes: dict[int, Any]) -> None:
     if os.getpid() != owner:
         return  # a forked copy of the owner has no say over its workers
-    for pipe in pipes:
+    for pipe in pipes.values():
         pipe.close()  # a worker that finds its pipe closed leaves
-    for process in processes:
+    for own in clients:
+        own.close()
+    for process in processes.values():
         process.join(_CLOSE_SECONDS)
         if process.is_alive():
             process.terminate()

@@ -116,7 +116,9 @@ class BulletClients:
             if not np.abs(states).max() < ABSURD:  # true for NaN, too
                 self.failed |= ~_sane(states)
 
-    # The loops below are the hot path: plain floats and local names; numpy costs more than it saves on 12 numbers.
+    # The loops below are the hot path: plain floats and local names; numpy costs more than it saves on 12 numbers. PyBullet
+    # looks up keywords one by one, which takes as long as the rest of a call: so torques come by position, after targets
+    # and before gains (zeros), which mean nothing to them.
 
     def _advance_position(self, index: int, commands: list[list[float]]) -> None:
         set_torques, get_states, advance = (
@@ -125,6 +127,7 @@ class BulletClients:
             self._pb.stepSimulation,
         )
         world, mode, seen = self._worlds[index], self._pb.TORQUE_CONTROL, self._joint_states[index]
+        no = [0.0] * len(world.actuated)
         client, robot, actuated, drives = world.client, world.robot, world.actuated, world.drives
         states = [seen[joint] for joint, *_ in drives]
         for targets in commands:
@@ -140,7 +143,7 @@ class BulletClients:
                 elif torque < -limit:
                     torque = -limit
                 torques.append(gain * torque)
-            set_torques(robot, actuated, mode, forces=torques, physicsClientId=client)
+            set_torques(robot, actuated, mode, no, no, torques, no, no, client)
             advance(client)
             states = None
         self._read_joints(index)
@@ -148,7 +151,7 @@ class BulletClients:
     def _advance_force(self, index: int, commands: list[list[float]]) -> None:
         set_torques, advance = self._pb.setJointMotorControlArray, self._pb.stepSimulation
         world, mode, last = self._worlds[index], self._pb.TORQUE_CONTROL, None
-        client, robot, actuated = world.client, world.robot, world.actuated
+        client, robot, actuated, no = world.client, world.robot, world.actuated, [0.0] * len(world.actuated)
         for forces in commands:
             if forces != last:
                 torques = [
@@ -157,16 +160,16 @@ class BulletClients:
                 ]
                 last = forces
             if actuated:
-                set_torques(robot, actuated, mode, forces=torques, physicsClientId=client)
+                set_torques(robot, actuated, mode, no, no, torques, no, no, client)
             advance(client)
         self._read_joints(index)
 
     def _advance_disturbed(self, index: int, commands: list[list[float]]) -> None:
         """With springs, which Bullet does not have, and a push, which it forgets after every step."""
         pb, world, position = self._pb, self._worlds[index], self._blueprint.position_control
-        force = self.push[index].tolist()
+        force, no = self.push[index].tolist(), [0.0] * len(world.joints)
         for command in commands:
-            states, torques = self._joint_states[index], [0.0] * len(world.joints)
+            states, torques = self._joint_states[index], no.copy()
             for joint, stiffness, rest in world.springs:
                 torques[joint] -= stiffness * (states[joint][0] - rest)
             for wanted, (joint, kp, kd, limit, gain) in zip(command, world.drives, strict=True):
@@ -174,7 +177,7 @@ class BulletClients:
                 torques[joint] += gain * min(max(torque, -limit), limit)
             if torques:
                 pb.setJointMotorControlArray(
-                    world.robot, world.joints, pb.TORQUE_CONTROL, forces=torques, physicsClientId=world.client
+                    world.robot, world.joints, pb.TORQUE_CONTROL, no, no, torques, no, no, world.client
                 )
             if any(force):
                 world.push(force)
@@ -192,10 +195,10 @@ class BulletClients:
             return
         rows = slice(None) if len(worlds) == len(self._worlds) else worlds
         if self._blueprint.joints:
-            nq, nv = self._base
-            states = [self._joint_states[world] for world in worlds]
-            self.qpos[rows, nq:] = [[joint[0] for joint in state] for state in states] + self._references
-            self.qvel[rows, nv:] = [[joint[1] for joint in state] for state in states]
+            (nq, nv), shape = self._base, (len(worlds), len(self._references))
+            joints = [joint for world in worlds for joint in self._joint_states[world]]
+            self.qpos[rows, nq:] = np.array([joint[0] for joint in joints]).reshape(shape) + self._references
+            self.qvel[rows, nv:] = np.array([joint[1] for joint in joints]).reshape(shape)
         if self._blueprint.floating:
             bases = np.array([self._worlds[world].base_state() for world in worlds])
             frames = np.array([self._worlds[world].frame[0] for world in worlds])
@@ -249,24 +252,29 @@ def serve(
 ) -> None:
     """Body of a worker process: carry out lists of ``(method, arguments)`` until the parent closes the pipe or dies.
 
-    Each list is answered by True and the results, or False and the error that ended it.
+    Each list is answered as by `carry_out`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     try:
         clients = BulletClients(blueprint, **{name: view[rows] for name, view in views(buffers, shapes).items()})
         connection.send((True, []))
         while True:
-            calls = connection.recv()
-            try:
-                answer = True, [getattr(clients, method)(*arguments) for method, arguments in calls]
-            except Exception as error:  # whatever it is, the caller gets it
-                error.add_note(traceback.format_exc())
-                answer = False, error
-            connection.send_bytes(pickle.dumps(answer))
+            good, answer = carry_out(clients, connection.recv())
+            if not good:  # a pickled error loses where it came from
+                answer.add_note("".join(traceback.format_exception(answer)))
+            connection.send_bytes(pickle.dumps((good, answer)))
     except UserError as error:
         connection.send((False, error))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has died: so do we
+
+
+def carry_out(clients: BulletClients, calls: list[tuple[str, tuple[Any, ...]]]) -> tuple[bool, Any]:
+    """Carry out calls ``(method, arguments)``: True and the results, or False and the error that ended it."""
+    try:
+        return True, [getattr(clients, method)(*arguments) for method, arguments in calls]
+    except Exception as error:  # whatever it is, the caller gets it
+        return False, error
 
 
 def views(buffers: Mapping[str, Any], shapes: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, np.ndarray]:

@@ -60,6 +60,7 @@ class BulletWorld:
         self._actions = {name: self._actions_of(*meant) for name, meant in plan.parameters.items()}
         self._order = {name: index for index, name in enumerate(plan.joints)}
         self._base_link = next(iter(plan.links)) if plan.floating else ""
+        self._largest = max((link.contact[0] for link in plan.links.values()), default=0.0)
         with bullet_memory.trimmed():
             self.client = bullet_memory.connect(pb)
             if self.client < 0:
@@ -163,9 +164,7 @@ class BulletWorld:
         ]
 
     def _let_touch(self, a: str, b: str, allowed: bool) -> None:
-        self._pb.setCollisionFilterPair(
-            self.robot, self.robot, self._links[a], self._links[b], allowed, physicsClientId=self.client
-        )
+        self._pb.setCollisionFilterPair(self.robot, self.robot, self._links[a], self._links[b], allowed, self.client)
 
     def rebuild(self) -> None:
         """Begin again from an empty client, with the same parameters: one that met NaN never recovers."""
@@ -264,8 +263,7 @@ class BulletWorld:
 
     def _share(self, name: str) -> float:
         """Sliding friction of a link as a share of the largest one."""
-        largest = max(link.contact[0] for link in self._plan.links.values())
-        return self._plan.links[name].contact[0] / largest if largest else 1.0
+        return self._plan.links[name].contact[0] / self._largest if self._largest else 1.0
 
     def _set_damping(self, joint: str) -> None:
         damping = self._value("damping", joint, self._plan.joints[joint].damping)
@@ -457,12 +455,12 @@ class BulletWorld:
             self._let_touch(a, b, False)
             self._let_touch(a, b, True)
         if self._fixed:
-            pb.resetBasePositionAndOrientation(self.robot, (0, 0, 1e3), (0, 0, 0, 1), physicsClientId=client)
+            pb.resetBasePositionAndOrientation(self.robot, (0, 0, 1e3), (0, 0, 0, 1), client)
             pb.performCollisionDetection(client)
-        pb.resetBasePositionAndOrientation(self.robot, *pose, physicsClientId=client)
-        pb.resetBaseVelocity(self.robot, *velocity, physicsClientId=client)
+        pb.resetBasePositionAndOrientation(self.robot, *pose, client)
+        pb.resetBaseVelocity(self.robot, *velocity, client)
         for joint, (position, rate) in zip(self.joints, joints, strict=True):
-            pb.resetJointState(self.robot, joint, position, rate, physicsClientId=client)
+            pb.resetJointState(self.robot, joint, position, rate, client)
 
     def base_state(self) -> tuple[float, ...]:
         """Position (x, y, z), orientation (x, y, z, w), velocity and spin of the base in Bullet's convention, 13 numbers."""
@@ -476,8 +474,8 @@ class BulletWorld:
         if link < 0:
             where = pb.getBasePositionAndOrientation(self.robot, self.client)[0]
         else:
-            where = pb.getLinkState(self.robot, link, computeForwardKinematics=1, physicsClientId=self.client)[0]
-        pb.applyExternalForce(self.robot, link, force, where, pb.WORLD_FRAME, physicsClientId=self.client)
+            where = pb.getLinkState(self.robot, link, 0, 1, self.client)[0]  # no velocity, kinematics of now
+        pb.applyExternalForce(self.robot, link, force, where, pb.WORLD_FRAME, self.client)
 
 
 def import_pybullet() -> Any:

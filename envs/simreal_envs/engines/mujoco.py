@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
-from simreal_envs.engines.base import Engine, Robot, require_supported
+from simreal_envs.engines.base import Engine, Robot, require_supported, rows_of
 from simreal_envs.engines.mujoco_parameters import MujocoParameters, shared_field
 from simreal_envs.engines.mujoco_prepared import PreparedParameters
 
@@ -36,6 +36,7 @@ class MujocoEngine(Engine):
         # qpos and qvel lie side by side
         self._motion = self._batch.state[:, start : start + self.model.nq + self.model.nv]
         self._warnings = self._batch.warning[:, _DIVERGENCE, 1]
+        self._quiet = self._batch.warning.tobytes()  # what no warning looks like
         self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
         self._start = self._batch.state[0].copy()
         self._parameters = MujocoParameters(robot, self.model, self._batch)
@@ -70,11 +71,12 @@ class MujocoEngine(Engine):
     # -- motion -------------------------------------------------------------------------------------------------------
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        self._batch.state[ids] = self._start  # what Batch.reset writes, in a tenth of its time
-        self.qpos[ids], self.qvel[ids] = qpos, qvel
-        self._batch.warning[ids] = 0
+        rows = rows_of(ids)
+        self._batch.state[rows] = self._start  # what Batch.reset writes, in a tenth of its time
+        self.qpos[rows], self.qvel[rows] = qpos, qvel
+        self._batch.warning[rows] = 0
         if self._failures:
-            self._failed[ids] = False
+            self._failed[rows] = False
 
     @property
     def starts_exactly(self) -> bool:
@@ -101,7 +103,8 @@ class MujocoEngine(Engine):
         # One sum tells whether anything is wrong at all; it nearly never is, and this runs at every step.
         # (A product would do, too, but BLAS spreads it over threads, which then wait for each other.)
         healthy = math.isfinite(np.add.reduce(self._motion, axis=None))
-        if healthy and not np.count_nonzero(self._warnings) and not (self._failures and self._failed.any()):
+        quiet = self._batch.warning.tobytes() == self._quiet or not self._warnings.any()
+        if healthy and quiet and not (self._failures and self._failed.any()):
             return self._none
         return ~np.isfinite(self._motion).all(axis=1) | self._failed | self._warnings.any(axis=1)
 

@@ -16,7 +16,7 @@ import numpy as np
 from ale_py import Action, ALEInterface, ALEState, LoggerMode, roms
 
 ACTIONS = {name: int(action.value) for name, action in Action.__members__.items()}  # what a joystick can do
-NOOP = ACTIONS["NOOP"]
+NOOP, FIRE = ACTIONS["NOOP"], ACTIONS["FIRE"]
 _SEED = 1
 _idle: dict[str, list[ALEInterface]] = {}  # a new one takes 0.1 s of CPU time: those that nobody uses wait for the next
 

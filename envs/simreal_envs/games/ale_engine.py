@@ -10,7 +10,7 @@ import numpy as np
 from simreal_envs.engines.base import Engine
 from simreal_envs.errors import Unsupported
 from simreal_envs.fleets import Fleets
-from simreal_envs.games.ale_consoles import NOOP, Consoles
+from simreal_envs.games.ale_consoles import FIRE, NOOP, Consoles
 from simreal_envs.games.common import keys
 from simreal_envs.imperfections.ahead import StepDraws
 from simreal_envs.parameters import Draws
@@ -30,8 +30,9 @@ class AtariEngine(Engine):
     """See `Engine`. ``qpos`` holds the number that an episode's draws are made from; there is no velocity.
 
     With ``lives/terminal`` an episode ends with a life, and the reset that follows at once goes on where the life was lost,
-    after one step in which nothing is pressed (Stable-Baselines3's EpisodicLifeEnv): what happens in such an episode depends
-    on the one before. Every other reset begins a new game, which is a function of its draws alone.
+    after one step in which nothing is pressed (Stable-Baselines3's EpisodicLifeEnv), or FIRE where ``fire_at_start`` says so
+    (its FireResetEnv): what happens in such an episode depends on the one before. Every other reset begins a new game, which
+    is a function of its draws alone.
 
     Attributes:
         readings: ``observation`` uint8 ``(N, side * side * 4)``; of the last step ``score``, ``clipping`` and ``sign`` (what
@@ -90,12 +91,18 @@ class AtariEngine(Engine):
         self._goes_on[ids] = False
         fresh, going = ids[~going], ids[going]
         if len(going):
-            nothing = np.full((len(going), LONGEST), NOOP, np.int8)
-            over = self._play(going, self._timed(nothing, going))[1]
-            fresh = np.union1d(fresh, going[over])
+            fresh = np.union1d(fresh, going[self._open(going)])
         if len(fresh):
             self._start(fresh)
+            firing = fresh[self._values["fire_at_start"][fresh] > 0]
+            if len(firing):
+                self._open(firing)
         self._stack[ids] = (self._stack[ids] >> _NEWEST) * _SAME
+
+    def _open(self, ids: np.ndarray) -> np.ndarray:
+        """Let games pass one action before an episode is seen, with FIRE pressed or nothing; whether they are over, ``(n,)``."""
+        pressed = np.where(self._values["fire_at_start"][ids] > 0, FIRE, NOOP)
+        return self._play(ids, self._timed(np.repeat(pressed[:, None], LONGEST, axis=1), ids))[1]
 
     def _start(self, ids: np.ndarray) -> None:
         """Begin new games."""

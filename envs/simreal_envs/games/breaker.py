@@ -21,7 +21,7 @@ from simreal_envs.games.grid import (
     clipped,
     covered,
     moves,
-    outside,
+    nothing,
     parameter,
 )  # fmt: skip
 
@@ -65,7 +65,7 @@ class GridBreaker(GridGame):
         x, y = now.x + now.slant * going, np.minimum(now.y + now.fall * going, BOTTOM)  # a lost ball stays where it is
         if (wind := blown(values, draw, 0)) is not None:
             x += wind * going
-        now.slant = np.where(outside(x), -now.slant, now.slant)
+        now.slant = now.slant * _TURNED[x]
         x = _REFLECTED[x]
         if (high := y < 0).any():
             now.fall[high] = 1
@@ -90,18 +90,19 @@ class GridBreaker(GridGame):
         over[low] = ~met
         low, place, width = low[met], place[met], width[met]
         now.fall[low], now.y[low] = -1, BOTTOM - 1
-        now.slant[low[(place == 0) & (width > 1)]] = -1
-        now.slant[low[(place == width - 1) & (width > 1)]] = 1
-        if len(cleared := low[~now.bricks[low].any(axis=(1, 2))]):
+        sent = _SENT[width, place]
+        now.slant[low] = np.where(sent, sent, now.slant[low])
+        if len(cleared := low[~now.bricks.reshape(-1, SIDE * SIDE)[low].any(axis=1)]):
             now.bricks[cleared] = _wall(values)[cleared]
 
-    def paint(self, now: SimpleNamespace, values: Values, cells: np.ndarray) -> None:
-        everyone = np.arange(len(cells))
+    def painted(self, now: SimpleNamespace, values: Values) -> np.ndarray:
+        cells, everyone = nothing(len(now.x)), np.arange(len(now.x))
         wall = slice(TOP, TOP + MOST)
-        cells[:, wall, :, TARGET] = now.bricks[:, wall]
+        cells[:, wall, :, TARGET] = now.bricks[:, wall].view(np.uint8)
         cells[:, BOTTOM, :, PLAYER] = covered(now.left, values["paddle/width"])
         cells[everyone, now.before[:, 1], now.before[:, 0], TRAIL] = 1
         cells[everyone, now.y, now.x, BALL] = 1
+        return cells
 
 
 def _wall(values: Values) -> np.ndarray:
@@ -109,7 +110,13 @@ def _wall(values: Values) -> np.ndarray:
     return _WALLS[values["bricks/rows"].astype(np.intp)]
 
 
-# Columns by those that the ball would be in without walls: up to 2 beyond, where -1 counts from the end as in all of numpy.
+# Columns by those that the ball would be in without walls: up to 2 beyond, where -1 counts from the end as in all of numpy;
+# and whether it goes on (1) or turns (-1).
 _REFLECTED = np.array([*range(SIDE), SIDE - 2, SIDE - 3, 2, 1])
+_TURNED = np.array([1] * SIDE + [-1] * 4)
+# By width of the paddle and its cell: to which side it sends the ball; 0: on as it flies.
+_SENT = np.zeros((7, SIDE), np.intp)
+_SENT[2:, 0] = -1
+_SENT[range(2, 7), range(1, 6)] = 1
 _ROWS = np.arange(SIDE)[:, None] + np.zeros((1, SIDE), int)
 _WALLS = np.array([(_ROWS >= TOP) & (TOP + rows > _ROWS) for rows in range(MOST + 1)])

@@ -20,6 +20,7 @@ from simreal_envs.games.grid import (
     clipped,
     covered,
     moves,
+    nothing,
     outside,
     parameter,
 )  # fmt: skip
@@ -72,16 +73,17 @@ class GridCatch(GridGame):
             return np.zeros(len(down)), np.zeros(len(down), dtype=bool)
         caught = down & (now.x >= now.left) & (now.x < now.left + values["paddle/width"])
         drawn = draw()
-        x, slant = _dropped(values, drawn[:, 0], drawn[:, 1])
+        x, slant = _dropped(values, drawn[0], drawn[1])
         now.x, now.slant, now.y = np.where(down, x, now.x), np.where(down, slant, now.slant), np.where(down, 0, now.y)
         now.before[down] = np.stack([now.x, now.y], axis=1)[down]
         return 2.0 * caught - down, np.zeros(len(down), dtype=bool)
 
-    def paint(self, now: SimpleNamespace, values: Values, cells: np.ndarray) -> None:
-        everyone = np.arange(len(cells))
+    def painted(self, now: SimpleNamespace, values: Values) -> np.ndarray:
+        cells, everyone = nothing(len(now.x)), np.arange(len(now.x))
         cells[:, SIDE - 1, :, PLAYER] = covered(now.left, values["paddle/width"])
         cells[everyone, now.before[:, 1], now.before[:, 0], TRAIL] = 1
         cells[everyone, now.y, now.x, BALL] = 1
+        return cells
 
 
 def _dropped(values: Values, where: np.ndarray, how: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

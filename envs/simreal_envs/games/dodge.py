@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from simreal_envs.games.boards import ROW, any_in, at, blank, board, moved, rolled, shown
+from simreal_envs.games.boards import BITS, blank, board, fallen, rolled, shown
 from simreal_envs.games.grid import (
     COVERED,
     HAZARD,
@@ -52,23 +52,22 @@ class GridDodge(GridGame):
     ) -> tuple[np.ndarray, np.ndarray]:
         now.x = clipped(now.x + SIDEWAYS[action] * values["player/speed"].astype(np.intp), SIDE - 1)
         falling, drawn = moves(now.clock, values["rocks/speed"]) > 0, draw()
-        passed = falling & any_in(now.rocks, BOTTOM, HAZARD)
+        passed = falling & (now.rocks[:, BOTTOM] != 0)
         if (wind := blown(values, draw, 2)) is not None:
             for way in (-1, 1):
-                now.rocks[wind == way] = rolled(now.rocks[wind == way], way, HAZARD)
+                now.rocks[wind == way] = rolled(now.rocks[wind == way], way)
         width = values["rocks/width"].astype(np.intp)
-        first = (drawn[:, 1] * (SIDE + 1 - width)).astype(np.intp)
-        fallen = moved(now.rocks, ROW)
-        fallen[:, 0] |= _FRESH[np.where(drawn[:, 0] < values["rocks/rate"], width, 0), first]
-        now.rocks = fallen if falling.all() else np.where(falling[:, None], fallen, now.rocks)
-        return passed.astype(np.float64), at(now.rocks, BOTTOM, now.x, HAZARD)
+        first = (drawn[1] * (SIDE + 1 - width)).astype(np.intp)
+        rocks = fallen(now.rocks)
+        rocks[:, 0] = _FRESH[np.where(drawn[0] < values["rocks/rate"], width, 0), first]
+        now.rocks = rocks if falling.all() else np.where(falling[:, None], rocks, now.rocks)
+        return passed.astype(np.float64), now.rocks[:, BOTTOM] & BITS[HAZARD][now.x] != 0
 
-    def paint(self, now: SimpleNamespace, values: Values, cells: np.ndarray) -> None:
-        cells.reshape(len(cells), -1)[:] = shown(now.rocks)
-        cells[np.arange(len(cells)), BOTTOM, now.x, PLAYER] = 1
+    def painted(self, now: SimpleNamespace, values: Values) -> np.ndarray:
+        boards = now.rocks.copy(order="K")
+        boards[:, BOTTOM] |= BITS[PLAYER][now.x]
+        return shown(boards)
 
 
 BOTTOM = SIDE - 1
-# Rocks in the top row, by how many and the column of the first one: the first word of a board, which has all of that row.
-_TOP = np.arange(SIDE)[:, None] == 0
-_FRESH = board(COVERED[:, :, None] & _TOP, HAZARD)[..., 0]
+_FRESH = board(COVERED, HAZARD)  # rocks of a new row, by how many and the column of the first one

@@ -96,12 +96,12 @@ class GridGame(Game):
         Args:
             now: the state.
             action: indices into `ACTIONS`, ``(n,)``.
-            draw: gives this step's uniform random numbers, ``(n, step_draws)``; not to be called costs nothing.
+            draw: gives this step's uniform random numbers, ``(step_draws, n)``; not to be called costs nothing.
         """
 
     @abstractmethod
-    def paint(self, now: SimpleNamespace, values: Values, cells: np.ndarray) -> None:
-        """Put ones into zeros, uint8 ``(n, SIDE, SIDE, channels)``, where things are."""
+    def painted(self, now: SimpleNamespace, values: Values) -> np.ndarray:
+        """Where things are: 0 and 1 in a new array, uint8 ``(n, SIDE, SIDE, channels)``."""
 
 
 class GridEngine(Engine):
@@ -121,15 +121,14 @@ class GridEngine(Engine):
         self._values = {p.name: np.full(num_worlds, float(p.nominal)) for p in own}
         self._everyone = np.arange(num_worlds)
         self._draws = Draws.of(np.zeros(num_worlds, dtype=np.uint64))
-        # Numbers of AHEAD steps of each world, those of its step `_first` in front.
-        self._drawn = np.zeros((num_worlds, AHEAD, game.step_draws))
-        self._first = np.full(num_worlds, -AHEAD)
+        # Numbers of AHEAD steps of each world, those of the coming step at `_place`; AHEAD: there are none.
+        self._drawn, self._place = np.zeros((AHEAD, game.step_draws, num_worlds)), AHEAD
         self._steps = np.zeros(num_worlds, dtype=np.int64)
         self.now = SimpleNamespace(**game.start(self._values, np.full((num_worlds, game.start_draws), 0.5)))
-        self.cells = np.zeros((num_worlds, SIDE, SIDE, len(CHANNELS)), dtype=np.uint8)
+        self.cells = nothing(num_worlds)
         # All that is different from world to world, and what has been prepared for the next reset.
         state = [(name, value.dtype, value.shape[1:]) for name, value in vars(self.now).items()]
-        drawn = ("drawn", np.float64, self._drawn.shape[1:] if game.draws_always else (0, 0))
+        drawn = ("drawn", np.float64, self._drawn.shape[:2] if game.draws_always else (0, 0))
         self._record = np.dtype([*state, drawn, ("cells", np.uint8, self.cells.shape[1:])], align=True)
         self._coming: np.ndarray | None = None
         self._plain = True  # whether what is seen is what there is, in all worlds
@@ -158,10 +157,10 @@ class GridEngine(Engine):
             begun = self._begun(values, self._draws.take(ids))
         for name, value in vars(self.now).items():
             value[ids] = begun[name]
-        if self.game.draws_always:
-            self._drawn[ids], self._first[ids] = begun["drawn"], 0
-        else:
-            self._first[ids] = -AHEAD
+        if (left := AHEAD - self._place) > 0:
+            ready = self.game.draws_always
+            numbers = begun["drawn"].transpose(1, 2, 0) if ready else self._numbers(self._draws.take(ids))
+            self._drawn[self._place :, :, ids] = numbers[:left]
         for name in ("score", "sign", "over"):
             self.readings[name][ids] = 0
         self._steps[ids] = 0
@@ -174,15 +173,14 @@ class GridEngine(Engine):
         begun, state = np.zeros(n, self._record), game.start(values, draws.uniform("game/start", game.start_draws))
         for name, value in state.items():
             begun[name] = value
-        game.paint(SimpleNamespace(**state), values, begun["cells"])
+        begun["cells"] = game.painted(SimpleNamespace(**state), values)
         if game.draws_always:
-            begun["drawn"] = self._numbers(draws, np.zeros(n, np.int64))
+            begun["drawn"] = self._numbers(draws).transpose(2, 0, 1)
         return begun
 
-    def _numbers(self, draws: Draws, steps: np.ndarray) -> np.ndarray:
-        """What is drawn for the next steps where so many are done, ``(n,)``: ``(n, AHEAD, step_draws)``."""
-        coming = steps[:, None, None] + np.arange(AHEAD)[:, None]
-        return draws.table((("game/step", self.game.step_draws),), coming)
+    def _numbers(self, draws: Draws, done: np.ndarray | int = 0) -> np.ndarray:
+        """What is drawn for the next steps of n worlds where so many are done: ``(AHEAD, step_draws, n)``."""
+        return draws.sequence("game/step", self.game.step_draws, done + np.arange(AHEAD)[:, None])
 
     def prepare_start(self, values: Mapping[str, np.ndarray], qpos: np.ndarray) -> np.ndarray:
         """What episodes begin with that have these values of varied parameters, each ``(m,)``, and ``qpos (m, 1)``.
@@ -204,18 +202,15 @@ class GridEngine(Engine):
             action = np.where(self._values["action/mirrored"] > 0, _SWAPPED[action], action)
         score, over = self.game.advance(self.now, self._values, action, self._draw)
         self._steps += 1
+        self._place += 1
         self.readings["score"], self.readings["over"] = score, over
         self.readings["sign"] = signed(score, self._values)
         self._look()
 
     def _draw(self) -> np.ndarray:
-        place = self._steps - self._first
-        if int(place.max()) >= AHEAD:  # draw for all worlds that have used up half of theirs
-            (ids,) = (place >= AHEAD // 2).nonzero()
-            self._first[ids] = steps = self._steps[ids]
-            place[ids] = 0
-            self._drawn[ids] = self._numbers(self._draws.take(ids), steps)
-        return self._drawn[self._everyone, place]
+        if self._place >= AHEAD:
+            self._drawn, self._place = self._numbers(self._draws, self._steps), 0
+        return self._drawn[self._place]
 
     def push(self, force: np.ndarray) -> None:
         raise Unsupported(f"{self.game.name} has nobody to push")
@@ -235,10 +230,10 @@ class GridEngine(Engine):
         for name in ("score", "sign", "over"):
             self.readings[name] = snapshot[f"reading/{name}"].copy()
         self.apply(self._everyone, {name: snapshot[f"value/{name}"] for name in self._values})
-        for name in vars(self.now):
-            setattr(self.now, name, snapshot[f"now/{name}"].copy())
+        for name, value in vars(self.now).items():
+            value[:] = snapshot[f"now/{name}"]
         self._draws.resume(self._everyone, keys(self.qpos))
-        self._first[:] = -AHEAD
+        self._place = AHEAD
         self._look()
 
     def render(self, world: int, width: int, height: int) -> np.ndarray:
@@ -251,8 +246,8 @@ class GridEngine(Engine):
 
     def _look(self) -> None:
         """Paint the cells of all worlds, and what is seen of them."""
-        self.cells.fill(0)
-        self.game.paint(self.now, self._values, self.cells)
+        self.cells = self.game.painted(self.now, self._values)
+        self._flat = self.cells.reshape(self.num_worlds, -1)
         self._show(self.cells, self._values, None)
 
     def _show(self, cells: np.ndarray, values: Values, ids: np.ndarray | None) -> None:
@@ -270,6 +265,11 @@ class GridEngine(Engine):
 # -- what games share ----------------------------------------------------------------------------------------------------
 
 
+def nothing(n: int) -> np.ndarray:
+    """Cells in which there is nothing, uint8 ``(n, SIDE, SIDE, channels)``."""
+    return np.zeros((n, SIDE, SIDE, len(CHANNELS)), dtype=np.uint8)
+
+
 def below(share: np.ndarray, count: int) -> np.ndarray:
     """Whole numbers from 0 to count - 1 from uniform ones in (0, 1)."""
     return (share * count).astype(np.intp)
@@ -285,14 +285,14 @@ def outside(places: np.ndarray) -> np.ndarray:
     return places.view(np.uintp) >= SIDE  # those below 0 are very large
 
 
-def blown(values: Values, draw: Callable[[], np.ndarray], column: int) -> np.ndarray | None:
+def blown(values: Values, draw: Callable[[], np.ndarray], row: int) -> np.ndarray | None:
     """Columns by which the wind blows what flies in this step, ``(n,)``: -1, 0 or 1; None where there is no wind at all.
 
     Args:
-        column: of the random numbers, which decides.
+        row: of the random numbers, which decides.
     """
     wind = values[WIND]
-    return (np.sign(wind) * (draw()[:, column] < np.abs(wind))).astype(np.intp) if wind.any() else None
+    return (np.sign(wind) * (draw()[row] < np.abs(wind))).astype(np.intp) if wind.any() else None
 
 
 def moves(clock: np.ndarray, speed: np.ndarray) -> np.ndarray:

@@ -7,25 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from simreal_envs.games.boards import (
-    CELL,
-    PLACED,
-    PLACES,
-    ROW,
-    SIDES,
-    add,
-    any_in,
-    at,
-    blank,
-    board,
-    count,
-    moved,
-    moved_each,
-    nothing,
-    rolled,
-    shown,
-    things,
-)
+from simreal_envs.games.boards import BITS, CELL, blank, board, columns, count, fallen, risen, rolled, shown
 from simreal_envs.games.grid import (
     FIRE,
     HAZARD,
@@ -44,7 +26,7 @@ from simreal_envs.games.grid import (
     parameter,
 )  # fmt: skip
 
-DOWN = 2  # a course of aliens, besides 0 (to the left) and 1
+STAYING = 2  # a course of aliens, besides 0 (to the left) and 1
 COLUMNS, MOST = 6, 4  # of aliens: in a row, rows at most
 BOTTOM = SIDE - 1
 
@@ -84,58 +66,62 @@ class GridInvaders(GridGame):
     ) -> tuple[np.ndarray, np.ndarray]:
         drawn = draw()
         now.x = clipped(now.x + SIDEWAYS[action], SIDE - 1)
-        now.shots = moved(now.shots, -ROW)
+        now.shots = risen(now.shots)
         wait = np.maximum(now.wait - 1, 0)
         firing = (action == FIRE) & (wait == 0)
-        add(now.shots, BOTTOM - 1, np.where(firing, now.x, SIDE), TARGET)
+        now.shots[:, BOTTOM - 1] |= BITS[TARGET][np.where(firing, now.x, SIDE)]
         now.wait = np.where(firing, values["cannon/cooldown"].astype(np.intp), wait)
-        hit = now.shots & now.aliens
-        now.shots ^= hit
-        now.aliens ^= hit
-        score = count(hit)
-        (marching,) = moves(now.clock, values["aliens/speed"]).nonzero()
-        if len(marching):
-            self._march(now, marching, score)
-        now.bombs = moved(now.bombs, ROW)
+        hit = _hit(now)
+        marching = moves(now.clock, values["aliens/speed"]) > 0
+        if marching.any():
+            self._march(now, marching)
+            hit |= _hit(now)  # other cells than before: what was there is gone
+        now.bombs = fallen(now.bombs)
         if (wind := blown(values, draw, 2)) is not None:
             for way in (-1, 1):
-                now.bombs[wind == way] = rolled(now.bombs[wind == way], way, HAZARD)
-        (bombing,) = (drawn[:, 0] < values["bombs/rate"]).nonzero()
-        self._bomb(now, bombing, drawn[bombing, 1])
-        over = at(now.bombs, BOTTOM, now.x, HAZARD) | any_in(now.aliens, BOTTOM, TARGET)
-        if (cleared := nothing(now.aliens)).any():
+                now.bombs[wind == way] = rolled(now.bombs[wind == way], way)
+        (bombing,) = (drawn[0] < values["bombs/rate"]).nonzero()
+        self._bomb(now, bombing, drawn[1, bombing])
+        over = (now.bombs[:, BOTTOM] & BITS[HAZARD][now.x] | now.aliens[:, BOTTOM]) != 0
+        if (cleared := columns(now.aliens) == 0).any():
             now.aliens[cleared], now.trail[cleared] = _wave(values)[cleared], 0
-        return score, over
+        return count(hit), over
 
-    def _march(self, now: SimpleNamespace, ids: np.ndarray, score: np.ndarray) -> None:
-        """Let the aliens of some worlds go a cell on, or a row down and turn where they are at the edge."""
-        aliens, way, shots = now.aliens[ids], now.way[ids], now.shots[ids]
-        now.trail[ids] = aliens
-        right = (way > 0).view(np.int8)
-        edge = np.bitwise_or.reduce(aliens & SIDES[TARGET][right], axis=1) != 0
-        now.way[ids] = np.where(edge, -way, way)
-        course = np.where(edge, DOWN, right)
-        aliens = moved_each(aliens, _UP[course], _BACK[course])  # what leaves at the bottom is over anyway
-        hit = shots & aliens
-        now.aliens[ids], now.shots[ids] = aliens ^ hit, shots ^ hit
-        score[ids] += count(hit)
+    def _march(self, now: SimpleNamespace, marching: np.ndarray) -> None:
+        """Let the aliens of some worlds, bool ``(n,)``, go a cell on, or a row down and turn where they are at the edge."""
+        right = (now.way > 0).view(np.int8)
+        edge = marching & (columns(now.aliens) & _EDGES[right] != 0)
+        now.trail = np.where(marching[:, None], now.aliens, now.trail)
+        back = _BACK[np.where(marching & ~edge, right, STAYING)]
+        now.aliens = now.aliens << CELL >> back[:, None]  # for a moment there is a column beyond the last
+        (turning,) = edge.nonzero()
+        now.aliens[turning] = fallen(now.aliens[turning])  # what leaves at the bottom is over anyway
+        now.way[turning] *= -1
 
     def _bomb(self, now: SimpleNamespace, ids: np.ndarray, which: np.ndarray) -> None:
         """Let the lowest alien of a random column drop a bomb in some worlds; `which` is uniform in (0, 1)."""
-        aliens, some = things(now.aliens[ids], TARGET), np.arange(len(ids))
-        columns = np.bitwise_or.reduce(aliens, axis=1).cumsum(axis=1)  # how many have aliens up to each
-        column = (columns > np.floor(which * columns[:, -1])[:, None]).argmax(axis=1)
-        lowest = BOTTOM - aliens[some, ::-1, column].argmax(axis=1)
-        place = np.minimum(lowest + 1, BOTTOM) * SIDE + column
-        now.bombs[ids, PLACES[HAZARD][place]] |= PLACED[HAZARD][place] * aliens[some, lowest, column]  # if there is one
+        aliens = now.aliens[ids]
+        number = np.bitwise_count(columns(aliens)[:, None] & _UP_TO)  # how many columns have aliens up to each
+        column = (number > np.floor(which * number[:, -1])[:, None]).argmax(axis=1)
+        there = aliens & _ALIENS[column][:, None] != 0
+        row = np.minimum(SIDE - there[:, ::-1].argmax(axis=1), BOTTOM)  # below the lowest
+        now.bombs[ids, row] |= BITS[HAZARD][np.where(number[:, -1], column, SIDE)]  # if there is one
 
-    def paint(self, now: SimpleNamespace, values: Values, cells: np.ndarray) -> None:
-        bits = moved(now.trail, TRAIL - TARGET)
-        bits |= moved(now.shots, SHOT - TARGET)
-        bits |= now.aliens
-        bits |= now.bombs
-        cells.reshape(len(cells), -1)[:] = shown(bits)
-        cells[np.arange(len(cells)), BOTTOM, now.x, PLAYER] = 1
+    def painted(self, now: SimpleNamespace, values: Values) -> np.ndarray:
+        boards = now.trail >> _TO_TRAIL
+        boards |= now.shots << _TO_SHOT
+        boards |= now.aliens
+        boards |= now.bombs
+        boards[:, BOTTOM] |= BITS[PLAYER][now.x]
+        return shown(boards)
+
+
+def _hit(now: SimpleNamespace) -> np.ndarray:
+    """Take away aliens and shots that are in the same cells; these cells, as boards."""
+    hit = now.shots & now.aliens
+    now.shots ^= hit
+    now.aliens ^= hit
+    return hit
 
 
 def _wave(values: Values) -> np.ndarray:
@@ -146,5 +132,9 @@ def _wave(values: Values) -> np.ndarray:
 _ROW, _COLUMN = np.meshgrid(np.arange(SIDE), np.arange(SIDE), indexing="ij")
 _MIDDLE = (_COLUMN >= (SIDE - COLUMNS) // 2) & (_COLUMN < (SIDE + COLUMNS) // 2)
 _WAVES = board(np.array([(rows > _ROW) & _MIDDLE for rows in range(MOST + 1)]), TARGET)
-# Bits by which boards rise and come back, by course: to the left, to the right, down.
-_UP, _BACK = np.array([0, CELL, ROW], np.uint64), np.array([CELL, 0, 0], np.uint64)
+_ALIENS = BITS[TARGET][:SIDE]
+_UP_TO = np.bitwise_or.accumulate(_ALIENS)
+# By course: the column at whose end aliens turn; by how many bits those come back that went a cell to the right.
+_EDGES, _BACK = _ALIENS[[0, -1]], np.array([2 * CELL, 0, CELL], np.uint64)
+# Trails and shots are kept where aliens are, in bits of the channel TARGET.
+_TO_TRAIL, _TO_SHOT = np.uint64(TARGET - TRAIL), np.uint64(SHOT - TARGET)

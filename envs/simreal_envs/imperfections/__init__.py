@@ -49,16 +49,16 @@ class Imperfections:
         num_worlds: int,
         modes: Mapping[str, str],
     ):
-        self._control, self._substeps, self._modes = control, substeps, modes
+        self._substeps, self._modes = substeps, modes
         self._levels = {quantity: np.zeros(num_worlds) for quantity in modes}
         self._timestep, self._period = np.full(num_worlds, robot.timestep), schema.control_period
         varying = "jitter" in modes or modes.get("latency") == "interval"
         self.delay = ActionDelay(
-            num_worlds, schema.action_size, substeps, self._timestep, varying, "command_loss" in modes
+            num_worlds, schema.action_size, substeps, self._timestep, varying, "command_loss" in modes, control
         )
         self._drawn = _step_draws(schema, num_worlds, modes)
-        self._at_rest = control(np.zeros((1, schema.action_size)))
-        self._followed = np.repeat(self._at_rest, num_worlds, axis=0)  # by the drives, when they lag
+        self._followed = np.repeat(self.delay.at_rest, num_worlds, axis=0)  # by the drives, when they lag
+        self._slowness: np.ndarray | None = None  # what of a gap is left after a physics step, like `_followed`
         self._encoders = Encoders(robot, num_worlds) if "encoder_bias" in modes else None
         sensing = {"noise", "bias", "quantization", "reading_loss", "reading_delay"} & set(modes)
         self._sensors = Sensors(schema, num_worlds, self._levels) if sensing else None
@@ -66,14 +66,18 @@ class Imperfections:
 
     # -- levels -------------------------------------------------------------------------------------------------------
 
-    def set(self, quantity: str, ids: np.ndarray, values: np.ndarray) -> None:
+    def set(self, quantity: str, ids: np.ndarray | slice, values: np.ndarray) -> None:
         """Set what is in force in some worlds, SI; ``timestep`` tells how long their physics steps are."""
+        if quantity in ("timestep", "lag"):
+            self._slowness = None
         if quantity == "timestep":
             self._timestep[ids] = values
             return
         self._levels[quantity][ids] = values
         if quantity in ("noise", "bias", "quantization"):
             self._sensors.changed(ids)
+        elif quantity == "encoder_bias":
+            self._encoders.changed()
         elif quantity == "push":
             self._pushes.changed()
         elif quantity == "latency":
@@ -95,26 +99,31 @@ class Imperfections:
             return self._sensors.delay * self._period
         return self._levels[quantity].copy()
 
-    def begin(self, ids: np.ndarray, draws: Draws, first: Draws) -> None:
-        """New episodes of some worlds: nothing is under way, errors that last for an episode are drawn.
+    def lasting(self, draws: Draws, first: Draws) -> np.ndarray:
+        """Errors that last for an episode, of encoders and of sensors, at level 1, ``(n, k)``.
 
         Args:
-            draws, first: the draws of all worlds, of these episodes and of their first ones, which decide in mode startup.
+            draws, first: those of the episodes and of their worlds' first ones, which decide in mode startup.
         """
+        parts = [np.zeros((len(draws.keys), 0))]
+        for quantity, errors in (("encoder_bias", self._encoders), ("bias", self._sensors)):
+            if mode := self._modes.get(quantity):
+                parts.append(errors.lasting(first if mode == "startup" else draws))
+        return np.concatenate(parts, axis=1)
+
+    def begin(self, ids: np.ndarray | slice, lasting: np.ndarray) -> None:
+        """New episodes of some worlds: nothing is under way, and other errors last, ``(n, k)``."""
         self.delay.clear(ids)
         if self._drawn:
             self._drawn.forget(ids)
         if "lag" in self._levels:
-            self._followed[ids] = self._at_rest
+            self._followed[ids] = self.delay.at_rest
         if self._encoders:
-            self._encoders.begin(ids, self._lasting("encoder_bias", draws, first).take(ids))
+            self._encoders.begin(ids, lasting[:, : self._encoders.size])
         if "bias" in self._levels:
-            self._sensors.begin(ids, self._lasting("bias", draws, first).take(ids))
+            self._sensors.begin(ids, lasting[:, self._encoders.size if self._encoders else 0 :])
         if self._pushes:
             self._pushes.begin(ids)
-
-    def _lasting(self, quantity: str, draws: Draws, first: Draws) -> Draws:
-        return first if self._modes[quantity] == "startup" else draws
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -133,26 +142,28 @@ class Imperfections:
             if "jitter" in self._levels:
                 late = drawn["latency/jitter#step"][:, 0] * self._levels["jitter"]
         self.delay.push(actions, lost, late)
-        actions = self.delay.in_effect()
-        if actions.ndim == 2:
-            control = self._control(actions)
-        else:
-            n, substeps, size = actions.shape
-            control = self._control(actions.reshape(-1, size)).reshape(n, substeps, -1)
+        control = self.delay.in_effect()
         if "lag" in self._levels:
             control = self._lag(control)
         if self._encoders and self._encoders.misleads_drives:
-            offset = self._encoders.drive_share * self._levels["encoder_bias"][:, None]
-            control = control - (offset if control.ndim == 2 else offset[:, None])
-        return control
+            control = control - self._encoders.of_drives(self._levels["encoder_bias"])
+        return control if control.ndim == 2 else control.swapaxes(0, 1)
 
     def _lag(self, control: np.ndarray) -> np.ndarray:
-        """Backward Euler of y' = (u - y) / tau: stable for every tau, and late by tau however short it is."""
-        slow = (self._levels["lag"] / (self._levels["lag"] + self._timestep))[:, None]
-        followed = np.empty((len(control), self._substeps, control.shape[-1]))
+        """Backward Euler of y' = (u - y) / tau: stable for every tau, and late by tau however short it is.
+
+        What the drives follow in each physics step, ``(substeps, N, joints)``.
+        """
+        if self._slowness is None:
+            slowness = self._levels["lag"] / (self._levels["lag"] + self._timestep)
+            self._slowness = np.repeat(slowness[:, None], self._followed.shape[1], axis=1)
+        followed, now = np.empty((self._substeps, *self._followed.shape)), self._followed
         for k in range(self._substeps):
-            wanted = control if control.ndim == 2 else control[:, k]
-            followed[:, k] = self._followed = wanted - slow * (wanted - self._followed)
+            wanted = control if control.ndim == 2 else control[k]
+            gap = wanted - now
+            gap *= self._slowness
+            now = np.subtract(wanted, gap, out=followed[k])
+        self._followed = now.copy()
         return followed
 
     def force(self, draws: Draws, steps: np.ndarray, extra: np.ndarray | None = None) -> np.ndarray | None:
@@ -178,7 +189,9 @@ class Imperfections:
         """Coordinates ``(N, nq)`` as the encoders tell them."""
         return self._encoders.read(qpos, self._levels["encoder_bias"])
 
-    def sense(self, observation: np.ndarray, draws: Draws, steps: np.ndarray, ids: np.ndarray | None) -> np.ndarray:
+    def sense(
+        self, observation: np.ndarray, draws: Draws, steps: np.ndarray, ids: np.ndarray | slice | None
+    ) -> np.ndarray:
         """What arrives of observations: of all worlds, or of those in `ids`, which have just begun their episodes.
 
         `draws` and `steps` are of the same rows as `observation`.
@@ -206,7 +219,7 @@ class Imperfections:
         """Continue from a snapshot of the same domain."""
         for name, level in snapshot["levels"].items():
             self._levels[name][:] = level
-        self._timestep[:], self._followed = snapshot["timestep"], snapshot["followed"].copy()
+        self._timestep[:], self._followed, self._slowness = snapshot["timestep"], snapshot["followed"].copy(), None
         for name, part in {"delay": self.delay, "encoders": self._encoders, "sensors": self._sensors}.items():
             if part:
                 part.restore(snapshot[name])

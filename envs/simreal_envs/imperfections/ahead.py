@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import ndtri
 
+from simreal_envs.engines.base import any_of
 from simreal_envs.parameters import Draws
 
 _NUMBERS = 16384  # that are drawn at once, about: many small calls cost more than one large one, up to the cache's size
@@ -43,7 +44,7 @@ class StepDraws:
         self._first = np.full(num_worlds, _NEVER)  # step of each world that the first row belongs to
         self._everyone = np.arange(num_worlds)
 
-    def forget(self, ids: np.ndarray) -> None:
+    def forget(self, ids: np.ndarray | slice) -> None:
         """New episodes of some worlds: their draws are others."""
         self._first[ids] = _NEVER
 
@@ -56,19 +57,19 @@ class StepDraws:
 
     def at(self, draws: Draws, steps: np.ndarray) -> dict[str, np.ndarray]:
         """Numbers of all worlds in the control steps that began when these were done, ``(N,)``; each ``(N, size)``."""
-        if np.count_nonzero(other := steps - self._row != self._first):
+        if any_of(other := steps - self._row != self._first):
             worlds = np.flatnonzero(other)
             self._fill(worlds, draws if len(worlds) == len(steps) else draws.take(worlds), steps[worlds])
         row = self._table[self._row]
         return {name: row[:, columns] for name, columns in self._columns.items()}
 
-    def start(self, draws: Draws, ids: np.ndarray) -> dict[str, np.ndarray]:
-        """What belongs to the end of a step, for worlds `ids` before their first; draws are theirs; each ``(len(ids), size)``."""
-        self._fill(ids, draws, np.full(len(ids), -1))
+    def start(self, draws: Draws, ids: np.ndarray | slice) -> dict[str, np.ndarray]:
+        """What belongs to the end of a step, for worlds `ids` before their first; draws are theirs; each ``(n, size)``."""
+        self._fill(ids, draws, np.full(len(draws.keys), -1))
         rows = self._table[self._row, ids]
         return {name: rows[:, columns] for name, columns in self._columns.items()}
 
-    def _fill(self, worlds: np.ndarray, draws: Draws, steps: np.ndarray) -> None:
+    def _fill(self, worlds: np.ndarray | slice, draws: Draws, steps: np.ndarray) -> None:
         """Draw the numbers of some worlds from the current row on; `draws` and `steps` are theirs."""
         self._first[worlds] = steps - self._row
         coming = (steps[:, None] + np.arange(self._ahead - self._row))[:, :, None] + self._after

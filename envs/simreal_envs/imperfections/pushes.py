@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from simreal_envs.engines.base import any_of
 from simreal_envs.parameters import Draws
 
 PUSH_SECONDS, PUSH_EVERY = 0.1, 2.0  # s: how long a push lasts, and how often there is one
@@ -22,7 +23,7 @@ class Pushes:
         self._direction, self._now = np.zeros((num_worlds, 3)), np.zeros(num_worlds, dtype=bool)
         self._told = False  # whether the engine knows the force
 
-    def begin(self, ids: np.ndarray) -> None:
+    def begin(self, ids: np.ndarray | slice) -> None:
         """New episodes of some worlds: whatever the engine did with the force, tell it again."""
         self._window_end[ids], self._told = 0, False
 
@@ -32,10 +33,10 @@ class Pushes:
 
     def force(self, level: np.ndarray, draws: Draws, steps: np.ndarray) -> np.ndarray | None:
         """The force during this control step, ``(N, 3)`` N; None where it is that of the step before."""
-        if np.count_nonzero(over := steps >= self._window_end):
+        if any_of(over := steps >= self._window_end):
             self._draw(np.flatnonzero(over), draws, steps)
         now = (self._start <= steps) & (steps < self._stop)
-        if self._told and np.array_equal(now, self._now):
+        if self._told and now.tobytes() == self._now.tobytes():
             return None
         self._now, self._told = now, True
         return (level * now)[:, None] * self._direction

@@ -7,7 +7,7 @@ import numpy as np
 from simreal_envs.parameters import Draws
 from simreal_envs.robots.ant import ANT, JOINTS, SPEED_LIMIT, STANCE_HEIGHT
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task
+from simreal_envs.tasks.base import Episode, State, Task, squares
 
 ACTION_SCALE = np.array([0.5, 0.5] * 4)  # rad of joint target around the stance, per unit of action
 SPEED = 0.3  # m/s
@@ -74,9 +74,9 @@ class Ant(Task):
             "line": -2.0 * np.minimum(state.qpos[:, 1] ** 2, 1.0),
             "heading": -0.5 * (1 - np.cos(_yaw(state))),
             "bounce": -1.0 * np.minimum(state.qvel[:, 2] ** 2, 1.0),
-            "tilt": -1.0 * (gravity[:, :2] ** 2).sum(axis=1),
+            "tilt": -1.0 * squares(gravity[:, :2]),
             "servo_speed": -0.005 * np.maximum(speeds - SPEED_LIMIT, 0).sum(axis=1),
-            "action_rate": -0.05 * ((state.action - state.previous_action) ** 2).sum(axis=1),
+            "action_rate": -0.05 * squares(state.action - state.previous_action),
             "fall": -10.0 * self.terminated(state),
         }
 

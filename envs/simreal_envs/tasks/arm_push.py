@@ -10,7 +10,7 @@ from simreal_envs.kinematics import GravityTorque, Kinematics
 from simreal_envs.parameters import Draws
 from simreal_envs.robots.panda import HAND, JOINTS, KP, PANDA_PUSHER, PUCK_RADIUS, ROD, TIP_RADIUS, pointing_down
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task, norms
+from simreal_envs.tasks.base import Episode, State, Task, norms, squares
 
 GAIN = np.array(KP)  # N m/rad
 CENTRE, HALF = np.array([0.50, 0.0]), np.array([0.22, 0.30])  # m: the rectangle of tip targets
@@ -94,8 +94,8 @@ class ArmPush(Task):
             "height": -2.0 * np.abs(tip[:, 2] - TIP_HEIGHT),
             # A real Panda's hand does 1.7 m/s at most, and a puck that is struck slides away.
             "tip_speed": -0.5 * np.clip(norms(velocity) - 1.0, 0.0, 2.0) ** 2,
-            "puck_speed": -0.2 * np.minimum((state.qvel[:, 7:9] ** 2).sum(axis=1), 4.0),
-            "action_rate": -0.2 * ((state.action - state.previous_action) ** 2).sum(axis=1),
+            "puck_speed": -0.2 * np.minimum(squares(state.qvel[:, 7:9]), 4.0),
+            "action_rate": -0.2 * squares(state.action - state.previous_action),
             "lost": -20.0 * self.terminated(state),
         }
 

@@ -11,7 +11,7 @@ from simreal_envs.parameters import Draws
 from simreal_envs.robots import panda
 from simreal_envs.robots.panda import JOINTS, PANDA
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task, norms
+from simreal_envs.tasks.base import Episode, State, Task, norms, squares
 
 HOME, KP = np.array(panda.HOME), np.array(panda.KP)
 ACTION_SCALE = np.array([0.75, 0.75, 0.5, 1.2, 0.5, 0.75, 0.5])  # rad of joint target around HOME, per unit of action
@@ -70,8 +70,8 @@ class ArmReach(Task):
         return {
             "distance": -2.0 * distance,
             "precision": np.exp(-((distance / 0.05) ** 2)),
-            "speed": -0.01 * np.minimum((state.qvel**2).sum(axis=1), 50.0),
-            "action_rate": -0.05 * ((state.action - state.previous_action) ** 2).sum(axis=1),
+            "speed": -0.01 * np.minimum(squares(state.qvel), 50.0),
+            "action_rate": -0.05 * squares(state.action - state.previous_action),
         }
 
     def markers(self, state: State) -> dict[str, np.ndarray]:

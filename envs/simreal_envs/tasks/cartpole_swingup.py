@@ -13,11 +13,14 @@ from simreal_envs.tasks.base import Episode, State, Task
 
 RAIL = 2.4  # m to either side
 GOAL = math.cos(math.radians(15))
+# Constants of what is computed at every step, as arrays: numpy takes half of the time with them.
+_ONE, _HALF, _RAIL, _GOAL, _FURTHEST, _FASTEST = map(np.array, (1.0, 0.5, RAIL, GOAL, RAIL**2, 100.0))
+_CENTRE, _EFFORT, _SPIN, _OFF = map(np.array, (-0.1, -0.02, -0.002, -20.0))
 
 
 def _shared(state: State) -> tuple[np.ndarray, np.ndarray]:
     """Cosine of the pole's angle, and which carts are off the rail."""
-    return np.cos(state.qpos[:, 1]), np.abs(state.qpos[:, 0]) > RAIL
+    return np.cos(state.qpos[:, 1]), np.abs(state.qpos[:, 0]) > _RAIL
 
 
 class CartpoleSwingup(Task):
@@ -56,20 +59,20 @@ class CartpoleSwingup(Task):
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
         cosine, out = state.once(_shared)
-        x, upright = state.qpos[:, 0], 0.5 * (1 + cosine)
+        x, upright = state.qpos[:, 0], _HALF * (_ONE + cosine)
         return {
-            "upright": upright**2,
-            "centre": -0.1 * np.minimum(x**2, RAIL**2),
-            "effort": -0.02 * state.action[:, 0] ** 2,
-            "spin": -0.002 * upright * np.minimum(state.qvel[:, 1] ** 2, 100.0),
-            "rail": -20.0 * out,
+            "upright": upright * upright,
+            "centre": _CENTRE * np.minimum(x * x, _FURTHEST),
+            "effort": _EFFORT * state.action[:, 0] ** 2,
+            "spin": _SPIN * upright * np.minimum(state.qvel[:, 1] ** 2, _FASTEST),
+            "rail": _OFF * out,
         }
 
     def terminated(self, state: State) -> np.ndarray:
         return state.once(_shared)[1]
 
     def on_goal(self, state: State) -> np.ndarray:
-        return state.once(_shared)[0] > GOAL
+        return state.once(_shared)[0] > _GOAL
 
     def success(self, episode: Episode) -> np.ndarray:
         return ~episode.terminated & (episode.goal_streak >= 50)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simreal_envs.robots.halfcheetah import HALFCHEETAH, JOINTS, STANCE_HEIGHT
-from simreal_envs.tasks.base import Episode, State
+from simreal_envs.tasks.base import Episode, State, squares
 from simreal_envs.tasks.planar import Planar, planar_schema
 
 SPEED = 4.0  # m/s, the fastest that a cheetah-like robot of this size has run (Margolis et al. 2022: 3.9 m/s)
@@ -31,16 +31,20 @@ class HalfCheetah(Planar):
         return {
             # Speed itself up to the one that is asked for; what is beyond it counts against it. Unbounded, agents reach 8 m/s.
             "forward": SPEED - np.abs(state.qvel[:, 0] - SPEED),
-            "posture": -0.1 * (state.action**2).sum(axis=1),
-            "action_rate": -0.1 * ((state.action - state.previous_action) ** 2).sum(axis=1),
+            "posture": -0.1 * squares(state.action),
+            "action_rate": -0.1 * squares(state.action - state.previous_action),
             "fall": -20.0 * self.terminated(state),
         }
 
     def terminated(self, state: State) -> np.ndarray:
-        return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)
+        return state.once(_fallen)
 
     def on_goal(self, state: State) -> np.ndarray:
         return state.qvel[:, 0] > GOAL_SPEED
 
     def success(self, episode: Episode) -> np.ndarray:
         return ~episode.terminated & (episode.goal_share >= 0.7)
+
+
+def _fallen(state: State) -> np.ndarray:
+    return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)

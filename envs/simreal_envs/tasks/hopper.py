@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from simreal_envs.robots.hopper import HOPPER, JOINTS, STANCE, STANCE_HEIGHT
-from simreal_envs.tasks.base import Episode, State
-from simreal_envs.tasks.planar import Planar, foot_motion, planar_schema
+from simreal_envs.tasks.base import Episode, State, squares
+from simreal_envs.tasks.planar import Planar, foot_heights, planar_schema
 
 SPEED = 1.0  # m/s
 FLIGHT = 0.03  # m: height of the foot that counts as flight
@@ -37,21 +37,25 @@ class Hopper(Planar):
             "bounce": 0.8 * tracking * np.minimum(np.abs(state.qvel[:, 1]), 1.0),
             "alive": np.full(len(tracking), 0.1),
             "pitch": -0.3 * state.qpos[:, 2] ** 2,
-            "posture": -0.02 * (state.action**2).sum(axis=1),
-            "action_rate": -0.15 * ((state.action - state.previous_action) ** 2).sum(axis=1),
+            "posture": -0.02 * squares(state.action),
+            "action_rate": -0.15 * squares(state.action - state.previous_action),
             "fall": -20.0 * self.terminated(state),
         }
 
     def _clearance(self, state: State) -> np.ndarray:
         """Height of the lower one of heel and toe above the floor, m, ``(n,)``."""
-        heel, toe = foot_motion(state, slice(3, 6), SEGMENTS, SOLES)[1][0]
+        ((heel, toe),) = foot_heights(state, slice(3, 6), SEGMENTS, SOLES)
         return np.minimum(heel, toe)
 
     def terminated(self, state: State) -> np.ndarray:
-        return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)
+        return state.once(_fallen)
 
     def on_goal(self, state: State) -> np.ndarray:
         return (np.abs(state.qvel[:, 0] - SPEED) < 0.4) & (self._clearance(state) > FLIGHT)
 
     def success(self, episode: Episode) -> np.ndarray:
         return ~episode.terminated & (episode.goal_share >= 0.3)
+
+
+def _fallen(state: State) -> np.ndarray:
+    return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -33,8 +34,8 @@ def planar_schema(joints: tuple[str, ...]) -> Schema:
 
 def foot_motion(
     state: State, joints: slice, lengths: tuple[float, float], soles: tuple[tuple[float, float], ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where points of feet are that hang on hip, knee and ankle, and how fast they go, each ``(legs, points, n)``.
+) -> np.ndarray:
+    """Where points of feet are that hang on hip, knee and ankle, and how fast they go, ``(3, legs, points, n)``.
 
     Returns:
         distance ahead of the torso's origin (m), height above the floor (m), horizontal velocity (m/s).
@@ -45,21 +46,48 @@ def foot_motion(
         soles: the points of a foot, m forward of and above the ankle when the foot is level.
     """
 
-    def chained(coordinates: np.ndarray) -> np.ndarray:
-        """Thigh, shin and foot against the vertical, ``(3, legs, 1, n)``: pitch leans forward, joints swing forward."""
-        legs = coordinates[:, joints].reshape(len(coordinates), -1, 3)
-        against = np.cumsum(legs, axis=2) - coordinates[:, 2, None, None]
-        return np.ascontiguousarray(against.T)[:, :, None]  # worlds last: numpy is fastest on long rows
+    angle, rate = _chained(state.qpos, joints), _chained(state.qvel, joints)
+    out = np.empty((3, *angle.shape[1:2], len(soles), len(state.qpos)))
+    reach, height, speed = out
+    sin, cos, lengths = np.sin(angle), np.cos(angle), np.array(lengths)[:, None, None]
+    (ahead, above), swung, hung = _offsets(soles), lengths * sin[:2], lengths * cos[:2]
+    drop = _drop(sin, cos, soles)
+    np.add(ahead * cos[2][:, None] - above * sin[2][:, None], (swung[0] + swung[1])[:, None], out=reach)
+    np.add(drop, (state.qpos[:, 1] - hung[0] - hung[1])[:, None], out=height)
+    hung *= rate[:2]
+    np.subtract((state.qvel[:, 0] + hung[0] + hung[1])[:, None], drop * rate[2][:, None], out=speed)
+    return out
 
-    angle, rate = chained(state.qpos), chained(state.qvel)
+
+def foot_heights(
+    state: State, joints: slice, lengths: tuple[float, float], soles: tuple[tuple[float, float], ...]
+) -> np.ndarray:
+    """The heights alone that `foot_motion` tells, m, ``(legs, points, n)``."""
+    angle = _chained(state.qpos, joints)
     sin, cos = np.sin(angle), np.cos(angle)
-    (thigh, shin), (ahead, above) = lengths, np.array(soles).T[:, :, None]
-    reach = thigh * sin[0] + shin * sin[1] + ahead * cos[2] - above * sin[2]
-    drop = ahead * sin[2] + above * cos[2]
-    upper, lower = thigh * cos[0], shin * cos[1]
-    height = state.qpos[:, 1] - upper - lower + drop
-    speed = state.qvel[:, 0] + upper * rate[0] + lower * rate[1] - drop * rate[2]
-    return reach, height, speed
+    return _drop(sin, cos, soles) + (state.qpos[:, 1] - lengths[0] * cos[0] - lengths[1] * cos[1])[:, None]
+
+
+def _chained(coordinates: np.ndarray, joints: slice) -> np.ndarray:
+    """Thigh, shin and foot against the vertical, ``(3, legs, n)``: pitch leans forward, joints swing forward."""
+    hip, knee, ankle = coordinates.T[joints].reshape(-1, 3, len(coordinates)).swapaxes(0, 1)
+    out = np.empty((3, *hip.shape))  # worlds last: numpy is fastest on long rows
+    np.subtract(hip, coordinates[:, 2], out=out[0])
+    np.add(out[0], knee, out=out[1])
+    np.add(out[1], ankle, out=out[2])
+    return out
+
+
+def _drop(sin: np.ndarray, cos: np.ndarray, soles: tuple[tuple[float, float], ...]) -> np.ndarray:
+    """How far above the ankle the points of a foot are, m, ``(legs, points, n)``."""
+    ahead, above = _offsets(soles)
+    return ahead * sin[2][:, None] + above * cos[2][:, None]
+
+
+@cache
+def _offsets(soles: tuple[tuple[float, float], ...]) -> np.ndarray:
+    """Points of a foot in columns: how far ahead of and above the ankle they are, m, ``(2, points, 1)``."""
+    return np.array(soles).T[:, :, None]
 
 
 class Planar(Task):

@@ -16,7 +16,7 @@ from simreal_envs.parameters import Draws
 from simreal_envs.robots import a1, laikago, mini_cheetah
 from simreal_envs.robots.legs import JOINTS, lowest_foot
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task
+from simreal_envs.tasks.base import Episode, State, Task, squares
 
 COMMAND = (0.4, 0.8)  # m/s
 
@@ -88,8 +88,7 @@ class _Walk(Task):
         velocity, rates, floor = state.base_velocity.T, state.qvel.T[3:6] ** 2, state.floor_direction.T[:2] ** 2
         miss = state.once(_miss) ** 2 + velocity[1] ** 2
         tracking = np.exp(-miss / 0.1)
-        changes = np.array([state.qpos[:, 7:] - self.stance, state.action - state.previous_action])
-        posture, action_rate = np.add.reduce(changes**2, axis=2)
+        posture, action_rate = squares(state.qpos[:, 7:] - self.stance), squares(state.action - state.previous_action)
         return {
             "velocity": 1.2 * tracking,
             # Only while walking: standing still must not pay.

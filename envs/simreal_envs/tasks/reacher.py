@@ -7,7 +7,7 @@ import numpy as np
 from simreal_envs.parameters import Draws
 from simreal_envs.robots.reacher import PLANE, REACHER, SHOULDER_HEIGHT, TORQUE_LIMIT, tip
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task, norms
+from simreal_envs.tasks.base import Episode, State, Task, norms, squares
 
 GOAL_RADIUS = (0.2, 0.45)  # m from the shoulder; the arm reaches from 0.1 to 0.5 m
 TOLERANCE = 0.025  # m
@@ -57,8 +57,8 @@ class Reacher(Task):
         return {
             "distance": -distance,
             "precision": np.exp(-((distance / 0.05) ** 2)),
-            "speed": -0.002 * np.minimum((state.qvel**2).sum(axis=1), 200.0),
-            "action_rate": -0.02 * ((state.action - state.previous_action) ** 2).sum(axis=1),
+            "speed": -0.002 * np.minimum(squares(state.qvel), 200.0),
+            "action_rate": -0.02 * squares(state.action - state.previous_action),
         }
 
     def markers(self, state: State) -> dict[str, np.ndarray]:

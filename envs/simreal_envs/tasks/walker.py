@@ -6,7 +6,7 @@ import numpy as np
 
 from simreal_envs.parameters import Draws
 from simreal_envs.robots.walker import JOINTS, STANCE, STANCE_HEIGHT, WALKER
-from simreal_envs.tasks.base import Episode, State
+from simreal_envs.tasks.base import Episode, State, squares
 from simreal_envs.tasks.planar import Planar, foot_motion, planar_schema
 
 SPEED = 1.2  # m/s, an adult's easy walk
@@ -41,27 +41,28 @@ class Walker(Planar):
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
         tracking = np.exp(-((state.qvel[:, 0] - SPEED) ** 2) / 0.25)
-        reaches, heights, speeds = self._soles(state)
+        motion = self._soles(state)
+        _, heights, speeds = motion
         slip = np.minimum(speeds**2, 1.0) * np.exp(-np.maximum(heights, 0.0) / 0.01)
         return {
             "velocity": tracking,
             # Without it, they limp: one foot always ahead of the other.
-            "passing": 2.0 * tracking * _passing(reaches, heights, speeds),
+            "passing": 2.0 * tracking * _passing(motion),
             "alive": np.full(len(tracking), 0.1),
             "pitch": -0.5 * state.qpos[:, 2] ** 2,
             "bounce": -0.3 * np.minimum(state.qvel[:, 1] ** 2, 1.0),
-            "slip": -slip.sum(axis=(0, 1)),
-            "posture": -0.05 * (state.action**2).sum(axis=1),
-            "action_rate": -0.1 * ((state.action - state.previous_action) ** 2).sum(axis=1),
+            "slip": -np.add.reduce(slip.reshape(4, -1), axis=0),
+            "posture": -0.05 * squares(state.action),
+            "action_rate": -0.1 * squares(state.action - state.previous_action),
             "fall": -20.0 * self.terminated(state),
         }
 
-    def _soles(self, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See `foot_motion`: of the right and the left foot, heel and toe, each ``(2, 2, n)``."""
+    def _soles(self, state: State) -> np.ndarray:
+        """See `foot_motion`: of the right and the left foot, heel and toe, ``(3, 2, 2, n)``."""
         return foot_motion(state, slice(3, 9), SEGMENTS, SOLES)
 
     def terminated(self, state: State) -> np.ndarray:
-        return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)
+        return state.once(_fallen)
 
     def on_goal(self, state: State) -> np.ndarray:
         return np.abs(state.qvel[:, 0] - SPEED) < 0.4
@@ -70,9 +71,14 @@ class Walker(Planar):
         return ~episode.terminated & (episode.goal_share >= 0.7)
 
 
-def _passing(reaches: np.ndarray, heights: np.ndarray, speeds: np.ndarray) -> np.ndarray:
-    """In [0, 1], ``(n,)``, from arrays ``(2, 2, n)``: how swiftly a lifted foot passes the other one, which is on the floor."""
-    apart, faster = np.diff(reaches.mean(axis=1), axis=0)[0], np.diff(speeds.mean(axis=1), axis=0)[0]
-    low, high = np.sort(heights.min(axis=1), axis=0)
+def _passing(motion: np.ndarray) -> np.ndarray:
+    """In [0, 1], ``(n,)``, from ``(3, 2, 2, n)``: how swiftly a lifted foot passes the other one, which is on the floor."""
+    (right, left), lowest = np.swapaxes(motion[:, :, 0] + motion[:, :, 1], 0, 1), motion[1].min(axis=1)
+    apart, _, faster = 0.5 * (left - right)  # of the middles of the feet
+    low, high = np.minimum(lowest[0], lowest[1]), np.maximum(lowest[0], lowest[1])
     swift = np.exp(-((apart / 0.2) ** 2)) * np.minimum(np.abs(faster) / 2.5, 1.0)
-    return swift * np.clip(high / 0.04, 0.0, 1.0) * np.exp(-np.maximum(low, 0.0) / 0.02)
+    return swift * np.minimum(np.maximum(high / 0.04, 0.0), 1.0) * np.exp(-np.maximum(low, 0.0) / 0.02)
+
+
+def _fallen(state: State) -> np.ndarray:
+    return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)

@@ -159,7 +159,7 @@ def test_the_last_four_frames_are_seen_oldest_first_and_the_first_one_fills_all(
 VALUES = {
     "mode": 1, "difficulty": 1, "sticky": 0.9, "frame_skip": 2, "noop_max": 30, "time_limit": 2.0, "lives/terminal": 1,
     "reward/clipped": 1, "reward/sign": -1, "action/mirrored": 1, "observation/mirrored": 1, "observation/upside_down": 1,
-    "observation/inverted": 1,
+    "observation/inverted": 1, "fire_at_start": 1,
 }  # fmt: skip
 
 
@@ -253,6 +253,20 @@ def test_games_begin_with_up_to_so_many_frames_of_nothing():
         found += worlds.engine._frames.tolist()
     counts = np.bincount(found, minlength=7)
     assert counts[0] == counts[6] == 0 and stats.chisquare(counts[1:6]).pvalue > ERROR_RATE
+
+
+def test_a_game_that_waits_for_fire_is_started_where_that_is_wanted():
+    plain, fired = (game("breakout@42", 2, seed=3, sticky=0.0, fire_at_start=value) for value in (0, 1))
+    labels = plain.schema.action[0].labels
+    stay, fire = (np.full(2, labels.index(name)) for name in ("stay", "fire"))
+    first = plain.step(fire)[0]
+    started = fired.reset(seed=3)[0]
+    assert np.array_equal(started[..., -1], first[..., -1]) and (started == started[..., -1:]).all()
+    for _ in range(30):
+        assert np.array_equal(plain.step(stay)[0][..., -1], fired.step(stay)[0][..., -1])
+    waiting = game("breakout@42", 1, sticky=0.0)
+    shown = [waiting.step(stay[:1])[0] for _ in range(60)]
+    assert np.array_equal(shown[20], shown[-1])  # nothing happens without it
 
 
 def test_a_game_is_cut_off_after_its_time_in_frames():

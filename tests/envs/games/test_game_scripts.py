@@ -42,6 +42,37 @@ def test_bench_games_races_those_who_are_there_and_says_who_is_not(suite, game, 
     assert ("without EnvPool, which needs envpool: pip install 'simreal[bench]'" in said) == (suite == "atari")
 
 
+def test_our_grid_games_are_raced_against_minatar_s_of_equal_complexity():
+    pytest.importorskip("minatar", reason="an extra")
+    for game in bench_games.ALIKE:
+        native, options = bench_games.alike(game)
+        assert options == {"sticky_action_prob": 0.0, "difficulty_ramping": False} and native in measure_games.LABELS
+    entries = bench_games.present("grid")
+    rows = bench_games.measured("grid_dodge", 1, entries, 0.01, 1)
+    assert {row.against for row in rows} - {None} == {"MinAtar", "MinAtar, Gymnasium"}
+    assert bench_games.alike("minatar:seaquest") == ("seaquest", {})
+
+
+def test_atari_is_raced_against_stable_baselines(capsys):
+    for module in ("ale_py", "cv2"):
+        pytest.importorskip(module, reason="an extra")
+    entries = [one for one in bench_games.CONTENDERS if one.make in (bench_games.dummy, bench_games.ours)]
+    rows = bench_games.measured("ale:pong", 2, [one for one in entries if one.suite == "atari"], 0.01, 1)
+    assert [(row.against, row.value > 0) for row in rows] == [("SB3, DummyVecEnv", True), (None, True)]
+
+
+@pytest.mark.parametrize("algorithm", measure_games.ALGORITHMS)
+def test_agents_learn_in_minatar_s_games_with_settings_of_their_own(algorithm, monkeypatch):
+    pytest.importorskip("minatar", reason="an extra")
+    monkeypatch.setitem(measure_games.STEPS[algorithm], "minatar:breakout", 64)
+    monkeypatch.setattr(measure_games, "EPISODES", 2)
+    found = measure_games.measure("minatar:breakout", algorithm, 0)
+    assert set(found) == {"random", "return", "success", "training time"} and found["training time"] > 0
+    assert all(
+        game in steps for steps in measure_games.STEPS.values() for game in (*bench_games.GAMES, *measure_games.MINATAR)
+    )
+
+
 def test_learning_is_told_as_means_over_seeds():
     found = [{"random": 1.0, "return": value, "success": 0.5, "training time": 2.0} for value in (4.0, 8.0)]
     rows = measure_games.rows_of("grid_catch", "ppo", found)

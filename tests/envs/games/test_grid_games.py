@@ -27,6 +27,7 @@ from simreal_envs.games.grid import (
     TRAIL,
     moves,
 )  # fmt: skip
+from simreal_envs.parameters import Draws
 from simreal_envs.parity import run as compare
 from simreal_envs.tasks import GAMES, check_task, find_task
 from simreal_envs.variation import Choice, Domain, Interval, Randomization, Startup, Uniform
@@ -92,31 +93,29 @@ def test_a_speed_is_how_often_something_moves():
 
 def test_boards_move_roll_and_tell_what_arrays_of_cells_do():
     things = np.random.default_rng(0).random((40, SIDE, SIDE)) < 0.3
-    columns, worlds = np.arange(40) % SIDE, np.arange(40)
     for channel in range(len(CHANNELS)):
         board = boards.board(things, channel)
         assert np.array_equal(boards.things(board, channel), things)
-        assert np.array_equal(boards.shown(board).reshape(40, SIDE, SIDE, -1).sum(axis=3), things)
+        picture = np.zeros((40, SIDE, SIDE, len(CHANNELS)), np.uint8)
+        picture[..., channel] = things
+        assert np.array_equal(boards.shown(board), picture)
+        assert np.array_equal(boards.shown(np.asfortranarray(board)), picture)
         down, up = np.zeros((2, 40, SIDE, SIDE), bool)
         down[:, 1:], up[:, :-1] = things[:, :-1], things[:, 1:]
-        assert np.array_equal(boards.things(boards.moved(board, boards.ROW), channel), down)
-        assert np.array_equal(boards.things(boards.moved(board, -boards.ROW), channel), up)
+        assert np.array_equal(boards.things(boards.fallen(board), channel), down)
+        assert np.array_equal(boards.things(boards.risen(board), channel), up)
         for way in (-1, 1):
-            assert np.array_equal(
-                boards.things(boards.rolled(board, way, channel), channel), np.roll(things, way, axis=2)
-            )
-        bits = np.array([boards.ROW, 0] * 20, np.uint64)
-        assert np.array_equal(boards.moved_each(board, bits, bits), np.where(bits[:, None] > 0, boards.board(
-            np.concatenate([things[:, :-1], np.zeros((40, 1, SIDE), bool)], axis=1), channel), board))  # fmt: skip
-        assert np.array_equal(boards.count(board), things.sum(axis=(1, 2))) and not boards.nothing(board).any()
-        for row in range(SIDE):
-            assert np.array_equal(boards.at(board, row, columns, channel), things[worlds, row, columns])
-            assert np.array_equal(boards.any_in(board, row, channel), things[:, row].any(axis=1))
-            empty = boards.blank(40)
-            boards.add(empty, row, np.where(worlds < 20, columns, SIDE), channel)
-            alone = np.eye(SIDE * SIDE, dtype=bool)[SIDE * row + columns[:20]].reshape(-1, SIDE, SIDE)
-            assert np.array_equal(empty[:20], boards.board(alone, channel))
-            assert boards.nothing(empty[20:]).all()
+            assert np.array_equal(boards.things(boards.rolled(board, way), channel), np.roll(things, way, axis=2))
+        assert np.array_equal(boards.count(board), things.sum(axis=(1, 2)))
+        held = boards.columns(board)[:, None] & boards.BITS[channel] != 0
+        assert np.array_equal(held[:, :SIDE], things.any(axis=1)) and not held[:, SIDE].any()
+    assert boards.blank(3).shape == board[:3].shape and not boards.blank(3).any()
+
+
+def test_a_sequence_of_draws_is_what_is_drawn_step_by_step():
+    draws, steps = Draws(3, np.arange(5), np.arange(5)), np.arange(4)[:, None] + np.arange(5)
+    for row, step in zip(draws.sequence("name", 3, steps), steps, strict=True):
+        assert np.array_equal(row.T, draws.uniform("name", 3, step))
 
 
 # -- rules ---------------------------------------------------------------------------------------------------------------
