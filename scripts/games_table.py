@@ -65,6 +65,18 @@ def rows_of(path: Path, out: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def ways_of(path: Path, out: Path) -> list[dict[str, Any]]:
+    """What is left and what is lost along a finished experiment's sequence of targets, by strategy; none without one."""
+    sequence = json.loads((out / "report.json").read_text(encoding="utf-8")).get("sequence")
+    measured = ("accuracy", "forgetting", "backward_transfer", "forward_transfer")
+    return [
+        {"config": f"configs/games/{path.name}", "source": way["source"], "strategy": way["strategy"]}
+        | {"targets": sequence["targets"], "seeds": len(way["seeds"]), "returns": way["returns"]}
+        | {name: way[name] for name in measured}
+        for way in (sequence or {}).get("ways", ())
+    ]
+
+
 def main() -> int:
     """Run what is not done, print the rows, write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,20 +84,24 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/games"), help="what is done")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
-    rows = []
+    rows, ways = [], []
     for path, overrides in runs_of(options.configs or sorted(map(str, CONFIGS.glob("*.yaml")))):
         try:
             run(config_files.load(path, overrides), options.out / path.stem)
         except UserError as error:
             parser.error(str(error))
         rows += rows_of(path, options.out / path.stem)
+        ways += ways_of(path, options.out / path.stem)
     for row in rows:
         area = row["area"]
         say(f"{row['source']} -> {row['target']:21} {row['strategy']:15} {row['verdict']:13} area {area['value']:+.2f}")
     if options.json:
         made = manifest(shlex.join(["python", "scripts/games_table.py", *options.configs]))
         machine = {**made["machine"], **{key: made[key] for key in ("command", "started", "versions", "git")}}
-        write_text(options.json, json.dumps({"machine": machine, "rows": rows}, indent=1, allow_nan=False) + "\n")
+        write_text(
+            options.json,
+            json.dumps({"machine": machine, "rows": rows, "sequences": ways}, indent=1, allow_nan=False) + "\n",
+        )
     return 0
 
 

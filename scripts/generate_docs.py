@@ -283,6 +283,20 @@ def game_parameters(names: Sequence[str] = ()) -> str:
     return table(("parameter", "what", "unit", "nominal", "values", "games"), rows)
 
 
+def atari_parameters() -> str:
+    """What may vary in every Atari game; which modes and difficulties there are is the game's."""
+    from simreal_envs.games.ale_engine import FLAVOUR
+    from simreal_envs.tasks import find_task
+
+    rows = (
+        (f"`{p.name}`", p.says, p.unit, "the game's", "those that the game has")
+        if p.name in FLAVOUR
+        else (f"`{p.name}`", p.says, p.unit, f"{p.nominal:g}", _values(p.choices, p.low, p.high))
+        for p in find_task("ale:pong").parameters
+    )
+    return table(("parameter", "what", "unit", "nominal", "values"), rows)
+
+
 def strategies() -> str:
     """The ways to move an agent, with settings and defaults."""
     rows = listing("strategies")
@@ -458,7 +472,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "game learning": game_learning, "measured games": measured_games, "planted faults": planted_faults,
 }  # fmt: skip
 MINATAR = [f"minatar:{game}" for game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders")]
-TABLES |= {"minatar parameters": functools.partial(game_parameters, MINATAR)}
+TABLES |= {"minatar parameters": functools.partial(game_parameters, MINATAR), "atari parameters": atari_parameters}
 TABLES |= {f"measured on {pair}": functools.partial(measured_on, pair) for pair in PAIRS}
 TABLES |= {f"measured {name}": functools.partial(measured, name) for name in STRATEGIES}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,11 @@ from simreal_envs.variation import Domain, Observe
 
 if TYPE_CHECKING:
     from simreal.strategies import Strategy
+    from simreal_envs.schema import Schema
 
 NO_SOURCE = "none"
 SEQUENCE = "sequence"
+SURGERY = ", or one of the strategies surgery and channel_adapter,"  # which make games fit each other, too
 
 
 @dataclass(frozen=True)
@@ -127,26 +130,32 @@ def check(experiment: Experiment, where: Where | None = None) -> dict[tuple[str,
 
     for name, source in experiment.sources.items():
         if source.strategy:
-            _check_pretraining(source.strategy, experiment, place("sources", name, "strategy"))
-    refits = True
-    for name in experiment.strategies:
-        strategy = _check_strategy(experiment, name, place)
-        refits &= strategy.refits or not strategy.needs_source
+            _check_pretraining(source.strategy, name, experiment, domains, place("sources", name, "strategy"))
+    ways = {name: _check_strategy(experiment, name, place) for name in experiment.strategies}
     for target in experiment.targets:
         _check_sources(experiment, target, place)
     for (kind, name), domain in domains.items():
         schema, said = find_task(domain.task).schema, place("agent", "algorithm")
         require_fit(experiment.agent.algorithm, schema, f"{kind}.{name}", f"{said}: ")
     _check_presets(domains, place)
-    for target in () if refits else experiment.targets:
+    moving = [way for way in ways.values() if way.needs_source]
+    for target in experiment.targets if moving else ():
         for source in dict.fromkeys([*moved_to(experiment, target), *sorted(_teachers(experiment))]):
             theirs, ours = domains["targets", target], domains["sources", source]
-            _require_same_schema(ours, theirs, f"source {source!r}", f"target {target!r}", place("targets", target))
-            _require_same_view(ours, theirs, place("targets", target, "observe"))
+            names = f"source {source!r}", f"target {target!r}"
+            if all(way.refits for way in moving):
+                _require_meeting(ours, theirs, *names, place("targets", target), moving)
+            else:
+                _require_same_schema(ours, theirs, *names, place("targets", target), SURGERY)
+                _require_same_view(ours, theirs, place("targets", target, "observe"))
+        for name in (name for name, way in ways.items() if way.joint):
+            for source in itertools.chain(*_sources_of(experiment, name, target)):
+                both = domains["sources", source], domains["targets", target]
+                _require_one_head(*both, f"source {source!r}", f"target {target!r}", place("strategies", name))
     for target in experiment.sequence[1:]:
         first = experiment.sequence[0]
         ours, theirs = domains["targets", first], domains["targets", target]
-        _require_same_schema(ours, theirs, f"target {first!r}", f"target {target!r}", place("sequence"))
+        _require_same_schema(ours, theirs, f"target {first!r}", f"target {target!r}", place("sequence"), SURGERY)
     return domains
 
 
@@ -166,16 +175,63 @@ def _check_presets(domains: dict[tuple[str, str], Domain], where: Where) -> None
             )
 
 
-def _require_same_schema(ours: Domain, theirs: Domain, mine: str, other: str, place: str) -> None:
+def _schemas(*domains: Domain) -> list[Schema]:
+    """What agents see and do there, as far as the tasks' own fields say."""
     from simreal_envs.view import own_schema
 
-    schemas = [own_schema(domain) for domain in (ours, theirs)]
+    return [own_schema(domain) for domain in domains]
+
+
+def _require_same_schema(ours: Domain, theirs: Domain, mine: str, other: str, place: str, others: str = "") -> None:
+    """Raise a UserError where two domains show or take other things; `others` is what besides a bridge makes games fit."""
+    one, two = _schemas(ours, theirs)
     try:
-        schemas[0].require_same(schemas[1], mine, other)
+        one.require_same(two, mine, other)
     except UserError as error:
-        games = all(any(field.grid for field in schema.observation) for schema in schemas)
-        hint = "; a `bridge`, or the strategies surgery and channel_adapter, make games fit each other" if games else ""
+        said = _bridge_between(one, two)
+        hint = f"; `bridge: {{{said}}}`{others} makes games fit each other" if said else ""
         raise UserError(f"{place}: {error}{hint}") from None
+
+
+def _bridge_between(one: Schema, two: Schema) -> str:
+    """What a bridge between two games would have to say; nothing where none helps."""
+    pictures = [[field for field in schema.observation if field.grid] for schema in (one, two)]
+    shapes, channels = ([[getattr(f, key) for f in side] for side in pictures] for key in ("grid", "labels"))
+    if not pictures[0] or shapes[0] != shapes[1] or one.control_period != two.control_period:
+        return ""
+    actions = [[field.labels for field in schema.action] for schema in (one, two)]
+    differ = {"channels": channels[0] != channels[1], "actions": actions[0] != actions[1]}
+    return ", ".join(f"{name}: union" for name, other in differ.items() if other)
+
+
+def _require_meeting(ours: Domain, theirs: Domain, mine: str, other: str, place: str, ways: Sequence[Strategy]) -> None:
+    """Raise a UserError where even strategies that refit agents have nothing to move: other periods, actions that do not meet."""
+    one, two = _schemas(ours, theirs)
+    try:
+        one.require_same_period(two, mine, other)
+    except UserError as error:
+        raise UserError(f"{place}: {error}; surgery fits fields, not rates") from None
+    if bool(one.choices) != bool(two.choices):
+        a, b = ("a choice" if schema.choices else "a vector" for schema in (one, two))
+        raise UserError(f"{place}: {mine} takes {a} as action, {other} {b}: nothing makes one of the other")
+    renamed = any(getattr(way, "rename", None) for way in ways)
+    if one.choices and not renamed and not set(one.action[0].labels) & set(two.action[0].labels):
+        choices = [", ".join(schema.action[0].labels) for schema in (one, two)]
+        raise UserError(
+            f"{place}: {mine} and {other} share no choice: {choices[0]} against {choices[1]}; surgery's `rename` says "
+            "which mean the same"
+        )
+
+
+def _require_one_head(ours: Domain, theirs: Domain, mine: str, other: str, place: str) -> None:
+    """Raise a UserError where choices are absent in one of two domains in which one head is to learn at once."""
+    absent = [{label for field in schema.action for label in field.absent} for schema in _schemas(ours, theirs)]
+    if absent[0] != absent[1]:
+        lacks = [", ".join(sorted(labels)) or "nothing" for labels in absent]
+        raise UserError(
+            f"{place}: one head learns in both at once, and {mine} lacks {lacks[0]}, {other} lacks {lacks[1]}; take a strategy that "
+            "learns in the target alone, such as fine_tune, or a source with the strategy multi_task, which has a head for each"
+        )
 
 
 def _require_same_view(source: Domain, target: Domain, place: str) -> None:
@@ -188,7 +244,9 @@ def _require_same_view(source: Domain, target: Domain, place: str) -> None:
         )
 
 
-def _check_pretraining(entry: StrategyConfig, experiment: Experiment, place: str) -> None:
+def _check_pretraining(
+    entry: StrategyConfig, name: str, experiment: Experiment, domains: dict[tuple[str, str], Domain], place: str
+) -> None:
     from simreal.strategies import make_strategy
 
     strategy = make_strategy(entry.type, entry.settings, place)
@@ -201,6 +259,10 @@ def _check_pretraining(entry: StrategyConfig, experiment: Experiment, place: str
     if "domains" in strategy.needs and len(experiment.sources) < 2:
         raise UserError(f"{place}: {strategy.name} learns in the domains of several sources, and here is only one")
     strategy.require(experiment.agent.algorithm, place)
+    for other in (getattr(strategy, "domains", ()) or experiment.sources) if "domains" in strategy.needs else ():
+        require_known(other, experiment.sources, "source", f"{place}: domains")
+        both = domains["sources", name], domains["sources", other]
+        _require_same_schema(*both, f"source {name!r}", f"source {other!r}", place)
 
 
 def _check_strategy(experiment: Experiment, name: str, where: Where) -> Strategy:

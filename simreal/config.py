@@ -50,7 +50,9 @@ def _empty(value: Any) -> Any:
 class AgentConfig(Section):
     """The learner: algorithm, network and how many worlds it collects from."""
 
-    algorithm: Literal["ppo", "sac", "td3", "tqc", "dqn", "qrdqn"] = Field("ppo", description="The learning algorithm.")
+    algorithm: Literal["ppo", "sac", "td3", "tqc", "crossq", "dqn", "qrdqn"] = Field(
+        "ppo", description="The learning algorithm."
+    )
     hidden: tuple[Annotated[Int, Field(ge=1, le=8192)], ...] = Field(
         (64, 64), min_length=1, max_length=16, description="Units of each hidden layer."
     )

@@ -70,7 +70,7 @@ class Hyperparameters(Section):
     says: ClassVar[str]
     has_actor: ClassVar[bool] = True
     actions: ClassVar[tuple[str, ...]]
-    observations: ClassVar[tuple[str, ...]] = ("vector",)
+    observations: ClassVar[tuple[str, ...]] = ("vector", "image", "dict")
 
     learning_rate: Float = Field(7e-4, gt=0, le=1, description="Step size of Adam.")
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = Field(
@@ -97,7 +97,6 @@ class PPOHyperparameters(Hyperparameters):
 
     says = "learns from what it has just done and forgets it; robust, and the fastest where worlds are cheap"
     actions = ("box", "discrete")
-    observations = ("vector", "image", "dict")
 
     n_steps: Int = Field(16, ge=1, le=100_000, description="Steps of every world between two updates.")
     batch_size: Int = Field(256, ge=2, le=1_000_000, description="Transitions per minibatch.")
@@ -131,9 +130,6 @@ class OffPolicyHyperparameters(Hyperparameters):
     learning_starts: Int = Field(1_000, ge=0, le=10**9, description="Environment steps before the first update.")
     batch_size: Int = Field(256, ge=2, le=1_000_000, description="Transitions per minibatch.")
     gamma: Float = Field(0.99, ge=0, le=1, description="Discount per control step.")
-    tau: Float = Field(
-        0.005, gt=0, le=1, description="How much of the network each update of the target copies takes over."
-    )
     train_freq: Int = Field(1, ge=1, le=100_000, description="Steps of every world between two rounds of updates.")
     gradient_steps: Int = Field(
         -1, ge=-1, le=1_000_000, description="Updates in a round (-1: one for each new transition)."
@@ -152,7 +148,15 @@ class OffPolicyHyperparameters(Hyperparameters):
         return ""
 
 
-class SACHyperparameters(OffPolicyHyperparameters):
+class TargetHyperparameters(OffPolicyHyperparameters):
+    """What one with target copies may be told besides."""
+
+    tau: Float = Field(
+        0.005, gt=0, le=1, description="How much of the network each update of the target copies takes over."
+    )
+
+
+class SACHyperparameters(TargetHyperparameters):
     """What SAC may be told; the names are those of Stable-Baselines3."""
 
     says = "learns from everything it ever did and explores by itself; needs the fewest steps where worlds are slow"
@@ -189,7 +193,31 @@ class TQCHyperparameters(SACHyperparameters):
         return super().problem(num_worlds)
 
 
-class TD3Hyperparameters(OffPolicyHyperparameters):
+class CrossQHyperparameters(OffPolicyHyperparameters):
+    """What CrossQ may be told; the names are those of sb3-contrib."""
+
+    says = "SAC without target networks: wide critics with batch renormalization need fewer updates, each of which takes longer"
+    actions = ("box",)
+    observations = ("vector",)
+
+    learning_rate: Float = Field(1e-3, gt=0, le=1, description="Step size of Adam.")
+    ent_coef: Annotated[float | str, PlainValidator(_entropy)] = Field(
+        "auto", description="Weight of the entropy: a number, or auto (learned)."
+    )
+    target_entropy: Annotated[float | str, PlainValidator(_number_or_auto)] = Field(
+        "auto", description="Entropy that an ent_coef of auto aims at (auto: minus the number of actions)."
+    )
+    policy_delay: Int = Field(3, ge=1, le=1000, description="Updates of the critics for one of the actor.")
+    n_critics: Int = Field(2, ge=1, le=100, description="Critics, of which the most careful counts.")
+    critic_width: Int = Field(1024, ge=1, le=100_000, description="Width of the critics' hidden layers.")
+    batch_norm_momentum: Float = Field(0.01, ge=0, le=1, description="How far the running moments follow each batch.")
+    batch_norm_eps: Float = Field(0.001, gt=0, le=1, description="What is added to a variance.")
+    renorm_warmup_steps: Int = Field(
+        100_000, ge=0, le=10**9, description="Updates in which batches are normalized by their own moments alone."
+    )
+
+
+class TD3Hyperparameters(TargetHyperparameters):
     """What TD3 may be told; the names are those of Stable-Baselines3."""
 
     says = "learns a policy without noise from everything it ever did, and explores with noise of a fixed size"
@@ -203,13 +231,12 @@ class TD3Hyperparameters(OffPolicyHyperparameters):
     n_critics: Int = Field(2, ge=1, le=100, description="Critics, of which the most careful counts.")
 
 
-class DQNHyperparameters(OffPolicyHyperparameters):
+class DQNHyperparameters(TargetHyperparameters):
     """What DQN may be told; the names are those of Stable-Baselines3."""
 
     says = "learns what each of several actions is worth from everything it ever did, and takes the best"
     has_actor = False
     actions = ("discrete",)
-    observations = ("vector", "image", "dict")
 
     learning_rate: Float = Field(5e-4, gt=0, le=1, description="Step size of Adam.")
     batch_size: Int = Field(128, ge=2, le=1_000_000, description="Transitions per minibatch.")
@@ -245,6 +272,7 @@ HYPERPARAMETERS: dict[str, type[Hyperparameters]] = {
     "sac": SACHyperparameters,
     "td3": TD3Hyperparameters,
     "tqc": TQCHyperparameters,
+    "crossq": CrossQHyperparameters,
     "dqn": DQNHyperparameters,
     "qrdqn": QRDQNHyperparameters,
 }

@@ -158,7 +158,8 @@ def _network(found: Mapping[str, Any]) -> str:
     if "actor" not in parameters:
         return f"{shape}; the value of every action" + (f", {n} quantiles" if (n := network.get("n_quantiles")) else "")
     critics = network.get("n_critics", 1)
-    shape += f"; {'a value function' if critics == 1 else f'{critics} critics'} of the same shape"
+    wide = f"with layers of {network['critic_width']}" if "critic_width" in network else "of the same shape"
+    shape += f"; {'a value function' if critics == 1 else f'{critics} critics'} {wide}"
     if columns := network.get("columns"):
         shape += f"; beside {len(columns['networks'])} frozen networks of sources ({columns['kind']})"
     if memory := network.get("memory"):

@@ -1,4 +1,4 @@
-"""Every algorithm in experiments of seconds, and a world of pictures, for the tests of the suite's upper half."""
+"""Every algorithm in experiments of seconds, and worlds of pictures, for the tests of the suite's upper half."""
 
 import gymnasium
 import numpy as np
@@ -35,7 +35,19 @@ class Lamp(gymnasium.Env):
         return self._seen(), reward, False, False, {}
 
 
+class Dial(Lamp):
+    """The same with a number as the answer, -1, 0 or 1; the reward is how far off it is."""
+
+    action_space = spaces.Box(-2.0, 2.0, (1,))
+
+    def step(self, action):
+        reward = -abs(float(action[0]) - (self.where - 1))
+        return self._seen(), reward, False, False, {}
+
+
 gymnasium.register("simreal-tests/Lamp-v0", Lamp, max_episode_steps=12)
+gymnasium.register("simreal-tests/Dial-v0", Dial, max_episode_steps=12)
+DIAL = Domain("gymnasium:simreal-tests/Dial-v0")
 LAMP, CHOICES = Domain("gymnasium:simreal-tests/Lamp-v0"), Domain("gymnasium:CartPole-v1")
 
 

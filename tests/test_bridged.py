@@ -66,12 +66,70 @@ def test_the_experiments_bridge_is_that_of_every_domain_that_names_none():
 def test_games_that_do_not_fit_are_told_what_makes_them_fit():
     targets = {"dodge": {"task": "grid_dodge", "bridge": {"channels": "padding"}}}
     with pytest.raises(
-        UserError, match=r"targets.dodge: observation field 'grid' differs.*a `bridge`, or the strategies"
+        UserError,
+        match=r"targets.dodge: observation field 'grid' differs.*; `bridge: {channels: union, actions: union}`, or one",
     ):
         check(configured(targets=targets))
     check(configured(targets=targets, strategies={"surgery": {}, "channel_adapter": {}}))
     with pytest.raises(UserError, match="bridge: cartpole_swingup shows no picture"):
         check(configured(targets={"robot": {"task": "cartpole_swingup"}}))
+
+
+REFITS = {"surgery": {}, "channel_adapter": {}}
+
+
+def refused(**more) -> str:
+    with pytest.raises(UserError) as caught:
+        check(configured(**more))
+    return str(caught.value)
+
+
+def test_games_that_act_at_other_rates_are_refused_whatever_moves_the_agents():
+    pytest.importorskip("ale_py", reason="needs ale-py, of the extra atari")
+    atari = {"targets": {"pong": {"task": "ale:pong@42"}}, "bridge": None}
+    assert refused(**atari, strategies=REFITS) == (
+        "targets.pong: control periods differ: source 'catch' acts every 0.1 s, target 'pong' every 0.0666667 s; "
+        "surgery fits fields, not rates"
+    )
+    assert "bridge:" not in refused(**atari)  # which would not help
+    check(configured(**atari, strategies={"scratch": {}}))
+
+
+def test_actions_that_do_not_meet_are_refused_at_once():
+    pole, robot = ({"there": {"task": task}} for task in ("gymnasium:CartPole-v1", "cartpole_swingup"))
+    told = refused(bridge=None, sources=pole, targets=robot, strategies={"surgery": {}})
+    assert told == (
+        "targets.there: source 'there' takes a choice as action, target 'there' a vector: nothing makes one of the other"
+    )
+    pytest.importorskip("minigrid", reason="needs MiniGrid, of the extra games")
+    maze = {"maze": {"task": "gymnasium:minigrid:MiniGrid-Empty-5x5-v0"}}
+    assert refused(bridge=None, sources=maze, strategies={"surgery": {}}) == (
+        "targets.dodge: source 'maze' and target 'dodge' share no choice: 0, 1, 2, 3, 4, 5, 6 against stay, left, right, fire; "
+        "surgery's `rename` says which mean the same"
+    )
+    check(configured(bridge=None, sources=maze, strategies={"surgery": {"rename": {"action/left": "action/0"}}}))
+
+
+def test_several_games_with_one_encoder_must_show_and_take_the_same():
+    pytest.importorskip("minatar", reason="needs MinAtar, of the extra games")
+    sources = {"catch": {"strategy": "multi_task"}, "breakout": {"task": "minatar:breakout"}}
+    told = refused(sources=sources, targets={"dodge": {"task": "grid_dodge", "sources": ["catch"]}}, bridge=None)
+    assert told.startswith("sources.catch.strategy: observation field 'grid' differs: source 'catch' has")
+    assert told.endswith("; `bridge: {channels: union, actions: union}` makes games fit each other")
+    check(configured(sources=sources))
+
+
+def test_one_head_for_source_and_target_that_lack_different_choices_is_refused_with_a_way_out():
+    pytest.importorskip("minatar", reason="needs MinAtar, of the extra games")
+    targets = {"breakout": {"task": "minatar:breakout"}}
+    for strategy in ("source_mix", "pcgrad", "darc"):
+        assert refused(targets=targets, strategies={"fine_tune": {}, "both": strategy}) == (
+            "strategies.both: one head learns in both at once, and source 'catch' lacks down, up, target 'breakout' lacks "
+            "down, fire, up; take a strategy that learns in the target alone, such as fine_tune, or a source with the strategy "
+            "multi_task, which has a head for each"
+        )
+    check(configured(targets=targets, strategies={"fine_tune": {}, "careful": ["fine_tune", "l2sp"]}))
+    check(configured(strategies={"both": "source_mix"}))  # dodge lacks what catch lacks
 
 
 def test_card_report_and_inspection_say_which_bridge_was_used(tmp_path):

@@ -268,7 +268,7 @@ def test_the_settings_of_an_algorithm_are_its_own():
         ("sax", "{n_steps: 8}", "agent.algorithm: unknown value 'sax'; did you mean 'sac'?"),
         ("sac", "{n_steps: 8}", "hyperparameters.n_steps: unknown key 'n_steps'; ppo has it, sac does not; did you mean"),
         ("ppo", "{tau: 0.1}", "unknown key 'tau'; sac, td3, tqc, dqn, qrdqn have it, ppo does not; valid:"),
-        ("dqn", "{ent_coef: 0.1}", "unknown key 'ent_coef'; ppo, sac, tqc have it, dqn does not"),
+        ("dqn", "{ent_coef: 0.1}", "unknown key 'ent_coef'; ppo, sac, tqc, crossq have it, dqn does not"),
         ("sac", "{learning_start: 0}", "unknown key 'learning_start'; did you mean 'learning_starts'?"),
         ("sac", "{ent_coef: always}", "ent_coef: must be a number from 0 to 100, auto, or auto_0.1"),
         ("sac", "{ent_coef: -1}", "ent_coef: must be a number from 0 to 100, auto, or auto_0.1"),

@@ -97,6 +97,7 @@ def test_agents_of_every_algorithm_and_of_pictures_are_shown(tmp_path):
     for algorithm, schema, words in (
         ("sac", SCHEMA, ("3 - 8 - 1, relu; 2 critics of the same shape", "replay buffer not kept", "in the actor")),
         ("tqc", SCHEMA, ("2 critics",)),
+        ("crossq", SCHEMA, ("2 critics with layers of 1024",)),
         ("td3", SCHEMA, ("2 critics",)),
         ("dqn", choose, ("3 - 8 - 3, relu; the value of every action", "one of", "left, right, jump")),
         ("qrdqn", choose, ("the value of every action, 200 quantiles",)),

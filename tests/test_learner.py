@@ -70,19 +70,25 @@ def test_every_algorithm_trains_moves_and_is_measured(algorithm):
     assert moved.agent.card["ancestors"][-1]["algorithm"] == algorithm
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "qrdqn"])
+@pytest.mark.parametrize(
+    "algorithm", [name for name, model in HYPERPARAMETERS.items() if "image" in model.observations]
+)
 def test_pictures_and_numbers_together_are_learned_from_and_measured(algorithm):
-    run = train(None, Target(every.LAMP, every.learning(algorithm), 0), sr.Scratch(), SHORT)
+    domain = every.LAMP if "discrete" in HYPERPARAMETERS[algorithm].actions else every.DIAL
+    there = Target(domain, replace(every.learning(algorithm), hidden=(8, 8)), 0)
+    run = train(None, there, sr.Scratch(), SHORT)
     fields = [field.name for field in run.agent.schema.observation if not field.grid]
     assert list(run.evidence["normalizer_shift"]) == fields and len(fields) == 1  # a picture has no statistics
     assert run.agent.policy.layout.images
-    moved = train(run.agent, Target(every.LAMP, every.learning(algorithm), 0), sr.FrozenEncoder(thaw_at=0.5), SHORT)
+    moved = train(run.agent, there, sr.FrozenEncoder(thaw_at=0.5), SHORT)
     names = tiny.changed(tiny.tensors(run.agent), tiny.tensors(moved.agent))
     assert "heads.critic.weight" in names and any(name.startswith("encoder.shared.") for name in names)
 
 
 @pytest.mark.parametrize("algorithm", HYPERPARAMETERS)
-@pytest.mark.parametrize("domain", [PENDULUM, every.CHOICES, every.LAMP], ids=["box", "discrete", "pictures"])
+@pytest.mark.parametrize(
+    "domain", [PENDULUM, every.CHOICES, every.LAMP, every.DIAL], ids=["box", "discrete", "pictures", "pictures-box"]
+)
 def test_what_an_algorithm_is_said_to_see_and_do_is_what_it_takes(algorithm, domain):
     schema = find_task(domain.task).schema
     try:
@@ -93,10 +99,10 @@ def test_what_an_algorithm_is_said_to_see_and_do_is_what_it_takes(algorithm, dom
         assert str(error).startswith(f"{algorithm} ") and "here" in str(error) and "use one of ppo" in str(error)
     policy = find_algorithm(algorithm).policy_class_
     if fits:
-        policy(schema.observation_space, schema.action_space, lambda _: 0.0, hidden=[8])
+        policy(schema.observation_space, schema.action_space, lambda _: 0.0, hidden=[8, 8])
     else:
         with pytest.raises(UserError):
-            policy(schema.observation_space, schema.action_space, lambda _: 0.0, hidden=[8])
+            policy(schema.observation_space, schema.action_space, lambda _: 0.0, hidden=[8, 8])
 
 
 def test_an_algorithm_that_cannot_act_somewhere_is_refused_before_worlds_are_made():

@@ -15,6 +15,7 @@ ALGORITHMS = {
     "sac": "simreal_agents.sac:SAC",
     "td3": "simreal_agents.td3:TD3",
     "tqc": "simreal_agents.tqc:TQC",
+    "crossq": "simreal_agents.crossq:CrossQ",
     "dqn": "simreal_agents.dqn:DQN",
     "qrdqn": "simreal_agents.qrdqn:QRDQN",
 }

@@ -11,7 +11,7 @@ from simreal_agents.bundle import Agent
 from simreal_agents.encoders import convolved
 from simreal_agents.networks import require_plain
 from simreal_agents.normalizer import RunningMoments
-from simreal_envs.errors import UserError
+from simreal_envs.errors import Unsupported, UserError
 
 Tensors = dict[str, torch.Tensor]
 
@@ -32,6 +32,10 @@ def mean_of(agents: Sequence[Agent]) -> Agent:
         raise UserError("a mean of weights takes at least two agents")
     first, *others = agents
     require_plain(first.policy.network, "a mean of weights")
+    if "renorm_warmup_steps" in first.policy.network:
+        raise Unsupported(
+            "a mean of weights does not fit the moments of batch renormalization that a CrossQ agent has in it"
+        )
     for other in others:
         first.schema.require_same(other.schema, "the first agent", "another one")
         if (first.algorithm, first.policy.network) != (other.algorithm, other.policy.network):

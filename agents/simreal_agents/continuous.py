@@ -1,14 +1,16 @@
 """Policies of off-policy algorithms with continuous actions: an actor, an ensemble of critics, and their target copies.
 
-    encoder.normalizer   running statistics of the observations (buffers)
+    encoder.normalizer   running statistics of what is no picture (buffers)
     encoder.actor        first layer of the actor          encoder.critic   first layers of the critics
+    encoder.shared       instead of both where there are pictures: one encoder, which learns from the critics
     trunk.actor          its remaining hidden layers       trunk.critic     likewise
     heads.actor          action before squashing           heads.critic     values, or quantiles of them
     heads.log_std        logarithm of its noise            heads.temperature  logarithm of SAC's temperature
     target.*             slowly following copies (buffers, in no group)
 
 The critics have stacked weights ``(n_critics, out, in)``; their first layers read observation and action side by side.
-Inside, actions are in [-1, 1].
+Where there are pictures, the first layers behind the encoder read its features and the action. The actor's loss does not
+reach that encoder, as in SAC+AE (Yarats et al. 2021, AAAI 35, arXiv:1910.01741). Inside, actions are in [-1, 1].
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,11 +29,13 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from simreal_agents.distributions import Gaussian, Point
+from simreal_agents.encoders import Perception
 from simreal_agents.layout import Layout
 from simreal_agents.networks import ACTIVATIONS, layers, require_actions, require_widths, stream
 from simreal_agents.normalizer import Normalizer, RewardScaler
 from simreal_agents.passes import Pass
 from simreal_agents.products import Products
+from simreal_agents.seeing import Seeing
 from simreal_agents.targets import Parts, WithTargets, as_buffers
 from simreal_envs.errors import Unsupported, UserError, require_known
 
@@ -62,20 +66,21 @@ class ContinuousPolicy(WithTargets, BasePolicy):
     """An actor and critics whose parts have names; the base of the policies of SAC, TQC and TD3.
 
     Args:
-        observation_space: Box of shape ``(d,)``.
+        observation_space: what `Layout.of` takes; the policy itself is called with rows ``(n, size)``.
         action_space: Box of shape ``(a,)`` with finite bounds.
         lr_schedule: unused; the learner makes the optimizer.
         hidden: widths of the hidden layers of actor and critics; the first is the encoder, the others are the trunk.
-        activation: ``"tanh"``, ``"elu"`` or ``"relu"``.
+        activation: ``"tanh"``, ``"elu"`` or ``"relu"``; an encoder of pictures always has relu.
         n_critics: how many critics.
-        normalize_observations: whether the encoder normalizes with running statistics.
+        normalize_observations: whether the encoder normalizes vectors with running statistics.
+        channels: into how many channels a learned 1x1 convolution turns those of a picture, by name: `encoders`.
         seed: of the initial weights.
 
     Raises:
         UserError: for other spaces, an unknown activation, or settings out of bounds.
     """
 
-    SETTINGS: ClassVar[tuple[str, ...]] = ("hidden", "activation", "n_critics", "normalize_observations")
+    SETTINGS: ClassVar[tuple[str, ...]] = ("hidden", "activation", "n_critics", "normalize_observations", "channels")
     TARGETS: ClassVar[tuple[str, ...]] = ("critic",)  # towers that have a target copy
 
     def __init__(
@@ -88,16 +93,20 @@ class ContinuousPolicy(WithTargets, BasePolicy):
         activation: str = "relu",
         n_critics: int = 2,
         normalize_observations: bool = True,
+        channels: Mapping[str, int] | None = None,
         seed: int = 0,
         use_sde: bool = False,
     ):
         self.layout = Layout.of(observation_space)
-        if not self.layout.is_vector:
-            raise Unsupported("SAC, TQC and TD3 see vectors; for pictures and dictionaries use PPO or DQN")
         require_actions(action_space, (spaces.Box,))
         if use_sde:
             raise Unsupported("state-dependent exploration (use_sde) is not supported")
         require_widths(hidden)
+        if self.layout.images and len(hidden) < 2:
+            raise UserError(
+                "a critic mixes what it sees in pictures with actions in a hidden layer behind the encoder: hidden needs "
+                f"two widths or more there, got {list(hidden)}"
+            )
         require_known(activation, ACTIVATIONS, "activation")
         if n_critics < 1:
             raise UserError(f"n_critics must be at least 1, got {n_critics}")
@@ -108,41 +117,46 @@ class ContinuousPolicy(WithTargets, BasePolicy):
             "activation": activation,
             "n_critics": int(n_critics),
             "normalize_observations": bool(normalize_observations),
-        }
+        } | ({"channels": {name: int(count) for name, count in channels.items()}} if channels else {})
         self._seed = seed
         self._build(ACTIVATIONS[activation])
         self.reward_scaler = RewardScaler()
         self.initialize(stream(seed, "weights"))
 
     def _build(self, activation: type[nn.Module], outputs: int = 1) -> None:
-        hidden, count = self.network["hidden"], self.network["n_critics"]
-        size, actions = self.layout.size, self.action_space.shape[0]
-        self.encoder = Parts(
-            normalizer=Normalizer(size, enabled=self.network["normalize_observations"]),
-            actor=layers([size, hidden[0]], activation),
-            critic=stacked_layers(count, [size + actions, hidden[0]], activation),
-        )
-        self.trunk = Parts(actor=layers(hidden, activation), critic=stacked_layers(count, hidden, activation))
+        hidden, count, layout = self.network["hidden"], self.network["n_critics"], self.layout
+        vector, actions = len(layout.vector), self.action_space.shape[0]
+        judged = list(hidden)  # what each layer of the critics behind the encoder reads
+        if layout.images:
+            first = {"shared": Perception(layout, hidden[0], nn.ReLU, self.network.get("channels"))}
+            judged[0] += actions
+        else:
+            first = {
+                "actor": layers([vector, hidden[0]], activation),
+                "critic": stacked_layers(count, [vector + actions, hidden[0]], activation),
+            }
+        normalize = self.network["normalize_observations"] and vector > 0
+        self.encoder = Parts(normalizer=Normalizer(vector, enabled=normalize), **first)
+        self.trunk = Parts(actor=layers(hidden, activation), critic=stacked_layers(count, judged, activation))
         head = nn.utils.skip_init(nn.Linear, hidden[-1], actions)
         self.heads = Parts(actor=head, critic=Stacked(count, hidden[-1], outputs))
-        self.target = Parts(
-            **{
-                module: as_buffers(
-                    Parts(**{tower: copy.deepcopy(getattr(getattr(self, module), tower)) for tower in self.TARGETS})
-                )
-                for module in ("encoder", "trunk", "heads")
-            }
-        )
+        self.target = Parts(**{name: self._copied(getattr(self, name)) for name in ("encoder", "trunk", "heads")})
+
+    def _copied(self, module: nn.Module) -> nn.Module:
+        parts = {name: part for name, part in module.named_children() if name in ("shared", *self.TARGETS)}
+        return as_buffers(Parts(**copy.deepcopy(parts)))
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
         """Draw all weights anew as torch and SB3 do: uniform within ``1 / sqrt(in)``; targets equal their originals."""
         for module in (self.encoder, self.trunk, self.heads):
             for layer in module.modules():
-                if isinstance(layer, nn.Linear | Stacked):
-                    bound = 1 / math.sqrt(layer.weight.shape[-1])
+                if isinstance(layer, nn.Linear | nn.Conv2d | Stacked):
+                    read = layer.weight.shape[-1] if isinstance(layer, Stacked) else layer.weight[0].numel()
+                    bound = 1 / math.sqrt(read)
                     layer.weight.uniform_(-bound, bound, generator=generator)
-                    layer.bias.uniform_(-bound, bound, generator=generator)
+                    if layer.bias is not None:
+                        layer.bias.uniform_(-bound, bound, generator=generator)
         self.reset_targets()
 
     # ---- acting -----------------------------------------------------------------------------------------------------
@@ -172,19 +186,26 @@ class ContinuousPolicy(WithTargets, BasePolicy):
 
     def linears(self, tower: str) -> list[nn.Module]:
         """The layers of ``"actor"`` (`nn.Linear`) or ``"critic"`` (`Stacked`), from observation to output."""
-        parts = (getattr(module, tower) for module in (self.encoder, self.trunk, self.heads))
+        parts = (getattr(module, tower, nn.Identity()) for module in (self.encoder, self.trunk, self.heads))
         return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear | Stacked)]
 
     # ---- for autograd: extra losses, export -------------------------------------------------------------------------
 
     def actor_features(self, rows: Tensor) -> Tensor:
-        """The actor's last hidden layer ``(n, width)`` for raw rows ``(n, d)``."""
-        return self.trunk.actor(self.encoder.actor(self.encoder.normalizer(rows)))
+        """The actor's last hidden layer ``(n, width)`` for raw rows ``(n, size)``."""
+        encoder = self.encoder
+        if self.layout.images:
+            return self.trunk.actor(encoder.shared(rows, encoder.normalizer))
+        return self.trunk.actor(encoder.actor(encoder.normalizer(rows)))
 
     def q_values(self, rows: Tensor, actions: Tensor) -> Tensor:
-        """Outputs ``(n_critics, n, k)`` of the critics for raw rows ``(n, d)`` and actions ``(n, a)`` in [-1, 1]."""
-        seen = torch.cat([self.encoder.normalizer(rows), actions], dim=1)
-        return self.heads.critic(self.trunk.critic(self.encoder.critic(seen)))
+        """Outputs ``(n_critics, n, k)`` of the critics for raw rows ``(n, size)`` and actions ``(n, a)`` in [-1, 1]."""
+        encoder = self.encoder
+        if self.layout.images:
+            features = torch.cat([encoder.shared(rows, encoder.normalizer), actions], dim=1)
+        else:
+            features = encoder.critic(torch.cat([encoder.normalizer(rows), actions], dim=1))
+        return self.heads.critic(self.trunk.critic(features))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Deterministic actions ``(n, a)`` in [-1, 1] for raw rows ``(n, d)``."""
@@ -283,17 +304,28 @@ class Kernel:
 
     def __init__(self, policy: ContinuousPolicy):
         self.policy = policy
+        space = policy.action_space
+        self._low, self._half = space.low, 0.5 * (space.high - space.low)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        policy = self.policy
         activation, count = policy.network["activation"], policy.network["n_critics"]
 
-        def passes(parts: Any, tower: str, members: slice = slice(None)) -> Pass:
-            hidden = [m for part in (parts.encoder, parts.trunk) for m in getattr(part, tower) if hasattr(m, "weight")]
+        encoder, pictures = policy.encoder, bool(policy.layout.images)
+
+        def passes(parts: Any, tower: str, members: slice = slice(None)) -> Any:
+            inside = (parts.trunk,) if pictures else (parts.encoder, parts.trunk)
+            hidden = [m for part in inside for m in getattr(part, tower) if hasattr(m, "weight")]
             heads = [getattr(parts.heads, tower)]
             if tower == "actor" and hasattr(parts.heads, "log_std"):
                 heads.append(parts.heads.log_std)
-            return Pass([Products(h, members) for h in hidden], [Products(h, members) for h in heads], activation)
+            plain = Pass([Products(h, members) for h in hidden], [Products(h, members) for h in heads], activation)
+            return Seeing(parts.encoder.shared, encoder.normalizer, plain, tower == "critic") if pictures else plain
 
         # Narrow critics are computed side by side, wide ones one by one: there the library for large matrices is faster.
-        wide = max(policy.network["hidden"]) > 128
+        # What they see in pictures is the same for all.
+        wide = max(policy.network["hidden"]) > 128 and not pictures
         parts = [slice(i, i + 1) for i in range(count)] if wide else [slice(None)]
         self.actor = passes(policy, "actor")
         self.critics = [passes(policy, "critic", part) for part in parts]
@@ -301,12 +333,15 @@ class Kernel:
         self.target_critics = [passes(policy.target, "critic", part) for part in parts]
         self.target_actor = passes(policy.target, "actor") if "actor" in policy.TARGETS else None
         _, self._targets, self._followed = (list(column) for column in zip(*policy.followed, strict=True))
-        space = policy.action_space
-        self._low, self._half = space.low, 0.5 * (space.high - space.low)
 
     def ruler(self) -> Any:
-        """A function that normalizes observations ``(.., d)`` to float32 with the statistics of this moment."""
-        normalizer = self.policy.encoder.normalizer
+        """A function that normalizes observations ``(.., d)`` to float32 with the statistics of this moment.
+
+        Where there are pictures, which the network normalizes itself, one that copies them.
+        """
+        normalizer, layout = self.policy.encoder.normalizer, self.policy.layout
+        if layout.images:
+            return lambda observations: np.array(observations, dtype=layout.dtype)
         if not normalizer.enabled:
             return lambda observations: np.array(observations, dtype=np.float32)
         shift, scale = normalizer.shift_and_scale()

@@ -16,6 +16,7 @@ from torch import nn
 
 from simreal_agents.layout import Layout, Part
 from simreal_agents.normalizer import Normalizer
+from simreal_agents.products import linear
 from simreal_envs.errors import Unsupported
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, kernel, stride
@@ -64,7 +65,7 @@ class Perception(nn.Module):
         features = [self._see(rows, part) for part in self.layout.images]
         if len(self._columns):
             features.append(normalizer(rows[:, self._columns].float()))
-        return self.activation(self.linear(torch.cat(features, dim=1)))
+        return self.activation(linear(torch.cat(features, dim=1) if len(features) > 1 else features[0], self.linear))
 
     def _see(self, rows: torch.Tensor, part: Part) -> torch.Tensor:
         picture = rows[:, part.columns].reshape(-1, *part.shape).float()

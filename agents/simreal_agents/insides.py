@@ -31,6 +31,7 @@ from simreal_agents.products import Products
 Array = np.ndarray
 FREQUENCY = 1.0  # of random targets, radians per standard deviation
 TRACE_DECAY = 0.95  # lambda of the advantages, PPO's usual one
+NOT_PLAIN = ("columns", "memory", "tasks", "renorm_warmup_steps")  # settings of networks with more than such layers
 INNER = {"activation", "cnns", "layers"}  # words of a module's place that say nothing about the layer
 
 
@@ -52,16 +53,20 @@ def activations(policy: Any, rows: Array, actions: Array | None = None) -> dict[
         actions: ``(n, a)`` in the unit of the action space, for critics that read them; the middle of it by default.
     """
     found: dict[str, Layer] = {}
+    passed: set[str] = set()  # actor and critics may each pass an encoder that they share
     kinds = {kind: name for name, kind in ACTIVATIONS.items()}
 
     def keep(place: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+        if place in passed:
+            return
+        passed.add(place)
         name = ".".join(part for part in place.split(".") if not part.isdigit() and part not in INNER)
         if name.startswith("trunk.") or (name.startswith("encoder.") and name.count(".") > 1):
             name = f"{name}.{sum(known.rpartition('.')[0] == name for known in found)}"
         name = "normalizer" if place == "encoder.normalizer" else name
         if hasattr(module, "absent"):  # what the head computes, before absent choices are left out by a huge number
             output = module.forward(inputs)
-        found.setdefault(name, Layer(_by_unit(output, len(rows)), kinds.get(type(module), "")))
+        found[name] = Layer(_by_unit(output, len(rows)), kinds.get(type(module), ""))
 
     def is_layer(place: str, module: nn.Module) -> bool:
         if place.startswith("heads."):
@@ -136,7 +141,7 @@ def _flat(tensors: list[Any]) -> Array:
 
 def is_plain(policy: Any) -> bool:
     """Whether the network is nothing but linear layers with activations between them."""
-    return not policy.layout.images and not any(name in policy.network for name in ("columns", "memory", "tasks"))
+    return not policy.layout.images and not any(name in policy.network for name in NOT_PLAIN)
 
 
 def fitted(policies: Sequence[Any], rows: Array, *, steps: int = 30, lr: float = 3e-3, targets: int = 8) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -233,17 +233,24 @@ class OffPolicy(Transferable):
         self._moving = {group["name"] for group in self.optimizer.param_groups if not group["frozen"]}
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
-        for _ in range(gradient_steps):
-            self._n_updates += 1
-            for name, loss in self._update(self.replay_buffer.sample(self._order, batch_size)).items():
-                sums[name] = sums.get(name, 0.0) + loss
-                counts[name] = counts.get(name, 0) + 1
+        with torch.no_grad():
+            for batches in self.replay_buffer.batches(self._order, gradient_steps, batch_size):
+                for losses in self._updates(batches):
+                    for name, loss in losses.items():
+                        sums[name] = sums.get(name, 0.0) + loss
+                        counts[name] = counts.get(name, 0) + 1
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, total in sums.items():
             self.logger.record(f"train/{name}", total / counts[name])
         self.seconds["update"] += time.perf_counter() - start
         for addition in self.additions.values():
             addition.updated(self)
+
+    def _updates(self, batches: Batch) -> Iterator[dict[str, float]]:
+        """One update from every batch; yields losses."""
+        for batch in batches.split():
+            self._n_updates += 1
+            yield self._update(batch)
 
     def _update(self, batch: Batch) -> dict[str, float]:
         """One update from a batch; returns losses."""
@@ -283,19 +290,28 @@ class OffPolicy(Transferable):
         self.optimizer.clipped_step(math.inf if self.max_grad_norm is None else self.max_grad_norm, names)
 
 
-def beside(rows: np.ndarray, actions: np.ndarray) -> torch.Tensor:
-    """What critics see, ``(n, d + a)``."""
-    return torch.from_numpy(np.concatenate([rows, actions], axis=1))
+def beside(rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """What critics see, ``(.., d + a)``."""
+    return np.concatenate([rows, actions], axis=-1)
+
+
+def together(outputs: list[torch.Tensor]) -> torch.Tensor:
+    """What passes over some critics each say ``(members, n, k)``, of all ``(n_critics, n, k)``."""
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
 def discounted(batch: Batch, values: np.ndarray, gamma: float) -> torch.Tensor:
-    """``rewards + gamma * values``, both ``(n, k)``; where an episode terminated only the reward."""
-    values = values * (np.float32(gamma) * ~batch.terminated)[:, None]
-    return torch.from_numpy(values + batch.rewards[:, None])
+    """``rewards + gamma * values``, both ``(.., n, k)``; where an episode terminated only the reward."""
+    values = values * (np.float32(gamma) * ~batch.terminated)[..., None]
+    return torch.from_numpy(values + batch.rewards[..., None])
 
 
 def regress(critics: Sequence[Pass], seen: torch.Tensor, target: torch.Tensor, scale: float) -> float:
-    """Write the gradient `scale` times the error of every critic; returns the sum of the squared errors."""
+    """Write the gradient `scale` times the error of every critic; returns the sum of the squared errors.
+
+    Args:
+        seen: what critics see ``(n, d + a)``.
+    """
     total = 0.0
     for critic in critics:
         error = critic.forward(seen)[0].sub_(target)

@@ -59,6 +59,7 @@ class FlatAdam(torch.optim.Optimizer):
         self.parameters, self.gradients, self._scratch = (torch.zeros(size) for _ in range(3))
         self._moments = (torch.zeros(size), torch.zeros(size))
         self._slices: dict[str, slice] = {}
+        self._views: dict[tuple[int, int], tuple[torch.Tensor, ...]] = {}
         start = 0
         for group in self.param_groups:
             begin = start
@@ -139,8 +140,7 @@ class FlatAdam(torch.optim.Optimizer):
             for part in self._parts(moving):
                 self.gradients[part].mul_(max_norm / (length + 1e-6))
         for part, lr, step, (beta1, beta2), eps, decay in self._runs(moving):
-            p, g, tmp = self.parameters[part], self.gradients[part], self._scratch[part]
-            m, v = (moment[part] for moment in self._moments)
+            p, g, m, v, tmp = self._at(part)
             if self._fused:
                 now = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps}
                 self._count.fill_(step)
@@ -159,8 +159,15 @@ class FlatAdam(torch.optim.Optimizer):
     def _norm(self, groups: list[dict[str, Any]]) -> float:
         if len(groups) == len(self.param_groups):
             return float(torch.linalg.vector_norm(self.gradients))
-        parts = [self.gradients[part] for part in self._parts(groups)]
-        return math.hypot(*(float(torch.linalg.vector_norm(part)) for part in parts))
+        return math.hypot(*(float(torch.linalg.vector_norm(self._at(part)[1])) for part in self._parts(groups)))
+
+    def _at(self, part: slice) -> tuple[torch.Tensor, ...]:
+        """Parameters, gradients, both moments and scratch memory of a slice; made once, as updates are short."""
+        key = part.start, part.stop
+        if key not in self._views:
+            vectors = (self.parameters, self.gradients, *self._moments, self._scratch)
+            self._views[key] = tuple(vector[part] for vector in vectors)
+        return self._views[key]
 
     def _parts(self, groups: list[dict[str, Any]]) -> list[slice]:
         """Maximal slices of neighbouring groups."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from simreal_agents.products import Products
 
@@ -21,6 +21,12 @@ def _tanh(h: Tensor) -> None:
     np.tanh(h.numpy(), out=h.numpy())  # up to eight times faster than torch's
 
 
+def _elu(h: Tensor) -> None:
+    low = torch.clamp_max(h, 0.0)
+    np.expm1(low.numpy(), out=low.numpy())  # three times faster than torch's
+    torch.maximum(h, low, out=h)
+
+
 _relu_backward, _tanh_backward = _aten.threshold_backward.grad_input, _aten.tanh_backward.grad_input
 _elu_backward = _aten.elu_backward.grad_input
 
@@ -29,7 +35,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], object], Callable[[Tensor, Tenso
     "relu": (torch.relu_, lambda d, h: _relu_backward(d, h, 0.0, grad_input=d)),
     "tanh": (_tanh, lambda d, h: _tanh_backward(d, h, grad_input=d)),
     "elu": (
-        lambda h: nn.functional.elu(h, inplace=True),
+        _elu,
         lambda d, h: _elu_backward(d, 1.0, 1.0, 1.0, True, h, grad_input=d),
     ),
 }
@@ -45,8 +51,6 @@ class Pass:
 
     def forward(self, rows: Tensor) -> list[Tensor]:
         """The output ``(k, n, out)`` of every head for normalized `rows` ``(n, d)``; keeps what ``backward`` needs."""
-        if self.members > 1:
-            rows = rows.expand(self.members, *rows.shape)
         self.seen = [rows]
         for layer in self.hidden:
             rows = layer.forward(rows, self.relu)

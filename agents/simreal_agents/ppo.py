@@ -239,8 +239,8 @@ class PPO(Transferable, stable_baselines3.PPO):
         if self._weights is not None:
             weights = self._weights.reshape(n)[order]
             order, weights = order[weights != 0], weights[weights != 0]
-        rows = torch.from_numpy(self._normalized[:-1].reshape(n, -1)[order])
-        actions = buffer.actions.reshape(n, -1)[order]
+        rows = torch.from_numpy(self._normalized[:-1].reshape(n, -1)).index_select(0, torch.from_numpy(order))
+        actions = buffer.actions.reshape(n, -1).take(order, axis=0)
         flat = [getattr(buffer, name).reshape(n)[order] for name in ("advantages", "log_probs", "returns")]
         which = np.tile(self.which, buffer.buffer_size)[order] if self.loss_terms or self._merges else None
         for i in range(0, len(order), self.batch_size):

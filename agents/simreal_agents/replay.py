@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from simreal_agents.state import Rows
 from simreal_envs.errors import UserError
 
+BLOCK_BYTES = 500_000  # of observations that are drawn at once, as they stay in the processor's cache
+
 
 class Batch(NamedTuple):
-    """Transitions, in memory of their own.
+    """Transitions, in memory of their own. Several batches at once have a leading axis more.
 
     Attributes:
         both: ``(2n, size)``: the rows before the n actions, then those after them.
@@ -35,6 +38,10 @@ class Batch(NamedTuple):
     def next_observations(self) -> np.ndarray:
         """What was observed after them, before a reset."""
         return self.both[len(self.rewards) :]
+
+    def split(self) -> Iterator[Batch]:
+        """The batches along the leading axis."""
+        return map(Batch, *self)
 
 
 class Replay:
@@ -102,14 +109,25 @@ class Replay:
 
     def sample(self, generator: torch.Generator, n: int) -> Batch:
         """`n` transitions, each drawn uniformly with replacement."""
-        places = torch.randint(len(self), (n,), generator=generator).numpy()
+        return next(self._draw(generator, 1, n).split())
+
+    def batches(self, generator: torch.Generator, count: int, n: int) -> Iterator[Batch]:
+        """`count` batches of `n` transitions, as many at once as are small enough; the draws are those of `sample`."""
+        columns = self._columns["observations"]
+        most = max(1, BLOCK_BYTES // (2 * n * columns[:1].nbytes))
+        for start in range(0, count, most):
+            yield self._draw(generator, min(most, count - start), n)
+
+    def _draw(self, generator: torch.Generator, count: int, n: int) -> Batch:
+        places = torch.randint(len(self), (count, n), generator=generator).numpy()
         columns = self._columns
-        both = np.empty((2, n, columns["observations"].shape[1]), columns["observations"].dtype)
-        # mode="clip": places are in range, and numpy writes into `out` directly only if it need not raise.
-        columns["observations"].take(places, axis=0, out=both[0], mode="clip")
-        columns["next_observations"].take(places, axis=0, out=both[1], mode="clip")
+        both = np.empty((count, 2, n, columns["observations"].shape[1]), columns["observations"].dtype)
+        for (before, after), rows in zip(both, places, strict=True):
+            # mode="clip": places are in range, and numpy writes into `out` directly only if it need not raise.
+            columns["observations"].take(rows, axis=0, out=before, mode="clip")
+            columns["next_observations"].take(rows, axis=0, out=after, mode="clip")
         rest = (columns[name].take(places, axis=0) for name in ("actions", "rewards", "terminated"))
-        return Batch(both.reshape(2 * n, -1), *rest)
+        return Batch(both.reshape(count, 2 * n, -1), *rest)
 
     def state(self) -> Rows:
         """Its rows for a training state or a bundle, without a copy: write them before more come."""

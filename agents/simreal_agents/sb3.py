@@ -1,6 +1,6 @@
 """Agents from and for Stable-Baselines3.
 
-In: the policy of a zip of PPO, A2C, SAC, TD3, DDPG, DQN, or of sb3-contrib's TQC and QR-DQN, under our module names
+In: the policy of a zip of PPO, A2C, SAC, TD3, DDPG, DQN, or of sb3-contrib's TQC, CrossQ and QR-DQN, under our module names
 (`sb3_names`). Reading a zip runs nothing that is in it: weights are read by torch with ``weights_only``, settings from the
 zip's JSON text. What SB3 pickled (``VecNormalize``, the clip range) can run code, so it is read only when the caller trusts
 where it comes from. ``VecNormalize.obs_rms`` becomes ``encoder.normalizer``, its ``ret_rms`` the ``reward_scaler``.
@@ -55,6 +55,7 @@ from simreal_agents.sb3_names import (
     shared_encoder,
     swapped,
     take_layers,
+    take_moments,
     take_pictures,
 )  # fmt: skip
 from simreal_envs.errors import Unsupported, UserError, nearest
@@ -62,7 +63,7 @@ from simreal_envs.schema import STATE, Schema
 
 MAX_BYTES = 1 << 28  # of one member of a zip, unpacked: far above any policy that fits our networks
 STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")  # RL Zoo, Hugging Face
-READ = "PPO, A2C, SAC, TD3, DDPG, DQN, TQC and QR-DQN can be imported"
+READ = "PPO, A2C, SAC, TD3, DDPG, DQN, TQC, CrossQ and QR-DQN can be imported"
 # What SB3 calls an encoder that we have, too.
 EXTRACTORS = ("FlattenExtractor", "NatureCNN", "CombinedExtractor")
 
@@ -82,6 +83,7 @@ class Imported:
         statistics: tensors of the normalizer and the reward scaler; empty without ``VecNormalize``.
         card: what becomes part of the agent's card.
         notes: sentences that the user should read.
+        network: settings of our policy that say how it computes.
     """
 
     algorithm: str
@@ -93,6 +95,7 @@ class Imported:
     statistics: Tensors = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    network: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def critic(self) -> bool:
@@ -114,22 +117,26 @@ class Imported:
         """
         layout = Layout.of(schema.observation_space)
         self._require_fit(schema, layout)
-        widths = [[len(b) for _, b in layers[:-1]] for n in ("actor", "critic") for layers in self.towers.get(n, ())]
+        settings, critics = find_algorithm(self.algorithm).policy_class_.SETTINGS, self.towers.get("critic", [])
+        towers = ("actor",) if "critic_width" in settings else ("actor", "critic")
+        widths = [[len(b) for _, b in layers[:-1]] for n in towers for layers in self.towers.get(n, ())]
         hidden = [max(beside) for beside in zip(*widths, strict=True)]
         if layout.images:
             # Vectors beside pictures pass our encoder twice: see `sb3_names`.
             features = sum(len(layers[-1][1]) for layers in self.pictures[""].values())
             hidden.insert(0, features + 2 * len(layout.vector))
-        network: dict[str, Any] = {"hidden": hidden, "activation": self.activation}
+        network: dict[str, Any] = {"hidden": hidden, "activation": self.activation, **self.network}
         network["normalize_observations"] = "encoder.normalizer.mean" in self.statistics
-        critics = self.towers.get("critic", [])
-        settings = find_algorithm(self.algorithm).policy_class_.SETTINGS
+        if "critic_width" in settings and critics:
+            network["critic_width"] = len(critics[0][0][1])
         if "n_critics" in settings and critics:
             network["n_critics"] = len(critics)
         if "n_quantiles" in settings and critics:
             network["n_quantiles"] = len(critics[0][-1][1]) // max(schema.choices, 1)
         agent = Agent.new(schema, network, algorithm=self.algorithm)
         self._copy_to(agent.policy.state_dict(), schema, layout)
+        if not self.critic and hasattr(agent.policy, "reset_targets"):
+            agent.policy.reset_targets()
         return replace(agent, card=dict(self.card))
 
     @torch.no_grad()
@@ -149,8 +156,9 @@ class Imported:
             prefix, tower = name.removesuffix(name.rpartition(".")[2]), name.rpartition(".")[2]
             for i, member in enumerate(members):
                 layers = [*member]
-                if encoders:
-                    layers[0] = (layers[0][0] @ encoders[prefix], layers[0][1])
+                if encoders:  # actions stand behind the features
+                    (weight, bias), size = layers[0], len(encoders[prefix])
+                    layers[0] = (torch.cat([weight[:, :size] @ encoders[prefix], weight[:, size:]], dim=1), bias)
                 if tower == "actor" and self.algorithm == "ppo" and not self.chooses:
                     layers, others["heads.log_std"] = _rescaled(
                         layers, self.others["heads.log_std"], self.bounds, schema.action_space
@@ -226,7 +234,8 @@ def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust
     activation, notes = _activation(archive, data, KINDS[algorithm].activation), []
     if reason := _critic_apart(towers, tensors):
         notes.append(f"the critic was left behind, as {reason}: the agent's is new, warm it up before you fine-tune")
-        towers = {name: members for name, members in towers.items() if "critic" not in name}
+        towers, pictures = {"actor": towers["actor"]}, {name: found for name, found in pictures.items() if not name}
+        others = {name: tensor for name, tensor in others.items() if ".critic." not in name}
     statistics: Tensors = {}
     if statistics_file is None:
         notes.append("no VecNormalize: the agent takes observations as they are, and its critic values raw rewards")
@@ -238,7 +247,8 @@ def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust
     if bounds is None and algorithm == "ppo" and "heads.log_std" in others:
         notes.append("the zip does not say the bounds of its actions: they are taken to be the task's")
     card = _card(archive, algorithm, sha256, data, zoo)
-    return Imported(algorithm, towers, pictures, others, activation, bounds, statistics, card, tuple(notes))
+    network = _renormalization(data) if KINDS[algorithm].renormed else {}
+    return Imported(algorithm, towers, pictures, others, activation, bounds, statistics, card, tuple(notes), network)
 
 
 def save_zip(agent: Agent, path: str | Path) -> list[Path]:
@@ -396,16 +406,20 @@ def _parts(path: Path, tensors: Tensors) -> tuple[str, dict[str, list[Layers]], 
                 count = len({n.split(".")[1] for n in rest if re.match(r"critic\.qf\d+\.", n)}) if "{}" in net else 1
                 count = len(towers[tower]) if prefix else count
                 towers[prefix + tower] = [take_layers(rest, name(net.format(i)), head) for i in range(count)]
-            for start in kind.features[:1]:
+            for start in kind.encoders(prefix)[:1]:
                 if found := take_pictures(rest, name(start)):
                     pictures[prefix] = found
         others = {ours: rest.pop(theirs) for ours, theirs in kind.others.items() if theirs in rest}
+        if kind.renormed:
+            for tower, (net, _) in kind.towers.items():
+                others |= take_moments(rest, [net.format(i) for i in range(len(towers[tower]))], tower)
         if "log_ent_coef" in rest:
             others["heads.temperature"] = rest.pop("log_ent_coef").reshape(1)
     except KeyError as error:
         raise UserError(f"{path}: the policy has no tensor {error.args[0]!r}") from error
-    # SB3 lists a shared encoder three times.
-    strangers = [name for name in rest if not name.startswith(kind.features[1:] or ("\0",))]
+    # SB3 lists a shared encoder several times.
+    again = tuple(f"{name(start)}." for prefix, name in prefixes(kind) for start in kind.encoders(prefix)[1:])
+    strangers = [name for name in rest if not name.startswith(again)]
     if strangers:
         raise Unsupported(f"{path} is a {kind.name} with {strangers[0]}, which our policy does not have; {READ}")
     if any(log_std.ndim != 1 for name, log_std in others.items() if name == "heads.log_std"):
@@ -425,6 +439,8 @@ def _algorithm(path: Path, tensors: Tensors) -> str:
     found = next((kind for start, kind in starts.items() if any(n.startswith(start) for n in tensors)), None)
     if found is None:
         raise Unsupported(f"{path} holds a policy of another kind ({next(iter(tensors), 'no tensors')}); {READ}")
+    if any(name.endswith(".ra_mean") for name in tensors):
+        return "crossq"
     heads = [tensor for name, tensor in tensors.items() if re.fullmatch(r"critic\.qf0\.\d+\.bias", name)]
     return "tqc" if found == "sac" and heads and len(heads[-1]) > 1 else found
 
@@ -451,7 +467,14 @@ def _critic_apart(towers: dict[str, list[Layers]], tensors: Tensors) -> str:
     actor, critic = towers.get("actor"), towers.get("critic")
     if actor and critic and len({len(layers) for layers in (*actor, *critic)}) > 1:
         return f"it has {len(critic[0]) - 1} hidden layers and the actor {len(actor[0]) - 1}"
-    own = {name.removeprefix("vf_"): tensor for name, tensor in tensors.items() if name.startswith("vf_")}
+    if any(name.endswith(".ra_mean") for name in tensors) and len({len(b) for _, b in critic[0][:-1]}) > 1:
+        return "its hidden layers differ in width"
+    own = {
+        actors + name.removeprefix(critics): tensor
+        for critics, actors in (("vf_", ""), ("critic.features", "actor.features"))
+        for name, tensor in tensors.items()
+        if name.startswith(critics)
+    }
     if any(not torch.equal(tensor, tensors[name]) for name, tensor in own.items()):
         return "it has an encoder of its own (share_features_extractor=False)"
     return ""
@@ -479,6 +502,14 @@ def _activation(path: Path, data: Mapping[str, Any], default: str) -> str:
     if found not in names:
         raise Unsupported(f"{path} has the activation {found}, which our policy does not know; {nearest(found, names)}")
     return names[found]
+
+
+def _renormalization(data: Mapping[str, Any]) -> dict[str, Any]:
+    """How batches are normalized, as far as it is not SB3's default."""
+    given = {
+        name: _settings(data).get(name) for name in ("batch_norm_momentum", "batch_norm_eps", "renorm_warmup_steps")
+    }
+    return {name: float(value) for name, value in given.items() if value is not None}
 
 
 def _bounds(space: Any, size: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -612,6 +643,14 @@ def _zip_of(agent: Agent) -> bytes:
     if agent.algorithm == "ppo":
         kwargs["net_arch"] = {"pi": kwargs["net_arch"], "vf": kwargs["net_arch"]}
     kwargs |= {name: policy.network[name] for name in ("n_critics", "n_quantiles") if name in policy.network}
+    if kind.renormed:
+        kwargs["net_arch"] = {"pi": hidden, "qf": [policy.network["critic_width"]] * len(hidden)}
+        kwargs |= {n: policy.network[n] for n in ("batch_norm_momentum", "batch_norm_eps", "renorm_warmup_steps")}
+    if layout.images and "n_critics" in kwargs:
+        kwargs["share_features_extractor"] = True
+        if len(layout.parts) > 1:  # actions go past the layer that stands for our encoder's
+            past = 2 * agent.schema.action_size
+            kwargs["net_arch"] = {"pi": hidden, "qf": [hidden[0] + past, *hidden[1:]]}
     make = kind.load()
     known = inspect.signature(make).parameters.keys() - {"policy", "env", "policy_kwargs", "device", "seed", "verbose"}
     settings = {name: value for name, value in agent.card.get("hyperparameters", {}).items() if name in known}

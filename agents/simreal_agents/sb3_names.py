@@ -5,7 +5,7 @@
     last layer, or action_net, value_net, mu  heads.actor, heads.critic
     critic.qf0, critic.qf1, ..                the members of stacked weights
     critic_target, q_net_target, ..           target.*
-    features_extractor                        encoder.shared
+    features_extractor                        encoder.shared, where it is one for actor and critic
 
 SB3's encoder of a dictionary has a linear layer of its own for every picture and puts vectors beside what comes out; ours
 has one for all. Both compute the other's function with further units: ``relu(x) - relu(-x)`` is x.
@@ -27,6 +27,7 @@ from simreal_agents.layout import Layout
 Tensors = dict[str, torch.Tensor]
 Layers = list[tuple[torch.Tensor, torch.Tensor]]  # weight (out, in) and bias (out,), from observation to output
 PARTS = ("weight", "bias")
+MOMENTS = {"mean": "ra_mean", "var": "ra_var", "steps": "steps", "scale": "scale", "bias": "bias"}  # ours: theirs
 IMAGE = "image"  # what our encoder calls a picture that is the whole observation
 
 
@@ -41,7 +42,8 @@ class Kind:
             it counts critics.
         target: towers that have a target copy.
         others: further tensors by our name.
-        features: what names of an encoder begin with, of which the first is written; None if it cannot have one of ours.
+        features: what names of an encoder begin with; all are of the same one.
+        renormed: whether a batch renormalization stands before every layer of a sequence, and behind the last one.
     """
 
     where: str
@@ -50,6 +52,12 @@ class Kind:
     target: tuple[str, ...] = ()
     others: Mapping[str, str] = field(default_factory=dict)
     features: tuple[str, ...] = ()
+    renormed: bool = False
+
+    def encoders(self, prefix: str = "") -> tuple[str, ...]:
+        """Those of `features` that there are of the networks that learn (no `prefix`), or of their target copies."""
+        rests = {"actor"} - {*self.target} if prefix else set()
+        return tuple(start for start in self.features if start.partition(".")[0] not in rests)
 
     def load(self) -> Any:
         """The stock class."""
@@ -62,6 +70,7 @@ class Kind:
 
 
 _LOG_STD = {f"heads.log_std.{part}": f"actor.log_std.{part}" for part in PARTS}
+_TWICE = ("actor.features_extractor", "critic.features_extractor")
 _SQUASHED = {"actor": ("actor.latent_pi", "actor.mu"), "critic": ("critic.qf{}", "")}
 KINDS = {
     "ppo": Kind(
@@ -71,13 +80,15 @@ KINDS = {
         others={"heads.log_std": "log_std"},
         features=("features_extractor", "pi_features_extractor", "vf_features_extractor"),
     ),
-    "sac": Kind("stable_baselines3:SAC", "relu", _SQUASHED, ("critic",), _LOG_STD),
-    "tqc": Kind("sb3_contrib:TQC", "relu", _SQUASHED, ("critic",), _LOG_STD),
+    "sac": Kind("stable_baselines3:SAC", "relu", _SQUASHED, ("critic",), _LOG_STD, _TWICE),
+    "tqc": Kind("sb3_contrib:TQC", "relu", _SQUASHED, ("critic",), _LOG_STD, _TWICE),
+    "crossq": Kind("sb3_contrib:CrossQ", "relu", _SQUASHED, others=_LOG_STD, renormed=True),
     "td3": Kind(
         "stable_baselines3:TD3",
         "relu",
         {"actor": ("actor.mu", ""), "critic": ("critic.qf{}", "")},
         ("actor", "critic"),
+        features=_TWICE,
     ),
     "dqn": Kind(
         "stable_baselines3:DQN",
@@ -125,6 +136,19 @@ def take_layers(rest: Tensors, net: str, head: str) -> Layers:
     )
     names = [name for _, name in numbered] + ([head] if head and f"{head}.weight" in rest else [])
     return [(rest.pop(f"{name}.weight"), rest.pop(f"{name}.bias")) for name in names]
+
+
+def take_moments(rest: Tensors, nets: list[str], tower: str) -> Tensors:
+    """Take the renormalizations of one network, or of several side by side, out of SB3's tensors; by our names."""
+    found = {}
+    count = sum(bool(re.fullmatch(rf"{re.escape(nets[0])}\.\d+\.ra_mean", name)) for name in rest)
+    for i in range(count):
+        own = f"trunk.{tower}.{3 * (i - 1)}" if i else f"encoder.{tower}.0"
+        for ours, theirs in MOMENTS.items():
+            members = [rest.pop(f"{net}.{3 * i}.{theirs}") for net in nets]
+            beside = len(members) > 1 or tower == "critic"
+            found[f"{own}.{ours}"] = torch.stack(members) if beside and members[0].ndim else members[0]
+    return found
 
 
 def take_pictures(rest: Tensors, start: str) -> dict[str, Layers]:
@@ -183,7 +207,7 @@ def sb3_state(state: Tensors, algorithm: str, layout: Layout, actions: int) -> T
         first: Layers = []
         if layout.images:
             encoder, first = _pictures(state, f"{prefix}encoder.shared.", layout)
-            found |= {f"{name(start)}.{inner}": tensor for start in kind.features for inner, tensor in encoder.items()}
+            found |= {f"{name(s)}.{inner}": tensor for s in kind.encoders(prefix) for inner, tensor in encoder.items()}
         for tower, (net, head) in kind.towers.items():
             if prefix and tower not in kind.target:
                 continue
@@ -193,7 +217,9 @@ def sb3_state(state: Tensors, algorithm: str, layout: Layout, actions: int) -> T
                 layers[-1] = (swapped(weight, actions), swapped(bias, actions))
             members = [[(w[i], b[i]) for w, b in layers] for i in range(len(layers[0][0]))] if "{}" in net else [layers]
             for i, member in enumerate(members):
-                found |= _named([*first, *member], name(net.format(i)), head)
+                found |= _named(_joined(first, member), name(net.format(i)), head, kind.renormed)
+            if kind.renormed:
+                found |= _moments(state, tower, net, len(members))
     return found | {theirs: state[ours] for ours, theirs in kind.others.items() if ours in state}
 
 
@@ -202,8 +228,19 @@ def swapped(rows: torch.Tensor, first: int) -> torch.Tensor:
     return rows.reshape(first, -1, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)
 
 
-def _named(layers: Layers, net: str, head: str) -> Tensors:
-    names = [f"{net}.{2 * i}" for i in range(len(layers))]
+def _moments(state: Tensors, tower: str, net: str, count: int) -> Tensors:
+    own = [n for module in ("encoder", "trunk") for n in state if re.fullmatch(rf"{module}\.{tower}\.\d+\.mean", n)]
+    found = {}
+    for k, name in enumerate(own):
+        for ours, theirs in MOMENTS.items():
+            tensor = state[f"{name.removesuffix('mean')}{ours}"]
+            for i in range(count):
+                found[f"{net.format(i)}.{3 * k}.{theirs}"] = tensor[i] if "{}" in net and tensor.ndim else tensor
+    return found
+
+
+def _named(layers: Layers, net: str, head: str, renormed: bool = False) -> Tensors:
+    names = [f"{net}.{3 * i + 1 if renormed else 2 * i}" for i in range(len(layers))]
     if head:
         names[-1] = head
     return {
@@ -211,6 +248,16 @@ def _named(layers: Layers, net: str, head: str) -> Tensors:
         for name, layer in zip(names, layers, strict=True)
         for part, tensor in zip(PARTS, layer, strict=True)
     }
+
+
+def _joined(first: Layers, member: Layers) -> Layers:
+    """Layers behind each other; actions that the second reads beside the first one's features go past that."""
+    if not first:
+        return member
+    (weight, bias), (behind, offset) = first[0], member[0]
+    unit, actions = torch.eye(behind.shape[1] - len(bias)), behind[:, len(bias) :]
+    passing = torch.block_diag(weight, torch.cat([unit, -unit])), torch.cat([bias, torch.zeros(2 * len(unit))])
+    return [passing, (torch.cat([behind, -actions], dim=1), offset), *member[1:]]
 
 
 def _pictures(state: Tensors, start: str, layout: Layout) -> tuple[Tensors, Layers]:

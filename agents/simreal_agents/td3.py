@@ -5,6 +5,7 @@ Fujimoto, van Hoof & Meger (2018), as SB3 implements it; gradients by hand as in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ import stable_baselines3
 import torch
 
 from simreal_agents.continuous import TD3Policy
-from simreal_agents.offpolicy import OffPolicy, beside, discounted, regress
+from simreal_agents.offpolicy import OffPolicy, beside, discounted, regress, together
 from simreal_agents.replay import Batch
 
 
@@ -25,28 +26,53 @@ class TD3(OffPolicy, stable_baselines3.TD3):
 
     algorithm = "td3"
     policy_class_ = TD3Policy
-    policy_aliases: ClassVar[dict[str, type[TD3Policy]]] = {"MlpPolicy": TD3Policy}
+    policy_aliases: ClassVar[dict[str, type[TD3Policy]]] = dict.fromkeys(
+        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), TD3Policy
+    )
     settings = (*OffPolicy.settings, "policy_delay", "target_policy_noise", "target_noise_clip")
     policy: TD3Policy
 
     _actor = frozenset({"encoder.actor", "trunk.actor", "heads.actor"})
-    _critic = frozenset({"encoder.critic", "trunk.critic", "heads.critic"})
+    _critic = frozenset({"encoder.shared", "encoder.critic", "trunk.critic", "heads.critic"})
 
-    @torch.no_grad()
-    def _update(self, batch: Batch) -> dict[str, float]:
-        n, kernel = len(batch.rewards), self.policy.kernel
+    def _updates(self, batches: Batch) -> Iterator[dict[str, float]]:
+        n = batches.actions.shape[1]
+        rows = self._ruler(batches.both)
+        now, following = rows[:, :n], rows[:, n:]
+        taken = beside(now, batches.actions)
+        done, many = 0, len(rows)
+        while done < many:
+            # Until the target networks move next, all targets come from one pass.
+            several = slice(done, min(done + self.policy_delay - self._n_updates % self.policy_delay, many))
+            part = Batch(*(array[several] for array in batches))
+            targets = (
+                self._targets(part, following[several]) if self._moving & self._critic else [None] * len(part.rewards)
+            )
+            for parts in zip(part.split(), now[several], taken[several], targets, strict=True):
+                self._n_updates += 1
+                yield self._update(*parts)
+            done = several.stop
+
+    def _update(
+        self, batch: Batch, rows: np.ndarray, taken: np.ndarray, target: torch.Tensor | None
+    ) -> dict[str, float]:
+        """One update from a batch; returns losses.
+
+        Args:
+            rows: ``(n, d)``, the batch's observations normalized; taken: beside its actions ``(n, d + a)``;
+            target: what the critics are to tell ``(n, 1)``, None if they do not learn.
+        """
+        n, kernel = len(rows), self.policy.kernel
         extra = self._extra_gradients(batch)
-        rows = self._ruler(batch.both)
         losses: dict[str, float] = {}
-        if self._moving & self._critic:
-            target = self._target(batch, rows[n:])
-            losses["critic_loss"] = regress(kernel.critics, beside(rows[:n], batch.actions), target, 2 / n) / n
+        if target is not None:
+            losses["critic_loss"] = regress(kernel.critics, torch.from_numpy(taken), target, 2 / n) / n
             self._step(self._critic, extra, losses["critic_loss"])
         if self._n_updates % self.policy_delay == 0:
             if self._moving & self._actor:
-                actions = np.tanh(kernel.actor.forward(torch.from_numpy(rows[:n]))[0].numpy())
-                critic = kernel.first_critic
-                losses["actor_loss"] = -critic.forward(beside(rows[:n], actions[0]))[0].mean().item()
+                actions = np.tanh(kernel.actor.forward(torch.from_numpy(rows))[0].numpy())
+                critic, seen = kernel.first_critic, torch.from_numpy(beside(rows, actions[0]))
+                losses["actor_loss"] = -critic.forward(seen)[0].mean().item()
                 columns = slice(self.policy.layout.size, None)
                 slope = critic.backward([torch.full((1, n, 1), -1 / n)], weights=False, columns=columns)
                 kernel.actor.backward([torch.from_numpy(slope.numpy() * (1.0 - actions * actions))])
@@ -54,12 +80,17 @@ class TD3(OffPolicy, stable_baselines3.TD3):
             kernel.follow(self.tau)
         return losses
 
-    def _target(self, batch: Batch, rows: np.ndarray) -> torch.Tensor:
-        """What the critics are to tell, ``(n, 1)`` (algorithm 1): the smallest target at a smoothed target action."""
+    def _targets(self, batches: Batch, following: np.ndarray) -> torch.Tensor:
+        """What the critics are to tell, ``(count, n, 1)`` (algorithm 1): the smallest target at a smoothed target action.
+
+        Args:
+            following: normalized next observations ``(count, n, d)``.
+        """
         kernel, bound = self.policy.kernel, self.target_noise_clip
-        noise = torch.randn(batch.actions.shape, generator=self._noise).numpy() * np.float32(self.target_policy_noise)
+        rows = following.reshape(-1, following.shape[2])
+        noise = torch.randn(batches.actions.shape, generator=self._noise).numpy() * np.float32(self.target_policy_noise)
         actions = np.tanh(kernel.target_actor.forward(torch.from_numpy(rows))[0][0].numpy())
-        actions += np.minimum(np.maximum(noise, -bound), bound)
-        seen = beside(rows, actions.clip(-1.0, 1.0))
-        values = [critic.forward(seen)[0] for critic in kernel.target_critics]
-        return discounted(batch, torch.cat(values).amin(0).numpy(), self.gamma)
+        actions += np.minimum(np.maximum(noise, -bound), bound).reshape(actions.shape)
+        seen = torch.from_numpy(beside(rows, actions.clip(-1.0, 1.0)))
+        values = together([critic.forward(seen)[0] for critic in kernel.target_critics]).amin(0)
+        return discounted(batches, values.view(*batches.rewards.shape, 1).numpy(), self.gamma)

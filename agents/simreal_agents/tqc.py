@@ -27,7 +27,9 @@ class TQC(SAC):
 
     algorithm = "tqc"
     policy_class_ = TQCPolicy
-    policy_aliases: ClassVar[dict[str, type[TQCPolicy]]] = {"MlpPolicy": TQCPolicy}
+    policy_aliases: ClassVar[dict[str, type[TQCPolicy]]] = dict.fromkeys(
+        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), TQCPolicy
+    )
     settings = (*SAC.settings, "top_quantiles_to_drop_per_net")
 
     def __init__(self, policy: Any = None, env: Any = None, *, top_quantiles_to_drop_per_net: int = 2, **kwargs: Any):

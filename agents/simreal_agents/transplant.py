@@ -1,8 +1,8 @@
 """The weights of an agent in the places that a target's fields have: what surgery does to tensors.
 
 A first layer reads the elements of the observation, and of critics of continuous actions those of the action behind them;
-``encoder.shared`` reads what the convolutions of each picture give, then vectors. Target copies are treated like what they
-follow.
+``encoder.shared`` reads what the convolutions of each picture give, then vectors, and such critics read the action behind
+its features. Target copies are treated like what they follow.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def transplant(
     old, new = policy.state_dict(), fresh.state_dict()
     state = {name: tensor for name, tensor in old.items() if name in new}
     for prefix in ("", "target."):
+        state |= _judged(policy, old, new, prefix, done)
         if new_encoder:
             state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{prefix}encoder.")}
             continue
@@ -44,7 +45,9 @@ def transplant(
             state |= _pictures(policy, fresh, prefix, shown, seen, told)
         for tower in TOWERS:
             name = f"{prefix}encoder.{tower}.0"
-            if f"{name}.weight" in old:
+            if f"{name}.mean" in old:
+                state |= _renormed(policy, f"encoder.{tower}", seen, told, done if tower == "critic" else None)
+            elif f"{name}.weight" in old:
                 actions = done if old[f"{name}.weight"].shape[-1] > len(seen.ours) else None
                 state |= _first(policy, name, seen, told, actions)
     if not new_encoder:
@@ -92,6 +95,45 @@ def _first(policy: Any, name: str, seen: Matching, told: Mapping[int, float], do
     return {f"{name}.weight": weight, f"{name}.bias": bias}
 
 
+def _renormed(policy: Any, name: str, seen: Matching, told: Mapping[int, float], done: Matching | None) -> Tensors:
+    """A `BatchRenorm` and the first layer behind it, over vectors, and over actions if `done` is given."""
+    norm, layer = policy.get_submodule(f"{name}.0"), policy.get_submodule(f"{name}.1")
+    size, dropped, gain = len(seen.ours), list(told), _statistics(policy, seen)[1]
+    constant = norm.epsilon
+    read = (_normalized(policy, told) - norm.mean[..., dropped]) * (norm.var[..., dropped] + constant).rsqrt()
+    read = read * norm.scale[..., dropped] + norm.bias[..., dropped]
+    shift = torch.einsum("...oi,...i->...o", layer.weight[..., dropped].double(), read.double())
+    state = {f"{name}.1.bias": (layer.bias.double() + shift).float()}
+    moved = {}
+    for part, tensor, start in (
+        ("0.mean", norm.mean, 0.0), ("0.var", norm.var, 1.0), ("0.scale", norm.scale, 1.0), ("0.bias", norm.bias, 0.0),
+        ("1.weight", layer.weight, 0.0),
+    ):  # fmt: skip
+        columns = [_moved(tensor[..., :size], seen, start)]
+        moved[part] = torch.cat([*columns, *([_moved(tensor[..., size:], done, start)] if done else [])], dim=-1)
+    # In another unit x' = x / gain; where variances are too small for that, the scale makes up for the rest.
+    gain = torch.cat([gain, torch.ones(moved["0.mean"].shape[-1] - len(gain), dtype=gain.dtype)])
+    var = ((moved["0.var"] + constant) / gain.square() - constant).clamp(min=0.0)
+    rest = gain * ((var + constant) / (moved["0.var"] + constant)).sqrt()
+    changed = gain != 1.0
+    moved["0.mean"] = torch.where(changed, moved["0.mean"] / gain, moved["0.mean"]).float()
+    moved["0.scale"] = torch.where(changed, moved["0.scale"] * rest, moved["0.scale"]).float()
+    moved["0.var"] = torch.where(changed, var, moved["0.var"]).float()
+    return state | {f"{name}.{part}": tensor for part, tensor in moved.items()}
+
+
+def _judged(policy: Any, old: Tensors, new: Tensors, prefix: str, done: Matching) -> Tensors:
+    """The layer behind the encoder, where critics of continuous actions read these if the encoder has not."""
+    name, width = f"{prefix}trunk.critic.0.weight", policy.network["hidden"][0]
+    if name not in old or old[name].ndim < 3:
+        return {}
+    features, actions = old[name][..., :width], old[name][..., width:]
+    if not actions.shape[-1]:
+        actions = torch.zeros(*features.shape[:-1], len(done.ours))
+    read = new[name].shape[-1] - width  # none, or all
+    return {name: torch.cat([features, _moved(actions, done)[..., :read]], dim=-1)}
+
+
 def _columns(
     policy: Any, weight: torch.Tensor, bias: torch.Tensor, seen: Matching, told: Mapping[int, float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,9 +145,9 @@ def _columns(
     return columns, bias
 
 
-def _moved(columns: torch.Tensor, matching: Matching) -> torch.Tensor:
-    """Columns of the agent's elements in the places of the target's; zero where the agent has none."""
-    moved = torch.zeros(*columns.shape[:-1], len(matching.theirs))
+def _moved(columns: torch.Tensor, matching: Matching, start: float = 0.0) -> torch.Tensor:
+    """Columns of the agent's elements in the places of the target's; `start` where the agent has none."""
+    moved = torch.full((*columns.shape[:-1], len(matching.theirs)), start)
     new, old = matching.places
     moved[..., new] = columns[..., old]
     return moved

@@ -43,6 +43,7 @@ class Strategy(ABC):
         decides: what it alone may decide; two strategies that decide the same do not combine.
         sequential: whether it can begin with an agent that it has made itself, and so go along a sequence of targets.
         refits: whether it takes agents that see or do something else than what the target offers.
+        joint: whether it learns in worlds of source and target at once.
         trains: whether the agent learns on the target.
         algorithms: those that it works with; none are all.
     """
@@ -57,6 +58,7 @@ class Strategy(ABC):
     decides: ClassVar[frozenset[str]] = frozenset()
     sequential: ClassVar[bool] = True
     refits: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
     trains = True
     algorithms: ClassVar[tuple[str, ...]] = ()
 

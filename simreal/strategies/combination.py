@@ -82,6 +82,10 @@ class Combination(Strategy):
     def refits(self) -> bool:  # type: ignore[override]
         return self.parts[0].refits
 
+    @property
+    def joint(self) -> bool:  # type: ignore[override]
+        return any(part.joint for part in self.parts)
+
     def require(self, algorithm: str, where: str = "") -> None:
         for part in self.parts:
             part.require(algorithm, where)

@@ -31,6 +31,7 @@ class Beside(Strategy):
     family: ClassVar[str] = "instances"
     needs: ClassVar[frozenset[str]] = frozenset({"source domain"})
     decides: ClassVar[frozenset[str]] = frozenset({"the worlds"})
+    joint: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.worlds is not None:

@@ -32,6 +32,7 @@ class PCGrad(Strategy):
     algorithms = ("ppo",)
     needs = frozenset({"source domain"})
     decides = frozenset({"the gradients"})
+    joint = True
 
     def __post_init__(self) -> None:
         require_between(self.share, 0.01, 10.0, "pcgrad: share")

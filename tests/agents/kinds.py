@@ -62,7 +62,7 @@ def observed(schema, count=100, seed=0):
 
 def _exists(algorithm, observation, action):
     try:
-        Agent.new(schema_of(observation, action), {"hidden": [4]}, algorithm=algorithm)
+        Agent.new(schema_of(observation, action), {"hidden": [4, 4]}, algorithm=algorithm)
     except Unsupported:
         return False
     return True

@@ -39,7 +39,7 @@ def test_the_same_weights_give_the_outputs_of_sb3s_nature_cnn():
         expected = stock(pixels.reshape(-1, 84, 84, 4).permute(0, 3, 1, 2).float() / 255)
         got = ours(pixels, Normalizer(0))
     assert expected.std() > 0.1
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(got, expected, rtol=0, atol=5e-6)  # sums over 3136 in another order
 
 
 def test_small_grids_get_the_one_convolution_of_minatar():

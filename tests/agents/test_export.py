@@ -125,7 +125,10 @@ def test_every_algorithm_has_a_kind_that_is_exported_below():
 
 
 # An export takes a second: pictures where they are new.
-SEEING = {("ppo", "mixed", "box"), ("ppo", "camera", "choice"), ("dqn", "mixed", "choice")}
+SEEING = {
+    ("ppo", "mixed", "box"), ("ppo", "camera", "choice"), ("dqn", "mixed", "choice"), ("sac", "mixed", "box"),
+    ("td3", "camera", "box"),
+}  # fmt: skip
 EXPORTED = [kind for kind in KINDS if kind[1] == "vector" or kind in SEEING]
 
 

@@ -41,12 +41,14 @@ def test_it_learns_the_quantiles_of_a_random_reward(monkeypatch):
     learner.set_logger(configure(None, [""]))
     rng = np.random.default_rng(0)
 
-    def draw(generator, n):
+    def draw(n):
         actions = rng.integers(3, size=n)
         rewards = np.where(actions == 1, rng.uniform(0, 100, n), 7.0).astype(np.float32)
         return Batch(np.ones((2 * n, 3), np.float32), actions, rewards, np.ones(n, bool))
 
-    monkeypatch.setattr(learner.replay_buffer, "sample", draw)
+    monkeypatch.setattr(
+        learner.replay_buffer, "batches", lambda _, count, n: (Batch(*(a[None] for a in draw(n))) for _ in range(count))
+    )
     learner.train(600, 256)
     learner.lr_schedule = lambda _: 2e-3
     learner.train(300, 256)

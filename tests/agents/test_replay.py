@@ -36,6 +36,16 @@ def test_it_holds_the_last_transitions(sizes):
     np.testing.assert_array_equal(batch.terminated, batch.rewards % 3 == 0)
 
 
+def test_several_batches_at_once_are_those_of_one_after_the_other(monkeypatch):
+    monkeypatch.setattr("simreal_agents.replay.BLOCK_BYTES", 3 * 2 * 20 * 8)  # three batches of 20
+    replay, one, several = fill(50, [50]), torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    blocks = list(replay.batches(several, 7, 20))
+    assert [len(block.rewards) for block in blocks] == [3, 3, 1]
+    for batch in (batch for block in blocks for batch in block.split()):
+        for drawn, expected in zip(batch, replay.sample(one, 20), strict=True):
+            np.testing.assert_array_equal(drawn, expected)
+
+
 def test_transitions_are_drawn_evenly_and_by_the_given_generator():
     replay = fill(10, [10])
     draw = [replay.sample(torch.Generator().manual_seed(seed), 10_000).rewards for seed in (1, 1, 2)]

@@ -505,6 +505,7 @@ def stock_class(algorithm):
 def judged(model, observations):
     """What decides the actions of a stock model: means before clipping, probabilities, or values."""
     tensor, _ = model.policy.obs_to_tensor(observations)
+    model.policy.set_training_mode(False)
     with torch.no_grad():
         if isinstance(model, stable_baselines3.PPO):
             found = model.policy.get_distribution(tensor).distribution
@@ -525,6 +526,8 @@ def trained(algorithm, schema, **settings):
         settings = {"n_steps": 16, "batch_size": 8, **settings}
     else:
         settings = {"buffer_size": 64, "learning_starts": 8, "batch_size": 8, "train_freq": 1, **settings}
+        if policy != "MlpPolicy" and not schema.choices:
+            settings = {"policy_kwargs": {"share_features_extractor": True}, **settings}
     model = stock_class(algorithm)(policy, Shown(schema), device="cpu", seed=0, learning_rate=3e-3, **settings)
     return model.learn(24)
 
@@ -588,13 +591,15 @@ def test_an_agent_of_every_kind_goes_out_and_comes_back(algorithm, observation, 
         model.learn(8)  # and goes on learning
 
 
-def test_a_critic_with_an_encoder_of_its_own_is_left_behind(zip_of):
-    schema = schema_of("camera", "choice")
-    model = trained("ppo", schema, policy_kwargs={"share_features_extractor": False})
+@pytest.mark.parametrize(("algorithm", "action"), [("ppo", "choice"), ("sac", "box"), ("td3", "box")])
+def test_a_critic_with_an_encoder_of_its_own_is_left_behind(algorithm, action, zip_of):
+    schema = schema_of("camera", action)
+    model = trained(algorithm, schema, policy_kwargs={"share_features_extractor": False})
     imported = load_zip(zip_of(model))
     assert not imported.critic and "share_features_extractor=False" in imported.notes[0]
-    seen = observed(schema, 20)
-    assert largest(outputs(imported.agent(schema), seen), judged(model, seen)) < 2e-5
+    agent, seen = imported.agent(schema), observed(schema, 20)
+    assert largest(outputs(agent, seen), judged(model, seen)) < 2e-5
+    assert all(torch.equal(copy, online) for _, copy, online in getattr(agent.policy, "followed", ()))
 
 
 def test_what_sb3_cannot_represent_is_said_in_one_sentence(tmp_path, zip_of, schema):

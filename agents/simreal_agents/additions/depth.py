@@ -28,8 +28,10 @@ def layers_of(policy: Any) -> list[list[str]]:
     """The names of the parameters of every layer, from the encoder to the heads; those that never learn are left out.
 
     Raises:
-        Unsupported: the network has columns, so that it is no pile of layers.
+        Unsupported: the network has columns, so that it is no pile of layers, or renormalizations between its layers.
     """
+    if "renorm_warmup_steps" in policy.network:
+        raise Unsupported("a CrossQ agent has renormalizations between its layers, which belong to none of them")
     if "columns" in policy.network:
         raise Unsupported("this agent has columns of other agents in it: its layers do not simply lie upon each other")
     layers: list[list[str]] = [[] for _ in range(len(policy.network["hidden"]) + 1)]

@@ -1,0 +1,55 @@
+"""Passes behind an encoder of pictures: autograd computes the encoder, `passes` what stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from simreal_agents.encoders import Perception
+from simreal_agents.normalizer import Normalizer
+from simreal_agents.passes import Pass
+
+
+class Seeing:
+    """A `Pass` over raw rows: an encoder makes features of the observation; what stands behind it goes past the encoder.
+
+    Args:
+        encoder: of rows ``(n, size)``.
+        behind: over the features, and over what a row has beyond `size` (actions) beside them.
+        teaches: whether the encoder learns from this pass.
+    """
+
+    def __init__(self, encoder: Perception, normalizer: Normalizer, behind: Pass, teaches: bool):
+        self.encoder, self.normalizer, self.behind, self.members = encoder, normalizer, behind, behind.members
+        self._taught = list(encoder.parameters()) if teaches else []
+        self._size, self._width = encoder.layout.size, encoder.linear.out_features
+
+    @property
+    def _learns(self) -> bool:
+        return any(parameter.requires_grad for parameter in self._taught)
+
+    def forward(self, rows: Tensor) -> list[Tensor]:
+        """As ``Pass.forward``, for raw rows ``(n, size)``, or ``(n, size + a)`` with actions behind them."""
+        with torch.set_grad_enabled(self._learns):
+            self._features = self.encoder(rows[:, : self._size], self.normalizer)
+        return self.behind.forward(torch.cat([self._features.detach(), rows[:, self._size :]], dim=1))
+
+    def backward(
+        self, deltas: Sequence[Tensor], *, weights: bool = True, columns: slice | None = None
+    ) -> Tensor | None:
+        """As ``Pass.backward``; with `weights` the encoder's ``.grad`` is overwritten, too.
+
+        Args:
+            columns: of the actions: ``slice(size, None)``.
+        """
+        if columns is not None or not (weights and self._learns):
+            past = None if columns is None else slice(self._width, None)
+            return self.behind.backward(deltas, weights=weights, columns=past)
+        slopes = self.behind.backward(deltas, columns=slice(0, self._width))
+        for parameter, slope in zip(
+            self._taught, torch.autograd.grad(self._features, self._taught, slopes), strict=True
+        ):
+            parameter.grad.copy_(slope)
+        return None
