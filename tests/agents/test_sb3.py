@@ -159,7 +159,7 @@ def test_actions_in_other_bounds_give_the_machine_the_same_command(zip_of):
     command = (low + high) / 2 + (high - low) / 2 * agent.act(observations())
     expected = model.predict(observations(), deterministic=True)[0]
     assert np.mean((expected > low) & (expected < high)) > 0.2
-    assert largest(command, expected) < 1e-6
+    assert largest(command, expected) < 5e-6  # of commands up to 5
     std = model.policy.log_std.detach().exp().numpy()
     assert largest(agent.distribution(observations())[1] * (high - low) / 2, std) < 1e-6
 
