@@ -90,7 +90,9 @@ def main() -> int:
             run(config_files.load(path, overrides), options.out / path.stem)
         except UserError as error:
             parser.error(str(error))
-        rows += rows_of(path, options.out / path.stem)
+        rows += [
+            row | ({"overrides": overrides} if overrides else {}) for row in rows_of(path, options.out / path.stem)
+        ]
         ways += ways_of(path, options.out / path.stem)
     for row in rows:
         area = row["area"]

@@ -155,8 +155,17 @@ def check(experiment: Experiment, where: Where | None = None) -> dict[tuple[str,
     for target in experiment.sequence[1:]:
         first = experiment.sequence[0]
         ours, theirs = domains["targets", first], domains["targets", target]
-        _require_same_schema(ours, theirs, f"target {first!r}", f"target {target!r}", place("sequence"), SURGERY)
+        _require_same_schema(ours, theirs, f"target {first!r}", f"target {target!r}", place("sequence"))
+    for before, target in itertools.pairwise(experiment.sequence):
+        for name in (name for name, way in ways.items() if way.joint and way.needs_source and way.sequential):
+            both = domains["targets", before], domains["targets", target]
+            _require_one_head(*both, f"target {before!r}", f"target {target!r}", place("strategies", name))
     return domains
+
+
+def _parts(way: Strategy) -> Sequence[Strategy]:
+    """What a strategy is combined of; itself where it is none."""
+    return getattr(way, "parts", (way,))
 
 
 def _check_presets(domains: dict[tuple[str, str], Domain], where: Where) -> None:
@@ -214,7 +223,7 @@ def _require_meeting(ours: Domain, theirs: Domain, mine: str, other: str, place:
     if bool(one.choices) != bool(two.choices):
         a, b = ("a choice" if schema.choices else "a vector" for schema in (one, two))
         raise UserError(f"{place}: {mine} takes {a} as action, {other} {b}: nothing makes one of the other")
-    renamed = any(getattr(way, "rename", None) for way in ways)
+    renamed = all(any(getattr(part, "rename", None) for part in _parts(way)) for way in ways)
     if one.choices and not renamed and not set(one.action[0].labels) & set(two.action[0].labels):
         choices = [", ".join(schema.action[0].labels) for schema in (one, two)]
         raise UserError(
@@ -259,7 +268,8 @@ def _check_pretraining(
     if "domains" in strategy.needs and len(experiment.sources) < 2:
         raise UserError(f"{place}: {strategy.name} learns in the domains of several sources, and here is only one")
     strategy.require(experiment.agent.algorithm, place)
-    for other in (getattr(strategy, "domains", ()) or experiment.sources) if "domains" in strategy.needs else ():
+    named = next((part.domains for part in _parts(strategy) if "domains" in part.needs), None)
+    for other in () if named is None else named or experiment.sources:
         require_known(other, experiment.sources, "source", f"{place}: domains")
         both = domains["sources", name], domains["sources", other]
         _require_same_schema(*both, f"source {name!r}", f"source {other!r}", place)

@@ -107,7 +107,14 @@ def test_actions_that_do_not_meet_are_refused_at_once():
         "targets.dodge: source 'maze' and target 'dodge' share no choice: 0, 1, 2, 3, 4, 5, 6 against stay, left, right, fire; "
         "surgery's `rename` says which mean the same"
     )
-    check(configured(bridge=None, sources=maze, strategies={"surgery": {"rename": {"action/left": "action/0"}}}))
+    named = {"type": "surgery", "rename": {"action/left": "action/0"}}
+    check(configured(bridge=None, sources=maze, strategies={"surgery": named}))
+    check(
+        configured(bridge=None, sources=maze, strategies={"both": [{"surgery": {"rename": named["rename"]}}, "l2sp"]})
+    )
+    assert "share no choice" in refused(
+        bridge=None, sources=maze, strategies={"one": named, "other": "channel_adapter"}
+    )
 
 
 def test_several_games_with_one_encoder_must_show_and_take_the_same():
@@ -130,6 +137,20 @@ def test_one_head_for_source_and_target_that_lack_different_choices_is_refused_w
         )
     check(configured(targets=targets, strategies={"fine_tune": {}, "careful": ["fine_tune", "l2sp"]}))
     check(configured(strategies={"both": "source_mix"}))  # dodge lacks what catch lacks
+
+
+def test_one_head_along_a_sequence_of_games_that_lack_different_choices_is_refused():
+    """From the second step on the source is the target before."""
+    pytest.importorskip("minatar", reason="needs MinAtar, of the extra games")
+    games = {"space": "minatar:space_invaders", "wall": "minatar:breakout"}
+    told = refused(
+        sources={name: {"task": task, "steps": 64} for name, task in games.items()},
+        targets={f"{name}_again": {"task": task, "sources": [name]} for name, task in games.items()},
+        strategies={"both": "source_mix"}, sequence=["space_again", "wall_again"],
+    )  # fmt: skip
+    assert told.startswith(
+        "strategies.both: one head learns in both at once, and target 'space_again' lacks down, up, target 'wall_again' lacks"
+    )
 
 
 def test_card_report_and_inspection_say_which_bridge_was_used(tmp_path):

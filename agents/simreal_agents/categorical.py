@@ -18,7 +18,7 @@ class CategoricalKernel(Kernel):
     """Inference and PPO gradients; `mean` gives logits ``(n, actions)``."""
 
     def mean(self, normalized: Array) -> Array:
-        """Logits ``(n, actions)``; overwritten by the next call."""
+        """Logits ``(n, actions)``."""
         return without(super().mean(normalized), self.policy)
 
     def noise(self, *shape: int, generator: torch.Generator) -> Array:

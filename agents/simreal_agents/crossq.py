@@ -18,6 +18,7 @@ from simreal_agents.offpolicy import OffPolicy
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.replay import Batch
 from simreal_agents.sac import SAC
+from simreal_envs.errors import Unsupported, UserError
 
 _SQUASH_EPSILON = 1e-6  # SB3's, inside the logarithm of the squashing's slope
 BETAS = (0.5, 0.999)  # of Adam, sb3-contrib's
@@ -41,8 +42,17 @@ class CrossQ(SAC):
     def __init__(
         self, policy: Any = None, env: Any = None, *, learning_rate: Any = 1e-3, policy_delay: int = 3, **kwargs: Any
     ):
+        if policy_delay < 1:
+            raise UserError(f"policy_delay must be at least 1, got {policy_delay}")
+        if unused := kwargs.keys() & {"tau", "target_update_interval"}:
+            raise Unsupported(f"CrossQ has no target networks, which {' and '.join(sorted(unused))} would move")
         self.policy_delay = policy_delay
         super().__init__(policy, env, learning_rate=learning_rate, **kwargs)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if self.batch_size < 2:
+            raise UserError(f"batch_size must be at least 2, as a batch has moments, got {self.batch_size}")
 
     def _make_optimizer(self) -> FlatAdam:
         optimizer = super()._make_optimizer()
@@ -56,7 +66,7 @@ class CrossQ(SAC):
     @torch.enable_grad()
     def _update(self, batch: Batch) -> dict[str, float]:
         policy, extra = self.policy, self._extra_gradients(batch)
-        both, actions, rewards = (torch.from_numpy(a) for a in (batch.both, batch.actions, batch.rewards))
+        both, actions, rewards = (torch.from_numpy(a).float() for a in (batch.both, batch.actions, batch.rewards))
         going = torch.from_numpy(~batch.terminated)
         n, alpha = len(rewards), math.exp(policy.heads.temperature.item())
         losses = {"ent_coef": alpha}

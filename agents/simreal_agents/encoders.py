@@ -16,7 +16,7 @@ from torch import nn
 
 from simreal_agents.layout import Layout, Part
 from simreal_agents.normalizer import Normalizer
-from simreal_agents.products import linear
+from simreal_agents.products import Linear
 from simreal_envs.errors import Unsupported
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, kernel, stride
@@ -58,14 +58,14 @@ class Perception(nn.Module):
             }
         )
         outputs = sum(convolved(part) for part in layout.images)
-        self.linear = nn.utils.skip_init(nn.Linear, outputs + len(layout.vector), width)
+        self.linear = nn.utils.skip_init(Linear, outputs + len(layout.vector), width)
         self.register_buffer("_columns", torch.from_numpy(layout.vector), persistent=False)
 
     def forward(self, rows: torch.Tensor, normalizer: Normalizer) -> torch.Tensor:
         features = [self._see(rows, part) for part in self.layout.images]
         if len(self._columns):
             features.append(normalizer(rows[:, self._columns].float()))
-        return self.activation(linear(torch.cat(features, dim=1) if len(features) > 1 else features[0], self.linear))
+        return self.activation(self.linear(torch.cat(features, dim=1) if len(features) > 1 else features[0]))
 
     def _see(self, rows: torch.Tensor, part: Part) -> torch.Tensor:
         picture = rows[:, part.columns].reshape(-1, *part.shape).float()

@@ -26,7 +26,7 @@ from simreal_agents.additions.differentiable import Categorical, distribution, v
 from simreal_agents.continuous import Stacked
 from simreal_agents.networks import ACTIVATIONS, groups_of, matching_groups, stream
 from simreal_agents.passes import Pass
-from simreal_agents.products import Products
+from simreal_agents.products import Linear, Products
 
 Array = np.ndarray
 FREQUENCY = 1.0  # of random targets, radians per standard deviation
@@ -223,7 +223,9 @@ def gradients(policy: Any, batch: Mapping[str, Array], gamma: float, batches: in
     passed: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def is_linear(place: str, module: nn.Module) -> bool:
-        return type(module) in (nn.Linear, Stacked) and any(f"{place}.".startswith(f"{group}.") for group in groups)
+        return type(module) in (nn.Linear, Linear, Stacked) and any(
+            f"{place}.".startswith(f"{group}.") for group in groups
+        )
 
     def keep(place: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
         passed.setdefault(place, []).append((inputs.detach(), output))

@@ -46,7 +46,9 @@ class Tower:
 
         Layers below the lowest one that learns are left out; their ``.grad`` keeps what it held.
         """
-        delta = torch.from_numpy(gradient.T).clone()  # torch's memory is aligned alike in every run, numpy's is not
+        delta = torch.from_numpy(gradient.T).to(
+            torch.float32, copy=True
+        )  # torch's memory is aligned alike in every run, numpy's is not
         learning = [layer.owner.requires_grad for layer in self.layers]
         lowest = learning.index(True) if any(learning) else len(self.layers)
         for i in range(len(self.layers) - 1, lowest - 1, -1):
@@ -77,7 +79,7 @@ class Kernel:
 
     def mean(self, normalized: Array) -> Array:
         """Action means ``(n, a)`` of normalized observations ``(n, d)``."""
-        return self.actor.forward(torch.from_numpy(normalized))
+        return np.ascontiguousarray(self.actor.forward(torch.from_numpy(normalized)))
 
     def value(self, normalized: Array) -> Array:
         """Values ``(n,)`` of normalized observations ``(n, d)``, in scaled reward units."""

@@ -129,14 +129,17 @@ def _by_onednn(a: Tensor, b: Tensor) -> bool:
     return _ONEDNN is not None and a.shape[0] * b.numel() >= LARGE_COLUMNS
 
 
-def linear(rows: Tensor, layer: nn.Linear) -> Tensor:
-    """``layer(rows)`` for rows ``(n, in)``, by the faster library; autograd follows. In exported graphs the layer's own."""
-    if _ONEDNN is None or torch.compiler.is_compiling() or rows.shape[0] * layer.weight.numel() < LARGE:
-        return layer(rows)
-    return _Linear.apply(rows, layer.weight, layer.bias)
+class Linear(nn.Linear):
+    """A linear layer of rows ``(n, in)`` by the faster library; autograd follows. What is exported or mapped is torch's own."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        small = _ONEDNN is None or rows.shape[0] * self.weight.numel() < LARGE
+        if small or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return super().forward(rows)
+        return _ByOnednn.apply(rows, self.weight, self.bias)
 
 
-class _Linear(torch.autograd.Function):
+class _ByOnednn(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(rows, weight)

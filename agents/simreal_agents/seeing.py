@@ -32,9 +32,10 @@ class Seeing:
 
     def forward(self, rows: Tensor) -> list[Tensor]:
         """As ``Pass.forward``, for raw rows ``(n, size)``, or ``(n, size + a)`` with actions behind them."""
-        with torch.set_grad_enabled(self._learns):
-            self._features = self.encoder(rows[:, : self._size], self.normalizer)
-        return self.behind.forward(torch.cat([self._features.detach(), rows[:, self._size :]], dim=1))
+        self._seen = rows[:, : self._size]
+        with torch.no_grad():
+            features = self.encoder(self._seen, self.normalizer)
+        return self.behind.forward(torch.cat([features, rows[:, self._size :]], dim=1))
 
     def backward(
         self, deltas: Sequence[Tensor], *, weights: bool = True, columns: slice | None = None
@@ -48,8 +49,10 @@ class Seeing:
             past = None if columns is None else slice(self._width, None)
             return self.behind.backward(deltas, weights=weights, columns=past)
         slopes = self.behind.backward(deltas, columns=slice(0, self._width))
-        for parameter, slope in zip(
-            self._taught, torch.autograd.grad(self._features, self._taught, slopes), strict=True
-        ):
+        with (
+            torch.enable_grad()
+        ):  # once more, as most passes are never asked for gradients and need not hold what they take
+            features = self.encoder(self._seen, self.normalizer)
+        for parameter, slope in zip(self._taught, torch.autograd.grad(features, self._taught, slopes), strict=True):
             parameter.grad.copy_(slope)
         return None

@@ -46,6 +46,7 @@ class Strategy(ABC):
         joint: whether it learns in worlds of source and target at once.
         trains: whether the agent learns on the target.
         algorithms: those that it works with; none are all.
+        unfit: of these, those that it does not work with.
     """
 
     name: ClassVar[str]
@@ -61,12 +62,15 @@ class Strategy(ABC):
     joint: ClassVar[bool] = False
     trains = True
     algorithms: ClassVar[tuple[str, ...]] = ()
+    unfit: ClassVar[tuple[str, ...]] = ()
 
     def require(self, algorithm: str, where: str = "") -> None:
         """Raise a UserError if agents of an algorithm cannot be moved so; `where` begins the sentence."""
+        place = f"{where}: " if where else ""
         if self.algorithms and algorithm not in self.algorithms:
-            place = f"{where}: " if where else ""
             raise UserError(f"{place}{self.name} works with {', '.join(self.algorithms)}, not with {algorithm}")
+        if algorithm in self.unfit:
+            raise UserError(f"{place}{self.name} does not work with {algorithm}")
 
     @abstractmethod
     def begin(self, agent: Agent | None, target: Target) -> Transferable:

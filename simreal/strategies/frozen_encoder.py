@@ -31,6 +31,7 @@ class FrozenEncoder(Strategy):
     name = "frozen_encoder"
     says = "copies the agent, freezes its encoder or more, trains the rest"
     family = "feature extraction"
+    unfit = ("crossq",)
 
     @property
     def decides(self) -> frozenset[str]:  # type: ignore[override]

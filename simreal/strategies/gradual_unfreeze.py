@@ -35,6 +35,7 @@ class GradualUnfreeze(Strategy):
     name = "gradual_unfreeze"
     says = "trains the heads first and thaws one layer after the other"
     family = "fine-tuning"
+    unfit = ("crossq",)
     decides = frozenset({"what is frozen", "the normalizer"})
 
     def __post_init__(self) -> None:

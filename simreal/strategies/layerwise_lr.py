@@ -29,6 +29,7 @@ class LayerwiseLR(Strategy):
     name = "layerwise_lr"
     says = "trains all of the agent, each layer slower than the one above it"
     family = "fine-tuning"
+    unfit = ("crossq",)
     decides = frozenset({"learning rates"})
 
     def __post_init__(self) -> None:

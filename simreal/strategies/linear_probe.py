@@ -24,6 +24,7 @@ class LinearProbe(Strategy):
     name = "linear_probe"
     says = "freezes all of the agent but its heads, which are drawn anew"
     family = "feature extraction"
+    unfit = ("crossq",)
     decides = frozenset({"what is frozen", "what is copied", "the normalizer"})
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:

@@ -35,6 +35,7 @@ class LowRank(Strategy):
     name = "low_rank"
     says = "learns a low-rank difference to every weight matrix (LoRA)"
     family = "fine-tuning"
+    unfit = ("crossq",)
     decides = frozenset({"what is frozen", "the normalizer", "learning rates"})
 
     def __post_init__(self) -> None:

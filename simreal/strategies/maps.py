@@ -74,6 +74,7 @@ class LinearAlignment(Mapped):
 
     name = "linear_alignment"
     says = "maps target observations to the source's mean and covariance"
+    unfit = ("crossq",)
 
     def check(self, agent: Agent) -> None:
         from simreal_agents.additions.maps import first_layers
@@ -101,6 +102,7 @@ class Tca(Mapped):
 
     name = "tca"
     says = "keeps what both domains' observations share (transfer components)"
+    unfit = ("crossq",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,6 +33,7 @@ class RandomEncoder(Strategy):
     name = "random_encoder"
     says = "freezes random features instead: shows whether features matter"
     family = "feature extraction"
+    unfit = ("crossq",)
     decides = frozenset({"what is frozen", "what is copied", "the normalizer"})
 
     def __post_init__(self) -> None:

@@ -38,6 +38,7 @@ class ResetDistill(Strategy):
 
     name = "reset_distill"
     says = "trains from random weights, then distils old and new into one"
+    unfit = ("crossq",)
     family = "continual"
     needs = frozenset({"source domain"})
     takes = frozenset({"sources"})

@@ -39,6 +39,7 @@ class SelfSupervised(Strategy):
 
     name = "self_supervised"
     says = "pretrains the encoder without reward, then, or not, as usual"
+    unfit = ("crossq",)
     family = "self-supervised"
     stage = "pretrain"
     needs_source = False

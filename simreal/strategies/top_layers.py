@@ -28,6 +28,7 @@ class TopLayers(Strategy):
     name = "top_layers"
     says = "copies the agent and goes on training its last layers only"
     family = "fine-tuning"
+    unfit = ("crossq",)
     decides = frozenset({"what is frozen", "the normalizer"})
 
     def __post_init__(self) -> None:

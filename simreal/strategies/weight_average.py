@@ -22,6 +22,7 @@ class WeightAverage(Strategy):
     name = "weight_average"
     says = "starts from the mean of the weights of several sources"
     family = "several sources"
+    unfit = ("crossq",)
     needs = frozenset({"sources"})
     decides = frozenset({"what is copied", "the network"})
 

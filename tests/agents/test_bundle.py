@@ -120,7 +120,7 @@ def huge(bundle):
     [
         (lambda b: forge(b, format=2), "has format 2 but this version of simreal reads format 1"),
         (lambda b: forge(b, format="1"), "has format '1' but"),
-        (lambda b: forge(b, algorithm="dreamer"), "holds an agent of 'dreamer', which this version of simreal does not read; valid: crossq, dqn"),
+        (lambda b: forge(b, algorithm="dreamer"), "an agent of 'dreamer', which this version of simreal does not read; valid: crossq, dqn"),
         (lambda b: forge(b, algorithm=["ppo"]), r"holds an agent of \['ppo'\]"),
         (lambda b: forge(b, sha256=None), "does not match its sha256"),
         (lambda b: forge(b, network={"hidden": [16, 16], "__class__": "os.system"}), "unknown network setting '__class__'"),

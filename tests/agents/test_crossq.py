@@ -1,9 +1,11 @@
 import copy
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from aim import Aim
+from gymnasium.vector.utils import batch_space
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import nn
@@ -173,3 +175,34 @@ def test_what_does_not_fit_is_said_in_one_sentence(point_mass):
         learner(point_mass(), network={"critic_width": 0})
     with pytest.raises(Unsupported, match="CrossQ sees vectors"):
         CrossQ(env=Aim())
+
+
+def test_observations_of_double_precision_are_learned_from(point_mass):
+    worlds = point_mass()
+    worlds.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    worlds.observation_space = batch_space(worlds.single_observation_space, worlds.num_envs)
+    ours = learner(worlds)
+    ours.learn(160)
+    assert ours._n_updates > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({"policy_delay": 0}, UserError, "policy_delay must be at least 1, got 0"),
+        ({"batch_size": 1}, UserError, "batch_size must be at least 2"),
+        ({"tau": 0.01}, Unsupported, "CrossQ has no target networks, which tau would move"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(point_mass, settings, error, says):
+    with pytest.raises(error, match=says):
+        learner(point_mass(), **settings)
+
+
+def test_a_unit_that_is_the_same_in_all_rows_has_a_gradient():
+    layer = BatchRenorm(2, warmup=0)
+    layer.measures = True
+    layer(torch.randn(8, 2, generator=torch.Generator().manual_seed(0)))
+    rows = torch.ones(8, 2, requires_grad=True)
+    layer(rows).square().sum().backward()
+    assert layer.steps == 2 and torch.isfinite(rows.grad).all()

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from simreal_agents.products import LARGE, LARGE_COLUMNS, Columns, linear
+from simreal_agents.products import LARGE, LARGE_COLUMNS, Columns, Linear
 
 
 def layer_and(n, width, out):
     generator = torch.Generator().manual_seed(0)
-    layer = nn.utils.skip_init(nn.Linear, width, out)
+    layer = nn.utils.skip_init(Linear, width, out)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
@@ -47,7 +47,7 @@ def test_a_linear_layer_of_either_library_has_the_gradients_of_torchs(n):
     assert (n * 256 * 64 >= LARGE) == (n == 300)
     expected = by_autograd(layer, rows, delta)
     rows.requires_grad_()
-    output = linear(rows, layer)
+    output = layer(rows)
     found = output.detach(), *torch.autograd.grad(output, (rows, layer.weight, layer.bias), delta)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-3)
@@ -58,6 +58,6 @@ def test_what_is_frozen_gets_no_gradient_from_a_large_linear_layer():
     _, by_rows, *_ = by_autograd(layer, rows, delta)
     layer.requires_grad_(False)
     rows.requires_grad_()
-    linear(rows, layer).backward(delta)
+    layer(rows).backward(delta)
     torch.testing.assert_close(rows.grad, by_rows, rtol=1e-5, atol=1e-4)
     assert torch.equal(layer.weight.grad, torch.full_like(layer.weight, 7.0))

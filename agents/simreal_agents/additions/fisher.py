@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from simreal_agents.additions import acting_tower
 from simreal_agents.additions.differentiable import Categorical, Gaussian, distribution
 from simreal_agents.networks import groups_of, matching_groups
+from simreal_agents.products import Linear
 
 NUMBERS = 16_000_000  # derivatives that are held at a time
 
@@ -72,7 +73,7 @@ def _of_linears(policy: Any, rows: Tensor, weights: Mapping[str, Tensor]) -> dic
     passed: dict[str, list[tuple[Tensor, Tensor]]] = {}
     hooks = []
     for name, module in policy.named_modules():
-        if type(module) is nn.Linear and f"{name}.weight" in weights:  # not what is made of several
+        if type(module) in (nn.Linear, Linear) and f"{name}.weight" in weights:  # not what is made of several
 
             def keep(_: Any, inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
                 passed.setdefault(name, []).append((inputs[0].detach(), output))

@@ -141,7 +141,10 @@ def _parameters(
         parameter("sticky", 0.25, 0.0, 0.95, "probability per frame that the last frame's action is repeated"),
         parameter("frame_skip", 4, 1, 8, "frames that an action lasts", whole=True),
         Parameter("noop_max", "1", 0.0, 0.0, 30.0, "a game begins with one to so many frames of nothing", "flavour", resolution=1.0),
-        switch("fire_at_start", "FIRE is pressed for one action where an episode begins, which starts some games"),
+        Parameter(
+            "fire_at_start", "1", 0.0, 0.0, 1.0,
+            "1: FIRE is pressed for one action where an episode begins, which starts some games", "flavour", resolution=1.0,
+        ),
         Parameter("time_limit", "s", HALF_AN_HOUR, PERIOD, HALF_AN_HOUR, "of play, 60 frames each, after which a game is cut off", "game"),
         switch("lives/terminal", "an episode ends with a life, and the next one goes on from there"),
         switch("reward/clipped", "rewards are -1, 0 or 1, the sign of the points"),

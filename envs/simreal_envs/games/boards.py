@@ -24,11 +24,6 @@ def board(things: np.ndarray, channel: int) -> np.ndarray:
     return np.bitwise_or.reduce(np.where(things, BITS[channel][:SIDE], np.uint64(0)), axis=-1)
 
 
-def things(boards: np.ndarray, channel: int) -> np.ndarray:
-    """Which things of a channel there are on boards ``(n, SIDE)``, bool ``(n, SIDE, SIDE)``: `board` undone."""
-    return boards[..., None] & BITS[channel][:SIDE] != 0
-
-
 def shown(boards: np.ndarray) -> np.ndarray:
     """Boards as pictures, uint8 ``(n, SIDE, SIDE, DEPTH)``: the bits of all rows one after the other."""
     words = boards >> _DONE

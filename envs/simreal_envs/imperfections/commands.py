@@ -32,7 +32,7 @@ class ActionDelay:
         lossy: bool = False,
         control: Callable[[np.ndarray], np.ndarray] = np.copy,
     ):
-        self._substeps, self._varying, self._timestep = substeps, varying, np.broadcast_to(timestep, (num_worlds,))
+        self._substeps, self._timestep = substeps, np.broadcast_to(timestep, (num_worlds,))
         self._control, self.at_rest = control, control(np.zeros((1, action_size)))
         self._command = np.repeat(self.at_rest, num_worlds, axis=0)  # the last one given
         self._delay, self._jitter = np.zeros((2, num_worlds), dtype=np.int64)  # in physics steps

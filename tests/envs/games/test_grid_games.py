@@ -91,21 +91,26 @@ def test_a_speed_is_how_often_something_moves():
     assert np.sum([moves(clock, speed) for _ in range(20)], axis=0).tolist() == [2, 5, 20, 40]
 
 
+def things_on(rows, channel):
+    """Which things of a channel there are on boards ``(n, SIDE)``, bool ``(n, SIDE, SIDE)``: `boards.board` undone."""
+    return rows[..., None] & boards.BITS[channel][:SIDE] != 0
+
+
 def test_boards_move_roll_and_tell_what_arrays_of_cells_do():
     things = np.random.default_rng(0).random((40, SIDE, SIDE)) < 0.3
     for channel in range(len(CHANNELS)):
         board = boards.board(things, channel)
-        assert np.array_equal(boards.things(board, channel), things)
+        assert np.array_equal(things_on(board, channel), things)
         picture = np.zeros((40, SIDE, SIDE, len(CHANNELS)), np.uint8)
         picture[..., channel] = things
         assert np.array_equal(boards.shown(board), picture)
         assert np.array_equal(boards.shown(np.asfortranarray(board)), picture)
         down, up = np.zeros((2, 40, SIDE, SIDE), bool)
         down[:, 1:], up[:, :-1] = things[:, :-1], things[:, 1:]
-        assert np.array_equal(boards.things(boards.fallen(board), channel), down)
-        assert np.array_equal(boards.things(boards.risen(board), channel), up)
+        assert np.array_equal(things_on(boards.fallen(board), channel), down)
+        assert np.array_equal(things_on(boards.risen(board), channel), up)
         for way in (-1, 1):
-            assert np.array_equal(boards.things(boards.rolled(board, way), channel), np.roll(things, way, axis=2))
+            assert np.array_equal(things_on(boards.rolled(board, way), channel), np.roll(things, way, axis=2))
         assert np.array_equal(boards.count(board), things.sum(axis=(1, 2)))
         held = boards.columns(board)[:, None] & boards.BITS[channel] != 0
         assert np.array_equal(held[:, :SIDE], things.any(axis=1)) and not held[:, SIDE].any()
