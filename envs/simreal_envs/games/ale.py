@@ -143,7 +143,7 @@ def _parameters(
         Parameter("noop_max", "1", 0.0, 0.0, 30.0, "a game begins with one to so many frames of nothing", "flavour", resolution=1.0),
         Parameter(
             "fire_at_start", "1", 0.0, 0.0, 1.0,
-            "1: FIRE is pressed for one action where an episode begins, which starts some games", "flavour", resolution=1.0,
+            "1: FIRE is pressed for one action where an episode begins, which starts some games", "flavour", choices=(0.0, 1.0),
         ),
         Parameter("time_limit", "s", HALF_AN_HOUR, PERIOD, HALF_AN_HOUR, "of play, 60 frames each, after which a game is cut off", "game"),
         switch("lives/terminal", "an episode ends with a life, and the next one goes on from there"),
