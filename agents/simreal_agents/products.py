@@ -133,8 +133,8 @@ class Linear(nn.Linear):
     """A linear layer of rows ``(n, in)`` by the faster library; autograd follows. What is exported or mapped is torch's own."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        small = _ONEDNN is None or rows.shape[0] * self.weight.numel() < LARGE
-        if small or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        own = _ONEDNN is None or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        if own or rows.shape[0] * self.weight.numel() < LARGE:
             return super().forward(rows)
         return _ByOnednn.apply(rows, self.weight, self.bias)
 
