@@ -8,6 +8,7 @@ from simreal_agents.additions import fisher
 from simreal_agents.additions.differentiable import distribution
 from simreal_agents.additions.fisher import diagonal
 from simreal_agents.bundle import Agent
+from simreal_agents.products import LARGE
 from simreal_envs.schema import Field, Schema
 
 SEEN = (Field("a", "1", ("x", "y", "z")),)
@@ -95,3 +96,20 @@ def test_a_memory_that_is_asked_at_every_step_counts_all_of_them():
             (slope,) = torch.autograd.grad(root, [policy.get_parameter(state)], retain_graph=True, allow_unused=True)
             by_hand += 0.0 if slope is None else slope.square()
     torch.testing.assert_close(found[state], by_hand / len(ROWS), rtol=1e-4, atol=1e-7)
+
+
+def test_of_a_layer_that_is_computed_by_another_library_when_it_is_large():
+    picture = Schema(
+        (Field("picture", "1", ("r", "g"), 0, 1, grid=(10, 10), dtype="uint8"),),
+        (Field("b", "1", ("left", "right"), discrete=True),), 0.1,
+    )  # fmt: skip
+    policy = Agent.new(picture, {"hidden": [128], "activation": "relu"}, seed=1).policy
+    rows = np.random.default_rng(0).integers(0, 2, (32, 200)).astype(np.uint8)
+    size = policy.encoder.shared.linear.weight.numel()
+    assert 8 * size < LARGE <= 32 * size
+    whole, parts = diagonal(policy, rows), [diagonal(policy, part) for part in np.split(rows, 4)]
+    for name, found in whole.items():
+        torch.testing.assert_close(found, sum(part[name] for part in parts) / 4, rtol=1e-3, atol=1e-7)
+    assert "encoder.shared.linear.weight" in fisher._of_linears(
+        policy, torch.from_numpy(rows), {n: p for n, p in policy.named_parameters() if n in whole}
+    )
