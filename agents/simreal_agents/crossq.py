@@ -42,8 +42,6 @@ class CrossQ(SAC):
     def __init__(
         self, policy: Any = None, env: Any = None, *, learning_rate: Any = 1e-3, policy_delay: int = 3, **kwargs: Any
     ):
-        if policy_delay < 1:
-            raise UserError(f"policy_delay must be at least 1, got {policy_delay}")
         if unused := kwargs.keys() & {"tau", "target_update_interval"}:
             raise Unsupported(f"CrossQ has no target networks, which {' and '.join(sorted(unused))} would move")
         self.policy_delay = policy_delay

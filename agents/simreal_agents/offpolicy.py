@@ -82,6 +82,8 @@ class OffPolicy(Transferable):
             raise UserError(
                 f"batch_size and train_freq must be at least 1, got {self.batch_size} and {frequency.frequency}"
             )
+        if (delay := getattr(self, "policy_delay", 1)) < 1:
+            raise UserError(f"policy_delay must be at least 1, got {delay}")
 
     def _make_replay(self) -> Replay:
         space, actions = self.observation_space, self.action_space

@@ -55,3 +55,8 @@ def test_it_learns_to_reach_a_goal(point_mass):
     ours.learn(5000)
     # Zero force scores about -25; the best controller is about 1.2 s away from any goal.
     assert np.mean([episode["r"] for episode in list(ours.ep_info_buffer)[-30:]]) > -10.0
+
+
+def test_an_actor_that_would_never_move_is_refused(point_mass):
+    with pytest.raises(UserError, match="policy_delay must be at least 1, got 0"):
+        learner(point_mass(), policy_delay=0)
