@@ -57,6 +57,10 @@ class AgentConfig(Section):
         (64, 64), min_length=1, max_length=16, description="Units of each hidden layer."
     )
     activation: Literal["tanh", "elu", "relu"] = Field("tanh", description="What the hidden layers apply.")
+    cnn: Literal["nature", "small", "grid"] | None = Field(
+        None,
+        description="The convolutions that see pictures (null: by their size, from 64 pixels nature, from 16 small).",
+    )
     num_worlds: Int = Field(64, ge=1, le=65_536, description="Worlds that are stepped together.")
     replay: Literal["drop", "keep"] = Field(
         "drop", description="Whether the replay buffer goes with an agent: into its bundle, and to the target."

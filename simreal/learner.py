@@ -48,6 +48,7 @@ class Learning:
             told (``learning_rate_schedule``, ``lr_scale``, ..); None stands for a config's defaults.
         algorithm: ``"ppo"``, ``"sac"``, ..: `simreal list algorithms`.
         replay: ``"keep"`` lets a replay buffer go with the agent, ``"drop"`` starts with an empty one.
+        cnn: the convolutions that see pictures, ``"nature"``, ``"small"`` or ``"grid"``; None: by their size.
 
     Raises:
         UserError: for an algorithm that does not exist.
@@ -59,6 +60,7 @@ class Learning:
     hyperparameters: Mapping[str, Any] | None = None
     algorithm: str = "ppo"
     replay: str = "drop"
+    cnn: str | None = None
 
     def __post_init__(self) -> None:
         require_known(self.algorithm, HYPERPARAMETERS, "algorithm")
@@ -177,7 +179,7 @@ class Target:
         require_fit(learning.algorithm, worlds.schema, self.domain.task)
         kind = find_algorithm(learning.algorithm)
         settings = {k: v for k, v in (learning.hyperparameters or {}).items() if k not in OPTIONS}
-        own = {"hidden": list(learning.hidden), "activation": learning.activation}
+        own = {"hidden": list(learning.hidden), "activation": learning.activation, "cnn": learning.cnn}
         own |= {name: settings.pop(name) for name in kind.policy_class_.SETTINGS if name in settings}
         if "learning_rate_schedule" in learning.options:
             rate = settings.get("learning_rate", HYPERPARAMETERS[learning.algorithm]().learning_rate)

@@ -479,5 +479,6 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
         "hyperparameters": agent.hyperparameters.model_dump(),
         "hidden": list(agent.hidden),
         "activation": agent.activation,
+        "cnn": agent.cnn,
         "num_worlds": agent.num_worlds,
     }

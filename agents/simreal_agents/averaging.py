@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from simreal_agents.bundle import Agent
-from simreal_agents.encoders import convolved
 from simreal_agents.networks import require_plain
 from simreal_agents.normalizer import RunningMoments
 from simreal_envs.errors import Unsupported, UserError
@@ -79,7 +78,7 @@ def _written_for(policy: Any, statistics: Any, reward_scale: float) -> Tensors:
         return state
     shift = (statistics.mean - own.mean) * (own.var + own.EPSILON).rsqrt()
     gain = ((statistics.var + own.EPSILON) / (own.var + own.EPSILON)).sqrt()
-    before = sum(convolved(part) for part in policy.layout.images)  # what convolutions give stands before the vector
+    before = sum(policy.encoder.shared.outputs) if policy.layout.images else 0  # these stand before the vector
     columns = slice(before, before + len(shift))
     for prefix in ("", "target."):
         for layer in ("encoder.actor.0", "encoder.critic.0", "encoder.shared.linear"):

@@ -29,7 +29,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from simreal_agents.distributions import Gaussian, Point
-from simreal_agents.encoders import Perception
+from simreal_agents.encoders import Perception, sight
 from simreal_agents.layout import Layout
 from simreal_agents.networks import ACTIVATIONS, layers, require_actions, require_widths, stream
 from simreal_agents.normalizer import Normalizer, RewardScaler
@@ -74,13 +74,21 @@ class ContinuousPolicy(WithTargets, BasePolicy):
         n_critics: how many critics.
         normalize_observations: whether the encoder normalizes vectors with running statistics.
         channels: into how many channels a learned 1x1 convolution turns those of a picture, by name: `encoders`.
+        cnn: the convolutions that see pictures, one of `encoders.CNNS`; None: by their size.
         seed: of the initial weights.
 
     Raises:
         UserError: for other spaces, an unknown activation, or settings out of bounds.
     """
 
-    SETTINGS: ClassVar[tuple[str, ...]] = ("hidden", "activation", "n_critics", "normalize_observations", "channels")
+    SETTINGS: ClassVar[tuple[str, ...]] = (
+        "hidden",
+        "activation",
+        "n_critics",
+        "normalize_observations",
+        "channels",
+        "cnn",
+    )
     TARGETS: ClassVar[tuple[str, ...]] = ("critic",)  # towers that have a target copy
 
     def __init__(
@@ -94,6 +102,7 @@ class ContinuousPolicy(WithTargets, BasePolicy):
         n_critics: int = 2,
         normalize_observations: bool = True,
         channels: Mapping[str, int] | None = None,
+        cnn: str | None = None,
         seed: int = 0,
         use_sde: bool = False,
     ):
@@ -117,7 +126,7 @@ class ContinuousPolicy(WithTargets, BasePolicy):
             "activation": activation,
             "n_critics": int(n_critics),
             "normalize_observations": bool(normalize_observations),
-        } | ({"channels": {name: int(count) for name, count in channels.items()}} if channels else {})
+        } | sight(channels, cnn)
         self._seed = seed
         self._build(ACTIVATIONS[activation])
         self.reward_scaler = RewardScaler()
@@ -128,7 +137,11 @@ class ContinuousPolicy(WithTargets, BasePolicy):
         vector, actions = len(layout.vector), self.action_space.shape[0]
         judged = list(hidden)  # what each layer of the critics behind the encoder reads
         if layout.images:
-            first = {"shared": Perception(layout, hidden[0], nn.ReLU, self.network.get("channels"))}
+            first = {
+                "shared": Perception(
+                    layout, hidden[0], nn.ReLU, *(self.network.get(name) for name in ("channels", "cnn"))
+                )
+            }
             judged[0] += actions
         else:
             first = {

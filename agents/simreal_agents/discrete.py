@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from simreal_agents import continuous
 from simreal_agents.distributions import Categorical
-from simreal_agents.encoders import Perception
+from simreal_agents.encoders import Perception, sight
 from simreal_agents.heads import absence, leave_out
 from simreal_agents.layout import Layout
 from simreal_agents.networks import ACTIVATIONS, layers, require_actions, require_widths, stream
@@ -48,6 +48,7 @@ class QPolicy(WithTargets, BasePolicy):
         activation: ``"tanh"``, ``"elu"`` or ``"relu"``; an encoder of pictures always has relu.
         normalize_observations: whether the encoder normalizes vectors with running statistics.
         channels: into how many channels a learned 1x1 convolution turns those of a picture, by name: `encoders`.
+        cnn: the convolutions that see pictures, one of `encoders.CNNS`; None: by their size.
         seed: of the initial weights.
 
     Attributes:
@@ -57,7 +58,7 @@ class QPolicy(WithTargets, BasePolicy):
         UserError: for other spaces, an unknown activation, or settings out of bounds.
     """
 
-    SETTINGS: ClassVar[tuple[str, ...]] = ("hidden", "activation", "normalize_observations", "channels")
+    SETTINGS: ClassVar[tuple[str, ...]] = ("hidden", "activation", "normalize_observations", "channels", "cnn")
     discrete = True
     action_space: spaces.Discrete
     encoder: Any
@@ -75,6 +76,7 @@ class QPolicy(WithTargets, BasePolicy):
         activation: str = "relu",
         normalize_observations: bool = True,
         channels: Mapping[str, int] | None = None,
+        cnn: str | None = None,
         seed: int = 0,
         quantiles: int = 1,
     ):
@@ -87,7 +89,7 @@ class QPolicy(WithTargets, BasePolicy):
             "hidden": [int(width) for width in hidden],
             "activation": activation,
             "normalize_observations": bool(normalize_observations),
-        } | ({"channels": {name: int(count) for name, count in channels.items()}} if channels else {})
+        } | sight(channels, cnn)
         self._seed, self._shape = seed, (-1, int(action_space.n), quantiles)
         self.absent = absence(action_space)
         self.exploration_rate = EXPLORATION
@@ -98,7 +100,11 @@ class QPolicy(WithTargets, BasePolicy):
     def _build(self, activation: type[nn.Module]) -> None:
         hidden, layout = self.network["hidden"], self.layout
         if layout.images:
-            first = {"shared": Perception(layout, hidden[0], nn.ReLU, self.network.get("channels"))}
+            first = {
+                "shared": Perception(
+                    layout, hidden[0], nn.ReLU, *(self.network.get(name) for name in ("channels", "cnn"))
+                )
+            }
         else:
             first = {"critic": layers([layout.size, hidden[0]], activation)}
         rest = {

@@ -1,8 +1,8 @@
 """Encoders for what is no plain vector: pictures, and dictionaries of pictures and vectors; and dropout with a seed.
 
-Large pictures are seen by the convolutions of Mnih et al. (2015, Nature 518, table 1 of the extended data), small grids
-by one 3x3 convolution of 16 channels as in Young & Tian (2019, MinAtar). What comes out of them stands beside the
-normalized vector elements and goes through one linear layer.
+Large pictures are seen by the convolutions of Mnih et al. (2015, Nature 518, table 1 of the extended data), small ones by
+those of Pathak et al. (2017, arXiv:1705.05363, section 3), grids by one 3x3 convolution of 16 channels as in Young & Tian
+(2019, MinAtar). What comes out of them stands beside the normalized vector elements and goes through one linear layer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,11 +18,29 @@ from torch import nn
 from simreal_agents.layout import Layout, Part
 from simreal_agents.normalizer import Normalizer
 from simreal_agents.products import Linear
-from simreal_envs.errors import Unsupported
+from simreal_envs.errors import Unsupported, require_known
 
-NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, kernel, stride
-GRID = ((16, 3, 1),)
-SMALLEST = 36  # pixels that Nature's three kernels need
+
+class Convolution(NamedTuple):
+    """Rectified behind."""
+
+    channels: int
+    kernel: int
+    stride: int
+    padding: int = 0
+
+    def extent(self, pixels: int) -> int:
+        """How many numbers there are along an axis of so many."""
+        return (pixels + 2 * self.padding - self.kernel) // self.stride + 1
+
+
+NATURE = (Convolution(32, 8, 4), Convolution(64, 4, 2), Convolution(64, 3, 1))
+# Of 42 x 42 pixels Nature's kernels leave one place, where nothing is left of where things are; these leave 3 x 3.
+SMALL = (Convolution(32, 3, 2, 1),) * 4
+GRID = (Convolution(16, 3, 1),)
+CNNS = {"nature": NATURE, "small": SMALL, "grid": GRID}
+FROM = {"nature": 64, "small": 16, "grid": 0}  # pixels from which on a picture is seen so unless it is said
+SMALLEST = {"nature": 36, "small": 1, "grid": 3}  # pixels that the kernels need
 
 
 class Perception(nn.Module):
@@ -31,9 +50,11 @@ class Perception(nn.Module):
         cnns: one stack of convolutions per picture, under ``image`` or its name; rectified whatever `activation` is.
         adapters: before them, where `channels` says so, a 1x1 convolution per picture, without bias.
         linear: from all their outputs and the vector elements to the features.
+        outputs: how many numbers the convolutions of each picture give.
 
     Args:
         channels: into how many channels those of a picture are turned before its convolutions see them, by name.
+        cnn: the convolutions, one of `CNNS`; None: by the size of each picture.
 
     Raises:
         Unsupported: for a picture that is too small for the kernels.
@@ -42,13 +63,18 @@ class Perception(nn.Module):
     _columns: torch.Tensor
 
     def __init__(
-        self, layout: Layout, width: int, activation: type[nn.Module], channels: Mapping[str, int] | None = None
+        self,
+        layout: Layout,
+        width: int,
+        activation: type[nn.Module],
+        channels: Mapping[str, int] | None = None,
+        cnn: str | None = None,
     ):
         super().__init__()
         self.layout, self.activation = layout, activation()
         seen = {part.name or "image": channels_of(part) for part in layout.images} | dict(channels or {})
         self.cnns = nn.ModuleDict(
-            {name: _convolutions(part, seen[name]) for part in layout.images if (name := part.name or "image")}
+            {name: _convolutions(part, seen[name], cnn) for part in layout.images if (name := part.name or "image")}
         )
         self.adapters = nn.ModuleDict(
             {
@@ -57,8 +83,8 @@ class Perception(nn.Module):
                 if (name := part.name or "image") in (channels or {})
             }
         )
-        outputs = sum(convolved(part) for part in layout.images)
-        self.linear = nn.utils.skip_init(Linear, outputs + len(layout.vector), width)
+        self.outputs = [convolved(part, cnn) for part in layout.images]
+        self.linear = nn.utils.skip_init(Linear, sum(self.outputs) + len(layout.vector), width)
         self.register_buffer("_columns", torch.from_numpy(layout.vector), persistent=False)
 
     def forward(self, rows: torch.Tensor, normalizer: Normalizer) -> torch.Tensor:
@@ -95,6 +121,18 @@ class Dropout(nn.Module):
         return features * kept / (1 - self.share)
 
 
+def sight(channels: Mapping[str, int] | None, cnn: str | None) -> dict[str, Any]:
+    """The settings of a network that are about pictures, as JSON data; only those that are used.
+
+    Raises:
+        UserError: for an unknown `cnn`.
+    """
+    if cnn is not None:
+        require_known(cnn, CNNS, "cnn")
+    settings = {"channels": channels and {name: int(count) for name, count in channels.items()}, "cnn": cnn}
+    return {name: value for name, value in settings.items() if value}
+
+
 def layers(widths: Sequence[int], activation: type[nn.Module], dropout: float = 0.0) -> nn.Sequential:
     """Linear layers of these widths, each with its activation (and dropout) behind it; weights are not initialized."""
     # skip_init: the default initialization would draw from torch's global generator.
@@ -104,11 +142,13 @@ def layers(widths: Sequence[int], activation: type[nn.Module], dropout: float = 
     return nn.Sequential(*modules)
 
 
-def _kind(part: Part) -> tuple[tuple[int, int, int], ...]:
-    return NATURE if min(_extent(part)) >= SMALLEST else GRID
+def cnn_of(part: Part, cnn: str | None) -> str:
+    """By which of `CNNS` a picture is seen."""
+    return cnn or next(name for name, pixels in FROM.items() if min(extent_of(part)) >= pixels)
 
 
-def _extent(part: Part) -> tuple[int, int]:
+def extent_of(part: Part) -> tuple[int, int]:
+    """Height and width of a picture."""
     return part.shape[1:] if part.channels_first else part.shape[:2]  # type: ignore[return-value]
 
 
@@ -117,24 +157,27 @@ def channels_of(part: Part) -> int:
     return part.shape[0] if part.channels_first else part.shape[2]
 
 
-def _convolutions(part: Part, channels: int) -> nn.Sequential:
-    if min(_extent(part)) < GRID[0][1]:
-        height, width = _extent(part)
+def _convolutions(part: Part, channels: int, cnn: str | None) -> nn.Sequential:
+    kind = cnn_of(part, cnn)
+    if min(extent_of(part)) < SMALLEST[kind]:
+        height, width = extent_of(part)
+        small = f"a picture needs at least {SMALLEST[kind]} x {SMALLEST[kind]} pixels"
+        if cnn:
+            raise Unsupported(f"{small} for cnn {cnn!r}, got {height} x {width}")
         raise Unsupported(
-            f"a picture needs at least 3 x 3 pixels, got {height} x {width}; gymnasium.wrappers.FlattenObservation makes "
-            "a vector of a matrix that is no picture"
+            f"{small}, got {height} x {width}; gymnasium.wrappers.FlattenObservation makes a vector of a matrix that is "
+            "no picture"
         )
     modules: list[nn.Module] = []
-    for out, kernel, stride in _kind(part):
-        modules += [nn.utils.skip_init(nn.Conv2d, channels, out, kernel, stride), nn.ReLU()]
-        channels = out
+    for layer in CNNS[kind]:
+        modules += [nn.utils.skip_init(nn.Conv2d, channels, *layer), nn.ReLU()]
+        channels = layer.channels
     return nn.Sequential(*modules)
 
 
-def convolved(part: Part) -> int:
+def convolved(part: Part, cnn: str | None = None) -> int:
     """How many numbers the convolutions of a picture give."""
-    extent = _extent(part)
-    channels = 0
-    for channels, kernel, stride in _kind(part):  # noqa: B007 - the last one counts
-        extent = tuple((pixels - kernel) // stride + 1 for pixels in extent)
-    return channels * math.prod(extent)
+    layers, extent = CNNS[cnn_of(part, cnn)], extent_of(part)
+    for layer in layers:
+        extent = tuple(layer.extent(pixels) for pixels in extent)
+    return layers[-1].channels * math.prod(extent)

@@ -31,7 +31,7 @@ from simreal_agents import recurrent
 from simreal_agents.categorical import CategoricalKernel
 from simreal_agents.columns import HEADS, TRUNKS, Columns, passed, require_columns, widths_of
 from simreal_agents.distributions import Categorical, Gaussian
-from simreal_agents.encoders import Perception, layers
+from simreal_agents.encoders import Perception, layers, sight
 from simreal_agents.graph import Graph
 from simreal_agents.heads import TaskHead, absence, leave_out
 from simreal_agents.kernels import Kernel
@@ -68,11 +68,12 @@ class Encoder(nn.Module):
         normalize: bool,
         memory: Mapping[str, Any] | None = None,
         channels: Mapping[str, int] | None = None,
+        cnn: str | None = None,
     ):
         super().__init__()
         self.normalizer = Normalizer(len(layout.vector), enabled=normalize and len(layout.vector) > 0)
         if layout.images:
-            self.shared = Perception(layout, width, nn.ReLU, channels)
+            self.shared = Perception(layout, width, nn.ReLU, channels, cnn)
             return
         for tower in TOWERS:
             if memory:
@@ -217,7 +218,7 @@ def assemble(owner: Any, layout: Layout, network: Mapping[str, Any], actions: in
     """Give `owner` the modules of a network; weights are not initialized."""
     hidden, activation = network["hidden"], ACTIVATIONS[network["activation"]]
     columns = network.get("columns")
-    inner = network.get("memory"), network.get("channels")
+    inner = (network.get(name) for name in ("memory", "channels", "cnn"))
     owner.encoder = Encoder(layout, hidden[0], activation, network["normalize_observations"], *inner)
     owner.trunk = Trunk(hidden, activation, network.get("dropout", 0.0), columns, actions)
     owner.heads = Heads(owner.trunk.width, actions, discrete, network.get("tasks", 0), columns, activation)
@@ -259,6 +260,7 @@ class Policy(ActorCriticPolicy):
             are past steps: `recurrent`.
         tasks: how many tasks have heads of their own; the last columns of the observation say which: `heads`.
         channels: ``{"image": .., ..}``, into how many channels a learned 1x1 convolution turns those of a picture, by name.
+        cnn: the convolutions that see pictures, one of `encoders.CNNS`; None: by their size.
         seed: of the initial weights.
 
     Raises:
@@ -271,6 +273,7 @@ class Policy(ActorCriticPolicy):
     columns: Columns | None
     SETTINGS = (
         "hidden", "activation", "log_std_init", "normalize_observations", "dropout", "columns", "memory", "tasks", "channels",
+        "cnn",
     )  # fmt: skip
 
     def __init__(
@@ -288,6 +291,7 @@ class Policy(ActorCriticPolicy):
         memory: Mapping[str, Any] | None = None,
         tasks: int = 0,
         channels: Mapping[str, int] | None = None,
+        cnn: str | None = None,
         seed: int = 0,
         use_sde: bool = False,
     ):
@@ -306,6 +310,7 @@ class Policy(ActorCriticPolicy):
             memory=memory,
             tasks=tasks,
             channels=channels,
+            cnn=cnn,
         )
         self._seed, self._kernel = seed, None
         super().__init__(
@@ -470,6 +475,7 @@ def complete(
     memory: Mapping[str, Any] | None = None,
     tasks: int = 0,
     channels: Mapping[str, int] | None = None,
+    cnn: str | None = None,
 ) -> dict[str, Any]:
     """The settings of a policy as JSON data; those that change its structure only where they are used.
 
@@ -503,9 +509,7 @@ def complete(
         if last.image or not 1 <= tasks <= min(last.stop - last.start, layout.size - 1):
             raise UserError(f"the last {tasks} columns of an observation say its task, and this one does not have them")
         network["tasks"] = int(tasks)
-    if channels:
-        network["channels"] = {name: int(count) for name, count in channels.items()}
-    return network
+    return network | sight(channels, cnn)
 
 
 def require_plain(network: Mapping[str, Any], who: str) -> None:

@@ -37,7 +37,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTrans
 
 from simreal_agents.algorithms import find_algorithm
 from simreal_agents.bundle import Agent
-from simreal_agents.encoders import NATURE, SMALLEST
+from simreal_agents.encoders import NATURE, SMALLEST, cnn_of, extent_of
 from simreal_agents.files import require_new, write_new
 from simreal_agents.layout import Layout
 from simreal_agents.networks import ACTIVATIONS, require_plain
@@ -126,6 +126,8 @@ class Imported:
             features = sum(len(layers[-1][1]) for layers in self.pictures[""].values())
             hidden.insert(0, features + 2 * len(layout.vector))
         network: dict[str, Any] = {"hidden": hidden, "activation": self.activation, **self.network}
+        if any(cnn_of(part, None) != "nature" for part in layout.images):
+            network["cnn"] = "nature"
         network["normalize_observations"] = "encoder.normalizer.mean" in self.statistics
         if "critic_width" in settings and critics:
             network["critic_width"] = len(critics[0][0][1])
@@ -458,7 +460,7 @@ def _require_sequences(path: Path, towers: dict[str, list[Layers]], pictures: di
     for found in pictures.values():
         for name, layers in found.items():
             shapes = [(w.shape[0], *w.shape[2:]) for w, _ in layers[:-1]]
-            if shapes != [(out, kernel, kernel) for out, kernel, _ in NATURE] or layers[-1][0].ndim != 2:
+            if shapes != [(out, kernel, kernel) for out, kernel, *_ in NATURE] or layers[-1][0].ndim != 2:
                 raise Unsupported(f"{path} sees {name} with other convolutions than SB3's NatureCNN: {shapes}")
 
 
@@ -712,10 +714,16 @@ def _require_written(agent: Agent) -> None:
     if not agent.schema.present.all():
         raise Unsupported("choices are absent where this agent acts, and SB3's policies would make them")
     for part in layout.images:
-        extent = part.shape[1:] if part.channels_first else part.shape[:2]
-        if min(extent) < SMALLEST or part.scale != 1 / 255:
+        seen = cnn_of(part, network.get("cnn"))
+        if min(extent_of(part)) >= SMALLEST["nature"] and seen != "nature":
             raise Unsupported(
-                f"SB3's encoder sees pictures of bytes from 0 to 255 and at least {SMALLEST} x {SMALLEST} pixels; "
+                f"SB3's encoder is NatureCNN, and this agent sees {part.name or 'the observation'} with the cnn {seen!r}; "
+                "train it with agent.cnn: nature"
+            )
+        if seen != "nature" or part.scale != 1 / 255:
+            least = SMALLEST["nature"]
+            raise Unsupported(
+                f"SB3's encoder sees pictures of bytes from 0 to 255 and at least {least} x {least} pixels; "
                 f"{part.name or 'the observation'} has {' x '.join(map(str, part.shape))} and other numbers or fewer pixels"
             )
     if layout.images and len(layout.parts) > 1 and len(network["hidden"]) > 1 and network["activation"] != "relu":

@@ -275,7 +275,7 @@ def _pictures(state: Tensors, start: str, layout: Layout) -> tuple[Tensors, Laye
             columns.append(weight[:, vector : vector + width])
             vector += width
             continue
-        ours, theirs, width = f"cnns.{part.name}.", f"extractors.{part.name}.", convolved(part)
+        ours, theirs, width = f"cnns.{part.name}.", f"extractors.{part.name}.", convolved(part, "nature")
         block, picture = weight[:, picture : picture + width], picture + width
         encoder |= {f"{theirs}cnn.{n.removeprefix(ours)}": t for n, t in own.items() if n.startswith(ours)}
         encoder |= {f"{theirs}linear.0.weight": torch.cat([block, -block])}

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from simreal_agents.encoders import convolved
 from simreal_agents.layout import Layout
 from simreal_agents.matching import Matching
 from simreal_agents.networks import TOWERS
@@ -170,12 +169,14 @@ def _pictures(
     except AttributeError:
         return {}
     weight, bias, state = ours.linear.weight, ours.linear.bias, {}
-    blocks = dict(zip(_names(policy.layout), weight.split(_widths(policy.layout), dim=1), strict=True))
+    blocks = dict(
+        zip(_names(policy.layout), weight.split([*ours.outputs, len(policy.layout.vector)], dim=1), strict=True)
+    )
     homes = {
         field.name: shown.ours[p.ours][0].name for (field, _), p in zip(shown.theirs, shown.pairs, strict=True) if p
     }
     new_blocks = []
-    for name, width in zip(_names(fresh.layout)[:-1], _widths(fresh.layout)[:-1], strict=True):
+    for name, width in zip(_names(fresh.layout)[:-1], fresh.get_submodule(start).outputs, strict=True):
         # A picture that is the whole observation has no name in the layout.
         home = homes.get(name or shown.theirs[0][0].name)
         if home is None:
@@ -200,10 +201,6 @@ def _pictures(
 def _names(layout: Layout) -> list[Any]:
     """What the columns of ``encoder.shared.linear`` are about: pictures by name, then None for vectors."""
     return [*(part.name for part in layout.images), None]
-
-
-def _widths(layout: Layout) -> list[int]:
-    return [*(convolved(part) for part in layout.images), len(layout.vector)]
 
 
 def _channels(weight: torch.Tensor, shown: Matching, theirs: str, ours: str) -> torch.Tensor:
