@@ -59,7 +59,7 @@ ORDER = {
         {"categorical"},
         {"kernels"},
         {"vecenv", "distributions", "heads", "passes", "replay", "matching", "zoo"},
-        {"hub", "layout", "normalizer", "gae", "units", "files", "state", "products", "targets", "renorm"},
+        {"allocator", "hub", "layout", "normalizer", "gae", "units", "files", "state", "products", "targets", "renorm"},
     ],
     "simreal_envs": [
         {"audit"},

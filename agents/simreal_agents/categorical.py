@@ -29,18 +29,17 @@ class CategoricalKernel(Kernel):
         """The most likely actions ``(n,)``."""
         return self.mean(normalized).argmax(axis=1)
 
-    def sample(self, normalized: Array, noise: Array) -> Array:
-        """Actions ``(n,)`` drawn with `noise` ``(n,)``."""
-        return drawn(self.mean(normalized), noise, self.policy.absent)
+    def drawn(self, means: Array, noise: Array, normalized: Array) -> Array:
+        """Actions ``(n,)`` drawn with `noise` ``(n,)`` where the policy gives these logits."""
+        return drawn(means, noise, self.policy.absent)
 
     def applied(self, actions: Array) -> Array:
         """Actions as the worlds take them: int64."""
         return actions.astype(np.int64)
 
-    def log_probs(self, noise: Array, rows: Array, actions: Array) -> Array:
-        """Log-probabilities ``(T, N)`` float32 of actions taken at rows ``(T, N, size)``."""
-        logits = self.mean(rows.reshape(-1, rows.shape[-1]))
-        return chosen(log_softmax(logits), actions.ravel()).reshape(rows.shape[:-1])
+    def log_probs(self, means: Array, noise: Array, actions: Array, normalized: Array) -> Array:
+        """Log-probabilities ``(..)`` float32 of actions that were `drawn` where the policy gave logits ``(.., actions)``."""
+        return log_probs(means, actions)
 
     def distribution(self, normalized: Array) -> Categorical:
         """What the policy would do."""
@@ -75,6 +74,12 @@ def log_softmax(logits: Array) -> Array:
     """Logarithm of the softmax over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def log_probs(logits: Array, actions: Array) -> Array:
+    """Log-probabilities ``(..)`` of actions, for logits ``(.., actions)``."""
+    flat = log_softmax(logits.reshape(-1, logits.shape[-1]))
+    return chosen(flat, actions.ravel()).reshape(logits.shape[:-1])
 
 
 def without(logits: Array, policy: Any) -> Array:

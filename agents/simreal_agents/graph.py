@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from simreal_agents.categorical import chosen, drawn, log_softmax
+from simreal_agents.categorical import drawn, log_probs, log_softmax
 from simreal_agents.distributions import Categorical, Gaussian
 from simreal_agents.kernels import LOG_2PI, log_prob_of_noise
 
@@ -45,6 +45,15 @@ class Graph:
         policy = self.policy
         return policy.heads.critic(policy.mlp_extractor.forward_critic(torch.from_numpy(rows))).numpy()[:, 0]
 
+    @torch.no_grad()
+    def look(self, rows: Array) -> tuple[Array, Array | None]:
+        """Means or logits ``(n, a)``, and values ``(n,)`` of pictures, which are seen once for both."""
+        heads = self.policy.heads
+        if not hasattr(self.policy.encoder, "shared"):
+            return self.mean(rows), None
+        actor, critic = self.policy.mlp_extractor(torch.from_numpy(rows))
+        return heads.actor(actor).numpy(), heads.critic(critic).numpy()[:, 0]
+
     @property
     def std(self) -> Array:
         """Action standard deviations ``(a,)`` float32, or ``(tasks, a)`` where every task has its own."""
@@ -68,11 +77,11 @@ class Graph:
         """The most likely actions ``(n, a)`` or ``(n,)``."""
         return self.mean(rows).argmax(axis=1) if self.policy.discrete else self.mean(rows)
 
-    def sample(self, rows: Array, noise: Array) -> Array:
+    def drawn(self, means: Array, noise: Array, rows: Array) -> Array:
         """Actions drawn with `noise`; categorical ones by inverting the cumulative distribution."""
         if not self.policy.discrete:
-            return self.mean(rows) + self.std_at(rows) * noise
-        return drawn(self.mean(rows), noise, self.policy.absent)
+            return means + self.std_at(rows) * noise
+        return drawn(means, noise, self.policy.absent)
 
     def applied(self, actions: Array) -> Array:
         """Actions as the worlds take them: clipped float32, or int64."""
@@ -81,12 +90,9 @@ class Graph:
         space = self.policy.action_space
         return np.minimum(np.maximum(actions, space.low), space.high)
 
-    def log_probs(self, noise: Array, rows: Array, actions: Array) -> Array:
-        """Log-probabilities ``(T, N)`` float32 of actions taken at rows ``(T, N, size)``."""
-        if not self.policy.discrete:
-            return log_prob_of_noise(noise, self.std_at(rows))
-        found = [chosen(log_softmax(self.mean(r)), a.ravel()) for r, a in zip(rows, actions, strict=True)]
-        return np.stack(found)
+    def log_probs(self, means: Array, noise: Array, actions: Array, rows: Array) -> Array:
+        """Log-probabilities ``(..)`` float32 of actions that were `drawn` at rows ``(.., size)``."""
+        return log_probs(means, actions) if self.policy.discrete else log_prob_of_noise(noise, self.std_at(rows))
 
     def distribution(self, rows: Array) -> Gaussian | Categorical:
         """What the policy would do."""

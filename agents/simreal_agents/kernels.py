@@ -100,17 +100,21 @@ class Kernel:
         """The most likely actions ``(n, a)``."""
         return self.mean(normalized)
 
-    def sample(self, normalized: Array, noise: Array) -> Array:
-        """Actions ``(n, a)`` drawn with `noise` ``(n, a)``."""
-        return self.mean(normalized) + self.std * noise
+    def look(self, normalized: Array) -> tuple[Array, Array | None]:
+        """Means ``(n, a)`` and, where one pass gives both, values ``(n,)``; elsewhere many rows are valued at once."""
+        return self.mean(normalized), None
+
+    def drawn(self, means: Array, noise: Array, normalized: Array) -> Array:
+        """Actions ``(n, a)`` drawn with `noise` ``(n, a)`` where the policy gives these means."""
+        return means + self.std * noise
 
     def applied(self, actions: Array) -> Array:
         """Actions as the worlds take them: a copy, clipped to the action space."""
         space = self.policy.action_space
         return np.minimum(np.maximum(actions, space.low), space.high)
 
-    def log_probs(self, noise: Array, rows: Array, actions: Array) -> Array:
-        """Log-densities ``(..)`` float32 of the actions that were drawn with `noise` ``(.., a)``."""
+    def log_probs(self, means: Array, noise: Array, actions: Array, normalized: Array) -> Array:
+        """Log-densities ``(..)`` float32 of actions ``(.., a)`` that were `drawn`."""
         return log_prob_of_noise(noise, self.std)
 
     def distribution(self, normalized: Array) -> Gaussian:

@@ -367,7 +367,8 @@ class Policy(ActorCriticPolicy):
             return kernel.applied(kernel.best(normalized))
         if generator is None:
             raise UserError("act(deterministic=False) needs a torch.Generator to draw from")
-        return kernel.applied(kernel.sample(normalized, kernel.noise(len(rows), generator=generator)))
+        noise = kernel.noise(len(rows), generator=generator)
+        return kernel.applied(kernel.drawn(kernel.mean(normalized), noise, normalized))
 
     def distribution(self, rows: np.ndarray) -> Gaussian | Categorical:
         """What the policy would do for rows ``(n, size)``, before clipping."""

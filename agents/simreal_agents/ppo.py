@@ -114,7 +114,7 @@ class PPO(Transferable, stable_baselines3.PPO):
         layout = self.policy.layout
         normalized = self._normalized = np.empty((steps + 1, worlds, layout.size), layout.dtype)
         ends = np.zeros((2, steps, worlds), bool)  # terminated, truncated
-        finals: list[np.ndarray] = []
+        means, values, finals = [], [], []
         following = np.empty_like(rollout_buffer.observations) if self._listeners else None
         normalize = kernel.ruler()
         for t in range(steps):
@@ -122,7 +122,10 @@ class PPO(Transferable, stable_baselines3.PPO):
             rollout_buffer.observations[t] = self._last_obs
             rollout_buffer.episode_starts[t] = self._last_episode_starts
             normalized[t] = normalize(rollout_buffer.observations[t])
-            actions = kernel.sample(normalized[t], noise[t])
+            mean, value = kernel.look(normalized[t])
+            means.append(mean)
+            values.append(value)
+            actions = kernel.drawn(mean, noise[t], normalized[t])
             rollout_buffer.actions[t] = actions.reshape(worlds, -1)
             tock = time.perf_counter()
             step = step_arrays(env, kernel.applied(actions))
@@ -144,9 +147,11 @@ class PPO(Transferable, stable_baselines3.PPO):
                 return False
         normalized[steps] = normalize(self._last_obs)
         rollout_buffer.pos, rollout_buffer.full = steps, True
-        rollout_buffer.log_probs[:] = kernel.log_probs(noise, normalized[:steps], rollout_buffer.actions)
+        rollout_buffer.log_probs[:] = kernel.log_probs(
+            np.stack(means), noise, rollout_buffer.actions, normalized[:steps]
+        )
         self._weights = None if following is None else self._experienced(rollout_buffer, following, ends)
-        self._judge(rollout_buffer, *ends, finals)
+        self._judge(rollout_buffer, *ends, finals, [value for value in values if value is not None])
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -159,14 +164,22 @@ class PPO(Transferable, stable_baselines3.PPO):
         self._collected(experience)
         return experience.weights
 
-    def _judge(self, buffer: RolloutBuffer, terminated: np.ndarray, truncated: np.ndarray, finals: list) -> None:
-        """Scale the rewards of a rollout, value its states in one batch and fill in advantages and returns."""
+    def _judge(
+        self, buffer: RolloutBuffer, terminated: np.ndarray, truncated: np.ndarray, finals: list, known: list
+    ) -> None:
+        """Scale the rewards of a rollout, value its states in one batch and fill in advantages and returns.
+
+        Args:
+            finals: observations with which episodes were cut off; known: values of the first states, step by step.
+        """
         start = time.perf_counter()
         done = terminated | truncated
         if self.scale_rewards:
             self._scale_rewards(buffer.rewards, done)
-        steps, worlds = done.shape
-        values = self.kernel.value(self._normalized.reshape((steps + 1) * worlds, -1)).reshape(steps + 1, worlds)
+        worlds = done.shape[1]
+        unknown = self._normalized[len(known) :]
+        rest = self.kernel.value(unknown.reshape(-1, unknown.shape[-1])).reshape(-1, worlds)
+        values = np.concatenate([np.stack(known), rest]) if known else rest
         buffer.values[:] = values[:-1]
         next_values = values[1:].copy()
         if finals:

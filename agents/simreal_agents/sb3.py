@@ -713,18 +713,18 @@ def _require_written(agent: Agent) -> None:
     require_plain(network, "SB3")
     if not agent.schema.present.all():
         raise Unsupported("choices are absent where this agent acts, and SB3's policies would make them")
+    least = SMALLEST["nature"]
     for part in layout.images:
-        seen = cnn_of(part, network.get("cnn"))
-        if min(extent_of(part)) >= SMALLEST["nature"] and seen != "nature":
-            raise Unsupported(
-                f"SB3's encoder is NatureCNN, and this agent sees {part.name or 'the observation'} with the cnn {seen!r}; "
-                "train it with agent.cnn: nature"
-            )
-        if seen != "nature" or part.scale != 1 / 255:
-            least = SMALLEST["nature"]
+        if min(extent_of(part)) < least or part.scale != 1 / 255:
             raise Unsupported(
                 f"SB3's encoder sees pictures of bytes from 0 to 255 and at least {least} x {least} pixels; "
                 f"{part.name or 'the observation'} has {' x '.join(map(str, part.shape))} and other numbers or fewer pixels"
+            )
+    for part in layout.images:
+        if (seen := cnn_of(part, network.get("cnn"))) != "nature":
+            raise Unsupported(
+                f"SB3's encoder is NatureCNN, and this agent sees {part.name or 'the observation'} with the cnn {seen!r}; "
+                "train it with agent.cnn: nature"
             )
     if layout.images and len(layout.parts) > 1 and len(network["hidden"]) > 1 and network["activation"] != "relu":
         raise Unsupported(

@@ -17,6 +17,7 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
 from simreal_agents.additions import Addition, Experience, adds
+from simreal_agents.allocator import keep_freed_memory
 from simreal_agents.encoders import Dropout
 from simreal_agents.layout import Flattened, Layout
 from simreal_agents.networks import MODULES, matching_groups, stream
@@ -90,6 +91,8 @@ class Transferable:
         if states is not None:
             self._noise.set_state(states[0])
             self._order.set_state(states[1])
+        if self.policy.layout.images:
+            keep_freed_memory()
         self.policy.initialize(stream(self.seed, "weights"))
         self.policy.set_training_mode(False)
         self.policy.optimizer = self._make_optimizer()

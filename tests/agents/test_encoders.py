@@ -5,11 +5,11 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN
 from torch import nn
 
-from simreal_agents.encoders import Dropout, Perception
+from simreal_agents.encoders import Dropout, Perception, cnn_of
 from simreal_agents.layout import Layout
 from simreal_agents.networks import Policy
 from simreal_agents.normalizer import Normalizer
-from simreal_envs.errors import Unsupported
+from simreal_envs.errors import Unsupported, UserError
 
 RGB = spaces.Box(0, 255, (84, 84, 4), np.uint8)
 MIXED = spaces.Dict({"camera": spaces.Box(0, 255, (10, 12, 3), np.uint8), "state": spaces.Box(-9, 9, (4,), np.float32)})
@@ -47,6 +47,33 @@ def test_small_grids_get_the_one_convolution_of_minatar():
     (convolution,) = [m for m in encoder.modules() if isinstance(m, nn.Conv2d)]
     assert convolution.weight.shape == (16, 7, 3, 3)
     assert encoder.linear.in_features == 16 * 8 * 8
+
+
+def test_small_pictures_keep_nine_places_where_nature_would_leave_one():
+    layout = Layout.of(spaces.Box(0, 255, (42, 42, 4), np.uint8))
+    small, nature = (fill(Perception(layout, 8, nn.ReLU, cnn=cnn)) for cnn in (None, "nature"))
+    kinds = [m for m in small.modules() if isinstance(m, nn.Conv2d)]
+    assert [(m.out_channels, m.kernel_size, m.stride, m.padding) for m in kinds] == [(32, (3, 3), (2, 2), (1, 1))] * 4
+    for encoder, extent, channels in ((small, 3, 32), (nature, 1, 64)):
+        shown = encoder.cnns["image"](torch.zeros(1, 4, 42, 42))
+        assert shown.shape == (1, channels, extent, extent)
+        assert encoder.outputs == [shown.numel()] == [encoder.linear.in_features]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kind"), [(84, "nature"), (64, "nature"), (63, "small"), (16, "small"), (15, "grid")]
+)
+def test_the_size_of_a_picture_says_how_it_is_seen_unless_it_is_told(pixels, kind):
+    (part,) = Layout.of(spaces.Box(0, 255, (pixels, 90, 3), np.uint8)).images
+    assert cnn_of(part, None) == kind and cnn_of(part, "grid") == "grid"
+
+
+def test_a_cnn_that_does_not_exist_or_fit_is_refused():
+    space = spaces.Box(0, 255, (20, 20, 3), np.uint8)
+    with pytest.raises(UserError, match="unknown cnn 'natur'; did you mean 'nature'"):
+        Policy(space, spaces.Discrete(3), lambda _: 1e-3, cnn="natur")
+    with pytest.raises(Unsupported, match="at least 36 x 36 pixels for cnn 'nature', got 20 x 20"):
+        Policy(space, spaces.Discrete(3), lambda _: 1e-3, cnn="nature")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

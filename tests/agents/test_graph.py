@@ -63,11 +63,12 @@ def test_both_ways_to_compute_a_gaussian_policy_agree(activation):
         hand, auto = (getattr(way, name)(seen) for way, seen in ((kernel, normalized), (graph, observations)))
         np.testing.assert_allclose(hand, auto, atol=2e-6)
     noise = graph.noise(64, generator=torch.Generator().manual_seed(0))
-    actions = graph.sample(observations, noise)
-    np.testing.assert_allclose(kernel.sample(normalized, noise), actions, atol=2e-6)
-    np.testing.assert_array_equal(kernel.log_probs(noise, normalized, actions), graph.log_probs(noise, None, None))
+    means, actions = kernel.look(normalized)[0], graph.drawn(graph.look(observations)[0], noise, observations)
+    np.testing.assert_allclose(kernel.drawn(means, noise, normalized), actions, atol=2e-6)
+    log_probs = kernel.log_probs(means, noise, actions, normalized)
+    np.testing.assert_array_equal(log_probs, graph.log_probs(means, noise, actions, observations))
     advantages, old, returns = rows(3, 64, seed=2)
-    old = 0.3 * old + kernel.log_probs(noise, normalized, actions)
+    old = 0.3 * old + log_probs
     settings = {"clip_range": 0.2, "ent_coef": 0.01, "vf_coef": 0.7, "normalize": True}
     results = []
     for surrogate, seen in (

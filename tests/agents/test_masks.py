@@ -114,14 +114,15 @@ def test_by_hand_and_by_autograd_are_the_same():
     policy, seen = agent_of("ppo", "vector").policy, rows("vector", 64)
     graph = Graph(policy)
     ruled = policy.kernel.ruler()(seen)
-    np.testing.assert_allclose(policy.kernel.mean(ruled), graph.mean(seen), rtol=1e-5, atol=1e-6)
+    logits = graph.look(seen)[0]
+    np.testing.assert_allclose(policy.kernel.mean(ruled), logits, rtol=1e-5, atol=1e-6)
     noise = np.linspace(0.01, 0.99, 64)
-    actions = graph.sample(seen, noise)
-    assert np.array_equal(policy.kernel.sample(ruled, noise), actions)
+    actions = graph.drawn(logits, noise, seen)
+    assert np.array_equal(policy.kernel.drawn(logits, noise, ruled), actions)
     settings = {"clip_range": 0.2, "ent_coef": 0.1, "vf_coef": 0.5, "normalize": True}
     draws = np.random.default_rng(1)
     batch = [draws.standard_normal(64).astype(np.float32) for _ in range(2)]
-    old = graph.log_probs(noise, seen[None], actions[None])[0]
+    old = graph.log_probs(logits, noise, actions, seen)
     policy.optimizer = FlatAdam(policy, lr=1e-3)
     policy.tensors_were_replaced()
     found = []

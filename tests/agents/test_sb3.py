@@ -564,7 +564,8 @@ def test_an_agent_of_every_kind_goes_out_and_comes_back(algorithm, observation, 
     schema = schema_of(observation, action)
     if observation == "mixed":
         schema = replace(schema, observation=tuple(f for f in schema.observation if f.name != GRID.name))
-    agent = agent_of(algorithm, schema=schema, **({"activation": "relu"} if observation == "mixed" else {}))
+    network = {"activation": "relu"} if observation == "mixed" else {}
+    agent = agent_of(algorithm, schema=schema, **network, **({} if observation == "vector" else {"cnn": "nature"}))
     stock_class(algorithm)
     files = save_zip(agent, tmp_path / "agent.zip")
     model = stock_class(algorithm).load(files[0])
@@ -591,6 +592,13 @@ def test_an_agent_of_every_kind_goes_out_and_comes_back(algorithm, observation, 
         model.learn(8)  # and goes on learning
 
 
+def test_an_agent_that_sees_with_other_convolutions_stays_here(tmp_path):
+    with pytest.raises(
+        Unsupported, match=r"NatureCNN, and this agent sees .* with the cnn 'small'; train it with agent.cnn"
+    ):
+        save_zip(agent_of("ppo", "camera", "choice"), tmp_path / "agent.zip")
+
+
 @pytest.mark.parametrize(("algorithm", "action"), [("ppo", "choice"), ("sac", "box"), ("td3", "box")])
 def test_a_critic_with_an_encoder_of_its_own_is_left_behind(algorithm, action, zip_of):
     schema = schema_of("camera", action)
@@ -610,7 +618,7 @@ def test_what_sb3_cannot_represent_is_said_in_one_sentence(tmp_path, zip_of, sch
         save_zip(agent_of("ppo", "mixed", "choice"), tmp_path / "a.zip")
     seen = tuple(f for f in mixed.observation if f.name != GRID.name)
     with pytest.raises(Unsupported, match="only agents with activation relu can be written"):
-        save_zip(agent_of("ppo", schema=replace(mixed, observation=seen)), tmp_path / "a.zip")
+        save_zip(agent_of("ppo", schema=replace(mixed, observation=seen), cnn="nature"), tmp_path / "a.zip")
     assert not list(tmp_path.glob("a*"))
     camera, choice = schema_of("camera", "choice"), schema_of("vector", "choice")
     path = zip_of(trained("dqn", camera))
