@@ -33,11 +33,15 @@ def test_the_kernel_agrees_with_autograd(activation, ent_coef):
         np.testing.assert_allclose(hand, auto, atol=3e-6)
     noise = kernel.noise(2, 32, generator=torch.Generator().manual_seed(0))
     assert np.array_equal(noise, graph.noise(2, 32, generator=torch.Generator().manual_seed(0)))
-    actions = kernel.sample(normalized, noise.ravel())
-    assert np.array_equal(actions, graph.sample(observations, noise.ravel()))
-    seen = [array.reshape(2, 32, 5) for array in (normalized, observations)]
+    ways = [(kernel, normalized), (graph, observations)]
+    logits = [way.look(seen)[0] for way, seen in ways]
+    actions, same = (way.drawn(told, noise.ravel(), seen) for (way, seen), told in zip(ways, logits, strict=True))
+    assert np.array_equal(actions, same)
     stored = actions.reshape(2, 32, 1).astype(np.float32)
-    probabilities = [way.log_probs(noise, s, stored) for way, s in zip((kernel, graph), seen, strict=True)]
+    probabilities = [
+        way.log_probs(told.reshape(2, 32, -1), noise, stored, seen.reshape(2, 32, 5))
+        for (way, seen), told in zip(ways, logits, strict=True)
+    ]
     assert probabilities[0].shape == (2, 32) and probabilities[0].dtype == np.float32
     np.testing.assert_allclose(*probabilities, atol=3e-6)
     advantages, old, returns = rows(3, 64, seed=2)

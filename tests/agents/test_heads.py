@@ -47,11 +47,12 @@ def test_what_was_drawn_with_a_tasks_noise_has_its_density():
     agent = agent_of()
     seen, kernel = rows("box", [0, 2]), agent.policy.kernel
     noise = kernel.noise(len(seen), generator=torch.Generator().manual_seed(0))
-    actions, policy = kernel.sample(seen, noise), agent.distribution(seen)
+    means, policy = kernel.look(seen)[0], agent.distribution(seen)
+    actions = kernel.drawn(means, noise, seen)
     z = (actions - policy.mean) / policy.std
     by_hand = -0.5 * (z**2).sum(1) - np.log(policy.std).sum(1) - 1.5 * LOG_2PI
     shaped = (2, 40, -1)
-    found = kernel.log_probs(noise.reshape(shaped), seen.reshape(shaped), actions.reshape(shaped))
+    found = kernel.log_probs(*(array.reshape(shaped) for array in (means, noise, actions, seen)))
     np.testing.assert_allclose(found.ravel(), by_hand, rtol=1e-4, atol=1e-4)
     surrogate = kernel.surrogate(clip_range=0.2, ent_coef=0.0, vf_coef=0.5, normalize=False)
     ones = np.ones(len(seen), np.float32)
