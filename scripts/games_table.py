@@ -2,7 +2,8 @@
 
     python scripts/games_table.py [configs/games/grid_quick.yaml [key=value ...] ...] [--json docs/results/games.json]
 
-Every config runs as `simreal run` runs it, with the overrides that follow it. What is done stays in --out and is not repeated.
+Every config runs as `simreal run` runs it, with the overrides that follow it. What is done stays in --out and is not repeated;
+rows of other configs stay in the file.
 """
 
 from __future__ import annotations
@@ -84,26 +85,33 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/games"), help="what is done")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
-    rows, ways = [], []
+    made = manifest(shlex.join(["python", "scripts/games_table.py", *options.configs]))
+    measured = {"started": made["started"], "commit": made["git"]["commit"]}
+    rows, ways, names = [], [], []
     for path, overrides in runs_of(options.configs or sorted(map(str, CONFIGS.glob("*.yaml")))):
         try:
             run(config_files.load(path, overrides), options.out / path.stem)
         except UserError as error:
             parser.error(str(error))
-        rows += [
-            row | ({"overrides": overrides} if overrides else {}) for row in rows_of(path, options.out / path.stem)
-        ]
+        names.append(f"configs/games/{path.name}")
+        more = ({"overrides": overrides} if overrides else {}) | {"measured": measured}
+        rows += [row | more for row in rows_of(path, options.out / path.stem)]
         ways += ways_of(path, options.out / path.stem)
     for row in rows:
         area = row["area"]
         say(f"{row['source']} -> {row['target']:21} {row['strategy']:15} {row['verdict']:13} area {area['value']:+.2f}")
     if options.json:
-        made = manifest(shlex.join(["python", "scripts/games_table.py", *options.configs]))
         machine = {**made["machine"], **{key: made[key] for key in ("command", "started", "versions", "git")}}
-        write_text(
-            options.json,
-            json.dumps({"machine": machine, "rows": rows, "sequences": ways}, indent=1, allow_nan=False) + "\n",
-        )
+        before = json.loads(options.json.read_text(encoding="utf-8")) if options.json.is_file() else {}
+        order = list(dict.fromkeys([*(row["config"] for row in before.get("rows", ())), *names]))
+        found = {
+            key: sorted(
+                [*(row for row in before.get(key, ()) if row["config"] not in names), *new],
+                key=lambda row: order.index(row["config"]),
+            )
+            for key, new in (("rows", rows), ("sequences", ways))
+        }
+        write_text(options.json, json.dumps({"machine": machine, **found}, indent=1, allow_nan=False) + "\n")
     return 0
 
 
