@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import platform
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # parameters of mallopt
-_NEVER = 2**31 - 1  # bytes
+# Parameters of mallopt and what they are set to, bytes: enough for a minibatch and its gradients, and no more, as records
+# of whole evaluations are to be given back.
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 128 << 20), (-1, 512 << 20)
 
 
 def keep_freed_memory() -> None:
-    """From now on keep what is freed for the next large array of this process, instead of giving it back.
+    """From now on keep up to 512 MiB of what is freed for the next arrays of this process, instead of giving them back.
 
     What convolutions give of a minibatch takes some ten MB. glibc gives that back and the operating system fills it with
     zeros when it is asked for again: a third of the time of learning from pictures of 42 x 42 pixels. Elsewhere than under
@@ -18,5 +19,5 @@ def keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(_MMAP_THRESHOLD, _NEVER)
-        libc.mallopt(_TRIM_THRESHOLD, _NEVER)
+        libc.mallopt(*_MMAP_THRESHOLD)
+        libc.mallopt(*_TRIM_THRESHOLD)
