@@ -56,7 +56,7 @@ class Judge:
         self.distribution = self.one.distribution
 
     def value(self, observations):
-        return np.array([*self.values, *self.ahead])
+        return np.array(self.ahead if (observations == TRACE.last_observations[0]).all() else self.values)
 
 
 def test_returns_to_go_end_at_termination_and_are_completed_by_the_critic_at_truncation():

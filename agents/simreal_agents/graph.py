@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from simreal_agents.networks import Policy
 
 Array = np.ndarray
+AT_ONCE = 1024  # rows that are valued together: what convolutions make of a picture is many times its size
 
 
 class Graph:
@@ -43,7 +44,11 @@ class Graph:
     def value(self, rows: Array) -> Array:
         """Values ``(n,)``, in scaled reward units."""
         policy = self.policy
-        return policy.heads.critic(policy.mlp_extractor.forward_critic(torch.from_numpy(rows))).numpy()[:, 0]
+        some = [
+            policy.heads.critic(policy.mlp_extractor.forward_critic(part))
+            for part in torch.from_numpy(rows).split(AT_ONCE)
+        ]
+        return torch.cat(some).numpy()[:, 0]
 
     @torch.no_grad()
     def look(self, rows: Array) -> tuple[Array, Array | None]:

@@ -10,6 +10,7 @@ from simreal.evaluation import Trace
 from simreal_agents.bundle import Agent
 
 MAX_STATES = 1024  # that policies are compared in
+AT_ONCE = 4096  # states that a critic judges: pictures of a whole evaluation take gigabytes
 TINY = 0.05  # advantages below this share of their spread have no sign
 
 
@@ -24,7 +25,6 @@ def acting(agent: Agent, trace: Trace, gamma: float, source: Agent | None = None
     agent of the same schema also ``policy_kl`` (nats) from its policy in these states.
     """
     alive = trace.alive
-    states = trace.observations[alive]
     values, ahead = judged(agent, trace)
     rewards = trace.rewards * agent.reward_scale
     returns = returns_to_go(trace, rewards, ahead, gamma)
@@ -41,7 +41,8 @@ def acting(agent: Agent, trace: Trace, gamma: float, source: Agent | None = None
         "policy_entropy": policy.entropy,
         "policy_kl": float(policy.kl(source.distribution(some)).mean()) if source else np.nan,
     }
-    shift = {"normalizer_shift": normalizer_shift(agent, states)}
+    known = agent.policy.encoder.normalizer.enabled
+    shift = {"normalizer_shift": normalizer_shift(agent, trace.observations[alive]) if known else {}}
     return {**{name: value for name, value in found.items() if np.isfinite(value)}, **shift}
 
 
@@ -57,13 +58,14 @@ def judged(agent: Agent, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
 
     In its own unit; nothing after termination, nor in steps that no longer belong to an episode.
     """
-    alive = trace.alive
-    rows = np.concatenate([trace.observations[alive], trace.last_observations])
-    told = agent.value(agent.schema.pack(rows)).astype(np.float64)
+    alive, values = trace.alive, np.zeros(trace.alive.shape)
     last, world = alive.sum(axis=0) - 1, np.arange(alive.shape[1])
-    values = np.zeros(alive.shape)
-    values[alive] = told[: -len(world)]
-    return values, np.where(trace.terminated[last, world], 0.0, told[-len(world) :])
+    some = -(-AT_ONCE // len(world))
+    for t in range(0, len(alive), some):
+        block = slice(t, t + some)
+        values[block][alive[block]] = agent.value(agent.schema.pack(trace.observations[block][alive[block]]))
+    told = agent.value(agent.schema.pack(trace.last_observations)).astype(np.float64)
+    return values, np.where(trace.terminated[last, world], 0.0, told)
 
 
 def returns_to_go(trace: Trace, rewards: np.ndarray, ahead: np.ndarray, gamma: float) -> np.ndarray:
