@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from simreal.config import AgentConfig
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters, OffPolicyHyperparameters
 from simreal.stages import cores
@@ -192,7 +194,7 @@ class Target:
             if _acts(learner, modules):
                 explore_no_more_than_at_the_end(learner)
             if learning.replay == "keep" and agent.replay:
-                learner.replay_buffer.add(**agent.replay)
+                learner.replay_buffer.add(**_possible(agent.replay, learner.policy))
         return learner
 
     def _continued(self, modules: Sequence[str], worlds: Any, network: Mapping[str, Any] | None) -> Transferable:
@@ -205,6 +207,14 @@ class Target:
         if fresh:
             self.begun.reinitialize(fresh)
         return self.begun
+
+
+def _possible(replay: Mapping[str, np.ndarray], policy: Any) -> dict[str, np.ndarray]:
+    """The transitions whose choice there is where `policy` acts: an absent one has a value of minus infinity, nearly."""
+    if getattr(policy, "absent", None) is None:
+        return dict(replay)
+    there = np.isin(replay["actions"], policy.choices)
+    return {name: column[there] for name, column in replay.items()}
 
 
 def physics_threads(domain: Domain, num_worlds: int) -> int:

@@ -19,5 +19,6 @@ def keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(*_MMAP_THRESHOLD)
+        if not libc.mallopt(*_MMAP_THRESHOLD):  # glibc before 2.35 allows 32 MiB
+            libc.mallopt(_MMAP_THRESHOLD[0], 32 << 20)
         libc.mallopt(*_TRIM_THRESHOLD)

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ from safetensors import SafetensorError
 
 from simreal_agents.algorithms import ALGORITHMS, find_algorithm
 from simreal_agents.distributions import Distribution
+from simreal_agents.encoders import CNNS, cnn_of
+from simreal_agents.layout import Layout
 from simreal_agents.networks import MODULES, matching_groups
 from simreal_agents.transferable import Transferable
 from simreal_agents.vecenv import SB3Worlds
@@ -237,14 +240,30 @@ def load(folder: str | Path) -> Agent:
         raise UserError(f"bundle {folder}: {WEIGHTS} does not match its sha256, it was changed or cut off after saving")
     try:
         tensors = safetensors.torch.load(data)
-        agent = Agent.new(Schema.from_dict(card["schema"]), card["network"], algorithm=card.get("algorithm", "ppo"))
+        schema = Schema.from_dict(card["schema"])
+        network = card["network"] | _sight(card["network"], schema, tensors)
+        agent = Agent.new(schema, network, algorithm=card.get("algorithm", "ppo"))
         agent.policy.load_state_dict(tensors)
     except UserError as error:
         raise UserError(f"bundle {folder}: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"bundle {folder}: weights, network and schema do not fit each other: {error}") from error
+        raise UserError(
+            f"bundle {folder}: weights, network and schema do not fit each other: {str(error).splitlines()[0]}"
+        ) from error
     kept = {what: _read_columns(folder, what, card[what], agent.policy.layout.size) for what in KEPT if what in card}
     return Agent(agent.policy, agent.schema, card, **kept)
+
+
+def _sight(network: Mapping[str, Any], schema: Schema, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """How an agent from before `cnn` sees pictures that are seen otherwise today, by the shape of its convolutions."""
+    shapes = {
+        (len(t), t.shape[-1])
+        for name, t in tensors.items()
+        if re.fullmatch(r"encoder\.shared\.cnns\.[^.]+\.0\.weight", name)
+    }
+    kind = next((kind for kind, layers in CNNS.items() if shapes == {(layers[0].channels, layers[0].kernel)}), None)
+    other = any(cnn_of(part, None) != kind for part in Layout.of(schema.observation_space).images)
+    return {"cnn": kind} if kind and other and "cnn" not in network else {}
 
 
 @torch.no_grad()

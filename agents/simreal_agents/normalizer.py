@@ -81,6 +81,7 @@ class Normalizer(RunningMoments):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Normalized observations, ``(n, size)`` float32."""
+        observations = observations.float()
         if not self.enabled:
             return observations
         shift, scale = self.shift_and_scale()

@@ -265,7 +265,7 @@ class OffPolicy(Transferable):
         tensors = batch_of(
             observations=batch.observations,
             next_observations=batch.next_observations,
-            actions=batch.actions,
+            actions=self.policy.kernel.applied(batch.actions),
             rewards=batch.rewards,
             terminated=batch.terminated,
         )

@@ -132,6 +132,8 @@ class PPO(Transferable, stable_baselines3.PPO):
             self.seconds["inference"] += tock - tick
             self.seconds["physics"] += time.perf_counter() - tock
             require_finite(step)
+            if step.final_observations is not None:
+                require_finite(step._replace(observations=step.following))
             rollout_buffer.rewards[t] = step.rewards
             ends[:, t] = step.terminated, step.truncated
             bootstrap = step.truncated & ~step.terminated

@@ -58,7 +58,7 @@ class Products:
             return _ONEDNN(rows, self.weight, self._bias, "relu" if relu else "none", [], "")
         if rows.dim() == 2 and self._stacked:
             output = torch.addmm(self._wide[0], rows, self._wide[1])
-            output = output.view(len(rows), self.members, -1).transpose(0, 1)
+            output = output.unflatten(1, (self.members, self.weight.shape[-2])).transpose(0, 1)
             return output.relu_() if relu else output
         output = (torch.baddbmm if self._stacked else torch.addmm)(self._bias, rows, self._turned, out=out)
         return output.relu_() if relu else output

@@ -240,7 +240,12 @@ def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust
         others = {name: tensor for name, tensor in others.items() if ".critic." not in name}
     statistics: Tensors = {}
     if statistics_file is None:
-        notes.append("no VecNormalize: the agent takes observations as they are, and its critic values raw rewards")
+        places = (archive.with_suffix(".vecnormalize.pkl"), *map(archive.with_name, STATISTICS))
+        beside = next((file for file in places if file.is_file()), None)
+        hint = f"; if its statistics are in {beside}, give --vec-normalize {beside}" if beside else ""
+        notes.append(
+            f"no VecNormalize: the agent takes observations as they are, and its critic values raw rewards{hint}"
+        )
     else:
         first = next(iter(towers.values()))[0][0][0]
         size = first.shape[1] - sum(len(layers[-1][1]) for layers in pictures.get("", {}).values())

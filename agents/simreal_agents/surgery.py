@@ -145,8 +145,8 @@ def fit(
     theirs, ours = _target_schema(agent, target, observation, action), agent.schema
     if not math.isclose(ours.control_period, theirs.control_period, rel_tol=1e-6):
         raise UserError(
-            f"control periods differ: the agent acts every {ours.control_period} s, the target every "
-            f"{theirs.control_period} s; surgery fits fields, not rates"
+            f"control periods differ: the agent acts every {ours.control_period:.4g} s, the target every "
+            f"{theirs.control_period:.4g} s; surgery fits fields, not rates"
         )
     alias = aliases(rename or {}, ours, theirs)
     (vectors, pictures), (their_vectors, their_pictures) = map(_parted, (ours.observation, theirs.observation))

@@ -23,7 +23,7 @@ from simreal_agents.layout import Flattened, Layout
 from simreal_agents.networks import MODULES, matching_groups, stream
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.vecenv import FlatVecEnv, SB3Worlds, Step
-from simreal_envs.errors import Unsupported, UserError, require_known
+from simreal_envs.errors import Unsupported, UserError, nearest, require_known
 
 LossTerm = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
 ProgressHook = Callable[[Any, float], None]
@@ -177,7 +177,7 @@ class Transferable:
         """Multiply the learning rate of modules, towers or groups; the longest matching name wins, others return to 1.
 
         Raises:
-            UserError: for an unknown name or a negative scale.
+            UserError: for an unknown name, one that this network has nothing of, or a negative scale.
         """
         for name, scale in scales.items():
             if not scale >= 0:
@@ -185,7 +185,7 @@ class Transferable:
         for group in self.optimizer.param_groups:
             group["lr_scale"] = 1.0
         for name in sorted(scales, key=len):
-            for group in self._groups([name], "lr_scale"):
+            for group in self._told([name], "lr_scale"):
                 group["lr_scale"] = float(scales[name])
 
     def set_options(self, names: Sequence[str] = MODULES, **options: Any) -> None:
@@ -196,13 +196,13 @@ class Transferable:
                 before the norm of all is bounded), ``betas`` or ``eps``.
 
         Raises:
-            UserError: for an unknown name or option, or a negative number.
+            UserError: for an unknown name or option, a name that this network has nothing of, or a negative number.
         """
         for option, value in options.items():
             require_known(option, FlatAdam.OPTIONS, "optimizer option", "set_options")
             if isinstance(value, float | int) and not value >= 0:
                 raise UserError(f"{option} must not be negative, got {value}")
-        for group in self._groups(names, "set_options"):
+        for group in self._told(names, "set_options"):
             group.update(options)
 
     def _update_learning_rate(self, optimizers: Any) -> None:
@@ -254,6 +254,13 @@ class Transferable:
     def _groups(self, names: Sequence[str], where: str) -> list[dict[str, Any]]:
         matched = matching_groups(names, where)
         return [group for group in self.optimizer.param_groups if group["name"] in matched]
+
+    def _told(self, names: Sequence[str], where: str) -> list[dict[str, Any]]:
+        """The groups of `names`; a module may be empty, but what is told to a tower or group must reach something."""
+        for name in names:
+            if name not in MODULES and not self._groups([name], where):
+                raise UserError(f"{where}: the network has no {name!r}; {nearest(name, self.optimizer.names)}")
+        return self._groups(names, where)
 
     def _mark_frozen(self) -> None:
         for group in self.optimizer.param_groups:

@@ -10,7 +10,7 @@ import torch
 
 from simreal_agents.bundle import CARD, WEIGHTS, Agent, load, load_into, save
 from simreal_envs.errors import UserError
-from simreal_envs.schema import Schema
+from simreal_envs.schema import Field, Schema
 
 NETWORK = {"hidden": [16, 16]}
 
@@ -190,6 +190,19 @@ def test_the_line_of_an_agent_names_its_weights_and_ends_with_itself(bundle, tra
     assert line == {"algorithm": "ppo", "sha256": agent.card["sha256"]}
     child = Agent(agent.policy, agent.schema, {"algorithm": "ppo", "seed": 4, "ancestors": agent.lineage})
     assert child.lineage == [line, {"algorithm": "ppo", "seed": 4, "sha256": agent.card["sha256"]}]
+
+
+def test_an_agent_from_before_there_were_several_cnns_sees_as_it_did(tmp_path):
+    schema = Schema(
+        (Field("screen", "1", ("old", "new"), 0.0, 255.0, grid=(42, 42), dtype="uint8"),),
+        (Field("move", "1", ("left", "right"), 0.0, 1.0, discrete=True),),
+        0.1,
+    )
+    agent = Agent.new(schema, {"hidden": [8], "cnn": "nature"}, seed=2)
+    save(agent, tmp_path / "old")
+    forge(tmp_path / "old", network={key: value for key, value in agent.policy.network.items() if key != "cnn"})
+    seen = np.random.default_rng(0).integers(0, 256, (5, 42, 42, 2)).astype(np.uint8)
+    np.testing.assert_array_equal(load(tmp_path / "old").value(seen), agent.value(seen))
 
 
 def test_a_missing_bundle_is_refused_in_one_sentence(tmp_path):

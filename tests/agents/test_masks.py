@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from simreal.learner import Learning, Target
 from simreal_agents.additions.differentiable import values
 from simreal_agents.additions.fisher import roots
 from simreal_agents.bundle import Agent, load
@@ -150,6 +151,32 @@ def test_training_leaves_the_rows_of_absent_choices_as_they_were(algorithm):
     learner.learn(512)  # a choice that is absent would end it
     learner.env.close()
     moved = (head.weight.detach() != before).view(6, -1).any(1)
+    assert moved.tolist() == [True, True, False, True, False, True]
+
+
+@pytest.mark.parametrize("algorithm", ["dqn", "qrdqn"])
+def test_what_was_done_where_it_was_possible_is_not_learned_from_where_it_is_not(algorithm):
+    settings = {"buffer_size": 400, "learning_starts": 16, "batch_size": 32, "gradient_steps": 2}
+    learning = Learning((8,), num_worlds=8, algorithm=algorithm, hyperparameters=settings, replay="keep")
+    agent, draws = (
+        Agent.new(whole(make(CATCH, 1, 0).schema), {"hidden": [8]}, algorithm=algorithm),
+        np.random.default_rng(0),
+    )
+    pictures = [
+        agent.schema.unpack(draws.integers(0, 2, (200, *agent.schema.observation_space.shape)).astype(np.uint8))
+        for _ in "ab"
+    ]
+    kept = {
+        "observations": pictures[0], "next_observations": pictures[1], "actions": np.arange(200) % 6,
+        "rewards": draws.standard_normal(200), "terminated": np.zeros(200, bool),
+    }  # fmt: skip
+    learner = Target(CATCH, learning, 0).learner(replace(agent, replay=kept))
+    left = learner.replay_buffer.state().columns["actions"][: learner.replay_buffer.written]
+    assert len(left) == 134 and set(left.tolist()) == {0, 1, 3, 5}
+    before = learner.policy.heads.critic.weight.detach().clone()
+    learner.learn(128)
+    learner.env.close()
+    moved = (learner.policy.heads.critic.weight.detach() != before).view(6, -1).any(1)
     assert moved.tolist() == [True, True, False, True, False, True]
 
 

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from simreal_agents import bundle
 from simreal_agents.algorithms import find_algorithm
 from simreal_agents.sac import SAC
+from simreal_agents.vecenv import SB3Worlds
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.variation import Domain, Randomization, Uniform
 from simreal_envs.worlds import make
@@ -221,6 +222,20 @@ def test_an_observation_that_is_not_finite_stops_training(make_learner, point_ma
     with pytest.raises(FloatingPointError, match="world 1 returned an observation that is not finite"):
         learner.learn(64, reset_num_timesteps=False)
     assert not differing(before, tensors(learner)) and learner.replay_buffer.written == written
+
+
+def test_extra_losses_are_told_actions_as_the_worlds_took_them():
+    seen, modes = [], {"autoreset_mode": AutoresetMode.SAME_STEP}
+    worlds = gymnasium.make_vec("Pendulum-v1", 2, vectorization_mode="sync", vector_kwargs=modes)  # torques to 2 N m
+    settings = {"learning_starts": 8, "batch_size": 16, "buffer_size": 64}
+    learner = SAC(
+        env=SB3Worlds(worlds), seed=0, policy_kwargs={"hidden": [8]}, **settings,
+        loss_terms=[lambda policy, batch: seen.append(batch["actions"])],
+    )  # fmt: skip
+    learner.learn(32)
+    kept = learner.replay_buffer.state().columns["actions"]
+    assert torch.cat(seen).abs().max() > 1.5 and np.abs(kept).max() <= 1.0
+    worlds.close()
 
 
 @ALL

@@ -212,6 +212,17 @@ def test_an_observation_that_is_not_finite_stops_training_before_it_reaches_the_
     assert not differing(before, tensors(ppo))
 
 
+def test_a_final_observation_that_is_not_finite_stops_training_as_well(make_ppo, point_mass):
+    class Ending(point_mass):
+        def step(self, actions):
+            found = super().step(actions)
+            self.final_observation[3] = np.nan
+            return found
+
+    with pytest.raises(FloatingPointError, match="world 3 returned an observation that is not finite"):
+        make_ppo(env=Ending()).learn(512)
+
+
 def test_a_loss_that_is_not_finite_stops_training(make_ppo):
     ppo = make_ppo(loss_terms=[lambda policy, batch: policy.heads.actor.bias.sum() * float("nan")])
     before = tensors(ppo)

@@ -70,6 +70,16 @@ def test_what_is_frozen_scaled_and_bounded_continues_so():
     assert fresh.optimizer.group("trunk.actor")["weight_decay"] == 0.1
 
 
+@pytest.mark.parametrize("told", [{"encoder.shared": 0.1}, {"heads.temperature": 0.1}])
+def test_what_is_told_to_a_part_that_the_network_lacks_is_refused(told):
+    ppo = learner()
+    (name,) = told
+    with pytest.raises(UserError, match=f"lr_scale: the network has no '{name}'; .*valid: encoder.actor, "):
+        ppo.set_lr_scale(told)
+    with pytest.raises(UserError, match=f"set_options: the network has no '{name}'"):
+        ppo.set_options([name], weight_decay=0.1)
+
+
 def test_worlds_without_a_snapshot_cannot_be_continued(point_mass):
     ppo = PPO(env=SB3Worlds(point_mass(4)), n_steps=8, batch_size=32)
     ppo.learn(32)

@@ -55,8 +55,8 @@ class Addition:
     def loss(self, policy: Any, batch: Mapping[str, Tensor]) -> Tensor | None:
         """A scalar that is added to the loss of a minibatch, or None.
 
-        `batch` has raw ``observations (n, size)``, ``actions`` and what the algorithm knows besides; with PPO also
-        ``which (n,)``, the domain of every row.
+        `batch` has raw ``observations (n, size)``, ``actions`` in the unit of the action space and what the algorithm knows
+        besides; with PPO also ``which (n,)``, the domain of every row.
         """
         return None
 

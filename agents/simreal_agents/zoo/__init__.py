@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from simreal_agents import hub
-from simreal_envs.errors import require_known
+from simreal_envs.errors import UserError, require_known
 
 PREFIX = "zoo:"
 FOLDER = Path(__file__).parent
@@ -21,11 +21,15 @@ def located(bundle: str | Path) -> Path:
     Hugging Face Hub for ``hf:user/name``, else the name itself.
 
     Raises:
-        UserError: for an agent that the zoo or the Hub does not have; says the nearest one of the zoo.
+        UserError: for an agent that the zoo or the Hub does not have; says the nearest one of the zoo. For the folder of an
+            arm; says which bundle is in it.
     """
     text = str(bundle)
     if text.startswith(hub.PREFIX):
         return hub.pull(text)
     if not text.startswith(PREFIX):
-        return Path(bundle)
+        folder, inner = Path(bundle), Path(bundle) / "agent"
+        if not (folder / "card.json").exists() and (inner / "card.json").exists():
+            raise UserError(f"{folder} is the folder of an arm, whose agent is the bundle {inner}")
+        return folder
     return FOLDER / require_known(text.removeprefix(PREFIX), names(), "agent of the zoo")
