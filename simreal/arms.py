@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simreal.config import Experiment, StrategyConfig, Where
 from simreal.config import domains as domains_of
+from simreal_envs.bridges import Bridge
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.variation import Domain, Observe
 
 if TYPE_CHECKING:
     from simreal.strategies import Strategy
+    from simreal_agents.bundle import Agent
     from simreal_envs.schema import Schema
 
 NO_SOURCE = "none"
 SEQUENCE = "sequence"
-SURGERY = ", or one of the strategies surgery and channel_adapter,"  # which make games fit each other, too
+PIXELS = {"nature": 36, "small": 1, "grid": 3}  # that convolutions need along each axis of a picture
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,12 @@ def _sources_of(experiment: Experiment, name: str, target: str) -> list[tuple[st
     return [(source,) for source in others or moved]
 
 
-def check(experiment: Experiment, where: Where | None = None) -> dict[tuple[str, str], Domain]:
+def check(experiment: Experiment, where: Where | None = None, moves: bool = True) -> dict[tuple[str, str], Domain]:
     """Build everything that a config names, so that every mistake shows before anything is computed or written.
+
+    Args:
+        moves: whether the config's agents are to go where it says; else two domains need only be comparable, as for a
+            command that makes one agent or is given one.
 
     Raises:
         UserError: an unknown task, engine, parameter or strategy, a value out of bounds, an algorithm that cannot act there
@@ -137,8 +143,19 @@ def check(experiment: Experiment, where: Where | None = None) -> dict[tuple[str,
     for (kind, name), domain in domains.items():
         schema, said = find_task(domain.task).schema, place("agent", "algorithm")
         require_fit(experiment.agent.algorithm, schema, f"{kind}.{name}", f"{said}: ")
+        _require_pixels(experiment.agent.cnn, schema, f"{kind}.{name}", place("agent", "cnn"))
     _check_presets(domains, place)
+    if moves:
+        _check_moves(experiment, ways, domains, place)
+    return domains
+
+
+def _check_moves(
+    experiment: Experiment, ways: Mapping[str, Strategy], domains: dict[tuple[str, str], Domain], place: Where
+) -> None:
+    """Raise a UserError where an agent cannot go from a source to a target, or along the sequence, as a config says."""
     moving = [way for way in ways.values() if way.needs_source]
+    others = ", ".join(name for name, way in ways.items() if way.needs_source and not way.refits)
     for target in experiment.targets if moving else ():
         for source in dict.fromkeys([*moved_to(experiment, target), *sorted(_teachers(experiment))]):
             theirs, ours = domains["targets", target], domains["sources", source]
@@ -146,12 +163,17 @@ def check(experiment: Experiment, where: Where | None = None) -> dict[tuple[str,
             if all(way.refits for way in moving):
                 _require_meeting(ours, theirs, *names, place("targets", target), moving)
             else:
-                _require_same_schema(ours, theirs, *names, place("targets", target), SURGERY)
+                surgery = f", or surgery or channel_adapter instead of {others},"
+                _require_same_schema(ours, theirs, *names, place("targets", target), surgery)
                 _require_same_view(ours, theirs, place("targets", target, "observe"))
         for name in (name for name, way in ways.items() if way.joint):
             for source in itertools.chain(*_sources_of(experiment, name, target)):
                 both = domains["sources", source], domains["targets", target]
                 _require_one_head(*both, f"source {source!r}", f"target {target!r}", place("strategies", name))
+    if experiment.sequence and not any(way.sequential for way in moving):
+        raise UserError(
+            f"{place('sequence')}: none of the strategies goes along it ({', '.join(ways)}); fine_tune does, and most others"
+        )
     for target in experiment.sequence[1:]:
         first = experiment.sequence[0]
         ours, theirs = domains["targets", first], domains["targets", target]
@@ -160,7 +182,18 @@ def check(experiment: Experiment, where: Where | None = None) -> dict[tuple[str,
         for name in (name for name, way in ways.items() if way.joint and way.needs_source and way.sequential):
             both = domains["targets", before], domains["targets", target]
             _require_one_head(*both, f"target {before!r}", f"target {target!r}", place("strategies", name))
-    return domains
+
+
+def _require_pixels(cnn: str | None, schema: Schema, world: str, place: str) -> None:
+    """Raise a UserError for a picture that is too small for the convolutions that are to see it."""
+    least = PIXELS[cnn] if cnn else 0
+    for field in schema.observation:
+        if field.grid and min(field.grid) < least:
+            height, width = field.grid
+            raise UserError(
+                f"{place}: {cnn} needs pictures of at least {least} x {least} pixels, but {world} shows {height} x {width}; "
+                "null takes what fits their size"
+            )
 
 
 def _parts(way: Strategy) -> Sequence[Strategy]:
@@ -200,6 +233,33 @@ def _require_same_schema(ours: Domain, theirs: Domain, mine: str, other: str, pl
         said = _bridge_between(one, two)
         hint = f"; `bridge: {{{said}}}`{others} makes games fit each other" if said else ""
         raise UserError(f"{place}: {error}{hint}") from None
+
+
+def require_bridge(agent: Agent, domain: Domain, name: str) -> None:
+    """Raise a UserError where an agent, called `name`, does not fit a domain as it is, and another bridge would help."""
+    from simreal_envs.view import schema_of
+
+    learned = agent.card.get("domain")
+    own = Bridge.from_dict(learned.get("bridge") or {}) if learned else domain.bridge
+    there = schema_of(domain.seen_by(learned))
+    try:
+        agent.schema.require_same(there, "the agent", "the domain")
+    except UserError as error:
+        others = "or one of the strategies surgery and channel_adapter, makes games fit each other"
+        if own != domain.bridge:
+            raise UserError(
+                f"{name} was trained {_under(own)}, and here {domain.task} is {_under(domain.bridge)}: {error}; one bridge for "
+                f"both, {others}"
+            ) from None
+        if said := _bridge_between(agent.schema, there):
+            raise UserError(
+                f"{name} does not fit {domain.task}: {error}; `bridge: {{{said}}}` for both, {others}"
+            ) from None
+
+
+def _under(bridge: Bridge) -> str:
+    said = ", ".join(f"{key}: {value}" for key, value in bridge.to_dict().items() if value != "native")
+    return f"under `bridge: {{{said}}}`" if said else "without a bridge"
 
 
 def _bridge_between(one: Schema, two: Schema) -> str:
@@ -251,6 +311,12 @@ def _require_same_view(source: Domain, target: Domain, place: str) -> None:
             f"{place}: agents see a target as they saw their source: only scratch would see this `observe`; "
             "write it in the source"
         )
+
+
+def require_view(agent: Agent, target: Domain, place: str) -> None:
+    """Raise a UserError where a target has an `observe` of its own, which a given agent would not see; `place` names it."""
+    if learned := agent.card.get("domain"):
+        _require_same_view(Domain.from_dict(learned), target, place)
 
 
 def _check_pretraining(

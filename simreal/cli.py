@@ -22,6 +22,7 @@ from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
     from simreal.config import Experiment, StrategyConfig
+    from simreal_agents.bundle import Agent
 
 Config = Annotated[
     Positional[str], arg(metavar="CONFIG", help="YAML file of an experiment, or the name of one in configs/")
@@ -68,12 +69,11 @@ def pretrain(
     """
     from simreal.arms import check
     from simreal.config_files import resolve
-    from simreal.experiment import require_free, run_alone, training_data
+    from simreal.experiment import run_alone, training_data
 
     experiment, where = resolve(config, overrides)
-    domains = check(experiment, where)
+    domains = check(experiment, where, moves=False)
     name = _chosen(source, experiment.sources, "source")
-    require_free(out, "card.json", "a bundle")
     data = training_data(experiment, domains, ("sources", name), seed, experiment.sources[name].strategy)
     with _shown(f"pretrain {name} seed {seed}") as report:
         last = run_alone("pretrain", out, data, report)
@@ -94,14 +94,14 @@ def transfer(
         teacher: a saved agent, for a strategy that has a teacher.
         seed: of this arm.
     """
-    from simreal.arms import check
+    from simreal.arms import check, require_bridge, require_view
     from simreal.config_files import resolve
-    from simreal.experiment import require_free, run_alone, training_data
+    from simreal.experiment import run_alone, training_data
     from simreal.strategies import make_strategy
     from simreal_agents.bundle import load
 
     experiment, where = resolve(config, overrides)
-    domains = check(experiment, where)
+    domains = check(experiment, where, moves=False)
     name = _chosen(target, experiment.targets, "target")
     chosen = _combined(strategy, experiment)
     way = make_strategy(chosen.type, chosen.settings, "--strategy")
@@ -120,7 +120,10 @@ def transfer(
     for one, agent in zip(bundles, agents, strict=True):
         if (source or "source domain" in way.needs) and not agent.card.get("domain"):
             raise UserError(f"{one} does not say in which domain it learned, which {way.name} needs")
-    require_free(out, "curve.csv", "the folder of an arm")
+        if way.needs_source and not way.refits:
+            require_bridge(agent, domains["targets", name], str(one))
+            require_view(agent, domains["targets", name], where("targets", name, "observe"))
+    _require_apart(out, *bundles, *([teacher] if teacher else []))
     data = training_data(experiment, domains, ("targets", name), seed, chosen)
     with _shown(f"{strategy} -> {name} seed {seed}") as report:
         last = run_alone(
@@ -128,7 +131,21 @@ def transfer(
             sources={str(one): agent.card["card_sha256"] for one, agent in zip(bundles, agents, strict=True)},
             teacher=(str(teacher), load(teacher).card["card_sha256"]) if teacher else None,
         )  # fmt: skip
+    if way.needs_source:
+        _tell_of_networks(agents[0], experiment)
     _tell({"arm": str(out), "strategy": strategy, "target": name, "seed": seed, **_evaluated(last)}, json)
+
+
+def _tell_of_networks(agent: Agent, experiment: Experiment) -> None:
+    """Say where an agent's network is not the config's, which is for new agents."""
+    own, given = agent.policy.network, experiment.agent.model_dump(include={"hidden", "activation", "cnn"}, mode="json")
+    other = [f"{key} {given[key]}" for key in given if given[key] is not None and given[key] != own.get(key)]
+    if other:
+        mine = ", ".join(f"{key} {own[key]}" for key in given if key in own)
+        print(
+            f"note: the agent keeps its own network ({mine}); the config's {', '.join(other)} is for new agents",
+            file=sys.stderr,
+        )
 
 
 def evaluate(
@@ -145,7 +162,7 @@ def evaluate(
     """
     import numpy as np
 
-    from simreal.arms import check
+    from simreal.arms import check, require_bridge
     from simreal.config_files import resolve
     from simreal.diagnostics.statistics import bootstrap_interval, mean
     from simreal.evaluation import evaluate as run_episodes
@@ -154,9 +171,11 @@ def evaluate(
     if episodes < 1:
         raise UserError(f"--episodes must be at least 1, not {episodes}")
     experiment, where = resolve(config, overrides)
-    domains = check(experiment, where)
+    domains = check(experiment, where, moves=False)
     name = _chosen(target, {**experiment.targets, **experiment.sources}, "target or source")
     domain = domains.get(("targets", name)) or domains["sources", name]
+    agent = load(bundle)
+    require_bridge(agent, domain, str(bundle))
     if sweep:
         from simreal.robustness import sweep as run_grid
 
@@ -164,9 +183,9 @@ def evaluate(
         values = dict(pairs)
         if len(values) < len(pairs):
             raise UserError("--sweep names a parameter twice")
-        found = run_grid(load(bundle), domain, values, episodes=episodes, deterministic=not stochastic).to_dict()
+        found = run_grid(agent, domain, values, episodes=episodes, deterministic=not stochastic).to_dict()
         return _print({"domain": name, **found}) if json else _print_grid(found)
-    result = run_episodes(load(bundle), domain, episodes=episodes, deterministic=not stochastic)
+    result = run_episodes(agent, domain, episodes=episodes, deterministic=not stochastic)
     rng = np.random.default_rng(0)
     scores = {
         "return": result.returns,
@@ -201,20 +220,19 @@ def fit(
     """
     from simreal.arms import check
     from simreal.config_files import resolve
-    from simreal.experiment import require_free
+    from simreal.experiment import SAME, require_free
     from simreal_agents.bundle import load
     from simreal_agents.surgery import fit as fit_agent
     from simreal_envs.view import schema_of
 
     experiment, where = resolve(config, overrides)
-    domains = check(experiment, where)
+    domains = check(experiment, where, moves=False)
     name = _chosen(target, experiment.targets, "target")
     given = load(bundle)
     there = domains["targets", name].seen_by(given.card.get("domain"))
     agent, surgery = fit_agent(given, schema_of(there), encoder=encoder)
-    if out.resolve() == bundle.resolve():
-        raise UserError(f"--out {out} is the agent itself, which surgery leaves as it is: name another folder")
-    require_free(out, "card.json", "a bundle")
+    _require_apart(out, bundle)
+    require_free(out, lambda: _holds(out, agent), SAME)
     agent.save(out)
     if json:
         return _print({"bundle": str(out), "target": name, **surgery.to_dict()})
@@ -341,7 +359,7 @@ def video(
     from simreal_agents.bundle import load
 
     experiment, where = resolve(config, overrides)
-    domains = check(experiment, where)
+    domains = check(experiment, where, moves=False)
     names = {
         "sources": _chosen(source, experiment.sources, "source"),
         "targets": _chosen(target, experiment.targets, "target"),
@@ -370,7 +388,7 @@ def view(bundle: Bundle, config: Config, overrides: Overrides = (), /, *, domain
     from simreal_envs.worlds import make
 
     experiment, where = resolve(config, overrides)
-    domains = check(experiment, where)
+    domains = check(experiment, where, moves=False)
     name = _chosen(domain, {**experiment.targets, **experiment.sources}, "target or source")
     agent, there = load(bundle), domains.get(("targets", name)) or domains["sources", name]
     worlds = make(there.seen_by(agent.card.get("domain")), 1, seed)
@@ -468,7 +486,7 @@ def import_(
         raise UserError("import needs --task or --config, one of them, to know what observations and actions mean")
     if config:
         experiment, where = resolve(config, ())
-        domains = check(experiment, where)
+        domains = check(experiment, where, moves=False)
         name = _chosen(domain, {**experiment.sources, **experiment.targets}, "source or target")
         chosen = domains.get(("sources", name)) or domains["targets", name]
     elif domain:
@@ -630,6 +648,23 @@ def _report(folder: Path | None) -> dict[str, Any]:
     return build_report(folder or Path())
 
 
+def _require_apart(out: Path, *agents: Path) -> None:
+    """Refuse to write over an agent that a command was given."""
+    if out.resolve() in (agent.resolve() for agent in agents):
+        raise UserError(f"--out {out} is the agent itself, which stays as it is: name another folder")
+
+
+def _holds(folder: Path, agent: Agent) -> bool:
+    """Whether a folder is the bundle of this very agent."""
+    from simreal_agents.bundle import load
+
+    try:
+        kept = load(folder)
+    except UserError:
+        return False
+    return (kept.schema, kept.lineage) == (agent.schema, agent.lineage)
+
+
 def _policy_of(bundle: Path, task: str) -> Callable[[Any], Any]:
     """The deterministic policy of a saved agent, checked against a task."""
     from simreal_agents.bundle import load
@@ -749,10 +784,11 @@ def _short(rows: list[dict[str, Any]], task: str) -> list[dict[str, Any]]:
         says = row["says"] + (f" ({', '.join(rare)})" if rare else "")
         unit = "" if row["unit"] == "1" else row["unit"]
         if task:
-            low, high = row["bounds"]
+            few = row["choices"] if 0 < len(row["choices"] or ()) <= 4 else ()
+            values = [f"{value:.4g}" for value in few or row["bounds"]]
             nominal = f"{row['nominal']:.4g} {unit}".strip()
             short[row["name"]] = {
-                "name": row["name"], "nominal": nominal, "bounds": f"{low:.4g} to {high:.4g}", "says": says
+                "name": row["name"], "nominal": nominal, "bounds": (", " if few else " to ").join(values), "says": says
             }  # fmt: skip
             continue
         many = len(owners[what]) > 2

@@ -66,7 +66,8 @@ def parse(text: str, file: str = "config", overrides: Sequence[str] = ()) -> tup
     except ValidationError as error:
         agent = data.get("agent")
         algorithm = agent.get("algorithm", "ppo") if isinstance(agent, Mapping) else "ppo"
-        raise UserError("\n".join(_sentences(error, where, str(algorithm)))) from None
+        problems = _written(error.errors(include_url=False), marks)
+        raise UserError("\n".join(_sentences(problems, where, str(algorithm)))) from None
 
 
 def dump(experiment: Experiment) -> str:
@@ -75,16 +76,22 @@ def dump(experiment: Experiment) -> str:
 
 
 def find(path: str | Path) -> Path:
-    """Return the file that `path` means: itself, or `configs/NAME.yaml` for a bare name. Raises UserError."""
+    """Return the file that `path` means: itself, or the one below `configs/` of this name, with or without its folder.
+
+    Raises:
+        UserError: there is none.
+    """
     path = Path(path)
     if path.is_file():
         return path
-    if not path.suffix and path.parent == Path() and (shipped := Path("configs") / f"{path}.yaml").is_file():
-        return shipped
+    shipped = {str(file.relative_to("configs").with_suffix("")): file for file in Path("configs").rglob("*.yaml")}
+    called = [file for file in shipped.values() if file.stem == str(path)]
+    if found := shipped.get(str(path)) or (called[0] if len(called) == 1 else None):
+        return found
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected the YAML file of an experiment")
-    nearby = [*Path("configs").glob("*.yaml"), *path.parent.glob("*.yaml")]
-    raise UserError(f"there is no config {str(path)!r}; {nearest(str(path), {str(file) for file in nearby})}")
+    nearby = {*(map(str, shipped.values()) if path.suffix else shipped), *map(str, path.parent.glob("*.yaml"))}
+    raise UserError(f"there is no config {str(path)!r}; {nearest(str(path), nearby)}")
 
 
 # ------------------------------------------------------------------------------------------------ overrides
@@ -139,14 +146,19 @@ def _replaced(data: Any, path: yaml_strict.Path, value: Any, place: str, done: i
 # ------------------------------------------------------------------------------------------------ error sentences
 
 
-def _sentences(error: ValidationError, where: Where, algorithm: str) -> list[str]:
+def _written(problems: Sequence[Mapping[str, Any]], marks: Mapping[yaml_strict.Path, str]) -> list[Mapping[str, Any]]:
+    """The problems of what somebody wrote, without those of sources and targets that inherited it."""
+    said = {problem["loc"] for problem in problems} - {()}
+    return [problem for problem in problems if problem["loc"][2:] not in said or problem["loc"][:3] in marks]
+
+
+def _sentences(problems: Sequence[Mapping[str, Any]], where: Where, algorithm: str) -> list[str]:
     """One sentence per problem: unknown keys first, since a typo also shows up as a missing key; missing keys last."""
     rank = {"extra_forbidden": 0, "missing": 2}
-    problems = error.errors(include_url=False)
     # A list whose only item is wrong is reported as empty, too.
     inner = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
     problems = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in inner]
-    problems.sort(key=lambda problem: rank.get(problem["type"], 1))
+    problems = sorted(problems, key=lambda problem: rank.get(problem["type"], 1))
     return list(dict.fromkeys(_sentence(problem, where, algorithm) for problem in problems))
 
 
@@ -154,6 +166,9 @@ def _sentence(problem: Mapping[str, Any], where: Where, algorithm: str) -> str:
     path = tuple(part for part in problem["loc"] if part != "[key]")
     given, kind, context = problem["input"], problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
+        name, colon, value = str(path[-1]).partition(":")
+        if colon and given is None:
+            return f"{where(*path)}: YAML wants a space after the colon: '{name}: {value}'"
         return f"{where(*path)}: unknown key {path[-1]!r}; {_valid_keys(path, algorithm)}"
     if kind == "missing":
         says = _description(path)

@@ -19,11 +19,11 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from simreal import config_files
+from simreal import config_files, yaml_strict
 from simreal.arms import Arm, arms, chains, check, moved_to, needed, strategy_of
 from simreal.config import CONTROL_ARM, Experiment, StrategyConfig, Where, name_of
 from simreal.diagnostics.early_warning import MARKS
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
 VIDEOS, ROBUSTNESS = Path("videos"), Path("robustness")
+SAME = "the result of this command with these settings"
 
 
 def run(
@@ -68,7 +69,8 @@ def run(
         raise UserError("strategies: there is only the control arm; add a strategy to compare with it")
     _require_engines(domains, where)
     require_trackers(**experiment.tracking.model_dump())  # a missing login shows now, not after the last arm
-    require_free(out, MANIFEST, "the folder of an experiment")
+    require_free(out, (out / MANIFEST).exists, "the folder of an experiment")
+    _require_name(out, experiment.name)
     with output_lock(out):
         start_manifest(out, command)
         write_text(out / CONFIG, config_files.dump(experiment))
@@ -316,6 +318,9 @@ def run_alone(
 
     Returns:
         Its last evaluation.
+
+    Raises:
+        UserError: the folder holds something else, such as what other settings or another seed gave.
     """
     from simreal.curve import read_curve
 
@@ -324,10 +329,19 @@ def run_alone(
     kwargs = {**data, "sources": [{"name": bundle, "agent": bundle} for bundle in given]} if kind == "arm" else data
     if teacher:
         kwargs["teacher"], inputs["teacher"] = teacher
-    key = _key(kind, data, inputs, versions())
-    place = folder.resolve()
-    run_here(Stage(place.name, place, key, f"simreal.stage_functions:stage_{kind}", kwargs, resumes=True), report)
+    place, key = folder.resolve(), functools.partial(_key, kind, data, inputs)
+    require_free(folder, lambda: _is_of(place, key), SAME)
+    stage = Stage(place.name, place, key(versions()), f"simreal.stage_functions:stage_{kind}", kwargs, resumes=True)
+    run_here(stage, report)
     return read_curve(place / "curve.csv")[-1]
+
+
+def _is_of(folder: Path, key: Callable[[Mapping[str, str]], str]) -> bool:
+    """Whether a folder is of the stage with this key, with whatever versions it was made."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return card["key"] == key(card["versions"])
+    return False
 
 
 def finished_stages(experiment: Experiment, domains: dict[tuple[str, str], Domain], out: Path) -> set[str]:
@@ -403,18 +417,32 @@ def _timed(out: Path, stages: list[Stage]) -> Iterator[None]:
             _write_manifest(out, {**data, "wall_s": round(data.get("wall_s", 0.0) + time.monotonic() - began, 1)})
 
 
-def require_free(out: Path, mark: str, what: str) -> None:
-    """Refuse an output folder before anything is computed for it.
+def require_free(out: Path, own: Callable[[], bool], what: str) -> None:
+    """Refuse an output folder before anything is written there.
+
+    Args:
+        own: whether the files in it are what is continued or written again.
+        what: how a sentence calls them then.
 
     Raises:
-        UserError: it cannot be written, or holds files but not `mark`, so that writing there would mix with, or
-            replace, something else.
+        UserError: it cannot be written, or holds other files, so that writing there would mix with, or replace, them.
     """
     place = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise UserError(f"cannot write to the output folder {out}: {place} is not a folder that you may write to")
-    if place == out and not (out / mark).exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+    if place == out and any(not path.name.startswith(".") for path in out.iterdir()) and not own():
         raise UserError(f"the output folder {out} is neither empty nor {what}; give another --out")
+
+
+def _require_name(out: Path, name: str) -> None:
+    """Refuse the folder of an experiment with another name; one whose config is not there or damaged has none."""
+    other = name
+    with contextlib.suppress(OSError, UnicodeDecodeError, UserError, AttributeError):
+        other = yaml_strict.read((out / CONFIG).read_text(encoding="utf-8"), CONFIG).value.get("name", name)
+    if other != name:
+        raise UserError(
+            f"the output folder {out} is that of the experiment {other!r}, not of {name!r}; give another --out"
+        )
 
 
 def load_experiment(out: Path) -> Experiment:

@@ -3,8 +3,9 @@
 import pytest
 import tiny
 
-from simreal.arms import Arm, arms, chains, check, moved_to, needed
+from simreal.arms import PIXELS, Arm, arms, chains, check, moved_to, needed
 from simreal.config_files import parse
+from simreal_agents.encoders import SMALLEST
 from simreal_envs.errors import UserError
 
 
@@ -184,6 +185,25 @@ def test_all_targets_of_a_sequence_are_for_the_same_agent():
     check(*of_several(*others, "sequence=[]"))
 
 
+def test_a_sequence_along_which_no_strategy_goes_is_refused():
+    alone = "strategies={adapted: channel_adapter}"
+    with pytest.raises(UserError, match=r"sequence: none of the strategies goes along it \(scratch, adapted\)"):
+        check(*of_several(alone))
+    check(*of_several("strategies={adapted: channel_adapter, fine_tune: {}}"))
+
+
+def test_convolutions_that_need_larger_pictures_are_refused_with_their_key():
+    text = "task: grid_catch\nagent:\n  cnn: {}\nsources: {{a: {{}}}}\ntargets: {{b: {{}}}}"
+    with pytest.raises(UserError) as caught:
+        check(*parse(text.format("nature"), "games.yaml"))
+    assert str(caught.value) == (
+        "games.yaml:3: agent.cnn: nature needs pictures of at least 36 x 36 pixels, but sources.a shows 10 x 10; null takes "
+        "what fits their size"
+    )
+    check(*parse(text.format("small"), "games.yaml"))
+    assert PIXELS == SMALLEST
+
+
 def test_presets_of_atari_games_are_never_compared_with_each_other():
     pytest.importorskip("ale_py", reason="ale-py is in the extra `atari`")
     text = """
@@ -210,10 +230,10 @@ def test_presets_of_atari_games_are_never_compared_with_each_other():
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("targets.hard.variation={mode: 9}", "targets.hard: mode must be one of [0.0, 1.0], not 9"),
+        ("targets.hard.variation={mode: 9}", "targets.hard: mode must be one of 0, 1, not 9"),
         (
             "targets.hard.variation={difficulty: 7}",
-            "targets.hard: difficulty must be one of [0.0, 1.0, 2.0, 3.0], not 7",
+            "targets.hard: difficulty must be one of 0, 1, 2, 3, not 7",
         ),
         ("targets.hard.task=ale:combat", "targets.hard: ale:combat is a game for two, which ale-py cannot start"),
         ("targets.hard.task=ale:pongg", "targets.hard: unknown Atari game 'pongg'; did you mean 'pong'?"),

@@ -1,6 +1,7 @@
 """Experiments between different games: in configs, on cards, in reports, and with one encoder for several games."""
 
 import json
+import sys
 from dataclasses import replace
 
 import every
@@ -10,7 +11,8 @@ import tiny
 import yaml
 
 import simreal as sr
-from simreal.arms import check
+from simreal import cli
+from simreal.arms import check, require_bridge
 from simreal.config import Experiment, domains
 from simreal.evaluation import Evaluator, evaluate
 from simreal.inspection import inspect
@@ -18,10 +20,11 @@ from simreal.learner import Source, Target
 from simreal.memory import record
 from simreal.strategies import MultiTask
 from simreal.training import Schedule, train
-from simreal_agents.bundle import load
+from simreal_agents.bundle import Agent, load
 from simreal_envs.bridges import CHANNELS, GAMEPAD, Bridge
 from simreal_envs.errors import UserError
 from simreal_envs.tasks import find_task
+from simreal_envs.view import own_schema, schema_of
 
 UNION = {"channels": "union", "actions": "union"}
 CATCH, DODGE, INVADERS = (sr.Domain(f"grid_{name}", bridge=UNION) for name in ("catch", "dodge", "invaders"))
@@ -67,14 +70,27 @@ def test_games_that_do_not_fit_are_told_what_makes_them_fit():
     targets = {"dodge": {"task": "grid_dodge", "bridge": {"channels": "padding"}}}
     with pytest.raises(
         UserError,
-        match=r"targets.dodge: observation field 'grid' differs.*; `bridge: {channels: union, actions: union}`, or one",
+        match=r"targets.dodge: observation field 'grid' differs.*; `bridge: {channels: union, actions: union}`, or surgery or "
+        "channel_adapter instead of fine_tune, makes games fit each other",
     ):
-        check(configured(targets=targets))
+        check(configured(targets=targets, strategies={"fine_tune": {}, "surgery": {}}))
+    check(configured(targets=targets), moves=False)  # as for a command that is given its agent
     check(configured(targets=targets, strategies={"surgery": {}, "channel_adapter": {}}))
     with pytest.raises(UserError, match="bridge: cartpole_swingup shows no picture"):
         check(configured(targets={"robot": {"task": "cartpole_swingup"}}))
 
 
+def test_an_agent_that_does_not_fit_a_game_is_told_what_makes_it_fit():
+    pytest.importorskip("minatar", reason="needs MinAtar, of the extra games")
+    here, there = (sr.Domain(f"minatar:{game}") for game in ("breakout", "space_invaders"))
+    agent = Agent.new(schema_of(here))
+    require_bridge(agent, here, "it")
+    hint = r"it does not fit minatar:space_invaders.*; `bridge: {channels: union, actions: union}` for both, or one of"
+    with pytest.raises(UserError, match=hint):
+        require_bridge(agent, there, "it")
+
+
+FINE_TUNE = ("--strategy", "fine_tune", "--out", "out")
 REFITS = {"surgery": {}, "channel_adapter": {}}
 
 
@@ -165,6 +181,31 @@ def test_card_report_and_inspection_say_which_bridge_was_used(tmp_path):
     shown = tiny.cli("inspect", bundle, cwd=tmp_path).stdout
     assert '"channels": "union"' in " ".join(shown.split()) and "absent: up, down" in " ".join(shown.split())
     assert inspect(bundle)["card"]["domain"]["bridge"] == UNION
+
+
+def test_an_agent_without_the_bridge_of_a_config_is_told_so_and_what_helps(tmp_path, monkeypatch, capsys):
+    def refused(*words):
+        monkeypatch.setattr(sys, "argv", ["simreal", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert (end.value.code, out, err.count("\n")) == (2, "", 1), err
+        return err
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "games.yaml").write_text(CONFIG)
+    for name, bridge in (("native", {}), ("union", UNION)):
+        domain = sr.Domain("grid_catch", bridge=bridge)
+        Agent.new(own_schema(domain), {"hidden": [8]}).save(tmp_path / name, {"domain": domain.to_dict()})
+    for words in (["evaluate", "native", "games.yaml"], ["transfer", "native", "games.yaml", *FINE_TUNE]):
+        said = refused(*words)
+        assert "native was trained without a bridge, and here grid_dodge is under `bridge: {channels: union, " in said
+        assert "one of the strategies surgery and channel_adapter, makes games fit each other" in said
+    said = refused("evaluate", "union", "games.yaml", "bridge=", "targets.dodge.task=grid_invaders")
+    assert "under `bridge: {channels: union, actions: union}`, and here grid_invaders is without a bridge" in said
+    # What no bridge is to blame for is told where the agent begins.
+    require_bridge(load(tmp_path / "native"), sr.Domain("grid_invaders"), "native")
+    require_bridge(load(tmp_path / "union"), DODGE, "union")
 
 
 @pytest.fixture(scope="module")

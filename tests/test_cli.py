@@ -70,7 +70,18 @@ def test_pretrain_transfer_and_evaluate_work_one_after_the_other(user):
 
     status, out, err = user("transfer", "runs/agent", "tiny.yaml", "--strategy", "frozen_encoder", "--out", "runs/arm")
     assert status == 0, err
-    assert "frozen_encoder" in out and "192" in out
+    assert "frozen_encoder" in out and "192" in out and "note:" not in err
+    other = (
+        "transfer",
+        "runs/agent",
+        "tiny.yaml",
+        "agent.hidden=[5]",
+        "--strategy",
+        "zero_shot",
+        "--out",
+        "runs/other",
+    )
+    assert "its own network (hidden [8], activation tanh); the config's hidden [5] is for new agents" in user(*other)[2]
     rows = list(csv.DictReader((user.cwd / "runs/arm/curve.csv").open()))
     assert [row["env_steps"] for row in rows] == ["0", "128", "192"]
     assert json.loads((user.cwd / "runs/arm/evidence.json").read_text())["policy_std"] > 0
@@ -86,16 +97,67 @@ def test_pretrain_transfer_and_evaluate_work_one_after_the_other(user):
     assert status == 0 and "plain" in out and "[" in out
     status, out, err = user("list", "agents", "--json")
     own = {row["name"]: row for row in json.loads(out) if not row["name"].startswith("zoo:")}
-    assert own.keys() == {"runs/agent", "runs/arm/agent"} and own["runs/agent"]["task"] == "cartpole_swingup"
+    assert (
+        own.keys() == {"runs/agent", "runs/arm/agent", "runs/other/agent"}
+        and own["runs/agent"]["task"] == "cartpole_swingup"
+    )
 
 
-def test_equal_pretrain_commands_give_equal_bytes_and_another_one_replaces_the_bundle(user):
+def test_equal_pretrain_commands_give_equal_bytes(user):
     def bundle(out, seed):
         assert user("pretrain", "tiny.yaml", "sources.plain.steps=64", "--out", out, "--seed", seed)[0] == 0
         return [(user.cwd / out / name).read_bytes() for name in ("weights.safetensors", "card.json")]
 
-    assert bundle("agent", 3) == bundle("again", 3) != bundle("agent", 4)
-    assert bundle("agent", 3) == bundle("again", 3)
+    assert bundle("agent", 3) == bundle("again", 3) != bundle("other", 4)
+
+
+def test_no_command_replaces_what_another_one_or_other_settings_have_made(user, monkeypatch):
+    def content():
+        return {path: path.read_bytes() for path in user.cwd.rglob("*") if path.is_file()}
+
+    def transfer(out, *more, strategy="zero_shot"):
+        return "transfer", "agent", "tiny.yaml", "targets.light.steps=64", *more, "--strategy", strategy, "--out", out
+
+    pretrain = "pretrain", "tiny.yaml", "sources.plain.steps=64", "--out"
+    fit = "fit", "agent", "tiny.yaml", "--out"
+    for words in ((*pretrain, "agent"), transfer("arm"), (*fit, "fitted")):
+        assert user(*words)[0] == 0
+    made = content()
+    for words in (
+        ("pretrain", "tiny.yaml", "sources.plain.steps=128", "--out", "agent"),
+        (*pretrain, "arm"),
+        (*pretrain, "fitted"),
+        transfer("arm", "--seed", 1),
+        transfer("arm", strategy="frozen_encoder"),
+        transfer("fitted"),
+        (*fit, "arm"),
+        ("fit", "arm/agent", "tiny.yaml", "--out", "fitted"),
+    ):
+        status, out, err = user(*words)
+        said = one_sentence(err)
+        assert (status, out) == (2, "")
+        assert "neither empty nor the result of this command with these settings; give another --out" in said
+    taught = transfer("arm/agent", "--teacher", "arm/agent", strategy="kickstart")
+    for words in (transfer("agent"), (*fit, "agent"), taught):
+        status, out, err = user(*words)
+        assert (status, out) == (2, "") and "is the agent itself, which stays as it is" in one_sentence(err)
+    assert content() == made
+    for words in ((*pretrain, "agent"), transfer("arm"), (*fit, "fitted")):
+        status, _, err = user(*words)  # the same again
+        assert (status, err) == (0, "")
+    assert content() == made
+    monkeypatch.setattr("simreal.experiment.versions", lambda: {"torch": "0.0"})
+    assert user(*pretrain, "agent")[0] == 0  # anew, as after an update
+    assert content() != made
+
+
+def test_the_folder_of_an_arm_is_told_from_the_bundle_in_it(user, agent):
+    agent.rename(user.cwd / "moved")
+    (user.cwd / "arm").mkdir()
+    (user.cwd / "moved").rename(user.cwd / "arm/agent")
+    for words in (["inspect", "arm"], ["evaluate", "arm", "tiny.yaml"]):
+        said = one_sentence(user(*words)[2])
+        assert said == "simreal: arm is the folder of an arm, whose agent is the bundle arm/agent"
 
 
 def test_diagnose_and_report_read_a_finished_folder(user, finished):
@@ -177,6 +239,32 @@ def test_games_of_other_packages_are_listed_as_families_with_their_extra(user, m
     assert "pip install 'simreal[games]'" in said and "pip install 'simreal[atari]'" in said and "gymnasium:ID" in said
     status, _, err = user("list", "parameters", "ale:pong")
     assert status == 2 and one_sentence(err).endswith("ale:pong needs the package ale-py: pip install 'simreal[atari]'")
+
+
+def test_a_parameter_with_a_few_values_is_listed_with_these(user):
+    lines = user("list", "parameters", "cartpole_swingup")[1].splitlines()
+    (sign,) = [line for line in lines if line.startswith("actuator/sign")]
+    assert sign.split()[1:4] == ["1", "-1,", "1"]
+
+
+def test_a_command_that_is_given_an_agent_does_not_judge_where_the_configs_own_would_go(user):
+    """None of the config's agents could go from one of its domains to the other."""
+    (user.cwd / "games.yaml").write_text(
+        "task: grid_catch\nseeds: 1\nagent: {hidden: [8], num_worlds: 4, hyperparameters: {n_steps: 8, batch_size: 32, n_epochs: 1}}\n"
+        "sources: {catch: {steps: 32}}\ntargets: {union: {bridge: {channels: union}, steps: 32}}\n"
+        "strategies: {fine_tune: {}}\nevaluation: {points: 2, episodes: 1}\ntracking: {wandb: disabled}\n"
+    )
+    assert "fine_tune" in one_sentence(user("run", "games.yaml", "--out", "out")[2])
+    for words in (
+        ["pretrain", "games.yaml", "--out", "catch"],
+        ["evaluate", "catch", "games.yaml", "--target", "catch", "--episodes", "1"],
+        ["fit", "catch", "games.yaml", "--out", "fitted"],
+        ["transfer", "catch", "games.yaml", "--strategy", "surgery", "--out", "moved"],
+    ):
+        status, _, err = user(*words)
+        assert status == 0, err
+    status, _, err = user("transfer", "catch", "games.yaml", "--strategy", "fine_tune", "--out", "not")
+    assert status == 2 and "observation field 'grid' differs" in one_sentence(err)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +352,7 @@ def test_without_an_account_nothing_asks_for_one_even_on_a_terminal(finished, tm
         (["transfer", "agent", "tiny.yaml", "--strategy", "fine_tun"], "did you mean 'fine_tune'?"),
         (["transfer", "agent", "tiny.yaml", "--strategy", "scratch", "--target", "lite"], "did you mean 'light'?"),
         (["transfer", "agent", "quadruped.yaml", "--strategy", "fine_tune"], "observation fields"),
+        (["transfer", "agent", "tiny.yaml", "targets.light.observe.history=3", "--strategy", "fine_tune"], "only scratch"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_and_nothing_is_written(user, agent, words, says):

@@ -131,6 +131,13 @@ def test_later_overrides_win_and_the_config_text_stays_as_it_was():
         ("agent.hyperparameters.normalize_advantage=1", "normalize_advantage: must be a valid boolean, not 1"),
         ("agent.hyperparameters.batch_size=4096", "is more than the 2048 transitions between two updates"),
         ("agent.hidden=[]", "agent.hidden: must not be empty"),
+        ("agent={algorithm:sac}", "agent.algorithm:sac: YAML wants a space after the colon: 'algorithm: sac'"),
+        ("bridge=union", "override 'bridge=union': bridge: must be a mapping of keys to values, not 'union'"),
+        ("bridge=true", "override 'bridge=true': bridge: must be a mapping of keys to values, not True"),
+        ("bridge.channels=all", "bridge.channels: unknown value 'all'; valid: native, padding, union"),
+        ("bridge.channel=union", "bridge.channel: unknown key 'channel'; did you mean 'channels'?"),
+        ("targets.heavy.bridge=union", "targets.heavy.bridge: must be a mapping of keys to values, not 'union'"),
+        ("task=3", "override 'task=3': task: must be a valid string, not 3"),
         ("seeds=0", "seeds: must be 1 to 10000 seeds, not 0"),
         ("seeds=[1, 1]", "seeds: seed 1 is given twice"),
         ("seeds=[-1]", "seeds.0: must be greater than or equal to 0"),
@@ -189,6 +196,21 @@ def test_configs_are_found_by_path_and_by_bare_name(tmp_path, monkeypatch):
         UserError, match=r"no config 'configs/quikstart.yaml'; did you mean 'configs/quickstart.yaml'\?"
     ):
         find("configs/quikstart.yaml")
+    for folder in ("games", "robots", "robots/deep"):
+        (tmp_path / "configs" / folder).mkdir()
+    for name in ("games/quick", "games/both", "robots/both", "robots/deep/quickstart"):
+        (tmp_path / f"configs/{name}.yaml").write_text(TEXT)
+    assert load("quickstart") == load("quick") == load("games/quick") == load("robots/both")
+    assert [str(find(name)) for name in ("quickstart", "quick", "games/both")] == [
+        "configs/quickstart.yaml",
+        "configs/games/quick.yaml",
+        "configs/games/both.yaml",
+    ]
+    for name, near in (("gams/quick", "games/quick"), ("quikstart", "quickstart")):
+        with pytest.raises(UserError, match=f"there is no config '{name}'; did you mean '{near}'"):
+            find(name)
+    with pytest.raises(UserError, match=r"there is no config 'both'; .*games/both, .*robots/both"):
+        find("both")
     with pytest.raises(UserError, match="is a folder"):
         find("configs")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")

@@ -223,9 +223,28 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
         experiment.run(parsed(), tmp_path, progress=SilentProgress())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(UserError, match=r"thesis\.tex is not a folder that you may write to"):
-        require_free(tmp_path / "thesis.tex" / "out", "card.json", "a bundle")
-    require_free(tmp_path / "new" / "out", "card.json", "a bundle")
-    require_free(tmp_path, "thesis.tex", "a thesis")
+        require_free(tmp_path / "thesis.tex" / "out", lambda: True, "a bundle")
+    require_free(tmp_path / "new" / "out", lambda: False, "a bundle")
+    require_free(tmp_path, lambda: True, "a thesis")
+
+
+def test_the_folder_of_an_experiment_with_another_name_is_left_alone(tmp_path, finished, monkeypatch):
+    monkeypatch.setattr(experiment, "plan", lambda *args: [])
+    monkeypatch.setattr("simreal.results.write_report", lambda out: finished.report)
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(finished.out / "manifest.json", out)
+    shutil.copy(finished.out / "config.yaml", out)
+    before = (out / "config.yaml").read_bytes(), (out / "manifest.json").read_bytes()
+    with pytest.raises(UserError, match=r"out is that of the experiment 'tiny', not of 'other'; give another --out"):
+        experiment.run(parsed("name=other"), out, progress=SilentProgress())
+    assert before == ((out / "config.yaml").read_bytes(), (out / "manifest.json").read_bytes())
+    for name, damage in (("tiny", None), ("other", "name: [")):  # settings may change, and what is damaged has no name
+        if damage:
+            (out / "config.yaml").write_text(damage)
+        changed = parsed(f"name={name}", "evaluation.episodes=1", "tracking.wandb=disabled")
+        experiment.run(changed, out, progress=SilentProgress())
+        assert experiment.load_experiment(out) == changed
 
 
 def test_a_failing_stage_is_named_and_the_others_are_kept(tmp_path, monkeypatch):

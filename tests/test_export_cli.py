@@ -147,6 +147,19 @@ def test_notes_go_to_stderr(user):
     save_zip(Agent.new(CARTPOLE, {"normalize_observations": False}), user.cwd / "a.zip")
     status, out, err = user("import", "a.zip", "--task", "cartpole_swingup", "--out", "agent")
     assert status == 0 and err.startswith("note: no VecNormalize") and "note" not in out
+    assert "--vec-normalize" not in err
+
+
+@pytest.mark.parametrize("name", ["a.vecnormalize.pkl", "vec_normalize.pkl"])
+def test_statistics_beside_a_zip_are_named_where_they_are_left_out(user, agent, name):
+    save_zip(agent, user.cwd / "a.zip")
+    (user.cwd / "a.vecnormalize.pkl").rename(user.cwd / name)
+    words = "import", "a.zip", "--task", "cartpole_swingup", "--trust", "--out"
+    status, _, err = user(*words, "raw")
+    assert status == 0 and f"if its statistics are in {name}, give --vec-normalize {name}" in err, err
+    status, _, err = user(*words, "whole", "--vec-normalize", name)
+    assert status == 0 and "--vec-normalize" not in err
+    assert load(user.cwd / "whole").policy.encoder.normalizer.enabled
 
 
 @pytest.mark.parametrize(

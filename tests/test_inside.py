@@ -11,10 +11,11 @@ import simreal as sr
 from simreal.evaluation import Evaluator
 from simreal.learner import Target
 from simreal.signals import Origin, look
-from simreal.signals.inside import fingerprint, fingerprint_change, inside, plasticity
+from simreal.signals.inside import fingerprint, fingerprint_change, inside, movement, plasticity
 from simreal.training import Schedule, train
 from simreal_agents.bundle import Agent, load
 from simreal_agents.insides import activations
+from simreal_envs.schema import Field, Schema
 
 DEEP = replace(tiny.LEARNING, hidden=(8, 8))
 LAYERS = [
@@ -60,6 +61,19 @@ def test_an_agent_that_came_just_now_has_not_moved(source, trace):
     assert "dormant_units" not in found
     assert all(1 <= rank <= 8 for rank in found["effective_rank"].values())
     assert -1 <= found["gradient_conflict"] <= 1 and 0 <= found["gradient_conflict_rate"] <= 1
+
+
+def test_only_layers_that_look_at_as_many_places_are_compared():
+    """Those of 16 x 16 pixels are 14 x 14 with one kind of convolution, 8 x 8 with the other."""
+    picture = Field("camera", "1", ("grey",), 0.0, 1.0, grid=(16, 16))
+    schema = Schema((picture,), (Field("action", "1", ("left", "right"), 0.0, 1.0, discrete=True),), 0.1)
+    rows = np.random.default_rng(0).random((8, 256)).astype(np.float32)
+    grid, small = (
+        activations(Agent.new(schema, {"hidden": [8], "cnn": cnn}).policy, rows) for cnn in ("grid", "small")
+    )
+    shared = {name for name in grid if name in small and len(grid[name].values) == len(small[name].values)}
+    assert shared < grid.keys() & small.keys()
+    assert set(movement(grid, small)["cka"]) == shared
 
 
 def test_equal_arguments_give_equal_bits(source, trace):

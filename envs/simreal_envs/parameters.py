@@ -56,8 +56,10 @@ class Parameter:
 
     def require_valid(self, low: float, high: float, where: str = "") -> None:
         """Raise a UserError unless every value of [low, high] is meaningful."""
-        if self.choices and not {low, high} <= set(self.choices):
-            raise UserError(f"{_place(where)}{self.name} must be one of {list(self.choices)}, not {low:g}")
+        other = next((value for value in (low, high) if value not in self.choices), None)
+        if self.choices and other is not None:
+            known = ", ".join(f"{choice:g}" for choice in self.choices)
+            raise UserError(f"{_place(where)}{self.name} must be one of {known}, not {other:g}")
         if not (np.isfinite(low) and np.isfinite(high)) or low < self.low or high > self.high:
             got = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             raise UserError(

@@ -71,8 +71,12 @@ def condition(layers: dict[str, insides.Layer]) -> dict[str, dict[str, float]]:
 
 
 def movement(layers: dict[str, insides.Layer], before: dict[str, insides.Layer]) -> dict[str, dict[str, float]]:
-    """Similarity and relative change of the layers that both agents have, in the same states."""
+    """Similarity and relative change of the layers that both agents have, in the same states.
+
+    A convolution's rows are places in pictures, which other kernels look at in other numbers: such a pair is left out.
+    """
     both = {name: (layer.values, before[name].values) for name, layer in layers.items() if name in before}
+    both = {name: pair for name, pair in both.items() if len(pair[0]) == len(pair[1])}
     same = {name: pair for name, pair in both.items() if pair[0].shape == pair[1].shape}
     return {
         "cka": {name: representation.cka(*pair) for name, pair in both.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +49,15 @@ class NetworkSurgery(Strategy):
         require_known(self.encoder, ("keep", "new"), "encoder setting", "surgery")
         for name in ("keep", "new"):
             value = getattr(self, name)
-            if isinstance(value, str):
+            if name == "keep" and (value is None or isinstance(value, Mapping)):
+                continue
+            if isinstance(value, str) or not isinstance(value, Sequence) or not _names(value):
                 raise UserError(f"surgery: {name} must be a list of layers, not {value!r}")
-            if isinstance(value, Sequence):
-                object.__setattr__(self, name, tuple(value))
+            object.__setattr__(self, name, tuple(value))
+        if isinstance(self.keep, Mapping):
+            _require_mapping(self.keep, "keep", "from layers of the new network to the agent's")
+        _require_mapping(self.rename or {}, "rename", "from the target's names to the agent's")
+        _require_mapping(self.fill or {}, "fill", "from fields to numbers", to_names=False)
         if self.hidden is not None:
             if not self.hidden or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in self.hidden):
                 raise UserError(f"surgery: hidden must list at least one positive layer width, not {self.hidden!r}")
@@ -118,3 +123,13 @@ class NetworkSurgery(Strategy):
         if self.encoder == "new":
             drawn += addressed(new, ["encoder"])
         return {name: home for name, home in pairs.items() if name not in drawn}
+
+
+def _names(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _require_mapping(value: Any, name: str, says: str, to_names: bool = True) -> None:
+    """Raise a UserError unless a setting is a mapping from names, and, with `to_names`, to names."""
+    if not isinstance(value, Mapping) or not _names(value) or (to_names and not _names(value.values())):
+        raise UserError(f"surgery: {name} must be a mapping {says}, not {value!r}")

@@ -329,7 +329,7 @@ def test_other_names_are_matched_when_told_and_hinted_at_when_not(agent):
         ({"action": ()}, "the target's schema has no action"),
         ({"observation": (replace(ANGLE, labels=()),)}, "the target's schema has no observation"),
         ({"observation": (ANGLE, ANGLE)}, "two elements called 'angle/hip'"),
-        ({"target": replace(SCHEMA, control_period=0.05)}, "every 0.02 s, the target every 0.05 s"),
+        ({"target": replace(SCHEMA, control_period=1 / 15)}, "every 0.02 s, the target every 0.06667 s; surgery"),
         ({"target": gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8)}, r"image of shape \(64, 64, 3\).* needs a new encoder"),
         ({"target": gymnasium.spaces.Dict(camera=gymnasium.spaces.Box(0, 1, (8, 8)))}, "needs a new encoder"),
         ({"target": SCHEMA.observation_space}, "without names"),

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from simreal_envs.adapters.processes import GymnasiumEngine
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.tasks import check_task, find_task
+from simreal_envs.tasks.base import Episode
 from simreal_envs.variation import Domain, Randomization, Shift, Uniform
 from simreal_envs.worlds import make
 
@@ -121,6 +122,24 @@ class Told(spaces.Space):
         return isinstance(x, str)
 
 
+class Sparse(gymnasium.Env):
+    """Ends by action 1, which pays its argument `prize`; it knows no return that solves it."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, render_mode=None, prize=1.0):
+        self.observation_space, self.action_space = spaces.Box(-1.0, 1.0, (2,)), spaces.Discrete(3)
+        self.prize = prize
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        reward = {0: 0.0, 1: self.prize, 2: 0.5}[int(action)]
+        return np.zeros(2, np.float32), reward, int(action) == 1, False, {}
+
+
 class Maze(gymnasium.Env):
     """What MiniGrid shows and takes: a picture of 7 x 7 cells, a direction, a mission, and seven choices; it keeps its own
     time limit."""
@@ -184,7 +203,7 @@ def registered():
         "test/Walk-v0": (Walk, 50), "test/Forgetful-v0": (Forgetful, 50), "test/Several-v0": (several, 50),
         "test/Unbounded-v0": (unbounded, 50), "test/Large-v0": (large, 50), "test/Endless-v0": (Walk, None),
         "test/Solved-v0": (Walk, 50), "test/Long-v0": (long, 50), "test/Keys-v0": (Keys, 5),
-        "test/Maze-v0": (Maze, None), "test/Silent-v0": (silent, 5),
+        "test/Maze-v0": (Maze, None), "test/Sparse-v0": (Sparse, 4), "test/Silent-v0": (silent, 5),
         "test/Blackjack-v0": ("gymnasium.envs.toy_text.blackjack:BlackjackEnv", 50),
         **{f"test/Camera-{view}-v0": (partial(Camera, view), 5) for view in VIEWS},
     }  # fmt: skip
@@ -291,6 +310,31 @@ def test_success_is_the_environments_own_threshold():
             assert infos["outcome"]["r"][0] >= 10 and infos["outcome"]["s"][0]
             return
     pytest.fail("no episode ended")
+
+
+@pytest.mark.parametrize(
+    ("prize", "actions", "solved"),
+    [
+        (1.0, [0, 0, 1], True),  # the goal
+        (0.0, [2, 2, 1], False),  # an end that pays nothing, whatever came before
+        (-1.0, [2, 2, 1], False),  # lost
+        (1.0, [0, 0, 0, 0], False),  # not found in time
+        (1.0, [0, 2, 0, 0], True),  # cut off with something gained
+    ],
+)
+def test_without_a_threshold_success_is_an_end_that_pays(prize, actions, solved):
+    worlds = worlds_of("test/Sparse-v0", 1, variation={"kwargs/prize": prize})
+    assert worlds.task.goal.startswith("an end that pays")
+    worlds.reset()
+    for action in actions:
+        infos = worlds.step(np.array([action]))[4]
+    assert infos["outcome"]["s"].tolist() == [solved]
+
+
+def test_a_robot_without_a_threshold_succeeds_where_it_does_not_fall():
+    task = find_task("gymnasium:Humanoid-v5")
+    ends = Episode(np.full(2, 9), np.ones(2), np.array([0, 9]), np.array([True, False]), np.array([50.0, -3.0]))
+    assert task.goal.startswith("no failure") and task.success(ends).tolist() == [False, True]
 
 
 def test_constructor_arguments_are_parameters():

@@ -154,7 +154,8 @@ def test_a_parameter_that_does_not_hash_by_its_support_table_still_hashes():
         (MASS, 0.5, 6.0, "here: pole/mass = 0.5 to 6 [kg] is outside of its bounds 0.05 to 5"),
         (MASS, np.nan, np.nan, "here: pole/mass = nan to nan [kg] is outside of its bounds 0.05 to 5"),
         (MASS, 1.0, np.inf, "here: pole/mass = 1 to inf [kg] is outside of its bounds 0.05 to 5"),
-        (SIGN, 0.5, 0.5, "here: actuator/sign must be one of [-1.0, 1.0], not 0.5"),
+        (SIGN, 0.5, 0.5, "here: actuator/sign must be one of -1, 1, not 0.5"),
+        (SIGN, -1.0, 9.0, "here: actuator/sign must be one of -1, 1, not 9"),
         (LATENCY, 0.002, 0.002, "here: latency = 0.002 [s] would do nothing: it is rounded to multiples of 0.005"),
     ],
 )

@@ -126,6 +126,19 @@ def test_what_does_not_fit_is_one_sentence(cartpole, settings, says):
         ({"hidden": []}, "surgery: hidden must list at least one positive layer width, not []"),
         ({"keep": "encoder"}, "surgery: keep must be a list of layers, not 'encoder'"),
         ({"encoder": "old"}, "surgery: unknown encoder setting 'old'"),
+        ({"keep": 3}, "surgery: keep must be a list of layers, not 3"),
+        (
+            {"keep": {"trunk.1": 2}},
+            "surgery: keep must be a mapping from layers of the new network to the agent's, not",
+        ),
+        ({"new": {"trunk.1": "trunk.2"}}, "surgery: new must be a list of layers, not {"),
+        ({"rename": 3}, "surgery: rename must be a mapping from the target's names to the agent's, not 3"),
+        ({"rename": ["a"]}, "surgery: rename must be a mapping from the target's names to the agent's, not ['a']"),
+        (
+            {"rename": {"a": 3}},
+            "surgery: rename must be a mapping from the target's names to the agent's, not {'a': 3}",
+        ),
+        ({"fill": 3}, "surgery: fill must be a mapping from fields to numbers, not 3"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(settings, says):

@@ -13,7 +13,16 @@ from gymnasium import spaces
 
 from simreal_envs.adapters.fleet import KWARGS, Envs, defaults_of
 from simreal_envs.adapters.machine import Machine, machine, named_model
-from simreal_envs.adapters.spaces import Flattening, box_action, discrete_action, observation_fields, success, texts
+from simreal_envs.adapters.spaces import (
+    PAID_END,
+    Flattening,
+    box_action,
+    discrete_action,
+    observation_fields,
+    paid_end,
+    success,
+    texts,
+)
 from simreal_envs.engines.base import Engine, Robot
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.fleets import Fleets
@@ -138,6 +147,7 @@ class GymnasiumTask(Task):
         spec: how it is made.
         machine: its MuJoCo model, if it has one.
         dtype: of the numbers that the environment's observations are read as.
+        pays: whether success is read off what the end of an episode pays: neither threshold nor robot is known.
     """
 
     engines = ("gymnasium",)
@@ -152,13 +162,14 @@ class GymnasiumTask(Task):
         if not limit:
             raise UserError(f"gymnasium:{name} has no time limit; register it with max_episode_steps")
         self.episode_steps, self.threshold = int(limit), self.spec.reward_threshold
-        self.goal, _ = success(self.threshold)
         action, self.center, self.half = _action(name, env)
         period = _period(env)
         self.schema = Schema(observation_fields(name, env.observation_space), (action,), period)
         self.dtype = Flattening(env.observation_space).dtype
         self.robot = _stand_in(name, self.schema.action_size, period)
         self.machine = _machine(name, env)
+        self.pays = self.threshold is None and self.machine is None
+        self.goal = PAID_END if self.pays else success(self.threshold)[0]
         self._own = (*(self.machine.parameters if self.machine else ()), *_constructor(self.spec))
         self.random_return = self.reference_return = float("nan")  # measured where they are needed
 
@@ -196,10 +207,10 @@ class GymnasiumTask(Task):
         return state.readings["truncated"]
 
     def on_goal(self, state: State) -> np.ndarray:
-        return ~self.terminated(state)
+        return state.readings["reward"] > 0 if self.pays else ~self.terminated(state)
 
     def success(self, episode: Episode) -> np.ndarray:
-        return success(self.threshold)[1](episode)
+        return paid_end(episode) if self.pays else success(self.threshold)[1](episode)
 
 
 def process_task(name: str, env: gymnasium.Env) -> GymnasiumTask:

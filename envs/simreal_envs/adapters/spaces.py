@@ -1,4 +1,4 @@
-"""Gymnasium's spaces as fields of our schema, and its reward thresholds as a success criterion."""
+"""Gymnasium's spaces as fields of our schema, and its rewards and ends as a success criterion."""
 
 from __future__ import annotations
 
@@ -194,8 +194,18 @@ def _noise(low: float, high: float) -> float:
 
 
 def success(threshold: float | None) -> tuple[str, Callable[[Episode], np.ndarray]]:
-    """What counts as success, in words and as a function: the environment's own reward threshold, if it states one."""
+    """What counts as success, in words and as a function: the environment's own reward threshold, if it states one, else
+    not to fail, as is right for robots that fall."""
     if threshold is None:
         return "no failure: the environment states no return that solves it", lambda episode: ~episode.terminated
     words = f"a return of at least {threshold:g}, the environment's own threshold"
     return words, lambda episode: np.asarray(episode.returns) >= threshold
+
+
+PAID_END = "an end that pays, or a positive return where time runs out: the environment states no return that solves it"
+
+
+def paid_end(episode: Episode) -> np.ndarray:
+    """Success, bool ``(n,)``, where nothing is known but rewards and ends, and `on_goal` is a step that pays: whether the
+    step that ended it paid, as at a goal and not at a defeat; of what is cut off, whether the return is positive."""
+    return np.where(episode.terminated, episode.goal_streak > 0, np.asarray(episode.returns) > 0)
