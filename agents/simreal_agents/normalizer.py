@@ -80,8 +80,7 @@ class Normalizer(RunningMoments):
         return self.mean.float(), (self.var + self.EPSILON).rsqrt().float()
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Normalized observations, ``(n, size)`` float32."""
-        observations = observations.float()
+        """Normalized observations, ``(n, size)`` of their own number type."""
         if not self.enabled:
             return observations
         shift, scale = self.shift_and_scale()

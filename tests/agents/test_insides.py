@@ -85,11 +85,11 @@ def test_of_pictures_every_place_is_a_row(algorithm, action, observation):
     found = activations(agent.policy, rows)
     places = [name for name in found if name.startswith("encoder.shared.")]
     camera = "image" if observation == "camera" else "camera"
-    assert {name for name in places if camera in name} == {f"encoder.shared.{camera}.{i}" for i in range(3)}
+    assert {name for name in places if camera in name} == {f"encoder.shared.{camera}.{i}" for i in range(4)}
     assert found["encoder.shared"].values.shape == (6, 32)
-    # 40 x 36 pixels, kernels of 8, 4, 3 with strides 4, 2, 1: 9 x 8, 3 x 3 and 1 x 1 places.
-    shapes = [found[f"encoder.shared.{camera}.{i}"].values.shape for i in range(3)]
-    assert shapes == [(6 * 72, 32), (6 * 9, 64), (6, 64)]
+    # 40 x 36 pixels are halved again and again: 20 x 18, 10 x 9, 5 x 5 and 3 x 3 places.
+    shapes = [found[f"encoder.shared.{camera}.{i}"].values.shape for i in range(4)]
+    assert shapes == [(6 * 360, 32), (6 * 90, 32), (6 * 25, 32), (6 * 9, 32)]
     assert list(found).index("encoder.shared") > max(map(list(found).index, places))
 
 

@@ -32,9 +32,3 @@ def test_rewards_are_scaled_by_the_standard_deviation_of_the_return():
     assert scaler.scale == 1.0
     scaler.update(torch.tensor([[0.0], [8.0]]))
     np.testing.assert_allclose(scaler.scale, 1 / 4)
-
-
-def test_what_comes_in_float64_leaves_in_float32():
-    rows = torch.arange(6, dtype=torch.float64).reshape(2, 3)
-    for normalizer in (Normalizer(3), Normalizer(3, enabled=False)):
-        assert normalizer(rows).dtype == torch.float32

@@ -505,7 +505,7 @@ def test_what_a_game_does_not_have_is_refused_in_a_sentence(monkeypatch):
         UserError, match=r"unknown parameter of grid_catch 'paddle/widht'; did you mean 'paddle/width'\?"
     ):
         Domain("grid_catch", variation={"paddle/widht": 2})
-    with pytest.raises(UserError, match=r"paddle/width must be one of \[1.0, 2.0, .*\], not 2.5"):
+    with pytest.raises(UserError, match=r"paddle/width must be one of 1, 2, .*, not 2.5"):
         Domain("grid_catch", variation={"paddle/width": 2.5})
     with pytest.raises(UserError, match="grid_catch brings an engine of its own, which audit cannot excite"):
         audit("grid_catch", "grid")
