@@ -1,11 +1,15 @@
 """The three products of a linear layer in float32, by the faster of two libraries that torch brings along.
 
-For large matrices oneDNN is up to twice as fast as MKL, which does not use AVX-512 on AMD processors (256 x 256 x 256 on
-one core of an EPYC: 0.19 ms against 0.37 ms); for small ones it costs 20 us more. The choice depends on shapes alone, so
-that the bits of a run do not depend on how fast the machine was.
+MKL does not use AVX-512 on AMD processors: for large matrices oneDNN is up to twice as fast there (256 x 256 x 256 on one
+core of an EPYC: 0.19 ms against 0.37 ms), while for small ones it costs 20 us more. On Intel's processors MKL is the faster
+one at any size (512 x 128 x 64 on a Xeon: 0.06 ms against 0.09 ms). The choice depends on the maker of the processor and on
+shapes alone, so that the bits of a run do not depend on how fast the machine was.
 """
 
 from __future__ import annotations
+
+import platform
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +17,21 @@ from torch.autograd.function import once_differentiable
 
 LARGE = 3_000_000  # multiplications from which on oneDNN is faster
 LARGE_COLUMNS = 1_500_000  # likewise for `Columns`
+
+
+def is_amd() -> bool:
+    """Whether this machine's processor is made by AMD."""
+    described = Path("/proc/cpuinfo")
+    text = described.read_text(encoding="utf-8") if described.is_file() else platform.processor()
+    return "AuthenticAMD" in text
+
+
 _ONEDNN = (
     torch.ops.mkldnn._linear_pointwise.default
     if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     else None
 )
+_FASTER = _ONEDNN is not None and is_amd()  # than MKL, for large products
 
 
 class Products:
@@ -50,7 +64,7 @@ class Products:
             self._wide = bias.flatten(), self.weight.flatten(0, 1).t()  # all members as one layer
 
     def _is_large(self, rows: Tensor) -> bool:
-        return _ONEDNN is not None and not self._stacked and rows.shape[0] * self._size >= LARGE
+        return _FASTER and not self._stacked and rows.shape[0] * self._size >= LARGE
 
     def forward(self, rows: Tensor, relu: bool = False, out: Tensor | None = None) -> Tensor:
         """``rows @ weight.T + bias``, and of that what is positive if `relu`; in `out` where the library can."""
@@ -126,14 +140,14 @@ class Columns:
 
 def _by_onednn(a: Tensor, b: Tensor) -> bool:
     """Whether it is the faster one for a product of `a` and `b` or its transpose."""
-    return _ONEDNN is not None and a.shape[0] * b.numel() >= LARGE_COLUMNS
+    return _FASTER and a.shape[0] * b.numel() >= LARGE_COLUMNS
 
 
 class Linear(nn.Linear):
     """A linear layer of rows ``(n, in)`` by the faster library; autograd follows. What is exported or mapped is torch's own."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        own = _ONEDNN is None or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        own = not _FASTER or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
         if own or rows.shape[0] * self.weight.numel() < LARGE:
             return super().forward(rows)
         return _ByOnednn.apply(rows, self.weight, self.bias)

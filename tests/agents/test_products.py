@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from simreal_agents import products
 from simreal_agents.products import LARGE, LARGE_COLUMNS, Columns, Linear
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["mkl", "onednn"])
+def library(request, monkeypatch):
+    """Large products by either library, whatever the processor."""
+    if request.param and products._ONEDNN is None:
+        pytest.skip("this build of torch has no oneDNN")
+    monkeypatch.setattr(products, "_FASTER", request.param)
 
 
 def layer_and(n, width, out):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from simreal_agents import products
 from simreal_agents.additions import fisher
 from simreal_agents.additions.differentiable import distribution
 from simreal_agents.additions.fisher import diagonal
@@ -98,7 +99,8 @@ def test_a_memory_that_is_asked_at_every_step_counts_all_of_them():
     torch.testing.assert_close(found[state], by_hand / len(ROWS), rtol=1e-4, atol=1e-7)
 
 
-def test_of_a_layer_that_is_computed_by_another_library_when_it_is_large():
+def test_of_a_layer_that_is_computed_by_another_library_when_it_is_large(monkeypatch):
+    monkeypatch.setattr(products, "_FASTER", products._ONEDNN is not None)
     picture = Schema(
         (Field("picture", "1", ("r", "g"), 0, 1, grid=(10, 10), dtype="uint8"),),
         (Field("b", "1", ("left", "right"), discrete=True),), 0.1,
