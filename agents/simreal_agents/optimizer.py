@@ -113,7 +113,6 @@ class FlatAdam(torch.optim.Optimizer):
         """One Adam step with the gradients as they are."""
         self.clipped_step(math.inf)
 
-    @torch.no_grad()
     def clipped_step(self, max_norm: float, names: Collection[str] | None = None) -> float:
         """Scale the gradient to norm `max_norm` if it is longer, take one Adam step, return the norm before scaling.
 
@@ -126,8 +125,7 @@ class FlatAdam(torch.optim.Optimizer):
         moving = [
             group for group in self.param_groups if not group["frozen"] and (names is None or group["name"] in names)
         ]
-        for hook in self.before:
-            hook(self)
+        self._call(self.before)
         norm = self._norm(moving)
         if not math.isfinite(norm):
             raise FloatingPointError(f"the gradient norm is {norm}; the parameters were left as they were")
@@ -152,9 +150,14 @@ class FlatAdam(torch.optim.Optimizer):
             v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
             torch.sqrt(v, out=tmp).div_(math.sqrt(1 - beta2**step)).add_(eps)
             p.addcdiv_(m, tmp, value=-lr / (1 - beta1**step))
-        for hook in self.after:
-            hook(self)
+        self._call(self.after)
         return norm
+
+    def _call(self, hooks: list[Callable[[FlatAdam], None]]) -> None:
+        if hooks:  # the vectors need no gradients themselves, and saying so takes as long as a third of a step
+            with torch.no_grad():
+                for hook in hooks:
+                    hook(self)
 
     def _norm(self, groups: list[dict[str, Any]]) -> float:
         if len(groups) == len(self.param_groups):

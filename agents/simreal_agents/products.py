@@ -31,7 +31,8 @@ _ONEDNN = (
     if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     else None
 )
-_FASTER = _ONEDNN is not None and is_amd()  # than MKL, for large products
+_AMD = is_amd()
+_FASTER = _ONEDNN is not None and _AMD  # than MKL, for large products
 
 
 class Products:
@@ -74,7 +75,10 @@ class Products:
             output = torch.addmm(self._wide[0], rows, self._wide[1])
             output = output.unflatten(1, (self.members, self.weight.shape[-2])).transpose(0, 1)
             return output.relu_() if relu else output
-        output = (torch.baddbmm if self._stacked else torch.addmm)(self._bias, rows, self._turned, out=out)
+        if self._stacked and self.weight.shape[-2] == 1:  # turned, one number per row takes half the time
+            output = torch.baddbmm(self._bias, self.weight, rows.mT).mT
+        else:
+            output = (torch.baddbmm if self._stacked else torch.addmm)(self._bias, rows, self._turned, out=out)
         return output.relu_() if relu else output
 
     def back(self, delta: Tensor, out: Tensor | None = None) -> Tensor:
@@ -131,7 +135,7 @@ class Columns:
         gradient, bias_gradient = self._gradients
         if _by_onednn(delta, h):
             gradient.copy_(_ONEDNN(delta, h, None, "none", [], ""))
-        elif len(delta) > len(h):  # as in `Products.learn`
+        elif _AMD and len(delta) > len(h):  # as in `Products.learn`; Intel's processors do not mind
             gradient.copy_(torch.mm(h, delta.t()).t())
         else:
             torch.mm(delta, h.t(), out=gradient)
