@@ -221,5 +221,6 @@ def log_prob_of_noise(noise: Array, std: Array) -> Array:
 
 
 def batch_of(**arrays: Any) -> dict[str, torch.Tensor]:
-    """The arrays of a minibatch as tensors on the same memory, for extra loss terms."""
-    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    """The arrays of a minibatch as tensors for extra loss terms: on the same memory, but for float64, which networks are not."""
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    return {name: t.float() if t.dtype == torch.float64 else t for name, t in tensors.items()}

@@ -238,6 +238,19 @@ def test_extra_losses_are_told_actions_as_the_worlds_took_them():
     worlds.close()
 
 
+def test_extra_losses_see_observations_that_the_networks_can_read():
+    modes = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    worlds = gymnasium.make_vec("InvertedPendulum-v5", 2, vectorization_mode="sync", vector_kwargs=modes)
+    assert worlds.single_observation_space.dtype == np.float64
+    settings = {"learning_starts": 8, "batch_size": 16, "buffer_size": 64}
+    learner = SAC(
+        env=SB3Worlds(worlds), seed=0, policy_kwargs={"hidden": [8]}, **settings,
+        loss_terms=[lambda policy, batch: policy.actor_features(batch["observations"]).square().mean()],
+    )  # fmt: skip
+    learner.learn(32)
+    worlds.close()
+
+
 @ALL
 def test_a_part_drawn_anew_takes_its_target_along(make_learner, algorithm):
     learner = make_learner(algorithm)
