@@ -595,11 +595,13 @@ def main() -> None:
     except UserError as error:
         _exit(2, str(error))
     except KeyboardInterrupt:
-        continues = sys.argv[1:2] in (["run"], ["pretrain"], ["transfer"])
-        _exit(130, "interrupted" + ("; the same command continues where it stopped" if continues else ""))
+        _exit(130, f"interrupted{_continues()}")
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
+    except OSError as error:  # a full disk, a folder that takes no files: nobody's mistake, and nothing to trace
+        where = f"{error.filename}: " if error.filename else ""
+        _exit(1, f"{where}{error.strerror or error}{_continues()}")
     except Exception as error:
         from simreal.stages import StageError
         from simreal.tracking.base import TrackingError
@@ -607,6 +609,15 @@ def main() -> None:
         if not isinstance(error, (StageError, TrackingError)):
             raise
         _exit(1, str(error))
+
+
+def _continues() -> str:
+    """How a sentence about an interrupted command ends."""
+    return (
+        "; the same command continues where it stopped"
+        if sys.argv[1:2] in (["run"], ["pretrain"], ["transfer"])
+        else ""
+    )
 
 
 def _exit(status: int, sentences: str) -> None:

@@ -33,6 +33,8 @@ def export_bundle(bundle: str | Path, to: str, out: Path | None = None) -> dict[
         UserError: it cannot be written, or an ONNX file would not act like the agent; nothing is written then.
     """
     if to.startswith(hub.TO):
+        if out is not None:
+            raise UserError(f"--to {to} writes no file; leave --out away")
         load(bundle)  # verified
         return {"repository": hub.push(located(bundle), to), "opens_with": f"hf:{hub.parsed(to)[0]}"}
     require_known(to, ("onnx", "sb3", f"{hub.TO}user/name"), "format", "--to")

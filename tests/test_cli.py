@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import pty
+import resource
 import shutil
 import subprocess
 import sys
@@ -370,6 +371,11 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(user, agent, words, sa
         (["evaluate", "agent", "tiny.yaml", "--episodes", "-3"], "--episodes must be at least 1, not -3"),
         (["evaluate", "agent", "tiny.yaml", "--target", "ligth"], "did you mean 'light'?"),
         (["evaluate", "agent", "tiny.yaml", "task=quadruped", "targets.light.variation={}"], "the agent"),
+        (["export", "agent", "--to", "onnx", "--out", "/proc/agent.onnx"], "cannot write /proc/agent.onnx: "),
+        (
+            ["export", "agent", "--to", "hub:ann/walker", "--out", "x.onnx"],
+            "hub:ann/walker writes no file; leave --out",
+        ),
         (["parity", "hoper"], "unknown task 'hoper'; did you mean 'hopper'?"),
         (["parity", "hopper", "--engines", "mujoco"], "--engines takes two engines"),
         (["audit", "hopper", "--engine", "bulet"], "--engine: unknown engine 'bulet'; did you mean 'bullet'?"),
@@ -409,6 +415,22 @@ def test_an_output_folder_with_something_else_in_it_is_left_alone(user, agent, w
     assert (status, out) == (2, "")
     assert "work is neither empty nor" in one_sentence(err)
     assert [path.name for path in (user.cwd / "work").iterdir()] == ["thesis.tex"]
+
+
+def test_a_full_disk_is_one_sentence_and_the_same_command_continues(user):
+    words = ("pretrain", "tiny.yaml", "--out", "agent")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)  # no file may grow beyond it, as where nothing is left
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        status, out, err = user(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (status, out) == (1, "")
+    assert one_sentence(err.splitlines()[-1]).endswith("File too large; the same command continues where it stopped")
+    assert user(*words)[0] == 0
+    assert user("pretrain", "tiny.yaml", "--out", "other")[0] == 0
+    weights = [(user.cwd / name / "weights.safetensors").read_bytes() for name in ("agent", "other")]
+    assert weights[0] == weights[1]
 
 
 def test_each_of_several_mistakes_gets_its_sentence(user):

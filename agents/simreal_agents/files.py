@@ -29,17 +29,20 @@ def write_new(path: Path, content: bytes) -> Path:
     """Write `content` to a file that is not there yet, under a temporary name first; returns `path`.
 
     Raises:
-        UserError: the file appeared in the meantime.
+        UserError: the file appeared in the meantime, or cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        if path.exists():
-            raise UserError(f"{path} exists already; give another name or remove it first")
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(temporary, 0o644)
+            if path.exists():
+                raise UserError(f"{path} exists already; give another name or remove it first")
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
     return path

@@ -186,6 +186,8 @@ def _package() -> Any:
     try:
         for module in ("constants", "errors"):
             importlib.import_module(f"huggingface_hub.{module}")
+        # Of its retries: what came of them is said once.
+        importlib.import_module("huggingface_hub.utils.logging").set_verbosity_error()
         return importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise Unsupported("the Hub needs huggingface_hub; install it with: pip install 'simreal[hub]'") from error

@@ -574,7 +574,8 @@ def _statistics(path: Path, size: int) -> dict[str, torch.Tensor]:
         norm_obs, norm_reward, epsilon = (values[key] for key in ("norm_obs", "norm_reward", "epsilon"))
         observations, returns, clip = values.get("obs_rms"), values["ret_rms"], values["clip_obs"]
     except Exception as error:  # unpickling can raise anything
-        raise UserError(f"{path} cannot be read as a VecNormalize: {type(error).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as a VecNormalize: {type(error).__name__}: {reason}") from error
     found: dict[str, torch.Tensor] = {}
     if norm_obs:
         if isinstance(observations, dict):
