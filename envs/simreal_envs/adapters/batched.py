@@ -41,7 +41,7 @@ class BatchedEngine(MujocoEngine):
         self._substeps, self._left, self._fields = task.substeps, 0, task.fields
         self._live = {name: self._batch.bind(name) for name in task.fields if name != "cfrc_ext"}
         self._everyone, self._data = np.arange(num_worlds), mujoco.MjData(self.model)
-        self._contacts, self._pushes = self._batch.bind("ncon"), self._batch.bind("xfrc_applied")
+        self._contacts, self._applied_forces = self._batch.bind("ncon"), self._batch.bind("xfrc_applied")
         now = {"qpos": self.qpos.copy(), **{name: live.copy() for name, live in self._live.items()}}
         if self.persistent:
             now["cfrc_ext"] = np.zeros((num_worlds, self.model.nbody, 6))
@@ -83,7 +83,7 @@ class BatchedEngine(MujocoEngine):
         see the first stage of a step and Gymnasium the last, so they are computed as Gymnasium does it."""
         forces = self.readings["cfrc_ext"]
         forces[ids] = 0.0
-        pushed = self._pushes[ids].any(axis=(1, 2))
+        pushed = self._applied_forces[ids].any(axis=(1, 2))
         for world in ids[(self._contacts[ids] > 0) | pushed].tolist():
             self._batch.get_data(world, self._data)
             mujoco.mj_rnePostConstraint(self.model, self._data)
