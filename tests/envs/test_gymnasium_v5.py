@@ -90,6 +90,8 @@ def test_contact_forces_of_the_ant_are_seen_when_it_is_on_the_ground():
         ("HalfCheetah-v5", "torso/mass", 9.0), ("Hopper-v5", "foot/mass", 3.0), ("Walker2d-v5", "leg_joint/damping", 0.5),
         ("Hopper-v5", "gravity", 5.0), ("HalfCheetah-v5", "bthigh/armature", 0.3), ("HalfCheetah-v5", "friction", 0.9),
         ("HalfCheetah-v5", "actuator/strength", 0.6), ("Ant-v5", "hip_4/stiffness", 2.0),
+        # Gymnasium's hopper asks for no friction of its own, the floor does: then MuJoCo takes the foot's, which is 2.
+        ("Hopper-v5", "friction", 2.0), ("Hopper-v5", "friction", 0.3),
     ],
 )  # fmt: skip
 def test_a_parameter_does_what_it_does_in_gymnasiums_own_model(name, parameter, value):
@@ -101,6 +103,17 @@ def test_a_parameter_does_what_it_does_in_gymnasiums_own_model(name, parameter, 
     for _ in range(100):
         (observation, reward, _), (their_observation, their_reward, _) = pair.step()
         assert np.abs(observation - their_observation).max() <= ACCURACY and abs(reward - their_reward) <= ACCURACY
+
+
+def test_nominal_friction_is_the_friction_that_there_is():
+    friction = next(p for p in find_task("gymnasium:Hopper-v5").parameters if p.name == "friction")
+    assert friction.nominal == 2.0
+    pair = Pair("Hopper-v5")
+    pair.engine.apply(np.arange(WORLDS), {"friction": np.full(WORLDS, 2.0), "friction/torsional": np.zeros(WORLDS)})
+    pair.reset(1)
+    for _ in range(100):
+        (observation, *_), (their_observation, *_) = pair.step()
+        assert np.abs(observation - their_observation).max() <= ACCURACY
 
 
 def change(model, data, parameter, value):
@@ -117,7 +130,7 @@ def change(model, data, parameter, value):
     elif parameter == "gravity":
         model.opt.gravity[2] = -value
     elif parameter == "friction":
-        model.geom_friction[:, 0] = value
+        model.geom_friction[:, 0] *= value / model.geom_friction[:, 0].max()
     else:
         model.actuator_gear[:, 0] *= value
     mujoco.mj_setConst(model, data)
@@ -171,3 +184,14 @@ def test_a_batched_world_continues_from_a_snapshot_to_the_same_bits():
     worlds.restore(saved)
     again = [worlds.step(action)[:2] for action in actions[20:]]
     assert all(np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
+
+
+@each_id
+def test_a_push_moves_the_robot_that_it_is_meant_for(name):
+    worlds = make(Domain(f"gymnasium:{name}"), 3)
+    worlds.reset()
+    worlds.engine.reset(np.arange(3), *(np.tile(part, (3, 1)) for part in worlds.task.robot.rest))
+    worlds.disturb(np.array([[0.0, 0.0, 0.0], [20.0, 20.0, 0.0], [0.0, 0.0, 0.0]]))
+    worlds.step(np.zeros((3, worlds.schema.action_size)))
+    assert np.array_equal(worlds.engine.qvel[0], worlds.engine.qvel[2])
+    assert np.abs(worlds.engine.qvel[1] - worlds.engine.qvel[0]).max() > 1e-3

@@ -35,7 +35,7 @@ def arm(**changes) -> Robot:
     facts = {
         "name": "arm", "spec": lambda: mujoco.MjSpec.from_string(ARM), "joints": ("left", "right"), "control": "force",
         "torque_limit": (3.0, 3.0), "timestep": 0.002, "bodies": {"hand": ("left", "right"), "base": ("base",), "lift": ("lift",)},
-        "groups": {"shoulder": ("left", "right"), "lift": ("lift",)}, "payload": "load",
+        "groups": {"shoulder": ("left", "right"), "lift": ("lift",)}, "payload": "load", "floor": True,
     }  # fmt: skip
     return Robot(**{**facts, **changes})
 
@@ -82,6 +82,7 @@ def test_contacts_have_parameters_only_where_there_are_contacts():
     contacts = {"friction", "restitution", "contact/time_constant", "friction/rolling"}
     assert not contacts & set(named(CARTPOLE))
     assert contacts <= set(named(arm()))
+    assert not contacts & set(named(arm(floor=False)))  # what could touch each other may not, and there is nothing else
     assert "terrain/roughness" not in named(arm())
     rough = named(arm(terrain=Terrain(roughness=0.03, roughest=0.1)))["terrain/roughness"]
     assert (rough.nominal, rough.low, rough.high, rough.resolution) == (0.03, 0.0, 0.1, 0.005)

@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from simreal_envs.engines.base import Robot, colliding_geoms, drives_of, effective_friction
+from simreal_envs.engines.base import Robot, colliding_geoms, contact_dimensions, drives_of, effective_friction
 from simreal_envs.engines.gravity import gravity_vector, slopes
 from simreal_envs.parameters import Parameter
 
@@ -50,6 +50,7 @@ class MujocoParameters:
         self._actuators = drives_of(robot, model)
         self._geoms = colliding_geoms(model)
         self._friction = effective_friction(model, self._geoms)
+        self._dimensions = contact_dimensions(model, self._geoms)
         # Stiff by choice of the preset, twice the step: they stay so when the step changes.
         self._stiff = {
             name: np.flatnonzero(getattr(model, name)[:, 0] == 2 * model.opt.timestep)
@@ -219,7 +220,7 @@ class MujocoParameters:
         if column:
             # Contacts get the dimensions that they need and no more: each costs time.
             mine = friction[rows, self._geoms]
-            needed = np.select([mine[..., 2] > 0, mine[..., 1] > 0], [6, 4], 3)
+            needed = np.select([mine[..., 2] > 0, mine[..., 1] > 0], [6, 4], 1)
             self._batch.expand("geom_condim")[rows, self._geoms] = np.maximum(
                 needed, self._model.geom_condim[self._geoms]
             )
@@ -244,8 +245,8 @@ class MujocoParameters:
         return self._coefficients()[:, :, 2].max(axis=1)
 
     def _coefficients(self) -> np.ndarray:
-        dimensions = self._field("geom_condim")[:, self._geoms, None]
-        return self._field("geom_friction")[:, self._geoms] * (dimensions >= [3, 4, 6])
+        dimensions = np.maximum(self._field("geom_condim")[:, self._geoms], self._dimensions)
+        return self._field("geom_friction")[:, self._geoms] * (dimensions[:, :, None] >= [3, 4, 6])
 
     def _read_time_constant(self, geoms: np.ndarray, _: Parameter) -> np.ndarray:
         return self._field("geom_solref")[:, geoms[0], 0]
