@@ -75,7 +75,7 @@ def vocabulary(robot: Robot) -> tuple[Parameter, ...]:
             or `bounds` names no parameter.
     """
     model = robot.model("matched")
-    dynamics = _Dynamics(model)
+    dynamics = _Dynamics(model, robot.base_body())
     parameters = [*_bodies(robot, model, dynamics), *_joints(robot, model), *_contacts(robot, model, dynamics)]
     parameters += [*_world(robot, model, dynamics), *_drives(robot, model)]
     parameters = {p.name: p for p in parameters}
@@ -216,7 +216,7 @@ def _drives(robot: Robot, model: mujoco.MjModel) -> Iterator[Parameter]:
 class _Dynamics:
     """Whether a change of a model changes its accelerations, seen at a random state without contacts."""
 
-    def __init__(self, model: mujoco.MjModel):
+    def __init__(self, model: mujoco.MjModel, base: str):
         self._model = copy.copy(model)
         self._model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
         self._strength = float(np.linalg.norm(model.opt.gravity))
@@ -227,7 +227,7 @@ class _Dynamics:
         )
         qpos, velocity = model.qpos0.copy(), rng.normal(size=model.nv)
         mujoco.mj_integratePos(self._model, qpos, rng.normal(size=model.nv), 1.0)
-        self._state = qpos, velocity, rng.normal(size=model.nv)
+        self._state = qpos, velocity, rng.normal(size=model.nv) * _reached(model, base)
         self._level, self._tilted = self._accelerations(1.0, 0.0, 0.0), self._accelerations(1.0, 0.2, 0.1)
 
     def changes_with(self, field: str, which: Any) -> bool:
@@ -265,6 +265,18 @@ class _Dynamics:
         self._data.qpos[:], self._data.qvel[:], self._data.qfrc_applied[:] = self._state
         mujoco.mj_forward(self._model, self._data)
         return self._data.qacc.copy()
+
+
+def _reached(model: mujoco.MjModel, base: str) -> np.ndarray:
+    """Which degrees of freedom drives, contacts, constraints or pushes at the base can accelerate, bool ``(nv,)``.
+
+    The mass of something else, such as the mark of a goal, may say nothing.
+    """
+    if model.ntendon or model.neq or not (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT).all():
+        return np.ones(model.nv, dtype=bool)
+    driven, touching = model.jnt_bodyid[model.actuator_trnid[:, 0]], model.geom_bodyid[colliding_geoms(model)]
+    trees = model.body_treeid[np.concatenate([driven, touching, [model.body(base).id]])]
+    return np.isin(model.dof_treeid, trees)
 
 
 def _differ(a: np.ndarray, b: np.ndarray) -> bool:
