@@ -13,6 +13,7 @@ from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.tasks import check_task, find_task
 from simreal_envs.tasks.base import Episode
 from simreal_envs.variation import Domain, Randomization, Shift, Uniform
+from simreal_envs.viewer import watch
 from simreal_envs.worlds import make
 
 PENDULUM = "gymnasium:Pendulum-v1"
@@ -140,6 +141,15 @@ class Sparse(gymnasium.Env):
         return np.zeros(2, np.float32), reward, int(action) == 1, False, {}
 
 
+class Strict(Sparse):
+    """Its constructor takes no angle above 5."""
+
+    def __init__(self, render_mode=None, angle=1.0):
+        super().__init__(render_mode)
+        if angle > 5:
+            raise ValueError("too large")
+
+
 class Maze(gymnasium.Env):
     """What MiniGrid shows and takes: a picture of 7 x 7 cells, a direction, a mission, and seven choices; it keeps its own
     time limit."""
@@ -203,7 +213,7 @@ def registered():
         "test/Walk-v0": (Walk, 50), "test/Forgetful-v0": (Forgetful, 50), "test/Several-v0": (several, 50),
         "test/Unbounded-v0": (unbounded, 50), "test/Large-v0": (large, 50), "test/Endless-v0": (Walk, None),
         "test/Solved-v0": (Walk, 50), "test/Long-v0": (long, 50), "test/Keys-v0": (Keys, 5),
-        "test/Maze-v0": (Maze, None), "test/Sparse-v0": (Sparse, 4), "test/Silent-v0": (silent, 5),
+        "test/Maze-v0": (Maze, None), "test/Sparse-v0": (Sparse, 4), "test/Strict-v0": (Strict, 4), "test/Silent-v0": (silent, 5),
         "test/Blackjack-v0": ("gymnasium.envs.toy_text.blackjack:BlackjackEnv", 50),
         **{f"test/Camera-{view}-v0": (partial(Camera, view), 5) for view in VIEWS},
     }  # fmt: skip
@@ -348,6 +358,37 @@ def test_constructor_arguments_are_parameters():
     falling.reset()
     speeds = [falling.step(np.zeros((3, 1)))[0][:, 2] for _ in range(5)]
     assert not np.allclose(speeds[0], speeds[-1])
+
+
+@pytest.mark.parametrize(
+    ("task", "variation", "sentence"),
+    [
+        (
+            "Hopper-v4", {"kwargs/exclude_current_positions_from_observation": 0},
+            r"from_observation = 0 observes Box\(.*\(12,\).*; worlds and agents need the form",
+        ),
+        ("test/Strict-v0", {"kwargs/angle": 9.0}, "test/Strict-v0 cannot be made with angle = 9: too large"),
+    ],
+)  # fmt: skip
+def test_an_argument_that_cannot_be_is_refused_with_a_sentence(task, variation, sentence):
+    worlds = worlds_of(task, 1, variation=variation)
+    with pytest.raises(UserError, match=sentence):
+        worlds.reset()
+
+
+def test_delays_of_one_step_can_be_where_steps_are_long():
+    worlds = worlds_of(
+        "test/Sparse-v0", 1, variation={"latency": 1.0, "observation/delay": 1.0}
+    )  # whose steps take 1 s
+    worlds.reset()
+    assert worlds.step(np.array([2]))[1] == 0.0 and worlds.step(np.array([0]))[1] == 0.5
+    assert worlds.read("latency") == worlds.read("observation/delay") == 1.0
+
+
+def test_the_viewer_of_robots_has_nothing_to_show_of_what_keeps_its_state_to_itself():
+    worlds = worlds_of("Pendulum-v1", 1)
+    with pytest.raises(Unsupported, match="has no robot for MuJoCo's viewer; `simreal video`"):
+        watch(worlds, lambda observation: np.zeros((1, 1)))
 
 
 def test_constructor_arguments_are_drawn_at_every_reset_and_keep_their_kind():

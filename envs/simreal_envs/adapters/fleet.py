@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from simreal_envs.adapters.machine import Machine, write_parameters
 from simreal_envs.adapters.spaces import Flattening
 from simreal_envs.engines.mujoco import MujocoEngine
-from simreal_envs.errors import Unsupported
+from simreal_envs.errors import Unsupported, UserError
 
 KWARGS = "kwargs/"
 
@@ -29,6 +29,7 @@ class Envs:
     def __init__(self, spec: EnvSpec, machine: Machine | None, count: int):
         self._spec, self._creator, self._defaults = spec, creator_of(spec), defaults_of(spec)
         self._kwargs: list[dict[str, float]] = [{} for _ in range(count)]
+        self._form: tuple[Any, ...] = ()  # of observation and action, which every environment must have
         self._envs: list[Any] = [self._make({}) for _ in range(count)]
         self._parameters: Any = MujocoEngine(machine, "matched", count) if machine else None
         self._stale = np.zeros(count, dtype=bool)  # made with other arguments than it should have now
@@ -40,11 +41,29 @@ class Envs:
         self._disturbed = np.zeros(count, dtype=bool)
 
     def _make(self, kwargs: Mapping[str, float]) -> gymnasium.Env:
+        """An environment that is given these arguments.
+
+        Raises:
+            UserError: its constructor refuses them, or with them it shows or takes something of another form.
+        """
         arguments = {name: self._typed(name, value) for name, value in kwargs.items()}
         modes = (getattr(self._creator, "metadata", None) or {}).get("render_modes", ())
         if "rgb_array" in modes and "render_mode" not in self._spec.kwargs:
             arguments["render_mode"] = "rgb_array"
-        return gymnasium.make(self._spec, disable_env_checker=True, **arguments)
+        try:
+            env = gymnasium.make(self._spec, disable_env_checker=True, **arguments)
+        except Exception as error:  # whatever somebody else's constructor raises
+            if not kwargs:
+                raise
+            raise UserError(f"gymnasium:{self._spec.id} cannot be made with {_listed(kwargs)}: {error}") from error
+        self._form = self._form or _form(env)
+        if _form(env) != self._form:
+            env.close()
+            raise UserError(
+                f"gymnasium:{self._spec.id} with {_listed(kwargs)} observes {env.observation_space} and takes "
+                f"{env.action_space} actions; worlds and agents need the form that these have without it"
+            )
+        return env
 
     def _typed(self, name: str, value: float) -> Any:
         """A number as the constructor expects it."""
@@ -140,8 +159,9 @@ class Envs:
         return seen
 
     def _renew(self, i: int) -> None:
+        made = self._make(self._kwargs[i])
         self._envs[i].close()
-        self._envs[i] = self._make(self._kwargs[i])
+        self._envs[i] = made
         self._stale[i] = False
         if self._parameters:
             write_parameters(self._parameters, i, self._envs[i].unwrapped.model)
@@ -156,6 +176,16 @@ class Envs:
     def close(self) -> None:
         for env in self._envs:
             env.close()
+
+
+def _form(env: gymnasium.Env) -> tuple[Any, ...]:
+    """What of an environment's spaces agents are made for, their bounds aside."""
+    seen, action = Flattening(env.observation_space), env.action_space
+    return seen.size, seen.dtype, [image.shape for image in seen.images], action.shape, getattr(action, "n", None)
+
+
+def _listed(arguments: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} = {value:g}" for name, value in arguments.items())
 
 
 def creator_of(spec: EnvSpec) -> Any:

@@ -23,7 +23,7 @@ from simreal_envs.adapters.spaces import (
     success,
     texts,
 )
-from simreal_envs.engines.base import Engine, Robot
+from simreal_envs.engines.base import Engine, Player
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.fleets import Fleets
 from simreal_envs.imperfections.vocabulary import link_parameters
@@ -47,8 +47,7 @@ class GymnasiumEngine(Engine):
 
     def __init__(self, task: GymnasiumTask, num_worlds: int, num_workers: int = 0):
         self.robot, self.num_worlds, self._task = task.robot, num_worlds, task
-        size = task.schema.action_size
-        self.qpos, self.qvel = np.zeros((num_worlds, size)), np.zeros((num_worlds, size))
+        self.qpos, self.qvel = np.zeros((num_worlds, 1)), np.zeros((num_worlds, 0))
         self._sound = np.ones(num_worlds, dtype=bool)
         self._applied: set[str] = set()  # names of the parameters that are not simply as compiled
         self.readings = {
@@ -96,8 +95,8 @@ class GymnasiumEngine(Engine):
     def snapshot(self) -> dict[str, np.ndarray]:
         """See `Engine`: seeds, parameters and the actions of the running episodes, which `restore` plays again."""
         logs = [log for part in self._fleets.all("logs") for log in part]
-        longest, size = max((len(log) for log in logs), default=0), self.qpos.shape[1]
-        actions = np.zeros((self.num_worlds, longest, size))
+        longest = max((len(log) for log in logs), default=0)
+        actions = np.zeros((self.num_worlds, longest, len(self.robot.joints)))
         for row, log in zip(actions, logs, strict=True):
             row[: len(log)] = log
         values = {name: self.read(name) for name in sorted(self._applied)}
@@ -116,7 +115,7 @@ class GymnasiumEngine(Engine):
         """
         everyone = np.arange(self.num_worlds)
         self.apply(everyone, {name[6:]: value for name, value in snapshot.items() if name.startswith("value/")})
-        self.reset(everyone, snapshot["qpos"], np.zeros_like(self.qvel))
+        self.reset(everyone, snapshot["qpos"][:, :1], np.zeros_like(self.qvel))  # the first: older ones had more
         logs = [a[:n] for a, n in zip(snapshot["actions"], snapshot["lengths"], strict=True)]
         seen = np.concatenate(self._fleets.call("replay", [(logs[rows],) for rows in self._fleets.rows]))
         for name, value in self.readings.items():
@@ -166,7 +165,7 @@ class GymnasiumTask(Task):
         period = _period(env)
         self.schema = Schema(observation_fields(name, env.observation_space), (action,), period)
         self.dtype = Flattening(env.observation_space).dtype
-        self.robot = _stand_in(name, self.schema.action_size, period)
+        self.robot = Player(name, tuple(f"action_{i}" for i in range(self.schema.action_size)), period)
         self.machine = _machine(name, env)
         self.pays = self.threshold is None and self.machine is None
         self.goal = PAID_END if self.pays else success(self.threshold)[0]
@@ -186,10 +185,8 @@ class GymnasiumTask(Task):
         return GymnasiumEngine(self, num_worlds, num_workers)
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """The seed of every episode, as its first number; the environment makes the rest of it."""
-        qpos = np.zeros((n, self.schema.action_size))
-        qpos[:, 0] = np.floor(draws.uniform("task/initial_state")[:, 0] * 2**31)
-        return qpos, np.zeros_like(qpos)
+        """The seed of every episode; the environment makes the rest of it."""
+        return np.floor(draws.uniform("task/initial_state") * 2**31), np.zeros((n, 0))
 
     def control(self, action: np.ndarray) -> np.ndarray:
         return self.center + self.half * action
@@ -240,20 +237,6 @@ def _period(env: gymnasium.Env) -> float:
             return float(value)
     fps = (env.metadata or {}).get("render_fps")
     return 1.0 / fps if fps else 1.0
-
-
-def _stand_in(name: str, size: int, period: float) -> Robot:
-    """A stand-in for the machine, of which we only know how many actions it takes: as many joints as actions."""
-
-    def spec() -> mujoco.MjSpec:
-        spec, kind = mujoco.MjSpec(), mujoco.mjtJoint.mjJNT_SLIDE
-        for i in range(size):
-            body = spec.worldbody.add_body(name=f"body_{i}", mass=1.0, inertia=[1.0, 1.0, 1.0], explicitinertial=True)
-            body.add_joint(name=f"action_{i}", type=kind)
-        return spec
-
-    joints = tuple(f"action_{i}" for i in range(size))
-    return Robot(name=name, spec=spec, joints=joints, control="force", torque_limit=1.0, timestep=period)
 
 
 def _machine(name: str, env: gymnasium.Env) -> Machine | None:

@@ -26,13 +26,14 @@ def link_parameters(timestep: float, schema: Schema) -> tuple[Parameter, ...]:
     Args:
         timestep: physics step in s, to which delays of commands are rounded.
     """
+    late, old = max(0.2, timestep), max(0.5, schema.control_period)  # one step at least
     found = [
         Parameter(
-            "latency", "s", 0.0, 0.0, 0.2, "delay between a command and its effect, in whole physics steps",
+            "latency", "s", 0.0, 0.0, late, "delay between a command and its effect, in whole physics steps",
             "latency", resolution=timestep,
         ),
         Parameter(
-            "latency/jitter", "s", 0.0, 0.0, 0.2, "largest extra delay, drawn for every command; none overtakes another",
+            "latency/jitter", "s", 0.0, 0.0, late, "largest extra delay, drawn for every command; none overtakes another",
             "jitter", resolution=timestep,
         ),
         Parameter(
@@ -40,7 +41,7 @@ def link_parameters(timestep: float, schema: Schema) -> tuple[Parameter, ...]:
             "command_loss",
         ),
         Parameter(
-            "observation/delay", "s", 0.0, 0.0, 0.5, "age of the readings, in whole control steps",
+            "observation/delay", "s", 0.0, 0.0, old, "age of the readings, in whole control steps",
             "reading_delay", resolution=schema.control_period,
         ),
         Parameter(
