@@ -431,21 +431,22 @@ def parity(
 
 
 def audit(
-    task: Annotated[Positional[str], arg(metavar="TASK", help="name of a task")], /, *, engine: str = "mujoco",
-    preset: Literal["matched", "engine_default"] = "matched", json: Json = False,
+    task: Annotated[Positional[str], arg(metavar="TASK", help="name of a task")], /, *, engine: str = "", preset: str = "",
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Does every parameter of a task act, read back, not compound and leave nothing behind? Exits with 1 if one does not.
 
     Args:
-        engine: where it is applied.
-        preset: how the engine is set up.
+        engine: where it is applied; by default the first that the task runs on.
+        preset: how the engine is set up; by default the first that the task has.
     """
     from simreal.parity_report import print_audit
     from simreal_envs.audit import audit as audit_parameters
 
-    with _shown(f"audit of {task} on {engine}") as report:
+    title = f"{task} on {engine}" if engine else task
+    with _shown(f"audit of {title}") as report:
         rows = [row.to_dict() for row in audit_parameters(task, engine, preset, say=report)]
-    _print(rows) if json else print_audit(rows, f"{task} on {engine}")
+    _print(rows) if json else print_audit(rows, title)
     if any(row["flags"] for row in rows):
         raise SystemExit(1)
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from simreal.report.html import embedded, file_text, plotly, policy_for, publish
 from simreal.report.words import NOTHING, listing, number
+from simreal_envs.audit import FELT
 
 SYMBOLS = {"agree": "=", "differs": "~", "differs more than a 10 % mass change": "≠"}
 SHORT = {"agree": "agree", "differs": "differs", "differs more than a 10 % mass change": "> 10 % mass"}
@@ -112,6 +113,12 @@ def why(probe: Mapping[str, Any]) -> str:
     return ", ".join(text for text in (*probe["cause"], since) if text)
 
 
+BY_CHANCE = (
+    "no-op: nothing but random actions from the task's own starts could be tried here; what shows only where they do not "
+    "lead, at a goal or in a contact, is flagged, too"
+)
+
+
 def print_audit(rows: Sequence[Mapping[str, Any]], title: str, console: Console | None = None) -> None:
     """Print one row per parameter and a sentence that counts what is wrong."""
     console = console or Console()
@@ -122,6 +129,7 @@ def print_audit(rows: Sequence[Mapping[str, Any]], title: str, console: Console 
     table.add_column("", overflow="fold")
     for row in rows:
         good = "ok" if row["support"] == "exact" else f"ok ({row['support']})"
+        good += "" if row["effect"] is None or row["effect"] >= FELT else f", hardly acts: {number(row['effect'])}"
         table.add_row(
             row["name"], number(row["nominal"]), _with_unit(row["applied"], row["unit"]), percent(row["effect"]),
             Text(_complaint(row) or good, style=STYLES["differs more than a 10 % mass change" if row["flags"] else "agree"]),
@@ -129,6 +137,8 @@ def print_audit(rows: Sequence[Mapping[str, Any]], title: str, console: Console 
     console.print(table)
     console.print()
     console.print(Text("effect: change of the motion as a share of it, where it is largest", style="dim"))
+    if any("no-op" in row["flags"] and row["through"] == "chance" for row in rows):
+        console.print(Text(BY_CHANCE, style="dim"))
     console.print(Text(audit_sentence(rows, title), style="bold"))
 
 
@@ -139,6 +149,7 @@ def _complaint(row: Mapping[str, Any]) -> str:
         "read-back": f" {number(row['read'])}",
         "compounding": f" {percent(row['twice'])}",
         "residue": f" {percent(row['left'])}",
+        "refused": f" {number(row['applied'])}",
     }
     return ", ".join(flag + figures[flag] for flag in row["flags"])
 

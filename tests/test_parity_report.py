@@ -111,6 +111,16 @@ def test_an_audit_says_what_is_wrong_with_which_parameter():
     assert "all 1 parameters act" in audit_sentence([good], "x")
 
 
+def test_an_audit_says_what_hardly_acts_and_what_only_chance_could_show():
+    faint, unseen = AUDITED | {"effect": 2e-7}, AUDITED | {"effect": 0.0, "flags": ["no-op"], "through": "chance"}
+    assert "ok, hardly acts: 2e-07" in " ".join(printed(print_audit, [faint], "x").split())
+    assert "nothing but random actions" in printed(print_audit, [unseen], "x")
+    assert "nothing but random actions" not in printed(print_audit, [unseen | {"through": "engine"}], "x")
+    refused = AUDITED | {"effect": 0.0, "flags": ["refused"], "applied": 0.0}
+    text = printed(print_audit, [refused], "x")
+    assert "refused" in text and "hardly" not in text
+
+
 def test_the_headline_counts_where_engines_agree(report):
     assert (
         headline(report)
@@ -196,6 +206,11 @@ def test_audit_prints_a_row_for_every_parameter(user):
     assert all(row["flags"] == [] for row in rows) and "[100 %]" in err
 
 
+def test_audit_takes_environments_of_gymnasium(user):
+    status, out, _ = user("audit", "gymnasium:Pendulum-v1")
+    assert status == 0 and "kwargs/g" in out and re.search(r"gymnasium:Pendulum-v1: all \d+ parameters\s+act", out)
+
+
 def test_an_audit_that_finds_something_exits_with_1(user, monkeypatch):
     from simreal_envs.engines.mujoco import MujocoEngine
 
@@ -215,6 +230,18 @@ def test_an_audit_that_finds_something_exits_with_1(user, monkeypatch):
         (("parity", "cartpole_swingup", "--engines", "mujoco,bulet"), "unknown engine 'bulet'; did you mean 'bullet'"),
         (("parity", "cartpole_swingup", "--engines", "mujoco"), "takes two engines"),
         (("parity", "cartpole_swingup", "--agent", "nowhere"), "there is no bundle at nowhere"),
+        (
+            ("parity", "gymnasium:Hopper-v5"),
+            "runs on mujoco alone: there is nothing to compare it with; whether its parameters do what",
+        ),
+        (
+            ("audit", "gymnasium:Hopper-v5", "--engine", "bullet"),
+            "unknown engine of gymnasium:Hopper-v5 'bullet'; valid: mujoco",
+        ),
+        (
+            ("audit", "cartpole_swingup", "--preset", "matchd"),
+            "unknown preset of cartpole_swingup 'matchd'; did you mean 'matched'",
+        ),
         (("audit", "cartpole_swingup", "--engine", "mujco"), "unknown engine 'mujco'; did you mean 'mujoco'"),
     ],
 )

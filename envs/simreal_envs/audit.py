@@ -1,12 +1,14 @@
 """Does every parameter do what it says: applied, read back, felt in the motion, not applied twice, gone afterwards.
 
-`audit` takes a task and an engine by name, `audit_engine` any engine, `audit_worlds` what is applied around an engine.
-A flag is one of
+`audit` takes a task and an engine by name, `audit_engine` any engine, `audit_worlds` what is applied around an engine. The
+motion is that of the machine, where it can be put into any state (`excitations`); where an engine keeps the state to itself,
+it is what is seen and earned under random actions from the task's own starts (`by_chance`). A flag is one of
 
 no-op         no change of the motion, in any of the excitations
 read-back     the engine reports another value than the one that was applied
 compounding   applying the same value twice is not the same as applying it once
 residue       after going back to nominal the motion is not the nominal one
+refused       the worlds take no other value
 """
 
 from __future__ import annotations
@@ -18,20 +20,25 @@ from typing import Any
 
 import numpy as np
 
-from simreal_envs.engines.base import Engine
-from simreal_envs.engines.registry import engine_names, start_engine
+from simreal_envs.engines.base import Engine, Player
+from simreal_envs.engines.registry import engine_names
 from simreal_envs.errors import UserError, require_known
+from simreal_envs.imperfections import QUANTITIES
 from simreal_envs.parameters import APPROXIMATE, UNSUPPORTED, Draws, Parameter
 from simreal_envs.parity.bench import HIGH, Machine
+from simreal_envs.schema import Schema
 from simreal_envs.tasks import find_task
-from simreal_envs.tasks.base import Task
+from simreal_envs.tasks.base import State, Task
 from simreal_envs.variation import Choice, Domain, Randomization, Shift
 from simreal_envs.worlds import Worlds
 
-FLAGS = ("no-op", "read-back", "compounding", "residue")
-FELT = 1e-5  # share of the motion from which a change counts as an effect
+FLAGS = ("no-op", "read-back", "compounding", "residue", "refused")
+FELT = 1e-5  # share of the motion from which a change counts as more than a faint effect
+ROUNDING = 1e-9  # what rounding may do to a motion; what nothing listens to does less
 LEFT = 0.01  # of the effect: what a second application or the way back may leave
 SECONDS, WORLDS_SECONDS = 0.4, 2.2  # of an excitation; the longer one has room for a push every 2 s
+STEPS = 30  # of an excitation at least, where a step is long or nobody knows how long
+UNKNOWN = 1e6  # times the nominal value: bounds that are as far apart tell nothing of a parameter
 
 Run = Callable[[], np.ndarray]
 Say = Callable[[float, str], None]
@@ -48,7 +55,8 @@ class Audited:
         twice: change of the motion when the value is applied again, like effect.
         left: what differs from the nominal motion after going back to nominal, like effect.
         flags: some of FLAGS; empty if all is well.
-        through: ``engine``, or ``worlds`` for what is applied around it.
+        through: ``engine``, ``chance`` for an engine that only random actions could excite (`by_chance`), or ``worlds``
+            for what is applied around it.
     """
 
     name: str
@@ -72,28 +80,26 @@ class Audited:
         }
 
 
-def audit(task: str | Task, engine: str = "mujoco", preset: str = "matched", say: Say | None = None) -> list[Audited]:
+def audit(task: str | Task, engine: str = "", preset: str = "", say: Say | None = None) -> list[Audited]:
     """Audit every parameter of a task that an engine supports.
 
+    Args:
+        engine, preset: by default the first that the task has.
+
     Raises:
-        UserError: an unknown task or engine.
+        UserError: an unknown task, engine or preset.
     """
     task = find_task(task) if isinstance(task, str) else task
-    if task.engines:
-        raise UserError(
-            f"{task.name} brings an engine of its own, which audit cannot excite; it takes tasks that run on "
-            f"{', '.join(engine_names())}"
-        )
-    require_known(engine, engine_names(), "engine", "--engine")
-    own = {p.name for p in task.robot.parameters}
-    machine = Machine(task.robot, preset)
-    running = start_engine(engine, task.robot, preset, len(excitations(task, machine)[0]))
-    half = partial(_share, say, 0.0, 0.6)
+    engines = task.engines or engine_names()
+    engine, preset = engine or engines[0], preset or task.presets[0]
+    require_known(engine, engines, f"engine of {task.name}" if task.engines else "engine", "--engine")
+    require_known(preset, task.presets, f"preset of {task.name}", "--preset")
+    running = task.make_engine(engine, preset, len(_starts(task, preset)[0]), 1, 0)
     try:
-        rows = audit_engine(task, running, engine, preset, say=half)
+        rows = audit_engine(task, running, engine, preset, say=partial(_share, say, 0.0, 0.6))
     finally:
         running.close()
-    around = [p for p in task.parameters if p.name not in own]
+    around = [p for p in task.parameters if p.quantity in QUANTITIES]
     make = partial(Worlds, autoreset="Disabled")
     return [*rows, *audit_worlds(task, engine, preset, around, make, partial(_share, say, 0.6, 1.0))]
 
@@ -105,15 +111,14 @@ def audit_engine(
     task: Task, engine: Engine, name: str = "mujoco", preset: str = "matched", parameters: Sequence[Parameter] | None = None,
     say: Say | None = None,
 ) -> list[Audited]:  # fmt: skip
-    """Audit the parameters of an engine that holds the robot of a task, in all of its worlds at once.
+    """Audit the parameters of an engine that holds the worlds of a task, in all of them at once.
 
     Args:
         engine: as many worlds as there are `excitations`.
         name: of the engine, for what it supports.
-        parameters: those of the robot by default.
+        parameters: by default all of the task's but those that are applied around engines.
     """
-    machine = Machine(task.robot, preset)
-    qpos, qvel, controls = excitations(task, machine)
+    qpos, qvel, controls = _starts(task, preset)
     everyone = np.arange(engine.num_worlds)
     if len(qpos) != len(everyone):
         raise UserError(f"audit_engine needs an engine of {len(qpos)} worlds, not {len(everyone)}")
@@ -123,36 +128,62 @@ def audit_engine(
         states = []
         for control in controls:
             engine.step(control, task.substeps)
-            states.append(np.concatenate([engine.qpos, engine.qvel], axis=1))
+            states.append(_motion(task, engine))
         return np.array(states)
 
     def apply(parameter: Parameter, value: float) -> None:
         engine.apply(everyone, {parameter.name: np.full(len(everyone), value)})
 
-    chosen = [
-        p for p in (task.robot.parameters if parameters is None else parameters) if p.supported(name) != UNSUPPORTED
-    ]
+    parameters = [p for p in task.parameters if p.quantity not in QUANTITIES] if parameters is None else parameters
+    chosen = [p for p in parameters if p.supported(name) != UNSUPPORTED]
     nominal = run()
-    noise, rows = difference(nominal, run()), []
+    noise, rows, through = difference(nominal, run()), [], "chance" if isinstance(task.robot, Player) else "engine"
     for i, parameter in enumerate(chosen):
         if say:
             say(i / len(chosen), parameter.name)
-        tried = (
-            _tried(parameter, value, nominal, noise, run, apply, engine.read, name) for value in changed(parameter)
-        )
-        row = next(tried)
-        if "no-op" in row.flags:  # a larger limit may never be reached: then a smaller one tells
-            row = next(tried, row)
-        rows.append(row)
+        best = None
+        for value in changed(parameter):  # a larger limit may never be reached: then a smaller one tells
+            row = _tried(parameter, value, nominal, noise, run, apply, engine.read, name, through)
+            if best is None or "refused" in best.flags or row.effect > best.effect:
+                best = row
+            if row.effect > FELT:
+                break
+        rows.append(best)
     return rows
 
 
+def _motion(task: Task, engine: Engine) -> np.ndarray:
+    """What the worlds do at this moment, ``(N, d)``: their state, or what shows of it where the engine keeps it to itself."""
+    if not isinstance(task.robot, Player):
+        return np.concatenate([engine.qpos, engine.qvel], axis=1)
+    n, readings = engine.num_worlds, getattr(engine, "readings", {})
+    action = np.zeros((n, task.schema.action_size))
+    state = State(engine.qpos, engine.qvel, action, action, np.zeros((n, 0)), readings)
+    told = [*task.reward(state).values(), task.terminated(state)]
+    return np.concatenate([task.observe(state), np.stack(told, axis=1)], axis=1, dtype=np.float64)
+
+
 def _tried(
-    parameter: Parameter, value: float, nominal: np.ndarray, noise: float, run: Run, apply, read, engine: str
+    parameter: Parameter,
+    value: float,
+    nominal: np.ndarray,
+    noise: float,
+    run: Run,
+    apply,
+    read,
+    engine: str,
+    through: str,
 ) -> Audited:
     """One value of one parameter: apply, apply again, go back."""
     apply(parameter, value)
-    once = run()
+    try:
+        once = run()
+    except UserError:
+        apply(parameter, parameter.nominal)
+        return Audited(
+            parameter.name, parameter.unit, parameter.supported(engine), through, parameter.nominal, value,
+            float("nan"), 0.0, noise, 0.0, 0.0, ("refused",),
+        )  # fmt: skip
     found = float(np.asarray(read(parameter.name))[0])
     apply(parameter, value)
     again = run()
@@ -160,7 +191,7 @@ def _tried(
     back = run()
     returned = float(np.asarray(read(parameter.name))[0])
     return _judged(
-        parameter, engine, "engine", value, found, returned, difference(nominal, once), noise, difference(once, again, nominal),
+        parameter, engine, through, value, found, returned, difference(nominal, once), noise, difference(once, again, nominal),
         difference(nominal, back),
     )  # fmt: skip
 
@@ -170,8 +201,9 @@ def _judged(
     twice: float, left: float,
 ) -> Audited:  # fmt: skip
     support = parameter.supported(engine)
-    close = partial(np.isclose, rtol=0.02 if support == APPROXIMATE else 1e-4, atol=1e-9 + 1e-6 * parameter.high)
-    felt = effect > max(FELT, 100 * noise)
+    size = max(abs(value), abs(parameter.nominal))  # not the bounds, which may tell nothing
+    close = partial(np.isclose, rtol=0.02 if support == APPROXIMATE else 1e-4, atol=1e-9 + 1e-6 * size)
+    felt = effect > max(ROUNDING, 100 * noise)
     flags = (
         ("no-op", not felt),
         ("read-back", not (close(found, value) and close(returned, parameter.nominal))),
@@ -200,12 +232,15 @@ def changed(parameter: Parameter) -> list[float]:
     p = parameter
     if p.choices:
         return [c for c in p.choices if c != p.nominal][:1]
+    if p.high - p.low > UNKNOWN * max(abs(p.nominal), 1.0):
+        half = p.nominal // 2 if p.nominal % 1 == 0 else p.nominal / 2  # what is whole may have to be
+        return [2 * p.nominal, half] if p.nominal else [1.0, -1.0]
     negligible = p.nominal < 0.02 * (p.high - p.low)
     up = min(p.nominal + 0.3 * (p.high - p.nominal), np.inf if negligible else 2 * p.nominal)
     down = p.nominal - 0.5 * (p.nominal - p.low)
     values = [up, down]
     if p.resolution:
-        values = [max(round(v / p.resolution), 0) * p.resolution for v in values]
+        values = [max(round(up / p.resolution), 1) * p.resolution, round(down / p.resolution) * p.resolution]
     return [v for v in values if abs(v - p.nominal) > 1e-6 * max(abs(p.nominal), p.high - p.low)] or [p.high]
 
 
@@ -223,30 +258,52 @@ def difference(a: np.ndarray, b: np.ndarray, reference: np.ndarray | None = None
     return float(share.max(initial=0.0))
 
 
+def _starts(task: Task, preset: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Start states ``(n, nq)``, ``(n, nv)`` and controls ``(T, n, joints)`` that let parameters act."""
+    return by_chance(task) if isinstance(task.robot, Player) else excitations(task, Machine(task.robot, preset))
+
+
+def by_chance(task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random actions from starts of the task: all that can be done where an engine keeps its state to itself."""
+    count, steps = 6, max(STEPS, round(SECONDS / task.schema.control_period))
+    qpos, qvel = task.initial_state(Draws(0, np.arange(count), np.zeros(count, dtype=int)), count)
+    actions = _actions(task.schema, np.random.default_rng(3), steps, count)
+    return qpos, qvel, np.array([task.control(action.reshape(count, -1)) for action in actions])
+
+
+def _actions(schema: Schema, rng: np.random.Generator, steps: int, n: int) -> np.ndarray:
+    """Random actions as worlds take them: ``(steps, n, a)`` in [-1, 1], or choices ``(steps, n)``."""
+    if schema.choices:
+        return rng.integers(schema.choices, size=(steps, n))
+    return rng.uniform(-1, 1, (steps, n, schema.action_size))
+
+
 def excitations(task: Task, machine: Machine) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Start states ``(n, nq)``, ``(n, nv)`` and controls ``(T, n, joints)`` in which every parameter can act.
 
     Random actions while sliding and turning, a drop, drives far beyond their limits in the air, joints at speed without
-    commands, a spin on the spot, and the same away from the start, where terrain is rough.
+    commands and near the ends of their ranges, a spin on the spot, and the same away from the start, where terrain is rough.
     """
     rng = np.random.default_rng(3)
     count, steps = 6, round(SECONDS / task.schema.control_period)
     qpos, _ = task.initial_state(Draws(0, np.arange(1), np.zeros(1, dtype=int)), 1)
     qpos = np.repeat(machine.standing(qpos), count, axis=0)
     qvel = np.zeros((count, machine.model.nv))
-    actions = rng.uniform(-1, 1, (steps, count, task.schema.action_size))
-    controls = np.array([task.control(action) for action in actions])
-    hold = machine.hold(qpos)
+    actions = _actions(task.schema, rng, steps, count)
+    controls = np.array([task.control(action.reshape(count, -1)) for action in actions])
     drop, air, coast, spin, away = range(1, 6)
+    speeds = rng.uniform(0.5, 2.0, len(machine.joints)) * rng.choice([-1, 1], len(machine.joints))
+    limited = np.isfinite(machine.ranges).all(axis=1)
+    low, high = machine.ranges[limited].T
+    ends = (low + high) / 2 + 0.45 * (high - low) * np.sign(speeds[limited])
+    qvel[coast, machine.velocities], qpos[coast, machine.positions[limited]] = speeds, ends
+    hold = machine.hold(qpos)
     qpos[drop : drop + 1] = machine.lifted(qpos[drop : drop + 1], 0.3)
     qpos[[air, coast]] = machine.lifted(qpos[[air, coast]], HIGH)
     force = 4 * machine.limits / (np.maximum(machine.kp, 1e-9) if machine.position_control else 1.0)
     sides = np.where(np.arange(steps) // max(1, steps // 4) % 2 == 0, 1.0, -1.0)
     controls[:, air] = hold[air] + sides[:, None] * force * rng.choice([-1, 1], len(force))
     controls[:, [drop, coast, spin]] = hold[[drop, coast, spin]]
-    qvel[coast, machine.velocities] = rng.uniform(0.5, 2.0, len(machine.joints)) * rng.choice(
-        [-1, 1], len(machine.joints)
-    )
     along, across = machine.base(0), machine.base(1)
     for world in (0, away):
         if along is not None:
@@ -321,18 +378,19 @@ def _keys(parameter: Parameter, choice: Choice) -> tuple[int, int, int]:
 
 def _episodes(worlds: Worlds, task: Task, parameter: str = "") -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Observations and positions of two episodes, each ``(T, n, d)``, and what was read of a parameter in each."""
-    steps = round(WORLDS_SECONDS / task.schema.control_period)
-    rng, episodes, read = np.random.default_rng(1), [], []
-    low, high = worlds.schema.action_space.low, worlds.schema.action_space.high
-    actions = 0.3 * rng.uniform(low, high, (steps, worlds.num_envs, len(low)))
+    steps = max(STEPS, round(WORLDS_SECONDS / task.schema.control_period))
+    actions, episodes, read = _actions(worlds.schema, np.random.default_rng(1), steps, worlds.num_envs), [], []
+    if not worlds.schema.choices:
+        actions *= 0.3
     worlds.reset(seed=worlds.seed)
     for episode in range(2):
         if episode:
             worlds.reset()
         states = []
         for action in actions:
-            observation, *_ = worlds.step(action)
-            states.append(np.concatenate([observation, worlds.engine.qpos], axis=1))
+            observation, reward, *_ = worlds.step(action)
+            seen = worlds.schema.unpack(observation)
+            states.append(np.concatenate([seen, worlds.engine.qpos, reward[:, None]], axis=1))
         episodes.append(np.array(states, dtype=float))
         read.append(np.asarray(worlds.read(parameter)).copy() if parameter else np.zeros(worlds.num_envs))
     worlds.close()

@@ -2,9 +2,12 @@
 
 import json
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 
+from simreal_envs.adapters import fleet
 from simreal_envs.audit import Audited, audit, audit_engine, audit_worlds, changed, difference, excitations
 from simreal_envs.engines.registry import start_engine
 from simreal_envs.errors import UserError
@@ -14,15 +17,44 @@ from simreal_envs.tasks import find_task
 from simreal_envs.worlds import Worlds
 
 CART = find_task("cartpole_swingup")
+CHEETAH, PENDULUM = "gymnasium:HalfCheetah-v5", "gymnasium:Pendulum-v1"  # batched; as it is, in processes
+
+
+class Drift(gymnasium.Env):
+    """A number that moves by its actions; one argument of its constructor is forgotten, others are refused."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, render_mode=None, gain=1.0, ignored=1.0, wide=False, only=3.0, price=0.5):
+        if only != 3.0:
+            raise ValueError("it must be 3")
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2 if wide else 1,))
+        self.action_space, self.gain, self.price = spaces.Box(-1.0, 1.0, (1,)), gain, price
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = self.np_random.uniform(-1, 1, self.observation_space.shape)
+        return self.place.astype(np.float32), {}
+
+    def step(self, action):
+        self.place = self.place + self.gain * action
+        return self.place.astype(np.float32), -self.price * float(action[0] ** 2), False, False, {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    gymnasium.register("test/Drift-v0", Drift, max_episode_steps=1000)
+    yield
+    gymnasium.registry.pop("test/Drift-v0")
 
 
 class Faulty:
     """An engine in which applying one parameter goes wrong."""
 
-    def __init__(self, engine, name, fault):
-        self._engine, self._name, self._fault, self._given = engine, name, fault, None
+    def __init__(self, engine, parameter, fault):
+        self._engine, self._name, self._fault, self._given = engine, parameter.name, fault, None
         self.robot, self.num_worlds = engine.robot, engine.num_worlds
-        self._nominal = {p.name: p.nominal for p in engine.robot.parameters}
+        self._nominal = parameter.nominal
 
     def __getattr__(self, name):
         return getattr(self._engine, name)
@@ -34,11 +66,11 @@ class Faulty:
             if self._fault == "no-op":
                 del values[self._name]
             elif self._fault == "compounding":  # scales what is there instead of what is nominal
-                values[self._name] = self._engine.read(self._name)[ids] * given / self._nominal[self._name]
+                values[self._name] = self._engine.read(self._name)[ids] * given / self._nominal
             elif self._fault == "read-back":
                 values[self._name] = 0.9 * given
             elif self._fault == "residue":  # never goes back
-                values[self._name] = given if (given != self._nominal[self._name]).all() else 1.3 * given
+                values[self._name] = given if (given != self._nominal).all() else 1.3 * given
         self._engine.apply(ids, values)
 
     def read(self, name):
@@ -47,18 +79,15 @@ class Faulty:
         return self._engine.read(name)
 
 
-def audited(fault, name="pole/mass", engine="mujoco"):
-    worlds = len(excitations(CART, Machine(CART.robot, "matched"))[0])
-    inner = start_engine(engine, CART.robot, "matched", worlds)
-    rows = audit_engine(
-        CART, Faulty(inner, name, fault), engine, parameters=[p for p in CART.robot.parameters if p.name == name]
-    )
+def audited(fault, name="pole/mass", engine="mujoco", task=CART):
+    parameter = next(p for p in task.parameters if p.name == name)
+    inner = task.make_engine(engine, "matched", 6, 1, 0)
+    (row,) = audit_engine(task, Faulty(inner, parameter, fault), engine, parameters=[parameter])
     inner.close()
-    return rows[0]
+    return row
 
 
-@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
-@pytest.mark.parametrize(
+FAULTS = pytest.mark.parametrize(
     ("fault", "flags"),
     [
         ("no-op", {"no-op"}),
@@ -68,6 +97,10 @@ def audited(fault, name="pole/mass", engine="mujoco"):
         ("nothing", set()),
     ],
 )
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+@FAULTS
 def test_a_planted_fault_is_flagged(engine, fault, flags):
     if engine == "bullet":
         pytest.importorskip("pybullet")
@@ -99,18 +132,66 @@ def test_every_parameter_of_the_quadruped_passes(engine):
     assert {row.name: row.flags for row in rows if row.flags} == {}
 
 
-def test_worlds_that_ignore_a_parameter_around_the_engine_are_flagged():
+@pytest.mark.parametrize(
+    ("task", "name", "engine"),
+    [(CHEETAH, "torso/mass", "mujoco"), (PENDULUM, "kwargs/g", "gymnasium"), ("gymnasium:Hopper-v4", "torso/mass", "gymnasium")],
+)  # fmt: skip
+@FAULTS
+def test_a_planted_fault_in_somebody_elses_environment_is_flagged(task, name, engine, fault, flags):
+    row = audited(fault, name, engine, find_task(task))
+    assert set(row.flags) == flags and row.through == ("engine" if task == CHEETAH else "chance")
+
+
+@pytest.mark.parametrize("task", [CHEETAH, "gymnasium:Reacher-v5", PENDULUM, "gymnasium:CartPole-v1"])
+def test_every_parameter_of_an_environment_of_gymnasium_passes(task):
+    rows = audit(task)
+    assert {row.name: row.flags for row in rows if row.flags} == {}
+    assert [row.name for row in rows] == [p.name for p in find_task(task).parameters]
+
+
+@pytest.mark.parametrize("name", ["Hopper-v5", "Swimmer-v5", "InvertedPendulum-v5"])
+def test_every_parameter_of_a_machine_of_gymnasium_passes(name):
+    task = find_task(f"gymnasium:{name}")
+    running = task.make_engine("mujoco", "matched", 6, 1, 0)
+    rows = audit_engine(task, running)
+    running.close()
+    assert len(rows) > 20 and {row.name: row.flags for row in rows if row.flags} == {}
+
+
+def test_arguments_of_a_constructor_are_audited_by_what_the_environment_shows_and_pays():
+    found = {row.name: row for row in audit("gymnasium:test/Drift-v0") if row.name.startswith("kwargs/")}
+    assert {name[7:]: row.flags for name, row in found.items()} == {
+        "gain": (), "ignored": ("no-op",), "wide": ("refused",), "only": ("refused",), "price": (),
+    }  # fmt: skip
+    assert found["kwargs/gain"].applied == 2.0 and found["kwargs/gain"].read == 2.0
+    json.dumps([row.to_dict() for row in found.values()], allow_nan=False)
+
+
+def test_a_machine_whose_parameters_never_reach_its_environment_is_flagged(monkeypatch):
+    monkeypatch.setattr(fleet, "write_parameters", lambda *arguments: None)
+    assert audited("nothing", "torso/mass", "gymnasium", find_task("gymnasium:Hopper-v4")).flags == ("no-op",)
+
+
+AROUND = pytest.mark.parametrize(
+    ("task", "engine"), [("cartpole_swingup", "mujoco"), (CHEETAH, "mujoco"), (PENDULUM, "gymnasium")]
+)
+
+
+@AROUND
+def test_worlds_that_ignore_a_parameter_around_the_engine_are_flagged(task, engine):
     def deaf(domain, num_worlds, seed):
         worlds = Worlds(domain, num_worlds, seed, autoreset="Disabled")
         worlds._imperfections.set = lambda *arguments: None
         return worlds
 
-    latency = next(p for p in CART.parameters if p.name == "latency")
-    (row,) = audit_worlds(CART, "mujoco", "matched", [latency], deaf)
+    task = find_task(task)
+    latency = next(p for p in task.parameters if p.name == "latency")
+    (row,) = audit_worlds(task, engine, "matched", [latency], deaf)
     assert set(row.flags) == {"no-op", "read-back"} and row.effect == 0
 
 
-def test_worlds_that_add_a_latency_to_the_last_one_are_flagged():
+@AROUND
+def test_worlds_that_add_a_latency_to_the_last_one_are_flagged(task, engine):
     def adding(domain, num_worlds, seed):
         worlds = Worlds(domain, num_worlds, seed, autoreset="Disabled")
         apply, so_far = worlds._imperfections.set, np.zeros(num_worlds)
@@ -122,8 +203,9 @@ def test_worlds_that_add_a_latency_to_the_last_one_are_flagged():
         worlds._imperfections.set = add
         return worlds
 
-    latency = next(p for p in CART.parameters if p.name == "latency")
-    (row,) = audit_worlds(CART, "mujoco", "matched", [latency], adding)
+    task = find_task(task)
+    latency = next(p for p in task.parameters if p.name == "latency")
+    (row,) = audit_worlds(task, engine, "matched", [latency], adding)
     assert {"compounding", "residue"} <= set(row.flags) and row.twice > 0.01
 
 
@@ -137,6 +219,10 @@ def test_changed_values_lie_within_the_bounds_and_away_from_nominal():
     assert changed(limit) == [20.0, 5.5]  # twice, and half of the way down
     assert changed(Parameter("sign", "1", 1.0, -1.0, 1.0, "", "sign", choices=(-1.0, 1.0))) == [-1.0]
     assert changed(Parameter("latency", "s", 0.0, 0.0, 0.2, "", "latency", resolution=0.004)) == [pytest.approx(0.06)]
+    assert changed(Parameter("delay", "s", 0.0, 0.0, 1.0, "", "latency", resolution=1.0)) == [1.0]  # one step at least
+    # Bounds that tell nothing: twice and half of what it is.
+    assert changed(Parameter("kwargs/g", "1", 10.0, -1e9, 1e9, "", "constructor")) == [20.0, 5.0]
+    assert changed(Parameter("kwargs/wind", "1", 0.0, -1e9, 1e9, "", "constructor")) == [1.0, -1.0]
 
 
 def test_a_difference_is_a_share_of_the_motion():
@@ -157,5 +243,13 @@ def test_a_row_is_plain_data_also_when_something_broke_down():
 def test_a_mistake_is_one_sentence():
     with pytest.raises(UserError, match="--engine: unknown engine 'mujco'; did you mean 'mujoco'"):
         audit("cartpole_swingup", "mujco")
+    with pytest.raises(UserError, match="--engine: unknown engine of gymnasium:Pendulum-v1 'mujoco'; valid: gymnasium"):
+        audit(PENDULUM, "mujoco")
+    with pytest.raises(
+        UserError, match="--preset: unknown preset of cartpole_swingup 'matchd'; did you mean 'matched'"
+    ):
+        audit("cartpole_swingup", preset="matchd")
+    with pytest.raises(UserError, match="HalfCheetah-v5 has solver settings of its own: there is no preset"):
+        audit(CHEETAH, preset="engine_default")
     with pytest.raises(UserError, match="needs an engine of 6 worlds, not 2"):
         audit_engine(CART, start_engine("mujoco", CART.robot, "matched", 2))

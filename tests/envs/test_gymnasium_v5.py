@@ -195,3 +195,11 @@ def test_a_push_moves_the_robot_that_it_is_meant_for(name):
     worlds.step(np.zeros((3, worlds.schema.action_size)))
     assert np.array_equal(worlds.engine.qvel[0], worlds.engine.qvel[2])
     assert np.abs(worlds.engine.qvel[1] - worlds.engine.qvel[0]).max() > 1e-3
+
+
+def test_what_nothing_acts_on_is_no_parameter():
+    names = {p.name for p in find_task("gymnasium:Reacher-v5").parameters}
+    assert "fingertip/mass" in names
+    assert "target/mass" not in names  # the mark of the goal, which nothing drives and nothing touches
+    assert not names & {"friction", "friction/rolling", "contact/time_constant"}
+    assert "friction" not in {p.name for p in find_task("gymnasium:InvertedPendulum-v5").parameters}

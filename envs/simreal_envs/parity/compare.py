@@ -55,7 +55,10 @@ def run(
     """
     task = find_task(task) if isinstance(task, str) else task
     if task.engines:
-        raise UserError(f"{task.name} runs on {', '.join(task.engines)} alone: there is nothing to compare it with")
+        raise UserError(
+            f"{task.name} runs on {', '.join(task.engines)} alone: there is nothing to compare it with; whether its "
+            f"parameters do what they say is told by: simreal audit {task.name}"
+        )
     for name in engines:
         require_known(name, engine_names(), "engine", "--engines")
     for preset in presets:
