@@ -184,16 +184,22 @@ def _tried(
             parameter.name, parameter.unit, parameter.supported(engine), through, parameter.nominal, value,
             float("nan"), 0.0, noise, 0.0, 0.0, ("refused",),
         )  # fmt: skip
-    found = float(np.asarray(read(parameter.name))[0])
+    found = _number(read(parameter.name))
     apply(parameter, value)
     again = run()
     apply(parameter, parameter.nominal)
     back = run()
-    returned = float(np.asarray(read(parameter.name))[0])
+    returned = _number(read(parameter.name))
     return _judged(
         parameter, engine, through, value, found, returned, difference(nominal, once), noise, difference(once, again, nominal),
         difference(nominal, back),
     )  # fmt: skip
+
+
+def _number(values: np.ndarray) -> float:
+    """What was read, alike in all worlds, from the first that tells: one that has diverged may not."""
+    told = np.isfinite(values)
+    return float(np.asarray(values)[told.argmax()])
 
 
 def _judged(
