@@ -225,6 +225,12 @@ def test_changed_values_lie_within_the_bounds_and_away_from_nominal():
     assert changed(Parameter("kwargs/wind", "1", 0.0, -1e9, 1e9, "", "constructor")) == [1.0, -1.0]
 
 
+def test_a_robot_on_rough_ground_is_excited_on_the_ground_and_not_below_it():
+    rough = find_task("quadruped_rough")
+    qpos, _, _ = excitations(rough, Machine(rough.robot, "matched"))
+    assert (qpos[:, 2] > 0.2).all()
+
+
 def test_a_difference_is_a_share_of_the_motion():
     t = np.linspace(0, 1, 50)
     motion = np.stack([t, np.zeros(50)], axis=1)[:, None]

@@ -11,6 +11,7 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Robot
 
+_FALL = 0.02  # m: step of the search for the floor, which is thicker
 HIGH = 5.0  # m: far enough above the floor that nothing touches it during a probe in the air
 
 
@@ -129,12 +130,18 @@ class Machine:
         if self.base(2) is None or not self.robot.floor:
             return qpos
         for row in range(len(qpos)):
-            low, high = -2.0, 2.0  # m: touching, free
+            pose = qpos[row : row + 1]
+
+            def touches(height: float, pose: np.ndarray = pose) -> bool:
+                return self.depth(self.lifted(pose, height)[0]) is not None
+
+            # From above: what is deep below a field of heights touches nothing again.
+            low = next((height for height in np.arange(2.0, -2.0, -_FALL) if touches(height)), -2.0)
+            high = low + _FALL  # m: touching, free
             for _ in range(40):
                 middle = (low + high) / 2
-                touches = self.depth(self.lifted(qpos[row : row + 1], middle)[0]) is not None
-                low, high = (middle, high) if touches else (low, middle)
-            qpos[row] = self.lifted(qpos[row : row + 1], high)[0]
+                low, high = (middle, high) if touches(middle) else (low, middle)
+            qpos[row] = self.lifted(pose, high)[0]
         return qpos
 
     def depth(self, qpos: np.ndarray) -> float | None:
