@@ -123,13 +123,13 @@ def print_audit(rows: Sequence[Mapping[str, Any]], title: str, console: Console 
     """Print one row per parameter and a sentence that counts what is wrong."""
     console = console or Console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("parameter", no_wrap=True)
+    table.add_column("parameter", overflow="fold")
     for column in ("nominal", "applied", "effect"):
         table.add_column(column, no_wrap=True, justify="right")
-    table.add_column("", overflow="fold")
+    table.add_column("", overflow="fold", min_width=len("read-back"))
     for row in rows:
         good = "ok" if row["support"] == "exact" else f"ok ({row['support']})"
-        good += "" if row["effect"] is None or row["effect"] >= FELT else f", hardly acts: {number(row['effect'])}"
+        good += ", faint" if _is_faint(row) else ""
         table.add_row(
             row["name"], number(row["nominal"]), _with_unit(row["applied"], row["unit"]), percent(row["effect"]),
             Text(_complaint(row) or good, style=STYLES["differs more than a 10 % mass change" if row["flags"] else "agree"]),
@@ -137,9 +137,15 @@ def print_audit(rows: Sequence[Mapping[str, Any]], title: str, console: Console 
     console.print(table)
     console.print()
     console.print(Text("effect: change of the motion as a share of it, where it is largest", style="dim"))
+    if any(_is_faint(row) for row in rows):
+        console.print(Text(f"faint: it acts, but changes less than {FELT:g} of the motion", style="dim"))
     if any("no-op" in row["flags"] and row["through"] == "chance" for row in rows):
         console.print(Text(BY_CHANCE, style="dim"))
     console.print(Text(audit_sentence(rows, title), style="bold"))
+
+
+def _is_faint(row: Mapping[str, Any]) -> bool:
+    return not row["flags"] and row["effect"] is not None and row["effect"] < FELT
 
 
 def _complaint(row: Mapping[str, Any]) -> str:

@@ -113,12 +113,15 @@ def test_an_audit_says_what_is_wrong_with_which_parameter():
 
 def test_an_audit_says_what_hardly_acts_and_what_only_chance_could_show():
     faint, unseen = AUDITED | {"effect": 2e-7}, AUDITED | {"effect": 0.0, "flags": ["no-op"], "through": "chance"}
-    assert "ok, hardly acts: 2e-07" in " ".join(printed(print_audit, [faint], "x").split())
+    text = printed(print_audit, [faint], "x")
+    assert "ok, faint" in text and "faint: it acts, but changes less than 1e-05 of the motion" in text
     assert "nothing but random actions" in printed(print_audit, [unseen], "x")
     assert "nothing but random actions" not in printed(print_audit, [unseen | {"through": "engine"}], "x")
     refused = AUDITED | {"effect": 0.0, "flags": ["refused"], "applied": 0.0}
     text = printed(print_audit, [refused], "x")
-    assert "refused" in text and "hardly" not in text
+    assert "refused" in text and "faint" not in text
+    long = printed(print_audit, [unseen | {"name": f"kwargs/{'very_' * 12}long"}], "x")
+    assert "no-op" in long.split("effect:")[0]  # however long the name
 
 
 def test_the_headline_counts_where_engines_agree(report):

@@ -142,7 +142,7 @@ def audit_engine(
         if say:
             say(i / len(chosen), parameter.name)
         best = None
-        for value in changed(parameter):  # a larger limit may never be reached: then a smaller one tells
+        for value in [*changed(parameter), *_bounds(parameter)]:  # what is never reached may be at a smaller value
             row = _tried(parameter, value, nominal, noise, run, apply, engine.read, name, through)
             if best is None or "refused" in best.flags or row.effect > best.effect:
                 best = row
@@ -238,7 +238,7 @@ def changed(parameter: Parameter) -> list[float]:
     p = parameter
     if p.choices:
         return [c for c in p.choices if c != p.nominal][:1]
-    if p.high - p.low > UNKNOWN * max(abs(p.nominal), 1.0):
+    if _unbounded(p):
         half = p.nominal // 2 if p.nominal % 1 == 0 else p.nominal / 2  # what is whole may have to be
         return [2 * p.nominal, half] if p.nominal else [1.0, -1.0]
     negligible = p.nominal < 0.02 * (p.high - p.low)
@@ -248,6 +248,16 @@ def changed(parameter: Parameter) -> list[float]:
     if p.resolution:
         values = [max(round(up / p.resolution), 1) * p.resolution, round(down / p.resolution) * p.resolution]
     return [v for v in values if abs(v - p.nominal) > 1e-6 * max(abs(p.nominal), p.high - p.low)] or [p.high]
+
+
+def _bounds(parameter: Parameter) -> list[float]:
+    """The ends of what is meaningful, where they are known."""
+    ends = [] if parameter.choices or _unbounded(parameter) else [parameter.low, parameter.high]
+    return [end for end in ends if end != parameter.nominal]
+
+
+def _unbounded(parameter: Parameter) -> bool:
+    return parameter.high - parameter.low > UNKNOWN * max(abs(parameter.nominal), 1.0)
 
 
 def difference(a: np.ndarray, b: np.ndarray, reference: np.ndarray | None = None) -> float:
