@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,16 @@ class Kernel:
         self.policy = policy
         self.actor, self.critic = Tower(policy, "actor"), Tower(policy, "critic")
 
+    @cached_property
+    def log_std(self) -> Array:
+        """Logarithms of the action standard deviations ``(a,)``, on the memory of the parameter."""
+        return self.policy.heads.log_std.detach().numpy()
+
+    @cached_property
+    def log_std_gradient(self) -> Array:
+        """The gradient by it, on the memory of its ``.grad``."""
+        return self.policy.heads.log_std.grad.numpy()
+
     def ruler(self) -> Callable[[Array], Array]:
         """A function that normalizes observations ``(.., d)`` to float32 with the statistics of this moment."""
         normalizer = self.policy.encoder.normalizer
@@ -88,7 +99,7 @@ class Kernel:
     @property
     def std(self) -> Array:
         """Action standard deviations ``(a,)`` float32."""
-        return np.exp(self.policy.heads.log_std.detach().numpy())
+        return np.exp(self.log_std)
 
     # What a learner asks of a policy of any kind; `Graph` has the same methods.
 
@@ -194,7 +205,7 @@ class Surrogate:
 
     def _judge(self, rows: torch.Tensor, actions: Array) -> tuple[Array, float]:
         """Log-probabilities ``(n,)`` of actions and the mean entropy."""
-        log_std = self.kernel.policy.heads.log_std.detach().numpy()
+        log_std = self.kernel.log_std
         self.std = np.exp(log_std)[:, None]
         self.z = actions.T - self.actor.forward(rows).T  # (a, n)
         self.z /= self.std
@@ -207,7 +218,7 @@ class Surrogate:
         d_log_std = np.einsum("an,an->a", weighted, self.z) - (d_log_prob.sum() + self.ent_coef)
         weighted /= self.std
         self.actor.backward(weighted.T)
-        self.kernel.policy.heads.log_std.grad.copy_(torch.from_numpy(d_log_std.astype(np.float32)))
+        self.kernel.log_std_gradient[:] = d_log_std
 
 
 def log_prob_of_noise(noise: Array, std: Array) -> Array:
