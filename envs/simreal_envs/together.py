@@ -116,8 +116,8 @@ class Together(gymnasium.vector.VectorEnv):
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance every world by one control period; arguments and results are those of `Worlds.step`."""
         actions = np.asarray(actions)
-        if len(actions) != self.num_envs:
-            raise UserError(f"expected actions for {self.num_envs} worlds, got {len(actions)}")
+        if actions.shape[:1] != (self.num_envs,):
+            raise UserError(f"expected actions for {self.num_envs} worlds, got an array of shape {actions.shape}")
         steps = [member.step(actions[rows]) for member, rows in zip(self.members, self._rows, strict=True)]
         observations, *arrays, infos = zip(*steps, strict=True)
         reward, terminated, truncated = (np.concatenate(parts) for parts in arrays)

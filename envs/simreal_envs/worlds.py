@@ -104,6 +104,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         if not images:  # numpy is twice as fast on two arrays of one shape
             self._all_bounds = tuple(np.tile(bound, (num_worlds, 1)) for bound in sensed.bounds)
         self._choices, self._pixels = self.schema.choices, sensed.dtype == np.uint8
+        self._acts = num_worlds, self.schema.action_size
         self._everyone = np.arange(num_worlds)
         self._episodes = np.full(num_worlds, -1)
         self._parameters = {p.name: p for p in self.task.parameters}
@@ -241,7 +242,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         """Advance every world by one control period.
 
         Args:
-            actions: ``(N, a)``; clipped to [-1, 1]. Choices of a discrete action: integers ``(N,)``.
+            actions: ``(N, a)``, or ``(N,)`` where a is 1; clipped to [-1, 1]. Choices of a discrete action: integers ``(N,)``.
 
         Returns:
             observations, a batch of `single_observation_space` (vectors: float32 ``(N, d)``), rewards float64 ``(N,)``,
@@ -314,7 +315,11 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def _clipped(self, actions: np.ndarray) -> np.ndarray:
         """Actions in [-1, 1], float64 ``(N, a)``."""
-        actions = np.asarray(actions, dtype=np.float64).reshape(self.num_envs, -1)
+        actions = np.asarray(actions, dtype=np.float64)
+        if actions.shape != self._acts:
+            if (*actions.shape, 1) != self._acts:  # one number per world may come without an axis of its own
+                raise UserError(f"actions must have the shape {self._acts}, a row per world, not {actions.shape}")
+            actions = actions[:, None]
         # One sum tells whether anything is wrong at all; it nearly never is, and this runs at every step.
         if not math.isfinite(np.add.reduce(actions, axis=None)) and not np.isfinite(actions).all():
             raise UserError(

@@ -129,7 +129,7 @@ def test_worlds_that_do_not_go_together_are_refused():
         Together([])
     with pytest.raises(UserError, match="each of the 2 members"):
         pair(counted=[True])
-    with pytest.raises(UserError, match="expected actions for 5 worlds, got 4"):
+    with pytest.raises(UserError, match=r"expected actions for 5 worlds, got an array of shape \(4, 1\)"):
         together = pair()
         together.reset()
         together.step(np.zeros((4, 1)))

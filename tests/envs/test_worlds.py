@@ -1,6 +1,7 @@
 """Worlds: episodes, seeds, autoreset, truncation, snapshots and faults."""
 
 import gc
+import re
 import weakref
 
 import gymnasium
@@ -113,6 +114,24 @@ def test_actions_beyond_their_bounds_count_as_the_bounds():
     far, near = (make(Domain("cartpole_swingup"), 2) for _ in range(2))
     far.reset(), near.reset()
     assert_same(roll(far, np.full((5, 2, 1), 7.0)), roll(near, np.ones((5, 2, 1))))
+
+
+@pytest.mark.parametrize("shape", [(12, 2), (24,), (2, 2), (2,), (3, 12), (1, 12), (2, 12, 1), ()])
+def test_actions_of_another_shape_are_refused_instead_of_reaching_other_worlds(shape):
+    worlds = make(Domain("quadruped"), 2)
+    worlds.reset()
+    with pytest.raises(
+        UserError, match=re.escape(f"actions must have the shape (2, 12), a row per world, not {shape}")
+    ):
+        worlds.step(np.zeros(shape))
+
+
+def test_one_number_per_world_may_come_without_an_axis_and_not_as_a_row():
+    flat, column = (make(Domain("cartpole_swingup"), 2) for _ in range(2))
+    flat.reset(), column.reset()
+    assert_same(roll(flat, [np.array([0.5, -1.0])]), roll(column, [np.array([[0.5], [-1.0]])]))
+    with pytest.raises(UserError, match=re.escape("the shape (2, 1), a row per world, not (1, 2)")):
+        flat.step(np.zeros((1, 2)))
 
 
 def test_an_action_that_is_no_number_is_refused_or_counted_but_never_seen():
