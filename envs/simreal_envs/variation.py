@@ -429,10 +429,11 @@ class Domain:
                     raise UserError(
                         f"{where or self.task}: a multiple of {parameter.name} would do nothing: its nominal value is 0"
                     )
-                parameter.require_valid(*distribution.bounds(parameter.nominal), where)
                 if parameter.choices:
-                    for value in _options(distribution, parameter.nominal):
+                    for value in _options(parameter, distribution, where or self.task):
                         parameter.require_valid(value, value, where)
+                else:
+                    parameter.require_valid(*distribution.bounds(parameter.nominal), where)
                 if isinstance(distribution, Interval):
                     _require_interval(parameter, distribution, task, where or self.task)
                 varied.pop(parameter.name, None)
@@ -599,15 +600,21 @@ def _concrete(observe: Observe, task: Any, varied: tuple[Varied, ...]) -> Observ
     return replace(observe, parameters=tuple(found), ranges=tuple(ranges))
 
 
-def _options(distribution: Distribution, nominal: float) -> list[float]:
-    distribution = _without_mode(distribution)
+def _options(parameter: Parameter, distribution: Distribution, where: str) -> list[float]:
+    """All values that can be drawn of a parameter with choices, between which there is nothing."""
+    distribution, nominal = _without_mode(distribution), parameter.nominal
     inner = distribution.of if isinstance(distribution, Scale) else distribution
     factor = nominal if isinstance(distribution, Scale) else 1.0
     if isinstance(inner, Choice):
         return [factor * option for option in inner.options]
     low, high = distribution.bounds(nominal)
-    # A continuous draw between two choices is no choice at all: its middle is refused with the same sentence.
-    return [low, high] if low == high else [(low + high) / 2]
+    if low < high:
+        known = ", ".join(f"{choice:g}" for choice in parameter.choices)
+        raise UserError(
+            f"{where}: {parameter.name} must be one of {known}, not drawn from {_to_plain(distribution)}; "
+            f"{{choice: [{known}]}} draws one of them"
+        )
+    return [low]
 
 
 def _require_ordered(distribution: Any, low: float, high: float) -> None:

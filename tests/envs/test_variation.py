@@ -250,7 +250,11 @@ def test_a_config_that_cannot_be_read_is_refused_with_its_place(data, sentence):
         ({"variation": {"*/mass": 0.07}}, r"cart/mass = 0.07 \[kg\] is outside"),
         ({"variation": {"latency": 0.001}}, "latency = 0.001.*rounded to multiples of 0.005"),
         ({"variation": {"actuator/sign": 0}}, r"actuator/sign must be one of -1, 1, not 0"),
-        ({"variation": {"actuator/sign": {"uniform": [-1, 1]}}}, r"actuator/sign must be one of -1, 1, not 0"),
+        (
+            {"variation": {"actuator/sign": {"uniform": [-1, 1]}}},
+            r"cartpole_swingup: actuator/sign must be one of -1, 1, not drawn from {'uniform': \[-1.0, 1.0\]}; "
+            r"{choice: \[-1, 1\]} draws one of them",
+        ),
         (
             {"variation": {"actuator/sign": {"choice": [-1, 0, 1]}}},
             r"actuator/sign must be one of -1, 1, not 0",
@@ -260,6 +264,28 @@ def test_a_config_that_cannot_be_read_is_refused_with_its_place(data, sentence):
 def test_a_domain_is_checked_when_it_is_made(arguments, sentence):
     with pytest.raises(UserError, match=sentence):
         Domain(**{"task": "cartpole_swingup", **arguments})
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        Uniform(-1, 11),  # the middle is a choice
+        Normal(5, 1),
+        Scale(Uniform(-11, 1)),
+        Startup(Uniform(-1, 11)),
+        Interval(Uniform(-1, 11), every=1.0),
+    ],
+)
+def test_nothing_between_two_choices_is_drawn_whatever_the_middle_is(drawn):
+    with pytest.raises(UserError, match=r"quadruped: actuator/failed must be one of -1, 0, .*, not drawn from"):
+        Domain("quadruped", variation={"actuator/failed": drawn})
+
+
+@pytest.mark.parametrize("fixed", [3, Uniform(3, 3), Choice([-1, 3]), Scale(Choice([1, -3])), Startup(Choice([-1, 3]))])
+def test_choices_of_a_parameter_are_accepted(fixed):
+    (varied,) = Domain("quadruped", variation={"actuator/failed": fixed}).resolve()
+    drawn = varied.distribution.values(np.array([0.01, 0.99]), -1.0)
+    assert set(drawn.tolist()) <= {-1.0, 3.0}
 
 
 def test_a_parameter_that_the_engine_does_not_have_is_refused_there_and_only_there():
