@@ -12,29 +12,28 @@ from simreal_envs.errors import UserError, require_known
 
 def tasks() -> list[dict[str, Any]]:
     """Tasks with their engines, schema and goal."""
+    found, broken = _installed()
+    nothing = [{"name": name, "says": says, "engines": []} for name, says in broken.items()]
+    return [*map(_task, found), *nothing, *_families()]
+
+
+def _task(task: Any) -> dict[str, Any]:
+    """The row of one task."""
     from simreal_envs.engines.registry import engine_names
 
-    found, broken = _installed()
-    return (
-        [
-            {
-                "name": task.name,
-                "says": task.says,
-                "engines": list(task.engines or engine_names()),
-                "goal": task.goal,
-                "robot": task.robot.name,
-                "control_period": task.schema.control_period,
-                "episode_steps": task.episode_steps,
-                "observation": [f"{f.name} ({f.size}) [{f.unit}]" for f in task.schema.observation],
-                "action": [f"{f.name} ({f.size}) [{f.unit}]" for f in task.schema.action],
-                "random_return": task.random_return,
-                "reference_return": task.reference_return,
-            }
-            for task in found
-        ]
-        + [{"name": name, "says": says, "engines": []} for name, says in broken.items()]
-        + _families()
-    )
+    return {
+        "name": task.name,
+        "says": task.says,
+        "engines": list(task.engines or engine_names()),
+        "goal": task.goal,
+        "robot": task.robot.name,
+        "control_period": task.schema.control_period,
+        "episode_steps": task.episode_steps,
+        "observation": [f"{f.name} ({f.size}) [{f.unit}]" for f in task.schema.observation],
+        "action": [f"{f.name} ({f.size}) [{f.unit}]" for f in task.schema.action],
+        "random_return": task.random_return,
+        "reference_return": task.reference_return,
+    }
 
 
 def _families() -> list[dict[str, Any]]:
@@ -53,18 +52,18 @@ def _families() -> list[dict[str, Any]]:
 
 
 def _installed() -> tuple[list[Any], dict[str, str]]:
-    """The tasks that are installed, and why some of them cannot be loaded: a package that only they need is missing."""
-    from simreal_envs.errors import Unsupported
+    """The tasks that are installed, and why some of them cannot be loaded: a package is missing, or theirs is broken."""
+    from simreal_envs.errors import told
     from simreal_envs.tasks import find_task, task_names
 
     found, broken = [], {}
     for name in task_names():
         try:
-            found.append(task := find_task(name))
-            _ = task.parameters  # which compiles its model
-        except Unsupported as error:
-            found = [one for one in found if one.name != name]
-            broken[name] = f"cannot be loaded: {error}"
+            task = find_task(name)
+            _ = task.parameters, _task(task)  # which compiles its model, and asks for what a row needs
+            found.append(task)
+        except Exception as error:  # another package's task may raise anything, which must not hide all others
+            broken[name] = f"cannot be loaded: {told(error)}"
     return found, broken
 
 

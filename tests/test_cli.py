@@ -301,6 +301,25 @@ def test_a_robot_whose_package_is_missing_breaks_no_list(user, monkeypatch):
     assert "not installed" in one_sentence(user("list", "parameters", "--task", "quadruped")[2])
 
 
+def test_a_broken_package_breaks_no_list(user, monkeypatch, tmp_path):
+    from importlib.metadata import EntryPoint
+
+    from simreal_envs import tasks
+
+    (tmp_path / "broken_lab.py").write_text(
+        "from simreal_envs.tasks.cartpole_swingup import CartpoleSwingup\n\n\n"
+        "class Wordless(CartpoleSwingup):\n    name = 'wordless'\n    says = property(lambda self: 1 / 0)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    targets = {"broken": "broken_lab.nothing:Broken", "wordless": "broken_lab:Wordless"}
+    points = {name: EntryPoint(name, target, tasks.GROUP) for name, target in targets.items()}
+    monkeypatch.setattr(tasks, "_entry_points", lambda: points)
+    rows = {row["name"]: row for row in json.loads(user("list", "tasks", "--json")[1])}
+    assert rows["wordless"]["says"] == "cannot be loaded: ZeroDivisionError: division by zero"
+    assert "the task 'broken'" in rows["broken"]["says"] and rows["cartpole_swingup"]["engines"]
+    assert user("list", "parameters")[0] == 0
+
+
 def test_an_engine_that_is_not_installed_is_told_before_anything_is_trained(user, monkeypatch):
     monkeypatch.setitem(sys.modules, "pybullet", None)  # makes its import fail
     status, out, err = user("run", "tiny.yaml", "targets.light.engine=bullet", "--out", "out")

@@ -16,6 +16,12 @@ class Unsupported(UserError):
     """A valid request that the chosen engine, task or installation cannot carry out."""
 
 
+def told(error: Exception) -> str:
+    """What somebody else's exception says, on one line, with its kind where the words alone may say little."""
+    words = " ".join(str(error).split()).removeprefix("Error: ")  # MuJoCo's begin with it
+    return words if isinstance(error, (ImportError, AttributeError, UserError)) else f"{type(error).__name__}: {words}"
+
+
 _SHOWN = 8  # so many names fit into a sentence; of more, some are shown
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simreal_envs.errors import Unsupported, UserError, nearest, require_known
+from simreal_envs.errors import Unsupported, UserError, nearest, require_known, told
 
 
 def test_a_known_name_is_returned():
@@ -45,3 +45,8 @@ def test_a_name_that_is_not_text_is_reported_too():
 
 def test_unsupported_is_a_user_error_and_a_value_error():
     assert issubclass(Unsupported, UserError) and issubclass(UserError, ValueError)
+
+
+def test_what_somebody_elses_exception_says_is_one_line_with_its_kind():
+    assert told(ValueError("Error: a\n  b")) == "ValueError: a b" and told(KeyError("x")) == "KeyError: 'x'"
+    assert told(ImportError("no module")) == "no module" and told(UserError("what, where")) == "what, where"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import gymnasium
@@ -9,10 +10,11 @@ import pytest
 
 from simreal_envs import registration, tasks
 from simreal_envs.engines import registry
+from simreal_envs.engines.check import check_engine
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.registration import BUILT_IN, IDS, gymnasium_id
-from simreal_envs.tasks import GAMES, TASKS, Task, find_task, task_names
+from simreal_envs.tasks import GAMES, TASKS, Task, check_task, find_task, task_names
 from simreal_envs.tasks.cartpole_swingup import CartpoleSwingup
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
@@ -26,6 +28,35 @@ class Balance(CartpoleSwingup):
 
 class Misnamed(CartpoleSwingup):
     name = "something_else"
+
+
+class Failing(CartpoleSwingup):
+    def __init__(self):
+        raise RuntimeError("no licence")
+
+
+class Unfinished(Task):
+    name = "mine"
+
+
+def skewed():
+    """A cart-pole whose pole has an inertia that no body can have."""
+    spec = CartpoleSwingup.robot.spec()
+    pole = spec.body("pole")
+    pole.explicitinertial, pole.mass, pole.inertia = True, 1.0, [1.0, 0.01, 0.01]
+    return spec
+
+
+class Skewed(CartpoleSwingup):
+    name = "skewed"
+    robot = replace(CartpoleSwingup.robot, name="skewed_pole", spec=skewed)
+
+
+def __getattr__(name):
+    """Another package's module, which breaks when it is asked for something."""
+    if name == "Broken":
+        raise ValueError("no\nlicence")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class TheirEngine(MujocoEngine):
@@ -101,6 +132,9 @@ def test_another_package_brings_a_task(monkeypatch):
     [
         ("nowhere.at_all:Task", Unsupported, "the task 'mine' .* cannot be loaded: No module named 'nowhere'"),
         (f"{__name__}:Absent", Unsupported, "cannot be loaded: module .* has no attribute 'Absent'"),
+        (f"{__name__}:Broken", Unsupported, "the task 'mine' .* cannot be loaded: ValueError: no licence"),
+        (f"{__name__}:Failing", Unsupported, "cannot be loaded: RuntimeError: no licence"),
+        (f"{__name__}:Unfinished", Unsupported, "cannot be loaded: TypeError: .* abstract methods control, "),
         (f"{__name__}:bring", UserError, "is not a Task but"),
         (f"{__name__}:Misnamed", UserError, "calls itself 'something_else'; the entry point must have the same name"),
     ],
@@ -120,10 +154,26 @@ def test_another_package_brings_an_engine(monkeypatch):
     assert Domain("cartpole_swingup").engine == "mujoco"
 
 
-def test_an_engine_that_cannot_be_loaded_is_unsupported(monkeypatch):
-    bring(monkeypatch, registry, "simreal.engines", their_engine="nowhere:Engine")
-    with pytest.raises(Unsupported, match=r"the engine 'their_engine' \(nowhere:Engine\) cannot be loaded"):
+@pytest.mark.parametrize("target", ["nowhere:Engine", f"{__name__}:Broken"])
+def test_an_engine_that_cannot_be_loaded_is_unsupported(monkeypatch, target):
+    bring(monkeypatch, registry, "simreal.engines", their_engine=target)
+    with pytest.raises(Unsupported, match=rf"the engine 'their_engine' \({target}\) cannot be loaded"):
         make(Domain("cartpole_swingup", engine="their_engine"), 1)
+
+
+def test_a_robot_that_mujoco_refuses_is_named_wherever_its_model_is_needed(monkeypatch):
+    bring(monkeypatch, tasks, "simreal.tasks", skewed=f"{__name__}:Skewed")
+    task = find_task("skewed")
+    for ask in (
+        lambda: task.parameters,
+        lambda: check_task(task),
+        lambda: check_engine(MujocoEngine, task.robot),
+        lambda: make(Domain("skewed"), 1),
+    ):
+        with pytest.raises(
+            UserError, match=r"robot 'skewed_pole': MuJoCo cannot make a model of it: .*inertia must satisfy"
+        ):
+            ask()
 
 
 def test_an_unknown_engine_is_told_with_the_nearest():

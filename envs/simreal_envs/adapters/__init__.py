@@ -18,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 from simreal_envs.adapters.batched import batched_task, is_batched
 from simreal_envs.adapters.processes import process_task
 from simreal_envs.engines.mujoco import keep_warnings_out_of_files
-from simreal_envs.errors import Unsupported, UserError, nearest
+from simreal_envs.errors import Unsupported, UserError, nearest, told
 from simreal_envs.registration import IDS
 from simreal_envs.tasks.base import Task
 
@@ -44,8 +44,8 @@ def _task(name: str) -> Task:
         env = gymnasium.make(spec, disable_env_checker=True)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise Unsupported(f"gymnasium:{name} needs a package that is not installed: {error}") from error
-    except (gymnasium.error.Error, TypeError, OSError) as error:
-        raise UserError(f"gymnasium:{name} cannot be made: {error}") from error
+    except Exception as error:  # another package's environment may raise anything
+        raise UserError(f"gymnasium:{name} cannot be made: {told(error)}") from error
     try:
         return batched_task(name, env) if is_batched(env) else process_task(name, env)
     finally:

@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.errors import Unsupported, UserError, told
 from simreal_envs.parameters import UNSUPPORTED, Parameter
 
 PRESETS = ("matched", "engine_default")
@@ -134,7 +134,11 @@ class Robot:
         return _parameters(self)
 
     def model(self, preset: str) -> mujoco.MjModel:
-        """The compiled nominal model under a preset. Cached: do not change it."""
+        """The compiled nominal model under a preset. Cached: do not change it.
+
+        Raises:
+            UserError: MuJoCo cannot make a model of it.
+        """
         return _compile(self, preset)
 
     @property
@@ -346,6 +350,27 @@ def _refused(robot: Robot, engine: str) -> frozenset[str]:
 
 @cache
 def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
+    try:
+        model = _specified(robot, preset).compile()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"robot {robot.name!r}: MuJoCo cannot make a model of it: {told(error)}") from error
+    if robot.terrain:
+        model.hfield_data[:] = _elevations(robot.terrain)
+    if preset == "matched":
+        # The stiffest contact, limit and joint friction that MuJoCo's reference safety allows: 2 time steps.
+        stiff = [2 * robot.timestep, 1.0]
+        model.geom_solref[:] = stiff
+        model.jnt_solref[:] = stiff
+        model.dof_solref[:] = stiff
+        # Joint friction as hard as Bullet's motor constraint: differences fall from 5-12 % of the effect to below 2 %.
+        model.dof_solimp[:, :2] = 0.999
+    return model
+
+
+def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
+    """The robot's own spec with ground, drives and a preset's options."""
     spec = robot.spec()
     _decorate(spec)
     _settle_contacts(robot, spec)
@@ -361,18 +386,7 @@ def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
     if preset == "matched":
         spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
         spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP
-    model = spec.compile()
-    if robot.terrain:
-        model.hfield_data[:] = _elevations(robot.terrain)
-    if preset == "matched":
-        # The stiffest contact, limit and joint friction that MuJoCo's reference safety allows: 2 time steps.
-        stiff = [2 * robot.timestep, 1.0]
-        model.geom_solref[:] = stiff
-        model.jnt_solref[:] = stiff
-        model.dof_solref[:] = stiff
-        # Joint friction as hard as Bullet's motor constraint: differences fall from 5-12 % of the effect to below 2 %.
-        model.dof_solimp[:, :2] = 0.999
-    return model
+    return spec
 
 
 def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:

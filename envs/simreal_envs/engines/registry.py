@@ -14,7 +14,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from simreal_envs.engines.base import Engine, Robot
-from simreal_envs.errors import Unsupported, require_known
+from simreal_envs.errors import Unsupported, require_known, told
 
 GROUP = "simreal.engines"
 BUILT_IN = ("mujoco", "bullet")
@@ -46,8 +46,8 @@ def start_engine(
     point = _entry_points()[name]
     try:
         factory = point.load()
-    except (ImportError, AttributeError) as error:
-        raise Unsupported(f"the engine {name!r} ({point.value}) cannot be loaded: {error}") from error
+    except Exception as error:  # another package's code may raise anything
+        raise Unsupported(f"the engine {name!r} ({point.value}) cannot be loaded: {told(error)}") from error
     return factory(robot, preset, num_worlds, num_workers)
 
 

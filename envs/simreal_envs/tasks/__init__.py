@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from simreal_envs import registration
-from simreal_envs.errors import Unsupported, UserError, nearest
+from simreal_envs.errors import Unsupported, UserError, nearest, told
 from simreal_envs.registration import BUILT_IN
 from simreal_envs.tasks.base import Task, check_task
 
@@ -117,9 +117,9 @@ def _bring(point: EntryPoint) -> Task:
     origin = f"the task {point.name!r} of {point.dist.name if point.dist else 'an entry point'} ({point.value})"
     try:
         found = point.load()
-    except (ImportError, AttributeError) as error:
-        raise Unsupported(f"{origin} cannot be loaded: {error}") from error
-    task = found() if isinstance(found, type) and issubclass(found, Task) else found
+        task = found() if isinstance(found, type) and issubclass(found, Task) else found
+    except Exception as error:  # another package's code may raise anything
+        raise Unsupported(f"{origin} cannot be loaded: {told(error)}") from error
     if not isinstance(task, Task):
         raise UserError(f"{origin} is not a Task but {found!r}")
     if task.name != point.name:
