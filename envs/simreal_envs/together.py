@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 from simreal_envs.errors import UserError
 from simreal_envs.schema import Choices, Observation
-from simreal_envs.worlds import Worlds
+from simreal_envs.worlds import Worlds, checked_seed
 
 
 class Together(gymnasium.vector.VectorEnv):
@@ -107,6 +107,7 @@ class Together(gymnasium.vector.VectorEnv):
         mask = (options or {}).get("reset_mask")
         if mask is not None and np.shape(mask) != (self.num_envs,):
             raise UserError(f"reset_mask must be a bool array of shape ({self.num_envs},), not {mask!r}")
+        seed = None if seed is None else checked_seed(seed)
         observations = []
         for i, (member, rows) in enumerate(zip(self.members, self._rows, strict=True)):
             own = None if mask is None else {"reset_mask": np.asarray(mask)[rows]}
@@ -149,7 +150,11 @@ class Together(gymnasium.vector.VectorEnv):
         return {str(i): member.snapshot() for i, member in enumerate(self.members)}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Continue from a snapshot of the same members."""
+        """Continue from a snapshot of the same members; with any other, nothing changes."""
+        if len(snapshot) != len(self.members):
+            raise UserError(f"the snapshot is of the worlds of {len(snapshot)} domains, not of {len(self.members)}")
+        for i, member in enumerate(self.members):
+            member.require_own(snapshot[str(i)])
         for i, member in enumerate(self.members):
             member.restore(snapshot[str(i)])
 

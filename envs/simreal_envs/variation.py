@@ -210,6 +210,11 @@ class _Values:
     items: tuple[tuple[str, Distribution], ...]
 
     def __init__(self, values: Mapping[str, Any] | None = None):
+        for name in values or {}:
+            if not isinstance(name, str):
+                raise UserError(
+                    f"{type(self).__name__}: a parameter is named by a word such as 'friction', not by {name!r}"
+                )
         pairs = {name: _with_mode(value, name) for name, value in (values or {}).items()}
         object.__setattr__(self, "items", tuple(pairs.items()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import weakref
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -17,7 +18,7 @@ from simreal_envs.beginnings import Beginnings
 from simreal_envs.bridges import Bridge
 from simreal_envs.engines.base import Engine, any_of, rows_of
 from simreal_envs.engines.gravity import gravity_vector
-from simreal_envs.errors import UserError, nearest
+from simreal_envs.errors import UserError, nearest, require_known
 from simreal_envs.imperfections import QUANTITIES, Imperfections
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Observation, row
@@ -77,15 +78,17 @@ class Worlds(gymnasium.vector.VectorEnv):
         num_workers: int = 0,
         render_mode: str | None = None,
     ):
-        if num_worlds < 1:
-            raise UserError(f"num_worlds must be at least 1, not {num_worlds}")
+        num_worlds = _whole("num_worlds", num_worlds, 1)
+        modes = [mode.value for mode in AutoresetMode]
+        self.autoreset_mode = AutoresetMode(
+            require_known(getattr(autoreset, "value", autoreset), modes, "autoreset mode")
+        )
         self.domain, self.task = domain, find_task(domain.task)
         self.varied = domain.resolve()
         self.schema = schema_of(domain)
         plain = (domain.observe, domain.bridge) == (Observe(), Bridge())
         self._view = None if plain else View(domain, num_worlds)
         self.num_envs, self.render_mode = num_worlds, render_mode
-        self.autoreset_mode = AutoresetMode(autoreset)
         self.metadata = {
             "autoreset_mode": self.autoreset_mode, "render_modes": ["rgb_array"], "render_fps": render_fps(self.task),
         }  # fmt: skip
@@ -97,7 +100,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_worlds)
 
         self.engine = make_engine(domain, num_worlds, num_threads, num_workers)
-        self.seed, self.progress, self.diverged = _checked_seed(seed), 0.0, 0
+        self.seed, self.progress, self.diverged = checked_seed(seed), 0.0, 0
         sensed = self.task.schema
         images = any(field.grid for field in sensed.observation)
         self._bounds = self._all_bounds = sensed.bounds
@@ -163,9 +166,13 @@ class Worlds(gymnasium.vector.VectorEnv):
             raise UserError(f"reset_mask must be a bool array of shape ({self.num_envs},), not {mask!r}")
         if mask is not None and seed is not None:
             raise UserError("reset takes a seed or a reset_mask, not both: a seed begins all worlds again")
+        if mask is not None and any_of(unbegun := (self._episodes < 0) & ~np.asarray(mask)):
+            raise UserError(
+                f"the first reset must begin all worlds; reset_mask leaves world {int(np.argmax(unbegun))} out"
+            )
         ids = self._everyone if mask is None else np.flatnonzero(mask)
         if seed is not None:
-            self.seed = _checked_seed(seed)
+            self.seed = checked_seed(seed)
             self._episodes[:] = -1
             self._key()
             if begin_anew := getattr(self.engine, "begin_anew", None):
@@ -469,10 +476,30 @@ class Worlds(gymnasium.vector.VectorEnv):
             for name in self._OWN_STATE
         }
         view = {"view": self._view.snapshot()} if self._view else {}
-        return {"worlds": own, "imperfections": self._imperfections.snapshot(), "engine": self.engine.snapshot()} | view
+        parts = {"imperfections": self._imperfections.snapshot(), "engine": self.engine.snapshot()}
+        return {"of": self._described(), "worlds": own, **parts, **view}
+
+    def _described(self) -> str:
+        """What must be the same in worlds that continue from each other's snapshots, in words."""
+        domain, names = self.domain, ", ".join(v.parameter.name for v in self.varied)
+        return (
+            f"{self.num_envs} worlds of {domain.task!r} on {domain.engine} ({domain.preset}) with "
+            f"{self.schema.observation_size} observations in which {names or 'nothing'} varies"
+        )
+
+    def require_own(self, snapshot: Mapping[str, Any]) -> None:
+        """Raise a UserError if a snapshot is of another domain or number of worlds."""
+        mine = self._described()
+        if (theirs := snapshot.get("of", mine)) != mine:  # snapshots of before do not say
+            raise UserError(f"the snapshot is of {theirs}; these are {mine}")
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Continue from a snapshot of the same domain and number of worlds."""
+        """Continue from a snapshot of the same domain and number of worlds; with any other, nothing changes.
+
+        Raises:
+            UserError: it is of others.
+        """
+        self.require_own(snapshot)
         for name, value in snapshot["worlds"].items():
             setattr(self, name, np.copy(value) if isinstance(value, np.ndarray) else value)
         self._key()
@@ -483,6 +510,14 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         self.engine.close()
+        self.engine = _Closed()
+
+
+class _Closed:
+    """In place of the engine of worlds that were closed: whoever asks it for something is told so."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise UserError("these worlds were closed; make() starts new ones")
 
 
 def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -502,10 +537,21 @@ def render_fps(task: Task) -> int:
     return max(1, round(1 / task.schema.control_period))
 
 
-def _checked_seed(seed: int) -> int:
-    if int(seed) < 0:
-        raise UserError(f"a seed must not be negative, got {seed}")
-    return int(seed)
+def checked_seed(seed: int) -> int:
+    """The seed as an int; a UserError unless it is a whole number of 64 bits."""
+    return _whole("a seed", seed, 0, 2**64 - 1)
+
+
+def _whole(what: str, value: Any, low: int, high: float = math.inf) -> int:
+    """A whole number between bounds, of whatever type, as an int."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not low <= number <= high:
+        bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
+        raise UserError(f"{what} must be a whole number {bounds}, not {value!r}")
+    return number
 
 
 def make_engine(domain: Domain, num_worlds: int, num_threads: int = 1, num_workers: int = 0) -> Engine:

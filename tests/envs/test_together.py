@@ -118,6 +118,19 @@ def test_sb3_sees_one_batch_with_final_observations():
     assert not np.array_equal(step.final_observations[1], step.observations[1])
 
 
+def test_a_snapshot_of_other_members_is_refused_and_changes_nothing():
+    together, other = pair(), Together([make(NOMINAL, 2), make(NOMINAL, 5)])
+    together.reset(seed=1), other.reset(seed=2)
+    before = together.snapshot()
+    with pytest.raises(UserError, match="the snapshot is of "):
+        together.restore(other.snapshot())
+    with pytest.raises(UserError, match="the snapshot is of the worlds of 1 domains, not of 2"):
+        together.restore({"0": before["0"]})
+    assert str(together.snapshot()) == str(before)
+    with pytest.raises(UserError, match="a seed must be a whole number"):
+        together.reset(seed=[1, 2])
+
+
 def test_worlds_that_do_not_go_together_are_refused():
     with pytest.raises(
         UserError, match="observation fields of domain 'cartpole_swingup' on mujoco and domain 'pendulum"

@@ -199,6 +199,7 @@ def test_a_variation_prints_as_what_one_would_type():
         ({"gravity": [1, 2]}, r"target\.gravity: expected a number or one of {constant, uniform.*}, not \[1, 2\]"),
         ({"gravity": {"scale": {"choice": []}}}, "at least one option"),
         ([1], "target: expected parameter: value pairs"),
+        ({3: 1.0}, "a parameter is named by a word such as 'friction', not by 3"),
         (
             {"gravity": {"uniform": [1, 2], "mode": "startpu"}},
             r"target\.gravity: unknown mode 'startpu'; did you mean 'startup'\?",

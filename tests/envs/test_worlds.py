@@ -106,8 +106,37 @@ def test_what_was_returned_is_not_changed_by_the_next_step():
 def test_stepping_before_a_reset_and_a_number_of_worlds_below_one_are_refused():
     with pytest.raises(gymnasium.error.ResetNeeded):
         make(Domain("cartpole_swingup"), 2).step(np.zeros((2, 1)))
-    with pytest.raises(UserError, match="num_worlds must be at least 1, not 0"):
-        make(Domain("cartpole_swingup"), 0)
+    for number in (0, 1.5, "2", None, True):
+        with pytest.raises(UserError, match=f"num_worlds must be a whole number of at least 1, not {number!r}"):
+            make(Domain("cartpole_swingup"), number)
+    assert make(Domain("cartpole_swingup"), np.int64(2)).num_envs == 2
+
+
+def test_an_unknown_autoreset_mode_is_told_with_all():
+    with pytest.raises(UserError, match="unknown autoreset mode 'foo'; valid: Disabled, NextStep, SameStep"):
+        make(Domain("cartpole_swingup"), 1, autoreset="foo")
+    assert make(Domain("cartpole_swingup"), 1, autoreset="NextStep").autoreset_mode == AutoresetMode.NEXT_STEP
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", 2**64, [1, 2, 3], True])
+def test_a_seed_that_is_no_whole_number_of_64_bits_is_refused(seed):
+    sentence = re.escape(f"a seed must be a whole number from 0 to {2**64 - 1}, not {seed!r}")
+    with pytest.raises(UserError, match=sentence):
+        make(Domain("cartpole_swingup"), 3, seed)
+    worlds = make(Domain("cartpole_swingup"), 3, 2**64 - 1)
+    with pytest.raises(UserError, match=sentence):
+        worlds.reset(seed=seed)
+    assert np.isfinite(worlds.reset()[0]).all()
+
+
+def test_worlds_that_were_closed_say_so():
+    worlds = make(Domain("cartpole_swingup"), 2)
+    worlds.reset()
+    worlds.close()
+    for ask in (worlds.reset, worlds.snapshot, lambda: worlds.step(np.zeros((2, 1))), lambda: worlds.read("gravity")):
+        with pytest.raises(UserError, match="these worlds were closed"):
+            ask()
+    worlds.close()
 
 
 def test_actions_beyond_their_bounds_count_as_the_bounds():
@@ -550,6 +579,29 @@ def test_restored_worlds_continue_to_the_same_bits(name, mode):
             assert np.array_equal(value, parameters[key])
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: make(Domain("cartpole_swingup"), 1),  # whose rows would fit everywhere
+        lambda: make(Domain("cartpole_swingup"), 4),
+        lambda: make(Domain("pendulum_swingup"), 3),
+        lambda: make(Domain("cartpole_swingup", preset="engine_default"), 3),
+        lambda: make(Domain("cartpole_swingup", variation={"latency": 0.02}), 3),
+        lambda: make(Domain("cartpole_swingup", observe={"history": 3}), 3),
+    ],
+)
+def test_a_snapshot_of_other_worlds_is_refused_and_changes_nothing(other):
+    worlds, others = make(Domain("cartpole_swingup"), 3), other()
+    worlds.reset(seed=1), others.reset(seed=2)
+    others.step(np.ones((others.num_envs, 1)))
+    before = worlds.snapshot()
+    with pytest.raises(
+        UserError, match=r"the snapshot is of \d worlds of .*; these are 3 worlds of 'cartpole_swingup'"
+    ):
+        worlds.restore(others.snapshot())
+    assert str(worlds.snapshot()) == str(before)
+
+
 def test_a_restored_episode_reports_its_whole_return_and_reward_terms():
     worlds = randomized("cartpole_swingup", 2)
     worlds.reset()
@@ -620,6 +672,16 @@ def test_all_worlds_may_diverge_at_once(elsewhere):
     worlds.engine.qpos[:] = np.nan
     observation, reward, _, truncated, _ = worlds.step(np.zeros((3, 12)))
     assert truncated.all() and np.isfinite(observation).all() and not reward.any() and worlds.diverged == 3
+
+
+def test_the_first_reset_begins_all_worlds():
+    worlds = make(Domain("cartpole_swingup"), 3)
+    with pytest.raises(UserError, match="the first reset must begin all worlds; reset_mask leaves world 1 out"):
+        worlds.reset(options={"reset_mask": np.array([True, False, True])})
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        worlds.step(np.zeros((3, 1)))
+    worlds.reset(options={"reset_mask": np.ones(3, bool)})
+    worlds.reset(options={"reset_mask": np.array([True, False, True])})
 
 
 def test_a_reset_mask_of_another_shape_or_kind_is_refused():
