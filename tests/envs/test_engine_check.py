@@ -21,6 +21,17 @@ def test_our_engines_keep_the_contract(engine, task):
     simreal.check_engine(engine, find_task(task).robot)
 
 
+class AsOnThePage(MujocoEngine):
+    """Takes exactly the four arguments that docs/own_robot.md names."""
+
+    def __init__(self, robot, preset, num_worlds, num_workers):
+        super().__init__(robot, preset, num_worlds)
+
+
+def test_an_engine_is_called_as_worlds_call_it():
+    check_engine(AsOnThePage, CARTPOLE)
+
+
 class Compounding(MujocoEngine):
     """Scales what is in force, not what is nominal."""
 

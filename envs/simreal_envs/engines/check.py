@@ -10,7 +10,7 @@ from simreal_envs.engines.base import Engine, Robot
 from simreal_envs.errors import UserError
 from simreal_envs.parameters import UNSUPPORTED, Parameter
 
-Factory = Callable[[Robot, str, int], Engine]
+Factory = Callable[[Robot, str, int, int], Engine]
 _STEPS, _WORLDS = 10, 3
 _READ = 1e-6  # relative accuracy of what is read back
 
@@ -24,7 +24,7 @@ def check_engine(factory: Factory, robot: Robot) -> None:
     whose state is no number is reported, and its neighbours are not.
 
     Args:
-        factory: called as ``factory(robot, preset, num_worlds)``; an engine's class will do.
+        factory: called as ``factory(robot, preset, num_worlds, num_workers)``, as worlds call it; an engine's class will do.
         robot: what it simulates; of a few joints, to be quick.
     """
     check = _Check(factory, robot)
@@ -37,7 +37,7 @@ def check_engine(factory: Factory, robot: Robot) -> None:
         check.snapshot,
         check.divergence,
     ):
-        engine = factory(robot, "matched", _WORLDS)
+        engine = factory(robot, "matched", _WORLDS, 0)
         try:
             step(engine)
         finally:
