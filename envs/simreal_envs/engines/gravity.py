@@ -16,4 +16,5 @@ def gravity_vector(strength: np.ndarray, slope: np.ndarray, side: np.ndarray) ->
 
 def slopes(gravity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The two angles again, from gravity vectors ``(n, 3)``; 0 where there is no gravity."""
-    return np.arctan2(-gravity[:, 0], -gravity[:, 2]), np.arctan2(-gravity[:, 1], -gravity[:, 2])
+    x, y, z = 0.0 - gravity.T  # not -gravity: of two zeros that are negative arctan2 makes -pi
+    return np.arctan2(x, z), np.arctan2(y, z)
