@@ -723,8 +723,8 @@ def test_what_cannot_be_is_refused_with_a_sentence(domain, sentence):
 
 @pytest.mark.parametrize("name", ["Pendulum-v1", "Hopper-v5"])
 def test_there_is_no_other_preset(name):
-    with pytest.raises(Unsupported, match="there is no preset 'engine_default' for it"):
-        worlds_of(name, preset="engine_default")
+    with pytest.raises(UserError, match=f"unknown preset of gymnasium:{name} 'engine_default'; valid: matched"):
+        Domain(f"gymnasium:{name}", preset="engine_default")
 
 
 def test_a_mujoco_environment_continues_from_a_snapshot_with_its_parameters():

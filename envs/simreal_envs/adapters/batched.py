@@ -107,7 +107,7 @@ class BatchedTask(Task):
         hidden: number of leading positions that the observation leaves out.
     """
 
-    engines = ("mujoco",)
+    engines, presets = ("mujoco",), ("matched",)
     fields: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, name: str, env: gymnasium.Env):

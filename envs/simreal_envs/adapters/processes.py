@@ -149,7 +149,7 @@ class GymnasiumTask(Task):
         pays: whether success is read off what the end of an episode pays: neither threshold nor robot is known.
     """
 
-    engines = ("gymnasium",)
+    engines, presets = ("gymnasium",), ("matched",)
     substeps = 1
 
     def __init__(self, name: str, env: gymnasium.Env):
@@ -180,8 +180,6 @@ class GymnasiumTask(Task):
     def make_engine(
         self, name: str, preset: str, num_worlds: int, num_threads: int, num_workers: int
     ) -> GymnasiumEngine:
-        if preset != "matched":
-            raise Unsupported(f"{self.name} has settings of its own: there is no preset {preset!r} for it")
         return GymnasiumEngine(self, num_worlds, num_workers)
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
