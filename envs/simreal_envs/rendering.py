@@ -45,15 +45,21 @@ def render_mujoco(
     renderer.update_scene(data, camera)
     if model.opt.gravity[:2].any():
         _tilt(renderer.scene, camera.lookat, model.opt.gravity)
-    for point in (markers or {}).values():
-        _add(renderer.scene, mujoco.mjtGeom.mjGEOM_SPHERE, point, MARKER_RADIUS, _MARKER)
-    if robot.payload and (load := model.body(robot.payload)).mass[0] > 0.1:
-        edge = (load.mass[0] / LOAD_DENSITY) ** (1 / 3)
-        turn = data.xmat[load.id]
-        _add(renderer.scene, mujoco.mjtGeom.mjGEOM_BOX, data.xpos[load.id], edge / 2, _LOAD, turn)
+    add_shapes(renderer.scene, robot, model, data, markers or {})
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
     return renderer.render()
+
+
+def add_shapes(
+    scene: mujoco.MjvScene, robot: Robot, model: mujoco.MjModel, data: mujoco.MjData, markers: Mapping[str, np.ndarray]
+) -> None:
+    """Put what is not in the model into a scene: markers, each ``(3,)`` m, and the load as a box of its mass."""
+    for point in markers.values():
+        _add(scene, mujoco.mjtGeom.mjGEOM_SPHERE, point, MARKER_RADIUS, _MARKER)
+    if robot.payload and (load := model.body(robot.payload)).mass[0] > 0.1:
+        edge = (load.mass[0] / LOAD_DENSITY) ** (1 / 3)
+        _add(scene, mujoco.mjtGeom.mjGEOM_BOX, data.xpos[load.id], edge / 2, _LOAD, data.xmat[load.id])
 
 
 def place_camera(camera: mujoco.MjvCamera, robot: Robot, model: mujoco.MjModel, data: mujoco.MjData) -> None:
