@@ -80,11 +80,22 @@ def parameters(task: str = "", place: str = "--task") -> list[dict[str, Any]]:
                 {
                     "name": p.name, "says": p.says, "unit": p.unit, "nominal": p.nominal, "bounds": [p.low, p.high],
                     "choices": list(p.choices), "resolution": p.resolution,
-                    "support": {engine: p.supported(engine) for engine in chosen.engines or engine_names()}, "tasks": [],
+                    "support": {engine: _level(p, engine) for engine in chosen.engines or engine_names()}, "tasks": [],
                 },
             )  # fmt: skip
             row["tasks"].append(chosen.name)
     return sorted(rows.values(), key=lambda row: row["name"])
+
+
+def _level(parameter: Any, engine: str) -> str:
+    """How an engine supports a parameter; not at all where it cannot be loaded."""
+    from simreal_envs.errors import Unsupported
+    from simreal_envs.parameters import UNSUPPORTED
+
+    try:
+        return parameter.supported(engine)
+    except Unsupported:
+        return UNSUPPORTED
 
 
 def strategies() -> list[dict[str, Any]]:

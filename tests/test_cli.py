@@ -305,6 +305,7 @@ def test_a_broken_package_breaks_no_list(user, monkeypatch, tmp_path):
     from importlib.metadata import EntryPoint
 
     from simreal_envs import tasks
+    from simreal_envs.engines import registry
 
     (tmp_path / "broken_lab.py").write_text(
         "from simreal_envs.tasks.cartpole_swingup import CartpoleSwingup\n\n\n"
@@ -318,6 +319,10 @@ def test_a_broken_package_breaks_no_list(user, monkeypatch, tmp_path):
     assert rows["wordless"]["says"] == "cannot be loaded: ZeroDivisionError: division by zero"
     assert "the task 'broken'" in rows["broken"]["says"] and rows["cartpole_swingup"]["engines"]
     assert user("list", "parameters")[0] == 0
+    points = {"broken": EntryPoint("broken", "broken_lab.nothing:Engine", registry.GROUP)}
+    monkeypatch.setattr(registry, "_entry_points", lambda: points)
+    levels = [row["support"]["broken"] for row in json.loads(user("list", "parameters", "hopper", "--json")[1])]
+    assert {"unsupported"} <= set(levels)
 
 
 def test_an_engine_that_is_not_installed_is_told_before_anything_is_trained(user, monkeypatch):

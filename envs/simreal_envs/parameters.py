@@ -33,7 +33,8 @@ class Parameter:
         quantity: what the engine changes: ``mass``, ``friction``, ``damping``, ``gravity``, ``kp``...; or one of
             `simreal_envs.imperfections.QUANTITIES`, which are applied around the engine.
         elements: the bodies or joints of the robot that it changes, all of them alike; empty where it has none.
-        support: engine name -> ``exact``, ``approximate`` or ``unsupported``; engines not named are exact.
+        support: engine name -> ``exact``, ``approximate`` or ``unsupported``; engines not named are exact. Of a robot's
+            parameters this is what the engines themselves say of the quantity, `simreal_envs.engines.base.Engine.support`.
         choices: the only allowed values, where the quantity is not continuous.
         resolution: values are rounded to multiples of this; 0 for a continuous quantity.
     """

@@ -1,5 +1,7 @@
 """`check_engine`: our engines keep the contract, and every way to break it is named."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ import simreal
 from simreal_envs.engines.bullet import BulletEngine
 from simreal_envs.engines.check import check_engine
 from simreal_envs.engines.mujoco import MujocoEngine
-from simreal_envs.errors import UserError
+from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.tasks import find_task
 
 CARTPOLE = find_task("cartpole_swingup").robot
@@ -30,6 +32,22 @@ class AsOnThePage(MujocoEngine):
 
 def test_an_engine_is_called_as_worlds_call_it():
     check_engine(AsOnThePage, CARTPOLE)
+
+
+class Springless(MujocoEngine):
+    """Refuses springs, and says so."""
+
+    support: ClassVar = {**MujocoEngine.support, "stiffness": "unsupported"}
+
+
+def test_what_an_engine_does_not_support_is_left_out():
+    check_engine(Springless, CARTPOLE)
+    with pytest.raises(Unsupported, match="slider/stiffness is not supported"):
+        Springless(CARTPOLE, "matched", 1).read("slider/stiffness")
+
+
+class Vague(MujocoEngine):
+    support: ClassVar = {"stiffness": "hardly"}
 
 
 class Compounding(MujocoEngine):
@@ -98,6 +116,7 @@ class OneForAll(MujocoEngine):
 @pytest.mark.parametrize(
     ("engine", "sentence"),
     [
+        (Vague, r"support\['stiffness'\] is 'hardly', expected exact, approximate or unsupported"),
         (Deaf, "is read as .* after .* was applied"),
         (Compounding, "is read as .* after .* was applied|applied twice is not"),
         (Spilling, "changes in worlds that are not named"),

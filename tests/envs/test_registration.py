@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import EntryPoint
+from typing import ClassVar
 
 import gymnasium
 import pytest
@@ -13,6 +14,7 @@ from simreal_envs.engines import registry
 from simreal_envs.engines.check import check_engine
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.parameters import APPROXIMATE, EXACT, UNSUPPORTED
 from simreal_envs.registration import BUILT_IN, IDS, gymnasium_id
 from simreal_envs.tasks import GAMES, TASKS, Task, check_task, find_task, task_names
 from simreal_envs.tasks.cartpole_swingup import CartpoleSwingup
@@ -63,6 +65,13 @@ class TheirEngine(MujocoEngine):
     """Another package's engine."""
 
     name = "their_engine"
+
+
+class Springless(MujocoEngine):
+    """Another package's engine, which has no springs."""
+
+    name = "springless"
+    support: ClassVar = {**MujocoEngine.support, "stiffness": UNSUPPORTED, "frictionloss": APPROXIMATE}
 
 
 def bring(monkeypatch, module, group, **targets):
@@ -152,6 +161,27 @@ def test_another_package_brings_an_engine(monkeypatch):
     worlds.reset()
     assert type(worlds.engine) is TheirEngine
     assert Domain("cartpole_swingup").engine == "mujoco"
+
+
+def test_an_engine_of_another_package_says_what_it_does_not_support(monkeypatch):
+    bring(monkeypatch, registry, "simreal.engines", springless=f"{__name__}:Springless")
+    levels = {p.name: p.supported("springless") for p in find_task("hopper").parameters}
+    assert {levels["joint/stiffness"], levels["restitution"]} == {UNSUPPORTED}
+    assert (levels["joint/frictionloss"], levels["joint/damping"], levels["latency"]) == (APPROXIMATE, EXACT, EXACT)
+    with pytest.raises(UserError, match="joint/stiffness is not supported by the engine 'springless'"):
+        Domain("hopper", "springless", {"joint/stiffness": 1.0})
+    worlds = make(Domain("hopper", "springless", {"joint/frictionloss": 1.0}), 1)
+    worlds.reset()
+    with pytest.raises(Unsupported, match="joint/stiffness is not supported by the engine 'springless'"):
+        worlds.read("joint/stiffness")
+
+
+def test_asking_what_an_engine_supports_loads_no_other(monkeypatch):
+    bring(monkeypatch, registry, "simreal.engines", springless="nowhere:Engine")
+    (stiffness,) = [p for p in find_task("hopper").parameters if p.name == "joint/stiffness"]
+    assert stiffness.supported("mujoco") == EXACT
+    with pytest.raises(Unsupported, match=r"the engine 'springless' .* cannot be loaded"):
+        stiffness.supported("springless")
 
 
 @pytest.mark.parametrize("target", ["nowhere:Engine", f"{__name__}:Broken"])

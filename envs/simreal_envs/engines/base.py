@@ -201,9 +201,14 @@ class Engine(Protocol):
     """N worlds of one robot. Rows of every array are worlds; no call changes a world that it does not name.
 
     `ids` are always sorted and unique.
+
+    Attributes:
+        name: what users type.
+        support: `Parameter.quantity` -> ``approximate`` or ``unsupported``; what is not named is exact.
     """
 
     name: ClassVar[str]
+    support: ClassVar[Mapping[str, str]] = {}
     robot: Robot | Player
     num_worlds: int
     qpos: np.ndarray  # (N, nq) float64, current state; read-only for callers, valid until the next call
@@ -337,15 +342,16 @@ def drives_of(robot: Robot, model: mujoco.MjModel) -> np.ndarray | None:
 
 def require_supported(engine: Engine, names: Iterable[str]) -> None:
     """Raise `Unsupported` if an engine does not have one of some parameters."""
-    refused = _refused(engine.robot, engine.name)
+    refused = _refused(engine.robot, type(engine))
     for name in names:
         if name in refused:
             raise Unsupported(f"{name} is not supported by the engine {engine.name!r}")
 
 
 @cache
-def _refused(robot: Robot, engine: str) -> frozenset[str]:
-    return frozenset(p.name for p in robot.parameters if p.supported(engine) == UNSUPPORTED)
+def _refused(robot: Robot, kind: type[Engine]) -> frozenset[str]:
+    support = getattr(kind, "support", {})
+    return frozenset(p.name for p in robot.parameters if support.get(p.quantity) == UNSUPPORTED)
 
 
 @cache

@@ -18,6 +18,7 @@ from simreal_envs.engines.base import Engine, Robot, effective_friction, require
 from simreal_envs.engines.bullet_plan import Blueprint, Joint, Link
 from simreal_envs.engines.bullet_worker import BulletClients, carry_out, serve, upright, views
 from simreal_envs.engines.bullet_world import import_pybullet
+from simreal_envs.engines.support import BULLET
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.robots.urdf import GROUND, is_floating, mesh_files, surroundings_to_urdf, to_urdf
@@ -40,6 +41,7 @@ class BulletEngine(Engine):
     """
 
     name: ClassVar[str] = "bullet"
+    support: ClassVar[Mapping[str, str]] = BULLET
 
     def __init__(self, robot: Robot, preset: str, num_worlds: int, num_workers: int = 0):
         if num_workers < 0:

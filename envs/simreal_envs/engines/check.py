@@ -8,7 +8,7 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Robot
 from simreal_envs.errors import UserError
-from simreal_envs.parameters import UNSUPPORTED, Parameter
+from simreal_envs.parameters import APPROXIMATE, EXACT, UNSUPPORTED, Parameter
 
 Factory = Callable[[Robot, str, int, int], Engine]
 _STEPS, _WORLDS = 10, 3
@@ -105,9 +105,12 @@ class _Check:
 
     def parameters(self, engine: Engine) -> None:
         self.begin(engine)
-        nominal = self.run(engine)
+        nominal, support = self.run(engine), getattr(engine, "support", {})
+        for quantity, level in support.items():
+            known = level in (EXACT, APPROXIMATE, UNSUPPORTED)
+            self.require(known, f"support[{quantity!r}] is {level!r}, expected {EXACT}, {APPROXIMATE} or {UNSUPPORTED}")
         for parameter in self.robot.parameters:
-            if parameter.supported(engine.name) != UNSUPPORTED:
+            if support.get(parameter.quantity) != UNSUPPORTED:
                 self.parameter(engine, parameter, nominal)
 
     def parameter(self, engine: Engine, parameter: Parameter, nominal: np.ndarray) -> None:

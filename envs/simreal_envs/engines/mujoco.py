@@ -15,12 +15,14 @@ from mujoco.batch import Batch, SimulationError
 from simreal_envs.engines.base import Engine, Robot, require_supported, rows_of
 from simreal_envs.engines.mujoco_parameters import MujocoParameters, shared_field
 from simreal_envs.engines.mujoco_prepared import PreparedParameters
+from simreal_envs.engines.support import MUJOCO
 
 
 class MujocoEngine(Engine):
     """See `Engine`. Results do not depend on `num_threads` (0: all cores)."""
 
     name: ClassVar[str] = "mujoco"
+    support: ClassVar[Mapping[str, str]] = MUJOCO
     persistent: ClassVar[bool] = False  # whether the batch keeps every world's whole MjData
 
     def __init__(self, robot: Robot, preset: str, num_worlds: int, num_threads: int = 1):

@@ -10,14 +10,17 @@ A package brings an engine through the entry-point group ``simreal.engines``::
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from simreal_envs.engines.base import Engine, Robot
+from simreal_envs.engines.support import BULLET, MUJOCO
 from simreal_envs.errors import Unsupported, require_known, told
 
 GROUP = "simreal.engines"
-BUILT_IN = ("mujoco", "bullet")
+_OURS = {"mujoco": MUJOCO, "bullet": BULLET}
+BUILT_IN = tuple(_OURS)
 
 
 def engine_names() -> tuple[str, ...]:
@@ -43,12 +46,28 @@ def start_engine(
         from simreal_envs.engines.bullet import BulletEngine
 
         return BulletEngine(robot, preset, num_worlds, num_workers)
-    point = _entry_points()[name]
+    return _bring(_entry_points()[name])(robot, preset, num_worlds, num_workers)
+
+
+def support_of(name: str) -> Mapping[str, str]:
+    """What an engine does of the quantities that parameters change, see `Engine.support`.
+
+    Raises:
+        Unsupported: the engine cannot be loaded.
+    """
+    if name in _OURS:
+        return _OURS[name]
+    others = _entry_points()
+    return getattr(_bring(others[name]), "support", {}) if name in others else {}
+
+
+@cache
+def _bring(point: EntryPoint) -> Callable[[Robot, str, int, int], Engine]:
+    """The engine behind an entry point."""
     try:
-        factory = point.load()
+        return point.load()
     except Exception as error:  # another package's code may raise anything
-        raise Unsupported(f"the engine {name!r} ({point.value}) cannot be loaded: {told(error)}") from error
-    return factory(robot, preset, num_worlds, num_workers)
+        raise Unsupported(f"the engine {point.name!r} ({point.value}) cannot be loaded: {told(error)}") from error
 
 
 @cache

@@ -7,8 +7,8 @@ follow. Nobody writes a nominal value twice.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mujoco
@@ -16,25 +16,11 @@ import numpy as np
 
 from simreal_envs.engines.base import Robot, Terrain, colliding_geoms, drives_of, effective_friction
 from simreal_envs.engines.gravity import gravity_vector
+from simreal_envs.engines.registry import engine_names, support_of
 from simreal_envs.errors import UserError
-from simreal_envs.parameters import APPROXIMATE, UNSUPPORTED, Parameter
+from simreal_envs.parameters import Parameter
 
 ALIKE = 1e-3  # largest relative difference between things that one name stands for
-
-# What is not listed is exact. Why: Bullet has no joint friction (a velocity motor held at zero differs by less than 2 %
-# of the effect); its joint limits and contacts are harder than MuJoCo's; it takes sliding, spinning and rolling friction
-# one by one where MuJoCo shares one cone among them; its bounce depends on when within a step the impact falls. It has
-# no armature. MuJoCo has no restitution.
-_SUPPORT = {
-    "frictionloss": {"bullet": APPROXIMATE},
-    "range": {"bullet": APPROXIMATE},
-    "torsional": {"bullet": APPROXIMATE},
-    "rolling": {"bullet": APPROXIMATE},
-    "roughness": {"bullet": APPROXIMATE},
-    "armature": {"bullet": UNSUPPORTED},
-    "time_constant": {"bullet": UNSUPPORTED},
-    "restitution": {"bullet": APPROXIMATE, "mujoco": UNSUPPORTED},
-}
 
 _SAYS = {
     "mass": "mass of the {}; its inertia scales with it",
@@ -94,8 +80,24 @@ def _parameter(
     name: str, quantity: str, unit: str, nominal: float, low: float, high: float,
     elements: Sequence[str] = (), words: Sequence[Any] = (), **more: Any,
 ) -> Parameter:  # fmt: skip
-    says, support = _SAYS[quantity].format(*words), _SUPPORT.get(quantity, {})
+    says, support = _SAYS[quantity].format(*words), _Support(quantity)
     return Parameter(name, unit, float(nominal), low, high, says, quantity, tuple(elements), support, **more)
+
+
+@dataclass(frozen=True)
+class _Support(Mapping[str, str]):
+    """What engines do of a quantity, by their names. They are asked when somebody wants to know, not before."""
+
+    quantity: str
+
+    def __getitem__(self, engine: str) -> str:
+        return support_of(engine)[self.quantity]
+
+    def __iter__(self) -> Iterator[str]:
+        return (engine for engine in engine_names() if self.quantity in support_of(engine))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _bodies(robot: Robot, model: mujoco.MjModel, dynamics: _Dynamics) -> Iterator[Parameter]:
