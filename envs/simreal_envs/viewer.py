@@ -10,7 +10,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Player
+from simreal_envs.engines.base import Player, Robot
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported
 from simreal_envs.parameters import UNSUPPORTED
@@ -36,15 +36,14 @@ def drawing(worlds: Worlds, size: tuple[int, int], renderer: str = "mujoco") -> 
         raise Unsupported(f"the worlds of {worlds.domain.task!r} cannot be drawn from the outside")
     if renderer == "engine" or isinstance(engine.robot, Player):
         return lambda: engine.render(0, *size)
-    twin = _Twin(worlds)
+    twin = _Twin(worlds, engine.robot)
     return lambda: render_mujoco(engine.robot, twin.model(), engine.qpos[0], *size, markers=worlds.markers(0))
 
 
 class _Twin:
     """A MuJoCo world with the parameters of the first of some worlds, in which their states are only looked at."""
 
-    def __init__(self, worlds: Worlds):
-        robot = worlds.engine.robot
+    def __init__(self, worlds: Worlds, robot: Robot):
         known = {p.name for p in robot.parameters if p.supported("mujoco") != UNSUPPORTED}
         self._names = [v.parameter.name for v in worlds.varied if v.parameter.name in known]
         self._worlds, self._engine = worlds, MujocoEngine(robot, worlds.domain.preset, 1)
@@ -77,7 +76,8 @@ def watch(worlds: Worlds, act: Callable[[np.ndarray], np.ndarray]) -> None:
         raise Unsupported("there is no display here (DISPLAY is not set); `simreal video` writes an mp4 without one")
     import mujoco.viewer as viewer
 
-    robot, twin = worlds.task.robot, _Twin(worlds)
+    robot = worlds.task.robot
+    twin = _Twin(worlds, robot)
     observation, _ = worlds.reset()
     model = shown = twin.model()
     data = mujoco.MjData(model)

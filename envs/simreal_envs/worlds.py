@@ -81,7 +81,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         num_worlds = _whole("num_worlds", num_worlds, 1)
         modes = [mode.value for mode in AutoresetMode]
         self.autoreset_mode = AutoresetMode(
-            require_known(getattr(autoreset, "value", autoreset), modes, "autoreset mode")
+            require_known(str(getattr(autoreset, "value", autoreset)), modes, "autoreset mode")
         )
         self.domain, self.task = domain, find_task(domain.task)
         self.varied = domain.resolve()
