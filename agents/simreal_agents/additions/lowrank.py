@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from simreal_agents.additions import Addition
+from simreal_agents.continuous import Stacked
 from simreal_agents.networks import groups_of
 from simreal_agents.optimizer import FlatAdam
 
@@ -24,17 +25,20 @@ OPTIONS = ("lr", "betas", "eps")
 
 
 class Adapter(nn.Module):
-    """The two factors for one weight ``(.., out, in)``, or ``(out, channels, height, width)`` of a convolution.
+    """The two factors for one weight ``(out, in)``, or ``(out, channels, ..)`` of a convolution: ``in`` is all but `out`.
+
+    Args:
+        stacked: whether the weight is that of k critics, ``(k, out, in)``.
 
     Attributes:
         down: A, ``(k, rank, in)``, normal with variance ``1 / in``; k is 1 but for stacked critics.
         up: B, ``(k, out, rank)``, 0 at the beginning.
     """
 
-    def __init__(self, parameter: nn.Parameter, rank: int, alpha: float, generator: torch.Generator):
+    def __init__(self, parameter: nn.Parameter, stacked: bool, rank: int, alpha: float, generator: torch.Generator):
         super().__init__()
         weight, gradient = parameter.detach(), parameter.grad
-        shape = weight.shape if weight.dim() == 3 else (1, len(weight), weight[0].numel())
+        shape = weight.shape if stacked else (1, len(weight), weight[0].numel())
         self._weight, self._gradient = weight.view(shape), gradient.view(shape)
         self._base = self._weight.clone()
         rank = min(rank, *shape[1:])
@@ -72,7 +76,10 @@ class LowRank(Addition):
         self, learner: Transferable, groups: Sequence[str], rank: int, alpha: float, generator: torch.Generator
     ):
         members = [member for group in groups for member in groups_of(learner.policy).get(group, ())]
-        self.adapters = {n: Adapter(p, rank, alpha, generator) for n, p in members if n.endswith(".weight")}
+        weights = {name.removesuffix(".weight"): p for name, p in members if name.endswith(".weight")}
+        # By the module: a convolution over time has three dimensions, too.
+        stacked = {place: isinstance(learner.policy.get_submodule(place), Stacked) for place in weights}
+        self.adapters = {f"{n}.weight": Adapter(p, stacked[n], rank, alpha, generator) for n, p in weights.items()}
         self._groups = [group for group in learner.optimizer.param_groups if group["name"] in groups]
         tree = _tree(self.adapters)
         order = [group["name"] for group in self._groups if group["name"] in groups_of(tree)]

@@ -7,19 +7,31 @@ from conftest import PointMass
 from simreal_agents.additions.lowrank import Adapter, LowRank
 from simreal_agents.networks import Policy, stream
 from simreal_agents.ppo import PPO
+from simreal_agents.recurrent import KINDS as MEMORIES
+from simreal_agents.recurrent import memory
 from simreal_agents.sac import SAC
+from simreal_envs.variation import Domain, Observe
+from simreal_envs.worlds import make
 
 GROUPS = ["encoder.actor", "trunk.actor", "heads.actor", "encoder.critic", "trunk.critic", "heads.critic"]
 
 
-@pytest.mark.parametrize("shape", [(5, 4), (2, 5, 4), (6, 3, 2, 2)])
-def test_the_factors_have_the_gradients_of_the_chain_rule(shape):
+@pytest.mark.parametrize(
+    ("shape", "stacked", "factors"),
+    [
+        ((5, 4), False, [(1, 2, 4), (1, 5, 2)]),
+        ((2, 5, 4), True, [(2, 2, 4), (2, 5, 2)]),
+        ((6, 3, 2), False, [(1, 2, 6), (1, 6, 2)]),
+        ((6, 3, 2, 2), False, [(1, 2, 12), (1, 6, 2)]),
+    ],
+)
+def test_the_factors_have_the_gradients_of_the_chain_rule(shape, stacked, factors):
     generator = torch.Generator().manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(shape, generator=generator))
     weight.grad = torch.randn(shape, generator=generator)
     start = weight.detach().clone()
-    adapter = Adapter(weight, rank=2, alpha=3.0, generator=generator)
-    assert not adapter.up.any()
+    adapter = Adapter(weight, stacked, rank=2, alpha=3.0, generator=generator)
+    assert [adapter.down.shape, adapter.up.shape] == factors and not adapter.up.any()
     adapter.up.data.normal_(generator=generator)
     now = start + (3.0 / 2 * adapter.up @ adapter.down).view(shape)
     expected = torch.autograd.grad((now * weight.grad).sum(), [adapter.down, adapter.up])
@@ -31,8 +43,9 @@ def test_the_factors_have_the_gradients_of_the_chain_rule(shape):
     torch.testing.assert_close(weight.detach(), now.detach())
 
 
-def adapted(kind, env, **settings):
-    learner = kind(None if kind is SAC else Policy, env, seed=1, policy_kwargs={"hidden": [6, 6]}, **settings)
+def adapted(kind, env, network=None, **settings):
+    network = {"hidden": [6, 6], **(network or {})}
+    learner = kind(None if kind is SAC else Policy, env, seed=1, policy_kwargs=network, **settings)
     learner.attach("low_rank", LowRank(learner, GROUPS, 2, 2.0, stream(0, "adapters")))
     return learner
 
@@ -47,6 +60,18 @@ def test_nothing_moves_at_first_and_what_moves_has_low_rank():
     for name in learner.additions["low_rank"].adapters:
         difference = learner.policy.state_dict()[name] - before[name]
         assert 1 <= torch.linalg.matrix_rank(difference, rtol=1e-4) <= 2
+
+
+@pytest.mark.parametrize("kind", MEMORIES)
+def test_the_weights_of_a_memory_move_by_low_rank(kind):
+    worlds = make(Domain("cartpole_swingup", observe=Observe(history=8)), 8, 1)
+    setting = memory(worlds.schema, units=5, kind=kind)
+    learner = adapted(PPO, worlds, {"memory": setting}, n_steps=8, batch_size=32, n_epochs=2)
+    before = {name: tensor.clone() for name, tensor in learner.policy.state_dict().items()}
+    learner.learn(128)
+    for name in learner.additions["low_rank"].adapters:
+        difference = learner.policy.state_dict()[name] - before[name]
+        assert 1 <= torch.linalg.matrix_rank(difference.flatten(1), rtol=1e-4) <= 2, name
 
 
 def test_a_step_of_the_critic_leaves_the_adapters_of_the_actor_alone():
