@@ -66,7 +66,8 @@ def activations(policy: Any, rows: Array, actions: Array | None = None) -> dict[
         name = "normalizer" if place == "encoder.normalizer" else name
         if hasattr(module, "absent"):  # what the head computes, before absent choices are left out by a huge number
             output = module.forward(inputs)
-        found[name] = Layer(_by_unit(output, len(rows)), kinds.get(type(module), ""))
+        side_by_side = ".critic" in place and "n_critics" in policy.network
+        found[name] = Layer(_by_unit(output, side_by_side), kinds.get(type(module), ""))
 
     def is_layer(place: str, module: nn.Module) -> bool:
         if place.startswith("heads."):
@@ -109,12 +110,11 @@ def _pass(policy: Any, rows: Tensor, actions: Array | None) -> None:
         policy.q_values(rows, torch.from_numpy((2 * (taken - low) / (high - low) - 1).astype(np.float32)))
 
 
-def _by_unit(output: Tensor, n: int) -> Array:
+def _by_unit(output: Tensor, side_by_side: bool) -> Array:
+    """One row per state, or per place of a picture; of critics side by side the output is ``(critics, n, units)``."""
     if output.dim() == 4:  # (n, channels, height, width)
-        output = output.movedim(1, -1).flatten(0, 2)
-    elif output.dim() == 3:  # (critics, n, units), or steps of a memory (n, .., ..)
-        output = (output if len(output) == n else output.movedim(0, 1)).flatten(1)
-    return output.numpy()
+        return output.movedim(1, -1).flatten(0, 2).numpy()
+    return (output.movedim(0, 1) if side_by_side else output).flatten(1).numpy()
 
 
 def weights(policy: Any) -> dict[str, Array]:

@@ -77,6 +77,14 @@ def test_the_units_of_several_critics_stand_side_by_side_and_read_the_given_acti
     assert np.array_equal(found["heads.actor"].values, middle["heads.actor"].values)
 
 
+@pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc", "crossq"])
+def test_as_many_states_as_critics_are_not_taken_for_them(algorithm):
+    policy = kinds.agent_of(algorithm, schema=SCHEMA, n_critics=3).policy
+    few, many = activations(policy, ROWS[:3]), activations(policy, ROWS)
+    for name, layer in many.items():
+        np.testing.assert_allclose(few[name].values, layer.values[:3], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
 @pytest.mark.parametrize(("algorithm", "action"), [("ppo", "choice"), ("dqn", "choice"), ("sac", "box")])
 @pytest.mark.parametrize("observation", ["camera", "mixed"])
 def test_of_pictures_every_place_is_a_row(algorithm, action, observation):
