@@ -212,29 +212,41 @@ class Transferable:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
 
-    def freeze(self, names: Sequence[str], *, normalizer: Literal["keep", "update"] = "update") -> None:
+    def freeze(self, names: Sequence[str], *, normalizer: Literal["keep", "update"] | None = None) -> None:
         """Stop modules, towers or groups from learning: their tensors stay bit-equal until ``thaw``.
 
         Args:
             names: modules (``encoder``), towers (``actor``) or groups (``heads.actor``).
-            normalizer: ``"keep"`` also stops the observation statistics, ``"update"`` lets them follow the data.
+            normalizer: ``"keep"`` also stops the observation statistics, ``"update"`` lets them follow the data, None leaves
+                them as they are.
 
         Raises:
             UserError: for an unknown name.
         """
-        require_known(normalizer, ("keep", "update"), "normalizer setting", "freeze")
+        if normalizer is not None:
+            require_known(normalizer, ("keep", "update"), "normalizer setting", "freeze")
         for group in self._groups(names, "freeze"):
             group["frozen"] = True
-        self._keep_normalizer = self.policy.encoder.normalizer.frozen = normalizer == "keep"
+        if normalizer is not None:
+            self._keep_normalizer = self.policy.encoder.normalizer.frozen = normalizer == "keep"
         self._mark_frozen()
 
     def thaw(self, names: Sequence[str] = MODULES) -> None:
-        """Let frozen parts learn again, with fresh Adam moments, and the observation statistics too."""
+        """Let frozen parts learn again, with fresh Adam moments.
+
+        The observation statistics follow the data again as soon as the encoder is thawed, and nothing of it is frozen.
+
+        Raises:
+            UserError: for an unknown name.
+        """
         for group in self._groups(names, "thaw"):
             if group["frozen"]:
                 group["frozen"] = False
                 self.optimizer.reset_moments(group["name"])
-        self._keep_normalizer = self.policy.encoder.normalizer.frozen = False
+        encoder = set(matching_groups(["encoder"]))
+        frozen = {group["name"] for group in self.optimizer.param_groups if group["frozen"]}
+        if encoder & set(matching_groups(names)) and not encoder & frozen:
+            self._keep_normalizer = self.policy.encoder.normalizer.frozen = False
         self._mark_frozen()
 
     def reinitialize(self, names: Sequence[str]) -> None:

@@ -101,6 +101,32 @@ def test_the_actor_stands_still_while_the_critic_warms_up():
     assert "heads.actor.weight" in differing(before, tensors(ppo))
 
 
+def test_freezing_something_else_leaves_stopped_statistics_stopped():
+    ppo = learner()
+    ppo.freeze(["encoder"], normalizer="keep")
+    ppo.freeze(["heads.actor"])
+    ppo.learn(64)
+    assert ppo.policy.encoder.normalizer.frozen and not ppo.policy.encoder.normalizer.count.any()
+    ppo.freeze([], normalizer="update")
+    ppo.learn(64)
+    assert ppo.policy.encoder.normalizer.count.all() and ppo.optimizer.group("encoder.actor")["frozen"]
+
+
+@pytest.mark.parametrize(
+    ("names", "rest"),
+    [(["trunk"], True), (["encoder.actor"], True), (["encoder"], False), (["actor", "critic"], False)],
+)
+def test_stopped_statistics_rest_until_all_of_the_encoder_is_thawed(names, rest):
+    ppo = learner()
+    ppo.freeze(["encoder", "trunk"], normalizer="keep")
+    ppo.thaw(names)
+    ppo.learn(64)
+    assert ppo.policy.encoder.normalizer.frozen == rest
+    assert bool(ppo.policy.encoder.normalizer.count.any()) != rest
+    ppo.thaw()
+    assert not ppo.policy.encoder.normalizer.frozen
+
+
 def test_a_part_is_drawn_anew_as_the_seed_had_it():
     ppo = learner()
     fresh = tensors(ppo)
