@@ -221,11 +221,11 @@ class Transferable:
                 them as they are.
 
         Raises:
-            UserError: for an unknown name.
+            UserError: for an unknown name, or one that this network has nothing of.
         """
         if normalizer is not None:
             require_known(normalizer, ("keep", "update"), "normalizer setting", "freeze")
-        for group in self._groups(names, "freeze"):
+        for group in self._told(names, "freeze"):
             group["frozen"] = True
         if normalizer is not None:
             self._keep_normalizer = self.policy.encoder.normalizer.frozen = normalizer == "keep"
@@ -237,9 +237,9 @@ class Transferable:
         The observation statistics follow the data again as soon as the encoder is thawed, and nothing of it is frozen.
 
         Raises:
-            UserError: for an unknown name.
+            UserError: for an unknown name, or one that this network has nothing of.
         """
-        for group in self._groups(names, "thaw"):
+        for group in self._told(names, "thaw"):
             if group["frozen"]:
                 group["frozen"] = False
                 self.optimizer.reset_moments(group["name"])
@@ -253,9 +253,9 @@ class Transferable:
         """Draw the weights of modules, towers or groups anew, as this learner's seed has them at its very beginning.
 
         Raises:
-            UserError: for an unknown name.
+            UserError: for an unknown name, or one that this network has nothing of.
         """
-        chosen = [group["name"] for group in self._groups(names, "reinitialize")]
+        chosen = [group["name"] for group in self._told(names, "reinitialize")]
         state = {name: tensor.clone() for name, tensor in self.policy.state_dict().items()}
         self.policy.initialize(stream(self.seed, "weights"))
         kept = {n: t for n, t in state.items() if not any(n == c or n.startswith(f"{c}.") for c in chosen)}
@@ -269,7 +269,7 @@ class Transferable:
 
     def _told(self, names: Sequence[str], where: str) -> list[dict[str, Any]]:
         """The groups of `names`; a module may be empty, but what is told to a tower or group must reach something."""
-        for name in names:
+        for name in [names] if isinstance(names, str) else names:
             if name not in MODULES and not self._groups([name], where):
                 raise UserError(f"{where}: the network has no {name!r}; {nearest(name, self.optimizer.names)}")
         return self._groups(names, where)

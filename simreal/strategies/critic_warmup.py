@@ -47,9 +47,12 @@ class CriticWarmup(Strategy):
             raise UserError(f"{place}critic_warmup needs an agent with an actor, and {algorithm} has only a critic")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
+        from simreal_agents.networks import matching_groups
+
         self.require(target.learning.algorithm)
         learner = target.learner(agent, ACTING if self.new_critic else ("encoder", "trunk", "heads"))
-        learner.freeze(ACTING, normalizer="keep")
+        acting = [name for name in matching_groups(ACTING) if name in learner.optimizer.names]
+        learner.freeze(acting, normalizer="keep")
         return learner
 
     def on_progress(self, learner: Transferable, progress: float) -> None:

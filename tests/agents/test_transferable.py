@@ -78,6 +78,20 @@ def test_what_is_told_to_a_part_that_the_network_lacks_is_refused(told):
         ppo.set_lr_scale(told)
     with pytest.raises(UserError, match=f"set_options: the network has no '{name}'"):
         ppo.set_options([name], weight_decay=0.1)
+    for call in (ppo.freeze, ppo.thaw, ppo.reinitialize):
+        with pytest.raises(UserError, match=f"{call.__name__}: the network has no '{name}'"):
+            call(["trunk", name])
+    assert not any(group["frozen"] for group in ppo.optimizer.param_groups)
+
+
+def test_one_name_may_stand_by_itself():
+    ppo = learner()
+    ppo.freeze("encoder")
+    assert [group["frozen"] for group in ppo.optimizer.param_groups if group["name"].startswith("encoder.")] == [
+        True
+    ] * 2
+    ppo.set_options("trunk", weight_decay=0.1)
+    assert ppo.optimizer.group("trunk.critic")["weight_decay"] == 0.1
 
 
 def test_worlds_without_a_snapshot_cannot_be_continued(point_mass):

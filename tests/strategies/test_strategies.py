@@ -115,6 +115,22 @@ def test_after_the_warmup_all_of_the_agent_learns(source):
     assert frozen == [list(ACTOR), list(ACTOR), [], []]
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "domain", "more"),
+    [
+        ("sac", every.DIAL, {"encoder.shared", "heads.log_std", "heads.temperature"}),
+        ("sac", sr.Domain("pendulum_swingup"), {"encoder.actor", "heads.log_std", "heads.temperature"}),
+        ("td3", sr.Domain("pendulum_swingup"), {"encoder.actor"}),
+    ],
+)
+def test_the_warmup_stops_all_that_decides_the_actions(algorithm, domain, more):
+    learning = replace(every.learning(algorithm), hidden=(8, 8))
+    learner = sr.CriticWarmup().begin(None, Target(domain, learning, 0))
+    learner.env.close()
+    frozen = {group["name"] for group in learner.optimizer.param_groups if group["frozen"]}
+    assert frozen == {"trunk.actor", "heads.actor"} | more
+
+
 def test_a_new_critic_starts_from_random_weights_beside_the_old_actor(source):
     learner = sr.CriticWarmup(new_critic=True).begin(source, tiny.target())
     fresh = tiny.target().learner()
