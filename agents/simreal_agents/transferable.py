@@ -182,10 +182,11 @@ class Transferable:
         for name, scale in scales.items():
             if not scale >= 0:
                 raise UserError(f"lr_scale of {name!r} must not be negative, got {scale}")
+        told = {name: self._told([name], "lr_scale") for name in sorted(scales, key=len)}
         for group in self.optimizer.param_groups:
             group["lr_scale"] = 1.0
-        for name in sorted(scales, key=len):
-            for group in self._told([name], "lr_scale"):
+        for name, groups in told.items():
+            for group in groups:
                 group["lr_scale"] = float(scales[name])
 
     def set_options(self, names: Sequence[str] = MODULES, **options: Any) -> None:

@@ -84,6 +84,16 @@ def test_what_is_told_to_a_part_that_the_network_lacks_is_refused(told):
     assert not any(group["frozen"] for group in ppo.optimizer.param_groups)
 
 
+@pytest.mark.parametrize("wrong", [{"heads.temperature": 2}, {"trunc": 2}, {"heads": -1}])
+def test_scales_that_are_refused_change_nothing(wrong):
+    ppo = learner()
+    ppo.set_lr_scale({"encoder": 0.1})
+    before = [group["lr_scale"] for group in ppo.optimizer.param_groups]
+    with pytest.raises(UserError):
+        ppo.set_lr_scale({"trunk": 0.5, **wrong})
+    assert [group["lr_scale"] for group in ppo.optimizer.param_groups] == before
+
+
 def test_one_name_may_stand_by_itself():
     ppo = learner()
     ppo.freeze("encoder")
