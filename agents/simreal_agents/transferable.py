@@ -6,9 +6,11 @@ says what it is called, which policy it trains, and what else decides its future
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -177,11 +179,10 @@ class Transferable:
         """Multiply the learning rate of modules, towers or groups; the longest matching name wins, others return to 1.
 
         Raises:
-            UserError: for an unknown name, one that this network has nothing of, or a negative scale.
+            UserError: for an unknown name, one that this network has nothing of, or a scale that is negative or no number.
         """
         for name, scale in scales.items():
-            if not scale >= 0:
-                raise UserError(f"lr_scale of {name!r} must not be negative, got {scale}")
+            _require_number(scale, f"lr_scale of {name!r}")
         told = {name: self._told([name], "lr_scale") for name in sorted(scales, key=len)}
         for group in self.optimizer.param_groups:
             group["lr_scale"] = 1.0
@@ -194,15 +195,17 @@ class Transferable:
 
         Args:
             options: ``weight_decay`` (decoupled, Loshchilov & Hutter 2019), ``max_grad_norm`` (of each group by itself,
-                before the norm of all is bounded), ``betas`` or ``eps``.
+                before the norm of all is bounded; None: no bound), ``betas`` (two of them) or ``eps``.
 
         Raises:
-            UserError: for an unknown name or option, a name that this network has nothing of, or a negative number.
+            UserError: for an unknown name or option, a name that this network has nothing of, or a value out of bounds.
         """
         for option, value in options.items():
             require_known(option, FlatAdam.OPTIONS, "optimizer option", "set_options")
-            if isinstance(value, float | int) and not value >= 0:
-                raise UserError(f"{option} must not be negative, got {value}")
+            if option == "betas":
+                _require_betas(value)
+            elif option != "max_grad_norm" or value is not None:
+                _require_number(value, option)
         for group in self._told(names, "set_options"):
             group.update(options)
 
@@ -396,3 +399,18 @@ def require_finite(step: Step) -> None:
         if array.dtype != np.uint8 and not np.isfinite(array).all():
             bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))
             raise FloatingPointError(f"world {bad[0]} returned {what} that is not finite; nothing was learned from it")
+
+
+def _is_number(value: Any, bound: float = math.inf) -> bool:
+    """Whether `value` is a number from 0 to below `bound`."""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < bound
+
+
+def _require_number(value: Any, what: str) -> None:
+    if not _is_number(value):
+        raise UserError(f"{what} must be a finite number that is not negative, got {value!r}")
+
+
+def _require_betas(value: Any) -> None:
+    if not isinstance(value, tuple | list) or len(value) != 2 or not all(_is_number(beta, 1.0) for beta in value):
+        raise UserError(f"betas must be two numbers from 0 to below 1, got {value!r}")

@@ -84,6 +84,29 @@ def test_what_is_told_to_a_part_that_the_network_lacks_is_refused(told):
     assert not any(group["frozen"] for group in ppo.optimizer.param_groups)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1, "x", None, True, [1.0]])
+def test_scales_and_options_are_finite_numbers(wrong):
+    ppo = learner()
+    before = ppo.optimizer.snapshot()["groups"]
+    with pytest.raises(UserError, match="lr_scale of 'trunk' must be a finite number that is not negative, got"):
+        ppo.set_lr_scale({"trunk": wrong})
+    for option in ("weight_decay", "eps", *(["max_grad_norm"] if wrong is not None else [])):
+        with pytest.raises(UserError, match=f"{option} must be a finite number that is not negative, got"):
+            ppo.set_options(["trunk"], **{option: wrong})
+    with pytest.raises(UserError, match="betas must be two numbers from 0 to below 1, got"):
+        ppo.set_options(["trunk"], betas=(0.9, wrong))
+    assert ppo.optimizer.snapshot()["groups"] == before
+
+
+def test_numbers_of_any_kind_are_numbers():
+    ppo = learner()
+    ppo.set_lr_scale({"trunk": np.float32(0.5), "heads": 2, "encoder": 0})
+    ppo.set_options(["trunk"], max_grad_norm=np.float32(0.25), betas=[0.5, 0.9], weight_decay=0)
+    assert ppo.optimizer.group("trunk.actor")["lr_scale"] == 0.5
+    ppo.set_options(["trunk"], max_grad_norm=None)
+    ppo.learn(64)
+
+
 @pytest.mark.parametrize("wrong", [{"heads.temperature": 2}, {"trunc": 2}, {"heads": -1}])
 def test_scales_that_are_refused_change_nothing(wrong):
     ppo = learner()
@@ -215,7 +238,7 @@ def test_only_the_groups_that_are_named_step():
     [
         (lambda ppo: ppo.set_options(["trunc"], weight_decay=0.1), "did you mean 'trunk'"),
         (lambda ppo: ppo.set_options(weigth_decay=0.1), "did you mean 'weight_decay'"),
-        (lambda ppo: ppo.set_options(weight_decay=-1.0), "weight_decay must not be negative"),
+        (lambda ppo: ppo.set_options(weight_decay=-1.0), "weight_decay must be a finite number that is not negative"),
         (lambda ppo: ppo.reinitialize(["critics"]), "did you mean 'critic'"),
     ],
 )
