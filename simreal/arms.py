@@ -240,8 +240,8 @@ def require_bridge(agent: Agent, domain: Domain, name: str) -> None:
     from simreal_envs.view import schema_of
 
     learned = agent.card.get("domain")
-    own = Bridge.from_dict(learned.get("bridge") or {}) if learned else domain.bridge
     there = schema_of(domain.seen_by(learned))
+    own = Bridge.from_dict(learned.get("bridge") or {}) if learned else domain.bridge
     try:
         agent.schema.require_same(there, "the agent", "the domain")
     except UserError as error:

@@ -90,6 +90,13 @@ def test_an_agent_that_does_not_fit_a_game_is_told_what_makes_it_fit():
         require_bridge(agent, there, "it")
 
 
+@pytest.mark.parametrize("named", [5, "home", [1]])
+def test_an_agent_whose_card_names_no_domain_of_ours_is_refused_in_one_sentence(named):
+    agent = Agent.new(sr.find_task("cartpole_swingup").schema, {"hidden": [4]})
+    with pytest.raises(UserError, match="the domain that an agent's card names must be a mapping, not "):
+        require_bridge(replace(agent, card={"domain": named}), sr.Domain("cartpole_swingup"), "it")
+
+
 FINE_TUNE = ("--strategy", "fine_tune", "--out", "out")
 REFITS = {"surgery": {}, "channel_adapter": {}}
 

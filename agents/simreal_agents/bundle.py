@@ -373,6 +373,8 @@ def _read_columns(folder: Path, what: str, card: Any, size: int) -> dict[str, np
         lengths = {len(column) for column in columns.values()}
         if set(columns) != expected or shapes != {(len(columns["rewards"]), size)} or len(lengths) > 1:
             raise ValueError(f"columns {sorted(columns)}, observations of {sorted(shapes)}")
+        if (told := card.get("transitions")) != (there := len(columns["rewards"])):
+            raise ValueError(f"{CARD} tells of {told!r}, and there are {there}")
     except (SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"bundle {folder}: {name} does not hold this agent's transitions: {error}") from error
     return columns
@@ -394,6 +396,8 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"bundle {folder} holds an agent of {card['algorithm']!r}, which this version of simreal does not read; "
             f"{nearest(card['algorithm'], ALGORITHMS)}"
         )
+    if not isinstance(card.get("versions"), dict | None):
+        raise UserError(f"bundle {folder}: versions in {CARD} must be a mapping, not {card['versions']!r}")
     return card
 
 

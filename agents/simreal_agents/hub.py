@@ -125,7 +125,7 @@ def model_card(card: Mapping[str, Any], name: str) -> str:
         card: of the bundle.
         name: ``user/name``.
     """
-    domain = card.get("domain") or {}
+    domain = card["domain"] if isinstance(card.get("domain"), dict) else {}
     algorithm, task = card.get("algorithm", "ppo"), domain.get("task") or "unknown task"
     tags = [
         "reinforcement-learning",

@@ -67,7 +67,8 @@ class Schema:
     channels of a pixel together. Outside it is what `observation_space` says; `pack` and `unpack` lead from one to the other.
 
     Raises:
-        UserError: a discrete field beside other action fields or in an observation, or two parts of one name.
+        UserError: a discrete field beside other action fields or in an observation, two parts of one name, or a control
+            period that is not positive and finite.
     """
 
     observation: tuple[Field, ...]
@@ -75,6 +76,8 @@ class Schema:
     control_period: float
 
     def __post_init__(self) -> None:
+        if not 0 < self.control_period < math.inf:
+            raise UserError(f"a control period must be a positive, finite number of seconds, got {self.control_period}")
         discrete = [f for f in (*self.observation, *self.action) if f.discrete]
         if len(discrete) > 1 or (discrete and tuple(discrete) != self.action):
             raise UserError(
@@ -196,6 +199,12 @@ class Schema:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Schema:
+        """What `to_dict` wrote.
+
+        Raises:
+            UserError: there is nothing to see or to do in it.
+        """
+
         def fields(rows: list[dict[str, Any]]) -> tuple[Field, ...]:
             def plain(row: dict[str, Any]) -> dict[str, Any]:
                 bounds = {k: v if row[k] is None else row[k] for k, v in (("low", -np.inf), ("high", np.inf))}
@@ -203,6 +212,9 @@ class Schema:
 
             return tuple(Field(**plain(row)) for row in rows)
 
+        for kind in ("observation", "action"):
+            if not data[kind]:
+                raise UserError(f"a schema needs fields of the {kind}, and has none")
         return cls(fields(data["observation"]), fields(data["action"]), float(data["control_period"]))
 
     def require_same(self, other: Schema, mine: str = "agent", theirs: str = "target") -> None:

@@ -446,11 +446,17 @@ class Domain:
         return tuple(varied.values())
 
     def seen_by(self, other: Domain | Mapping[str, Any] | None) -> Domain:
-        """This domain as agents of another one see it: with its `observe`. None, an agent of no known domain: as it is."""
+        """This domain as agents of another one see it: with its `observe`. None, an agent of no known domain: as it is.
+
+        Raises:
+            UserError: for what is no domain. A card says what its author likes.
+        """
         if other is None:
             return self
         if isinstance(other, Domain):
             return replace(self, observe=other.observe)
+        if not isinstance(other, Mapping):
+            raise UserError(f"the domain that an agent's card names must be a mapping, not {other!r}")
         return replace(self, observe=Observe.from_dict(other.get("observe") or {}))
 
     def to_dict(self) -> dict[str, Any]:
@@ -466,6 +472,9 @@ class Domain:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "") -> Domain:
+        if not isinstance(data, Mapping) or not isinstance(data.get("task"), str):
+            place = f"{where}: " if where else ""
+            raise UserError(f"{place}a domain must be a mapping that names a task, not {data!r}")
         variation = variation_from_dict(data.get("variation") or {}, where)
         if curriculum := data.get("curriculum"):
             variation = Curriculum(Randomization(dict(variation.items)), **curriculum)

@@ -2,8 +2,10 @@ import hashlib
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
+import kinds
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from simreal_envs.errors import UserError
 from simreal_envs.schema import Field, Schema
 
 NETWORK = {"hidden": [16, 16]}
+SCHEMA = kinds.schema_of("vector", "box").to_dict()
 
 
 @pytest.fixture
@@ -129,6 +132,10 @@ def huge(bundle):
         (lambda b: forge(b, network=None), "do not fit each other"),
         (lambda b: forge(b, schema={}), "do not fit each other"),
         (lambda b: forge(b, schema={"observation": [], "action": [], "control_period": "soon"}), "do not fit each other"),
+        (lambda b: forge(b, schema=SCHEMA | {"observation": []}), "a schema needs fields of the observation"),
+        (lambda b: forge(b, schema=SCHEMA | {"action": []}), "a schema needs fields of the action"),
+        (lambda b: forge(b, schema=SCHEMA | {"control_period": 0}), "a control period must be a positive, finite number"),
+        (lambda b: forge(b, versions=7), "bundle: versions in card.json must be a mapping, not 7"),
         (lambda b: (b / CARD).write_text((b / CARD).read_text().replace("768", "NaN")), "not valid JSON"),
         (lambda b: (b / CARD).write_text("[" * 100_000), "not valid JSON"),
         ((lambda b: ((b / WEIGHTS).write_bytes(b""), forge(b))), "do not fit each other"),
@@ -146,6 +153,21 @@ def test_a_bundle_that_was_made_to_harm_is_refused_in_one_sentence(bundle, tmp_p
     (tmp_path / "secret").write_bytes((bundle / WEIGHTS).read_bytes())
     attack(bundle)
     with pytest.raises(UserError, match=says):
+        load(bundle)
+
+
+@pytest.mark.parametrize("told", [None, "x", [7], 6])
+def test_a_card_tells_how_many_transitions_there_are(tmp_path, told):
+    shapes = {"observations": (7, 5), "next_observations": (7, 5), "actions": (7, 3), "rewards": 7, "terminated": 7}
+    columns = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    agent = kinds.agent_of("sac")
+    bundle = replace(agent, replay=columns).save(tmp_path / "kept")
+    kept = load(bundle).card["replay"]
+    assert kept["transitions"] == 7
+    forge(bundle, replay=kept | {"transitions": told})
+    with pytest.raises(
+        UserError, match=r"replay.safetensors does not hold .*: card.json tells of .*, and there are 7$"
+    ):
         load(bundle)
 
 

@@ -219,6 +219,10 @@ def test_without_the_package_one_sentence_says_what_to_install(bundle, monkeypat
         load("hf:ann/walker")
 
 
+def test_a_model_card_of_an_agent_whose_author_calls_its_domain_otherwise_names_no_task(bundle):
+    assert "unknown task on unknown engine" in hub.model_card({**load(bundle).card, "domain": "home"}, "ann/walker")
+
+
 def test_a_model_card_says_what_the_agent_sees_and_does_and_where_it_is_from(bundle):
     text = hub.model_card(load(bundle).card, "ann/walker")
     head = text.split("---\n")[1]

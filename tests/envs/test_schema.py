@@ -180,6 +180,18 @@ def test_cards_of_vectors_are_as_they_were():
         (lambda: Schema((SPEED,), (CAMERA,), 0.1), "'camera' cannot be an image"),
         (lambda: Schema((CAMERA, CAMERA), (FORCE,), 0.1), "images need names of their own"),
         (lambda: Schema((SPEED, replace(CAMERA, name="state")), (FORCE,), 0.1), "other than 'state'"),
+        (
+            lambda: Schema.from_dict(Schema((), (FORCE,), 0.1).to_dict()),
+            "a schema needs fields of the observation, and has",
+        ),
+        (
+            lambda: Schema.from_dict(Schema((SPEED,), (), 0.1).to_dict()),
+            "a schema needs fields of the action, and has none",
+        ),
+        (lambda: Schema((SPEED,), (FORCE,), 0), "must be a positive, finite number of seconds, got 0"),
+        (lambda: Schema((SPEED,), (FORCE,), -0.1), "must be a positive, finite number of seconds, got -0.1"),
+        (lambda: Schema((SPEED,), (FORCE,), np.inf), "must be a positive, finite number of seconds, got inf"),
+        (lambda: Schema((SPEED,), (FORCE,), np.nan), "must be a positive, finite number of seconds, got nan"),
         (lambda: replace(SPEED, dtype="uint8"), "only images may be uint8"),
         (lambda: replace(CAMERA, dtype="int8"), "field 'camera': unknown dtype 'int8'; did you mean 'uint8'"),
         (lambda: replace(CAMERA, grid=(3,)), r"a grid is \(height, width\)"),

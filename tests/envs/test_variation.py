@@ -360,3 +360,12 @@ def test_what_else_is_randomized_does_not_change_a_parameters_draw():
     drawn = {v.parameter.name: value for v, value in zip(crowd, draw_all(crowd, draws), strict=True)}
     assert np.array_equal(drawn["pole/mass"], draw_all(alone, draws)[0])
     assert not np.array_equal(drawn["pole/mass"], drawn["cart/mass"])
+
+
+@pytest.mark.parametrize("data", [5, "home", [], [1], {}, {"task": 5}, {"engine": "mujoco"}])
+def test_what_is_no_domain_is_refused_where_one_is_read(data):
+    with pytest.raises(UserError, match=r"^a domain must be a mapping that names a task, not "):
+        Domain.from_dict(data)
+    if not isinstance(data, dict):
+        with pytest.raises(UserError, match="the domain that an agent's card names must be a mapping, not "):
+            Domain("cartpole_swingup").seen_by(data)
