@@ -135,7 +135,7 @@ def _facts(found: Mapping[str, Any]) -> Table:
         "rewards times": f"{found['reward_scale']:.4g} are what the value function predicts",
         "files": ", ".join(f"{name} {_bytes(size)}" for name, size in found["files"].items()),
         "checksums": f"verified: weights {card['sha256'][:12]}, card {card['card_sha256'][:12]}",
-        "made with": ", ".join(f"{name} {version}" for name, version in (card.get("versions") or {}).items()),
+        "made with": ", ".join(f"{name} {version}" for name, version in card["versions"].items()),
         "format": f"{card['format']}; made on {card.get('torch_threads', '?')} torch thread(s)",
     }
     if card.get("algorithm", "ppo") != "ppo":

@@ -18,7 +18,9 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 import numpy as np
@@ -240,18 +242,33 @@ def load(folder: str | Path) -> Agent:
         raise UserError(f"bundle {folder}: {WEIGHTS} does not match its sha256, it was changed or cut off after saving")
     try:
         tensors = safetensors.torch.load(data)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"bundle {folder}: {WEIGHTS} does not hold tensors: {error}") from error
+    try:
         schema = Schema.from_dict(card["schema"])
         network = card["network"] | _sight(card["network"], schema, tensors)
+        _require_enough(tensors, network)
         agent = Agent.new(schema, network, algorithm=card.get("algorithm", "ppo"))
         agent.policy.load_state_dict(tensors)
     except UserError as error:
         raise UserError(f"bundle {folder}: {error}") from error
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"bundle {folder}: weights, network and schema do not fit each other: {str(error).splitlines()[0]}"
-        ) from error
+    except RuntimeError as error:
+        # Torch says in the first line what it was doing, and in the second what is wrong.
+        said = shorten(str(error).splitlines()[:2][-1], 300, placeholder=" ..")
+        raise UserError(f"bundle {folder}: weights, network and schema do not fit each other: {said}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        said = f"lacks {error}" if isinstance(error, KeyError) else f"holds what is no setting of it: {error}"
+        raise UserError(f"bundle {folder}: schema or network in {CARD} {said}") from error
     kept = {what: _read_columns(folder, what, card[what], agent.policy.layout.size) for what in KEPT if what in card}
     return Agent(agent.policy, agent.schema, card, **kept)
+
+
+def _require_enough(tensors: Mapping[str, torch.Tensor], network: Mapping[str, Any]) -> None:
+    """Raise a UserError where hidden layers have more weights than there are, before memory is taken for them."""
+    hidden = network.get("hidden", ())
+    there = sum(tensor.numel() for tensor in tensors.values())
+    if max(hidden, default=0) > there or sum(i * o for i, o in pairwise(hidden)) > there:
+        raise UserError(f"{WEIGHTS} has {there:,} numbers, too few for a network with hidden {hidden}")
 
 
 def _sight(network: Mapping[str, Any], schema: Schema, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
@@ -396,8 +413,11 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"bundle {folder} holds an agent of {card['algorithm']!r}, which this version of simreal does not read; "
             f"{nearest(card['algorithm'], ALGORITHMS)}"
         )
-    if not isinstance(card.get("versions"), dict | None):
-        raise UserError(f"bundle {folder}: versions in {CARD} must be a mapping, not {card['versions']!r}")
+    for name in ("schema", "network", "versions"):
+        if name not in card:
+            raise UserError(f"bundle {folder}: {CARD} has no {name!r}")
+        if not isinstance(card[name], dict):
+            raise UserError(f"bundle {folder}: {name} in {CARD} must be a mapping, not {card[name]!r}")
     return card
 
 

@@ -15,6 +15,7 @@ from simreal_envs.errors import UserError
 from simreal_envs.schema import Field, Schema
 
 NETWORK = {"hidden": [16, 16]}
+GONE = object()  # what a forged card leaves out
 SCHEMA = kinds.schema_of("vector", "box").to_dict()
 
 
@@ -95,6 +96,7 @@ def test_a_damaged_bundle_is_refused_in_one_sentence(bundle, damage, says):
 def forge(bundle, **changes):
     """What somebody who knows the format would write: a changed card with a matching checksum."""
     card = {**json.loads((bundle / CARD).read_text()), **changes}
+    card = {name: value for name, value in card.items() if value is not GONE}
     card["sha256"] = changes.get("sha256", hashlib.sha256((bundle / WEIGHTS).read_bytes()).hexdigest())
     content = {key: value for key, value in card.items() if key != "card_sha256"}
     card["card_sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -127,20 +129,27 @@ def huge(bundle):
         (lambda b: forge(b, algorithm=["ppo"]), r"holds an agent of \['ppo'\]"),
         (lambda b: forge(b, sha256=None), "does not match its sha256"),
         (lambda b: forge(b, network={"hidden": [16, 16], "__class__": "os.system"}), "unknown network setting '__class__'"),
-        (lambda b: forge(b, network={"hidden": [8, 8]}), "do not fit each other"),
-        (lambda b: forge(b, network={"hidden": "ab"}), "do not fit each other"),
-        (lambda b: forge(b, network=None), "do not fit each other"),
-        (lambda b: forge(b, schema={}), "do not fit each other"),
-        (lambda b: forge(b, schema={"observation": [], "action": [], "control_period": "soon"}), "do not fit each other"),
+        (lambda b: forge(b, network={"hidden": [8, 8]}), r"do not fit each other: size mismatch for encoder.actor.0.weight: .*\[8, 3\]"),
+        (lambda b: forge(b, algorithm="sac", network=NETWORK), r"each other: Missing key\(s\) in state_dict: \"heads.temperature"),
+        (lambda b: forge(b, network={"hidden": [10**9, 10**9]}), r"has [\d,]+ numbers, too few for a network with hidden \[1000000000, 1"),
+        (lambda b: forge(b, network={"hidden": [10**9]}), r"too few for a network with hidden \[1000000000\]"),
+        (lambda b: forge(b, network={"hidden": [5000, 5000]}), r"too few for a network with hidden \[5000, 5000\]"),
+        (lambda b: forge(b, network={"hidden": "ab"}), "schema or network in card.json holds what is no setting of it: '>' not supp"),
+        (lambda b: forge(b, network=None), "bundle: network in card.json must be a mapping, not None"),
+        (lambda b: forge(b, network=GONE), "bundle: card.json has no 'network'"),
+        (lambda b: forge(b, schema=GONE), "bundle: card.json has no 'schema'"),
+        (lambda b: forge(b, schema={}), "bundle: schema or network in card.json lacks 'observation'"),
+        (lambda b: forge(b, schema=SCHEMA | {"observation": 5}), "holds what is no setting of it: 'int' object is not iterable"),
+        (lambda b: forge(b, schema=SCHEMA | {"control_period": "soon"}), "no setting of it: could not convert string to float: 'soon'"),
         (lambda b: forge(b, schema=SCHEMA | {"observation": []}), "a schema needs fields of the observation"),
         (lambda b: forge(b, schema=SCHEMA | {"action": []}), "a schema needs fields of the action"),
         (lambda b: forge(b, schema=SCHEMA | {"control_period": 0}), "a control period must be a positive, finite number"),
         (lambda b: forge(b, versions=7), "bundle: versions in card.json must be a mapping, not 7"),
         (lambda b: (b / CARD).write_text((b / CARD).read_text().replace("768", "NaN")), "not valid JSON"),
         (lambda b: (b / CARD).write_text("[" * 100_000), "not valid JSON"),
-        ((lambda b: ((b / WEIGHTS).write_bytes(b""), forge(b))), "do not fit each other"),
-        ((lambda b: ((b / WEIGHTS).write_bytes(pickle.dumps({"heads.log_std": 0})), forge(b))), "do not fit each other"),
-        (huge, "do not fit each other"),
+        ((lambda b: ((b / WEIGHTS).write_bytes(b""), forge(b))), "weights.safetensors does not hold tensors: .*header too small"),
+        ((lambda b: ((b / WEIGHTS).write_bytes(pickle.dumps({"heads.log_std": 0})), forge(b))), "does not hold tensors: "),
+        (huge, "weights.safetensors does not hold tensors: "),
         (lambda b: link(b / WEIGHTS, "/dev/zero"), "weights.safetensors is a link or a device"),
         (lambda b: link(b / WEIGHTS, "../secret"), "weights.safetensors is a link or a device"),
         (lambda b: link(b / CARD, "/etc/hostname"), "card.json is a link or a device"),
@@ -199,7 +208,7 @@ def test_a_pickle_in_a_bundle_is_never_run(bundle, tmp_path):
     load(bundle)
     (bundle / WEIGHTS).write_bytes(payload)
     forge(bundle)
-    with pytest.raises(UserError, match="do not fit each other"):
+    with pytest.raises(UserError, match="does not hold tensors"):
         load(bundle)
     assert not (tmp_path / "run").exists()
     pickle.loads(payload)
