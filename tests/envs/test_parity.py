@@ -182,9 +182,52 @@ def test_the_default_presets_differ_by_implicit_damping_and_by_link_damping():
     other = identified(CART, engine(CART, preset="engine_default"), "engine_default")
     causes = {c.kind: c for c in smooth_causes(reference(CART, "engine_default"), other, machine, NAMES)}
     assert set(causes) == {"solver", "link damping"}
-    assert causes["link damping"].b[0] == pytest.approx(0.04, rel=0.15)  # Bullet's default, 1/s
+    assert causes["link damping"].b[0] == pytest.approx(0.04, rel=1e-3)  # Bullet's default, 1/s
     # What MuJoCo's implicit integration adds was allowed for: the machine itself is the same.
     np.testing.assert_allclose(other.inertia, reference(CART, "engine_default").inertia, rtol=1e-6)
+
+
+def test_soft_dry_friction_is_no_cause_while_it_slides_alike():
+    task, preset = "arm_push", "engine_default"
+    a, b = reference(task, preset), identified(task, engine(task, preset=preset), preset)
+    puck = a.joints.index("puck_yaw")
+    for one in (a, b):  # what both engines were built with
+        assert one.dry_friction[puck] == pytest.approx(0.0654, rel=1e-3)
+        assert one.inertia[puck, puck] == pytest.approx(5e-4, rel=1e-3)
+    machine = Machine(find_task(task).robot, preset)
+    assert {c.kind for c in smooth_causes(a, b, machine, NAMES)} == {"solver", "link damping"}
+
+
+@pytest.mark.parametrize("force", [2.0, 6.0])
+def test_dry_friction_that_slides_only_at_higher_speed_is_estimated_there(force):
+    robot = joint_with(QUAD, "RR_hip_joint", frictionloss=force)
+    one = identified(QUAD, engine(QUAD, "mujoco", robot, "engine_default"), "engine_default")
+    expected = force * (np.array(one.joints) == "RR_hip_joint")
+    np.testing.assert_allclose(one.dry_friction, expected, atol=1e-3)
+    np.testing.assert_allclose(one.inertia, reference(QUAD, "engine_default").inertia, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", ["pendulum_swingup", "reacher", "halfcheetah"])
+def test_what_every_body_loses_is_no_damping_of_joints(task):
+    machine = Machine(find_task(task).robot, "engine_default")
+    other = identified(task, engine(task, preset="engine_default"), "engine_default")
+    causes = {c.kind: c for c in smooth_causes(reference(task, "engine_default"), other, machine, NAMES)}
+    assert set(causes) == {"solver", "link damping"}
+    assert causes["link damping"].b[0] == pytest.approx(0.04, rel=0.02)
+
+
+def test_damping_of_one_joint_is_named_beside_what_every_body_loses():
+    task, preset = "halfcheetah", "engine_default"
+    machine, robot = Machine(find_task(task).robot, preset), joint_with("halfcheetah", "bshin", damping=[0.1, 0, 0])
+    other = identified(task, engine(task, robot=robot, preset=preset), preset)
+    causes = {c.kind: c.where for c in smooth_causes(reference(task, preset), other, machine, NAMES)}
+    assert causes == {"solver": (), "link damping": (), "damping": ("bshin",)}
+
+
+def test_rough_ground_that_brakes_by_itself_is_no_friction():
+    causes = {c.kind: c for c in compared("quadruped_rough", engine("quadruped_rough")).causes}
+    assert set(causes) == {"contact"}  # both report the same coefficient
+    assert "under the same coefficient" in causes["contact"].says
 
 
 # -- planted faults ----------------------------------------------------------------------------------------------------------
@@ -419,7 +462,8 @@ def test_period_and_decay_of_a_damped_swing_worked_by_hand():
 
 def test_verdicts_follow_from_the_ratio():
     assert [verdict_of(rms, 1.0)[1] for rms in (0.05, 0.1, 0.99, 1.0, np.nan)] == [AGREE, DIFFERS, DIFFERS, MORE, MORE]
-    assert verdict_of(0.0, 0.0) == (None, AGREE)
+    assert verdict_of(0.0, 0.0) == (None, AGREE) and verdict_of(1e-3, 0.0) == (None, MORE)
+    assert verdict_of(4e-16, 1e-16) == (None, AGREE)  # no ratio of rounding errors
 
 
 def test_the_period_of_the_hanging_pole_is_that_of_the_textbook():

@@ -263,12 +263,25 @@ def _world(a: Identity, b: Identity, say: _Words) -> list[Cause]:
 
 
 def _drag(a: Identity, b: Identity) -> tuple[float, float]:
-    """The rate at which bodies lose speed to something that is no joint, 1/s, in both; 0 where they agree."""
+    """The rate at which bodies lose speed to something that is no joint, 1/s, in both; 0 where they agree.
+
+    Such a loss grows with the square of the speed as well, which tells it from the damping of joints.
+    """
     if a.air is not None and b.air is not None:
         pair = float(a.air.mean()), float(b.air.mean())
-    else:  # what is left of a joint's damping grows with the square of the speed
-        pair = float(a.drag.sum() / a.inertia.sum()), float(b.drag.sum() / b.inertia.sum())
-    return pair if abs(pair[0] - pair[1]) > 1e-3 else (0.0, 0.0)
+        return pair if abs(pair[0] - pair[1]) > 1e-3 else (0.0, 0.0)
+    shown = float((b.drag - a.drag).sum() / a.inertia.sum())
+    if abs(shown) <= 1e-3:
+        return 0.0, 0.0
+    rate = float(np.median((b.damping - a.damping) / _moved(a)))
+    # The part that grows with the square depends on lengths, too, but not by more than this.
+    rate = rate if 0.4 * abs(shown) < rate * np.sign(shown) < 2.5 * abs(shown) else shown
+    return (0.0, rate) if rate > 0 else (-rate, 0.0)
+
+
+def _moved(one: Identity) -> np.ndarray:
+    """What each joint moves when all joints move alike: the torque on it per acceleration of all of them, ``(J,)``."""
+    return one.inertia.sum(axis=1)
 
 
 def _bodies(a: Identity, b: Identity, say: _Words) -> list[Cause]:
@@ -327,10 +340,9 @@ def _inertia_unit(say: _Words) -> Callable[[int], str]:
 def _joints(a: Identity, b: Identity, say: _Words) -> list[Cause]:
     """Damping and dry friction."""
     own, per_speed = np.diagonal(a.inertia), lambda j: f"{say.force[j]} s/{say.angle[j]}"
-    rate = max(_drag(a, b), key=abs)
-    damping = [
-        j for j in _far(a.damping, b.damping, 0.01 * own) if abs(b.damping[j] - a.damping[j]) > 1.6 * rate * own[j]
-    ]
+    first, second = _drag(a, b)
+    lost = (second - first) * _moved(a)  # by every body, which shows as damping of the joints
+    damping = _far(a.damping, b.damping - lost, np.maximum(0.01 * own, 0.25 * np.abs(lost)))
     found = say.about("damping", damping, (a.damping, b.damping), per_speed, "viscous damping")
     dry = _far(a.dry_friction, b.dry_friction, 0.02 * own, share=0.06)
     found += say.about("dry friction", dry, (a.dry_friction, b.dry_friction), lambda j: say.force[j], "dry friction")

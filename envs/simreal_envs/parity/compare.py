@@ -11,6 +11,7 @@ import numpy as np
 from simreal_envs.engines.base import PRESETS, Engine
 from simreal_envs.engines.registry import engine_names, start_engine
 from simreal_envs.errors import UserError, require_known
+from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.parity import probes as experiments
 from simreal_envs.parity.bench import Bench, Machine, Motion, heavier
 from simreal_envs.parity.causes import Cause, smooth_causes
@@ -109,7 +110,9 @@ def compare(
     identities = [one.finish() for one in begun]
     smooth = smooth_causes(identities[0], identities[1], machine, names)
     measured = [_measure(each, machine) for each in runs]
-    causes = [*smooth, *contact_causes(measured, [(each.a, each.b) for each in runs], names, bool(smooth))]
+    coefficients = _friction(benches[0]), _friction(benches[1])
+    motions = [(each.a, each.b) for each in runs]
+    causes = [*smooth, *contact_causes(measured, motions, names, bool(smooth), coefficients)]
     probes = tuple(
         replace(result, cause=_likely(result, each, causes, machine))
         for result, each in zip(measured, runs, strict=True)
@@ -148,6 +151,14 @@ def _measure(each: Run, machine: Machine) -> ProbeResult:
         numbers(each.probe, (each.a, each.b, each.heavier), machine), begins, event, (),
         traces(each.probe, (each.a, each.b, each.heavier), machine),
     )  # fmt: skip
+
+
+def _friction(bench: Bench) -> float | None:
+    """The coefficient of sliding friction, as the engine reports it."""
+    for parameter in bench.robot.parameters:
+        if parameter.quantity == "friction" and parameter.supported(bench.engine.name) != UNSUPPORTED:
+            return float(bench.engine.read(parameter.name)[0])
+    return None
 
 
 def _likely(result: ProbeResult, each: Run, causes: list[Cause], machine: Machine) -> tuple[str, ...]:

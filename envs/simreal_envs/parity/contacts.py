@@ -3,40 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from simreal_envs.parity.bench import Motion
-from simreal_envs.parity.causes import Cause
+from simreal_envs.parity.causes import NOTABLE, Cause
 from simreal_envs.parity.results import ProbeResult
 
 
 def contact_causes(
-    results: Sequence[ProbeResult], motions: Sequence[tuple[Motion, Motion]], names: tuple[str, str], otherwise: bool
-) -> list[Cause]:
+    results: Sequence[ProbeResult], motions: Sequence[tuple[Motion, Motion]], names: tuple[str, str], otherwise: bool,
+    coefficients: tuple[float | None, float | None],
+) -> list[Cause]:  # fmt: skip
     """What differs once something touches: friction, softness of contacts, softness of limits.
 
     Args:
         results, motions: of every probe and of both engines, in the same order.
         otherwise: whether a difference has a cause already; contact is then named only where the difference grows at it.
+        coefficients: of sliding friction, as either engine reports it; None where it does not. Contacts may brake
+            differently under the same coefficient: those of rough ground push back as well.
     """
     found = []
     by_name = {result.name: result for result in results}
-    for number in by_name["slide"].numbers if "slide" in by_name else ():
-        a, b = number.a, number.b
-        if number.name == "friction coefficient" and a and b and abs(a - b) > 0.1 * max(abs(a), abs(b)):
-            says = f"sliding friction shows as {a:.3g} on {names[0]}, {b:.3g} on {names[1]}"
-            found.append(Cause("friction", (), (a,), (b,), "1", says))
+    braking = _braking(by_name.get("slide"), names)
+    if braking and not _same(*coefficients):
+        found.append(replace(braking, says=f"sliding friction shows as {braking.says}"))
     for kind, event in (("contact", "touch-down"), ("limit", "limit")):
         parted = [(r, e) for r, e in zip(results, motions, strict=True) if r.event.startswith(event)]
         parted = [r for r, e in parted if not otherwise or _grows(*e, float(r.event.split()[-2]))]
         if parted:
             first = min(parted, key=lambda r: r.name != "passive drop")
             when = f"in {first.name} they part at {first.begins:.3g} s ({first.event})"
-            found.append(
-                _limit(first.event, when) if kind == "limit" else _contact(by_name.get("standing"), when, names)
-            )
+            if kind == "limit":
+                found.append(_limit(first.event, when))
+                continue
+            cause = _contact(by_name.get("standing"), when, names)
+            if braking and _same(*coefficients):
+                says = (
+                    f"{cause.says}; a slide is braked by {braking.says} of the floor's push, under the same coefficient"
+                )
+                cause = replace(cause, says=says)
+            found.append(cause)
     return found
+
+
+def _braking(slide: ProbeResult | None, names: tuple[str, str]) -> Cause | None:
+    """What a slide loses over the push of the floor, where that differs."""
+    for number in slide.numbers if slide else ():
+        a, b = number.a, number.b
+        if number.name == "friction coefficient" and a and b and abs(a - b) > 0.1 * max(abs(a), abs(b)):
+            return Cause("friction", (), (a,), (b,), "1", f"{a:.3g} on {names[0]}, {b:.3g} on {names[1]}")
+    return None
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    return a is not None and b is not None and abs(a - b) <= NOTABLE * max(abs(a), abs(b))
 
 
 def _limit(event: str, when: str) -> Cause:

@@ -6,7 +6,8 @@ thing only give one term each, to rounding error:
 - a little more damping exerts a known torque on a moving joint: the answer of all joints is a column of the inverse
   inertia. The inverse of all columns is the effective inertia of the joints, whatever else the robot consists of;
 - the odd part of motion at +-v, +-2v and +-3v is dry friction (constant), damping (linear) and drag (quadratic), the
-  even part what acts at rest: no joint ever rests, as dry friction would hold it;
+  even part what acts at rest: no joint ever rests, as dry friction would hold it, and none moves so slowly that friction
+  which an engine makes soft is still growing;
 - an answer that is not linear in the damping shows that the engine integrates damping implicitly, which acts as more
   inertia and is allowed for;
 - the answer to a change of one control is the torque of that drive on every joint: its gain, its sign, and whether it is
@@ -24,11 +25,12 @@ import numpy as np
 
 from simreal_envs.parity.bench import HIGH, Bench, Machine, Motion
 
-SPEED = 2.0  # rad/s or m/s: dry friction must not stop a joint within a step
-SPEEDS = SPEED * np.array([1.0, 2.0, 3.0])
+SPEEDS = (2.0, 4.0, 8.0, 16.0)  # rad/s or m/s, of which the lowest is taken at which dry friction slides
+TIMES = np.array([1.0, 2.0, 3.0])  # that speed, at which motion is looked at
 STEP = 1e-3  # rad of target, or share of the force limit: small enough to be linear
 SLOW = 0.01  # m/s: drag that grows with speed is not seen
 DISPLACEMENT = 0.02  # rad or m
+ROUGHLY = 0.01  # share of a motion
 OVERDRIVE = 4.0  # commanded force over the limit of the drive
 
 
@@ -93,6 +95,7 @@ class Identification:
         self.rest = np.zeros((1, machine.model.nv))
         self.which = machine.damped
         self.readback = self._readback()
+        self.speed = self._sliding()
         self._active()
 
     def _readback(self) -> np.ndarray:
@@ -133,14 +136,37 @@ class Identification:
         """What the targets of position drives must run ahead, so that nominal drives give no torque at a speed."""
         return self.machine.kd / np.maximum(self.machine.kp, 1e-9) * speed * self.machine.position_control
 
+    def _sliding(self) -> float:
+        """The lowest speed at which dry friction gives all it has, as it does at high speeds.
+
+        Below, an engine that makes friction soft lets it grow with the speed, like damping. Where high speeds do not tell
+        (drives at their limits), the lowest is taken.
+        """
+        slow, fast = np.array(SPEEDS[:-1]), SPEEDS[-1] * TIMES
+        _, odd = self._sides(self.pose, False, np.concatenate([slow, fast]))
+        found = odd[:, 0, self.machine.velocities[self.which]]
+        expected = _powers(slow) @ np.linalg.solve(_powers(fast), found[len(slow) :])
+        found = found[: len(slow)]
+        alike = (np.abs(found - expected) <= ROUGHLY * np.abs(found) + 1e-6).all(axis=1)
+        return float(slow[alike.argmax()])
+
     def _uniform(self, qpos: np.ndarray, passive: bool) -> tuple[np.ndarray, np.ndarray]:
-        """All joints moving alike, to either side, at 1, 2 and 3 times SPEED, in n poses.
+        """All joints moving alike, to either side, at 1, 2 and 3 times the speed, in n poses.
 
         Returns:
             even ``(n, nv)``: accelerations less what depends on speed; odd ``(3, n, nv)``: what changes sign with it.
         """
+        even, odd = self._sides(qpos, passive, self.speed * TIMES)
+        return (4 * even[0] - even[1]) / 3, odd  # without the part that grows with the square of speed
+
+    def _sides(self, qpos: np.ndarray, passive: bool, speeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Accelerations of all joints moving alike at some speeds: what is the same to either side, and what changes sign.
+
+        Returns:
+            even, odd: ``(speeds, n, nv)``.
+        """
         sides = []
-        for speed in SPEEDS:
+        for speed in speeds:
             halves = []
             for sign in (1, -1):
                 controls = self.machine.hold(qpos) + self._lead(sign * speed)
@@ -148,13 +174,12 @@ class Identification:
                 halves.append(self._accelerations(self._step(qvel, controls, qpos, passive)))
             sides.append(halves)
         plus, minus = np.array(sides).transpose(1, 0, 2, 3)
-        even = (plus + minus) / 2
-        return (4 * even[0] - even[1]) / 3, (plus - minus) / 2  # without the part that grows with the square of speed
+        return (plus + minus) / 2, (plus - minus) / 2
 
     def _active(self) -> None:
         """Answers of the drives, as accelerations; torques follow once the inertia is known."""
         machine, count = self.machine, len(self.machine.actuated)
-        ready = machine.hold(self.pose)[0] + self._lead(SPEED)
+        ready = machine.hold(self.pose)[0] + self._lead(self.speed)
         self._unit = np.full(count, STEP) if machine.position_control else STEP * machine.limits
         force = OVERDRIVE * machine.limits / (np.maximum(machine.kp, 1e-9) if machine.position_control else 1.0)
         # Where a drive answers: at its own joint's position, at another joint's, or mirrored. Only position drives ask.
@@ -168,7 +193,7 @@ class Identification:
 
     def _answer(self, commands: np.ndarray, change: np.ndarray) -> np.ndarray:
         """Half the difference of the accelerations ``(A, nv)`` for a command of each drive changed up and down."""
-        qvel = np.repeat(self._moving(SPEED)[None], 2 * len(commands), axis=0)
+        qvel = np.repeat(self._moving(self.speed)[None], 2 * len(commands), axis=0)
         return self._odd(self._step(qvel, np.concatenate([commands + np.diag(change), commands - np.diag(change)])))
 
     def finish(self) -> Identity:
@@ -178,12 +203,12 @@ class Identification:
         at_rest, odd = (part[..., 0, :] for part in self._uniform(self.pose, passive=True))
         tilt = self._displaced(rows)
         air, twist = self._base()
-        motion = self._step(self._moving(SPEED)[None], passive=True)
+        motion = self._step(self._moving(self.speed)[None], passive=True)
         moved = (motion.qpos[1] - motion.qpos[0])[0, machine.positions[self.which]]
         timestep = float(np.median(moved / motion.qvel[1, 0, rows]))
 
         response, curvature = self._responses()
-        fitted = np.linalg.inv(np.stack([np.ones(3), SPEEDS, SPEEDS**2], axis=1)) @ odd[:, rows]
+        fitted = np.linalg.solve(_powers(self.speed * TIMES), odd[:, rows])
         implicit = curvature > 1e-7
         if implicit:
             response = _explicit(response, rows, fitted[1], timestep)
@@ -192,7 +217,7 @@ class Identification:
         load = inertia @ at_rest[rows]
         own = np.array([list(self.which).index(c) for c in columns], dtype=int)
         drive, command = self._best_drive(inertia, rows, own)
-        extra = (inertia @ (self._held[0, 0] - odd[0])[rows])[own] / SPEED
+        extra = (inertia @ (self._held[0, 0] - odd[0])[rows])[own] / self.speed
         added = timestep * np.diag(damping) * implicit
         return Identity(
             joints=tuple(machine.joints[j] for j in self.which),
@@ -230,22 +255,22 @@ class Identification:
     def _responses(self) -> tuple[np.ndarray, float]:
         """Columns of the inverse inertia ``(nv, J)`` from levels of damping, whose steps are known, and their curvature.
 
-        All joints move, so that none sticks, and one of them a little faster or slower; to either side, so that what
-        depends on two speeds at once cancels.
+        All joints move, so that none sticks, and one of them a little faster or slower, but never below the speed at
+        which dry friction slides; to either side, so that what depends on two speeds at once cancels.
         """
         parameters = {e: p for p in self.bench.robot.parameters if p.quantity == "damping" for e in p.elements}
         step = {p.name: 1e-3 * p.high for p in parameters.values()}
         faster = np.zeros((len(self.which), self.rest.shape[1]))
-        faster[np.arange(len(self.which)), self.machine.velocities[self.which]] = SPEED / 2
+        faster[np.arange(len(self.which)), self.machine.velocities[self.which]] = self.speed / 2
         answers = []
         for level in (1, 2, 3):
             self.bench.set("damping", lambda p, level=level: p.nominal + level * step[p.name])
-            sides = [self._moving(sign * SPEED) + change for change in (faster, -faster) for sign in (1, -1)]
+            sides = [self._moving(2 * sign * self.speed) + change for change in (faster, -faster) for sign in (1, -1)]
             odd = self._odd(self._step(np.concatenate(sides), passive=True))
             answers.append(odd.reshape(2, len(self.which), -1).mean(axis=0))
         self.bench.set("damping", lambda p: p.nominal)
         first, second = np.diff(answers, axis=0)
-        torque = np.array([step[parameters[self.machine.joints[j]].name] for j in self.which]) * SPEED / 2
+        torque = np.array([step[parameters[self.machine.joints[j]].name] for j in self.which]) * self.speed / 2
         curvature = np.abs(second - first).max() / max(np.abs(second).max(), 1e-300)
         # The differences are those at 1.5 and 2.5 steps; what is wanted is the one at none.
         return -((2.5 * first - 1.5 * second) / torque[:, None]).T, float(curvature)
@@ -273,6 +298,11 @@ class Identification:
         turned = np.array([_rotation(a, b) for a, b in zip(motion.qpos[0], motion.qpos[1], strict=True)])
         both = np.concatenate([moved, turned / self.bench.robot.timestep], axis=1)
         return air, ((both[:6] - both[6:]) / 2).T
+
+
+def _powers(speeds: np.ndarray) -> np.ndarray:
+    """What a constant, a linear and a quadratic term give at some speeds, ``(n, 3)``."""
+    return np.stack([np.ones(len(speeds)), speeds, speeds**2], axis=1)
 
 
 def _explicit(response: np.ndarray, rows: np.ndarray, slope: np.ndarray, timestep: float) -> np.ndarray:

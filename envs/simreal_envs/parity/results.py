@@ -9,6 +9,7 @@ from typing import Any
 from simreal_envs.parity.causes import Cause
 
 AGREE, DIFFERS, MORE = "agree", "differs", "differs more than a 10 % mass change"
+ROUNDING = 1e-9  # rad or m
 VERDICTS = (AGREE, DIFFERS, MORE)
 
 
@@ -108,10 +109,10 @@ def verdict_of(rms: float, yardstick: float) -> tuple[float | None, str]:
     """The ratio of a difference to its yardstick, and what it means."""
     if not math.isfinite(rms):
         return None, MORE
-    if rms < 1e-9 or yardstick <= 0:
-        return (rms / yardstick if yardstick > 0 else None), AGREE if rms < 1e-9 else MORE
+    if yardstick < ROUNDING:
+        return None, AGREE if rms < ROUNDING else MORE  # nothing moves: a ratio would be one of rounding errors
     ratio = rms / yardstick
-    return ratio, AGREE if ratio < 0.1 else DIFFERS if ratio < 1 else MORE
+    return ratio, AGREE if ratio < 0.1 or rms < ROUNDING else DIFFERS if ratio < 1 else MORE
 
 
 def worst_of(verdicts: list[str]) -> str:
