@@ -207,11 +207,11 @@ class Identification:
         moved = (motion.qpos[1] - motion.qpos[0])[0, machine.positions[self.which]]
         timestep = float(np.median(moved / motion.qvel[1, 0, rows]))
 
-        response, curvature = self._responses()
+        response, curvature, levels = self._responses()
         fitted = np.linalg.solve(_powers(self.speed * TIMES), odd[:, rows])
         implicit = curvature > 1e-7
         if implicit:
-            response = _explicit(response, rows, fitted[1], timestep)
+            response = _explicit(response, rows, fitted[1], levels, timestep)
         inertia = np.linalg.inv(response[rows])
         dry, damping, drag = -fitted @ inertia.T
         load = inertia @ at_rest[rows]
@@ -252,14 +252,14 @@ class Identification:
                 command[i] = strength[:, i].argmax()
         return torques[command, :, np.arange(len(own))].T, command
 
-    def _responses(self) -> tuple[np.ndarray, float]:
-        """Columns of the inverse inertia ``(nv, J)`` from levels of damping, whose steps are known, and their curvature.
+    def _responses(self) -> tuple[np.ndarray, float, np.ndarray]:
+        """Columns of the inverse inertia ``(nv, J)`` from levels of damping, their curvature, and the levels' steps ``(J,)``.
 
         All joints move, so that none sticks, and one of them a little faster or slower, but never below the speed at
         which dry friction slides; to either side, so that what depends on two speeds at once cancels.
         """
         parameters = {e: p for p in self.bench.robot.parameters if p.quantity == "damping" for e in p.elements}
-        step = {p.name: 1e-3 * p.high for p in parameters.values()}
+        step = {p.name: 3e-3 * p.high for p in parameters.values()}
         faster = np.zeros((len(self.which), self.rest.shape[1]))
         faster[np.arange(len(self.which)), self.machine.velocities[self.which]] = self.speed / 2
         answers = []
@@ -270,10 +270,11 @@ class Identification:
             answers.append(odd.reshape(2, len(self.which), -1).mean(axis=0))
         self.bench.set("damping", lambda p: p.nominal)
         first, second = np.diff(answers, axis=0)
-        torque = np.array([step[parameters[self.machine.joints[j]].name] for j in self.which]) * self.speed / 2
+        levels = np.array([step[parameters[self.machine.joints[j]].name] for j in self.which])
+        torque = levels * self.speed / 2
         curvature = np.abs(second - first).max() / max(np.abs(second).max(), 1e-300)
         # The differences are those at 1.5 and 2.5 steps; what is wanted is the one at none.
-        return -((2.5 * first - 1.5 * second) / torque[:, None]).T, float(curvature)
+        return -((2.5 * first - 1.5 * second) / torque[:, None]).T, float(curvature), levels
 
     def _displaced(self, rows: np.ndarray) -> np.ndarray:
         """Change of the accelerations at rest per displacement of each joint, ``(J, J)``."""
@@ -305,19 +306,24 @@ def _powers(speeds: np.ndarray) -> np.ndarray:
     return np.stack([np.ones(len(speeds)), speeds, speeds**2], axis=1)
 
 
-def _explicit(response: np.ndarray, rows: np.ndarray, slope: np.ndarray, timestep: float) -> np.ndarray:
+def _explicit(
+    response: np.ndarray, rows: np.ndarray, slope: np.ndarray, levels: np.ndarray, timestep: float
+) -> np.ndarray:
     """What answers a torque when damping is integrated implicitly, ``(nv, J)``: columns of (M + h D)^-1.
 
-    What was measured is how the answer to a speed changes with the damping: (M + h D)^-1 - h (M + h D)^-1 D (M + h D)^-1.
+    What was measured is how the answer to a speed, -(M + h D)^-1 D, changes while the damping D grows along S:
+    (M + h D)^-1 (1 - h S (M + h D)^-1 D S^-1).
 
     Args:
         slope: ``(J,)`` accelerations per common speed of all joints, -(M + h D)^-1 D.
+        levels: ``(J,)`` the diagonal of S.
     """
-    answers, measured, damping = response[rows], response[rows], np.zeros((len(rows), len(rows)))
+    answers, measured, excess = response[rows], response[rows], np.zeros((len(rows), len(rows)))
     for _ in range(30):  # each round leaves h D / M of the error, a few per cent
-        damping = np.diag(-np.linalg.solve(answers, slope))
-        answers = measured + timestep * answers @ damping @ answers
-    return response @ np.linalg.inv(np.eye(len(rows)) - timestep * damping @ answers)
+        damping = -np.linalg.solve(answers, slope)
+        excess = timestep * levels[:, None] * answers * (damping / levels)
+        answers = measured + answers @ excess
+    return response @ np.linalg.inv(np.eye(len(rows)) - excess)
 
 
 _TILTED = np.array([0.8, 0.4, 0.2, 0.4])  # a unit quaternion far from every axis
