@@ -11,8 +11,11 @@ import pytest
 
 from simreal_envs.engines.base import Robot, Terrain
 from simreal_envs.engines.mujoco import MujocoEngine
+from simreal_envs.engines.registry import start_engine
 from simreal_envs.errors import UserError
+from simreal_envs.parameters import Draws
 from simreal_envs.robots.cartpole import CARTPOLE
+from simreal_envs.tasks import TASKS, find_task
 
 ARM = """
 <mujoco><worldbody>
@@ -121,6 +124,47 @@ def test_drives_of_unlike_joints_obey_their_own_values():
 def test_bounds_of_the_robot_replace_those_that_follow_from_the_model():
     assert (named(arm())["hand/mass"].low, named(arm())["hand/mass"].high) == (0.05, 5.0)
     assert named(arm(bounds={"hand/mass": (0.4, 0.6)}))["hand/mass"].high == 0.6
+
+
+OWN = [name for name in TASKS if isinstance(find_task(name).robot, Robot)]
+STIFF = ("damping", "kd", "kp", "strength", "stiffness")  # on Bullet a world takes too long for all the others
+
+
+@pytest.mark.parametrize(
+    ("engine", "quantities"),
+    [("mujoco", ()), ("bullet", STIFF), pytest.param("bullet", (), marks=pytest.mark.slow)],
+    ids=["mujoco", "bullet", "bullet-everything"],
+)
+@pytest.mark.parametrize("name", OWN)
+def test_every_robot_survives_its_bounds(name, engine, quantities):
+    if engine == "bullet":
+        pytest.importorskip("pybullet")
+    task = find_task(name)
+    # Without choices: a drive that is turned round pushes away from its target, whatever the bounds.
+    chosen = [
+        p
+        for p in task.robot.parameters
+        if p.supported(engine) != "unsupported" and not p.choices and (not quantities or p.quantity in quantities)
+    ]
+    cases = [(p.name, value) for p in chosen for value in (p.low, p.high)]
+    running, everyone = start_engine(engine, task.robot, "matched", len(cases)), np.arange(len(cases))
+    for world, (parameter, value) in enumerate(cases):
+        running.apply(everyone[[world]], {parameter: np.array([value])})
+    running.reset(everyone, *task.initial_state(Draws(0, everyone, 0 * everyone), len(cases)))
+    rng, broken = np.random.default_rng(0), np.zeros(len(cases), dtype=bool)
+    for _ in range(round(1 / task.schema.control_period)):
+        running.step(task.control(rng.uniform(-1, 1, (len(cases), task.schema.action_size))), task.substeps)
+        broken |= running.diverged()
+    running.close()
+    assert [case for case, broke in zip(cases, broken, strict=True) if broke] == []
+
+
+def test_damping_is_bounded_by_what_an_explicit_step_bears():
+    light = arm(torque_limit=(300.0, 300.0))
+    model = light.model("matched")
+    bears = 0.5 * model.dof_M0[:2].min() / 0.002
+    assert named(light)["shoulder/damping"].high == pytest.approx(bears, rel=0.05) and bears < 0.1 * 300
+    assert named(arm())["shoulder/damping"].high == 3.0  # ten times nominal, which it bears
 
 
 @pytest.mark.parametrize(

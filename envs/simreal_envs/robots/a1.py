@@ -78,7 +78,6 @@ A1 = Robot(
         "upper/mass": (0.3, 3.0),
         "lower/mass": (0.07, 0.7),
         "payload": (0.0, 8.0),
-        "joint/damping": (0.0, 3.0),
         "joint/frictionloss": (0.0, 3.0),
     },
     camera=(1.6, 120.0, -15.0, 0.25),

@@ -135,19 +135,28 @@ def _joints(robot: Robot, model: mujoco.MjModel) -> Iterator[Parameter]:
         ids = _ids(robot, model.joint, "joint", joints)
         force, angle = _units(robot, model, name, ids)
         dofs, limit = model.jnt_dofadr[ids], _force_scale(robot, joints)
-        inertia = model.dof_M0[dofs].max()
-        for quantity, unit, values, scale in (
-            ("damping", f"{force} s/{angle}", model.dof_damping[dofs], 0.1 * limit),
-            ("frictionloss", force, model.dof_frictionloss[dofs], 0.1 * limit),
-            ("armature", "kg" if angle == "m" else "kg m^2", model.dof_armature[dofs], inertia),
-            ("stiffness", f"{force}/{angle}", model.jnt_stiffness[ids], limit),
+        inertia = model.dof_M0[dofs]
+        for quantity, unit, values, scale, most in (
+            ("damping", f"{force} s/{angle}", model.dof_damping[dofs], 0.1 * limit, _most_damping(model, inertia)),
+            ("frictionloss", force, model.dof_frictionloss[dofs], 0.1 * limit, np.inf),
+            ("armature", "kg" if angle == "m" else "kg m^2", model.dof_armature[dofs], inertia.max(), np.inf),
+            ("stiffness", f"{force}/{angle}", model.jnt_stiffness[ids], limit, np.inf),
         ):
             nominal = _common(robot, f"{quantity} of {name!r}", values)
-            yield _parameter(
-                f"{name}/{quantity}", quantity, unit, nominal, 0.0, max(10 * nominal, _neat(scale)), joints, [name]
-            )
+            high = max(min(max(10 * nominal, _neat(scale)), most), 2 * nominal)
+            yield _parameter(f"{name}/{quantity}", quantity, unit, nominal, 0.0, high, joints, [name])
         if model.jnt_limited[ids].all():
             yield _parameter(f"{name}/range", "range", "1", 1, 0.1, 1.5, joints, [name])
+
+
+def _most_damping(model: mujoco.MjModel, inertia: np.ndarray) -> float:
+    """How much damping joints of some inertias bear: explicit damping of twice inertia / timestep turns a speed round in
+    every step, and links that hang together bear less."""
+    implicit = model.opt.integrator in (mujoco.mjtIntegrator.mjINT_IMPLICIT, mujoco.mjtIntegrator.mjINT_IMPLICITFAST)
+    implicit |= model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER and not (
+        model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP
+    )
+    return np.inf if implicit else _neat(0.5 * inertia.min() / model.opt.timestep)
 
 
 def _contacts(robot: Robot, model: mujoco.MjModel, dynamics: _Dynamics) -> Iterator[Parameter]:
