@@ -276,12 +276,20 @@ def difference(a: np.ndarray, b: np.ndarray, reference: np.ndarray | None = None
 
 def _starts(task: Task, preset: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Start states ``(n, nq)``, ``(n, nv)`` and controls ``(T, n, joints)`` that let parameters act."""
-    return by_chance(task) if isinstance(task.robot, Player) else excitations(task, Machine(task.robot, preset))
+    if isinstance(task.robot, Player):
+        return by_chance(task, max(STEPS, round(SECONDS / task.schema.control_period)))
+    machine = Machine(task.robot, preset)
+    found = excitations(task, machine)
+    model = machine.model
+    if len(set(model.body_rootid[model.jnt_bodyid])) == 1:
+        return found
+    # It meets what lies around it by chance.
+    return tuple(np.concatenate(pair, axis=-2) for pair in zip(found, by_chance(task, len(found[2])), strict=True))
 
 
-def by_chance(task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def by_chance(task: Task, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Random actions from starts of the task: all that can be done where an engine keeps its state to itself."""
-    count, steps = 6, max(STEPS, round(SECONDS / task.schema.control_period))
+    count = 6
     qpos, qvel = task.initial_state(Draws(0, np.arange(count), np.zeros(count, dtype=int)), count)
     actions = _actions(task.schema, np.random.default_rng(3), steps, count)
     return qpos, qvel, np.array([task.control(action.reshape(count, -1)) for action in actions])

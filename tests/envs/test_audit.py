@@ -121,6 +121,18 @@ def test_every_parameter_of_the_cart_pole_passes(engine):
 
 
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_a_bolted_arm_meets_what_lies_before_it(engine):
+    pytest.importorskip("pybullet")
+    push = find_task("arm_push")
+    contacts = [p for p in push.parameters if p.name in ("friction", "friction/rolling")]
+    running = start_engine(engine, push.robot, "matched", 12)  # six poses of the machine, six starts of the task
+    rows = audit_engine(push, running, engine, parameters=contacts)
+    running.close()
+    assert len(rows) == 2
+    assert {row.name: row.flags for row in rows if row.flags} == {}
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 def test_every_parameter_of_the_quadruped_passes(engine):
     pytest.importorskip("pybullet")
     quadruped = find_task("quadruped")
@@ -255,7 +267,7 @@ def test_a_mistake_is_one_sentence():
         UserError, match="--preset: unknown preset of cartpole_swingup 'matchd'; did you mean 'matched'"
     ):
         audit("cartpole_swingup", preset="matchd")
-    with pytest.raises(UserError, match="HalfCheetah-v5 has solver settings of its own: there is no preset"):
+    with pytest.raises(UserError, match=r"unknown preset of gymnasium:HalfCheetah-v5 .engine_default."):
         audit(CHEETAH, preset="engine_default")
     with pytest.raises(UserError, match="needs an engine of 6 worlds, not 2"):
         audit_engine(CART, start_engine("mujoco", CART.robot, "matched", 2))
