@@ -132,7 +132,7 @@ def measurements(name: str) -> dict[str, dict[str, Any]]:
 
 # In the order of the table; those of a part of the robot have its name before the slash.
 PARTS = {
-    "body": ("mass", "inertia", "com"),
+    "body": ("mass", "inertia", "com", "body_friction", "one_friction"),
     "joint": ("damping", "frictionloss", "armature", "stiffness", "range"),
     "drive": ("strength", "sign", "torque_limit", "kp", "kd"),
 }
@@ -144,6 +144,7 @@ GENERAL = {  # sentences that differ between robots
     "payload": "load that the robot carries, on its back or in its hand",
     "actuator/failed": "which drive is dead, by its index in the action; -1: none",
     "friction": "sliding friction coefficient of contacts",
+    "*/friction/*": "sliding friction coefficient of a single one of several alike bodies on nominal ground",
 }
 
 
@@ -184,8 +185,8 @@ def vocabulary(chosen: Callable[[str], bool]) -> dict[str, dict[str, Any]]:
         part = part_of.get(p.quantity) if suffix else None
         name, says = p.name, GENERAL.get(p.name, p.says)
         if part:
-            name = f"*/{suffix}".replace("com_y", "com_x").replace("com_z", "com_x")
-            says = re.sub(rf"the {re.escape(prefix)}\b( \(each of \d+\))?", f"the {part}", says)
+            name = f"*/{re.sub('/.*', '/*', suffix)}".replace("com_y", "com_x").replace("com_z", "com_x")
+            says = GENERAL.get(name, re.sub(rf"the {re.escape(prefix)}\b( \(each of \d+\))?", f"the {part}", says))
         if name == "*/com_x":
             name, says = "*/com_x`, `*/com_y`, `*/com_z", re.sub("along the [xyz] axis", "along an axis", says)
         facts = {

@@ -25,7 +25,7 @@ from simreal_envs.engines.registry import engine_names
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.imperfections import QUANTITIES
 from simreal_envs.parameters import APPROXIMATE, UNSUPPORTED, Draws, Parameter
-from simreal_envs.parity.bench import HIGH, Machine
+from simreal_envs.parity.bench import HIGH, Machine, lying
 from simreal_envs.schema import Schema
 from simreal_envs.tasks import find_task
 from simreal_envs.tasks.base import State, Task
@@ -306,7 +306,8 @@ def excitations(task: Task, machine: Machine) -> tuple[np.ndarray, np.ndarray, n
     """Start states ``(n, nq)``, ``(n, nv)`` and controls ``(T, n, joints)`` in which every parameter can act.
 
     Random actions while sliding and turning, a drop, drives far beyond their limits in the air, joints at speed without
-    commands and near the ends of their ranges, a spin on the spot, and the same away from the start, where terrain is rough.
+    commands and near the ends of their ranges, a spin on the spot, the same away from the start, where terrain is rough, and
+    sliding over the ground in poses in which other bodies than the feet touch it.
     """
     rng = np.random.default_rng(3)
     count, steps = 6, round(SECONDS / task.schema.control_period)
@@ -339,7 +340,12 @@ def excitations(task: Task, machine: Machine) -> tuple[np.ndarray, np.ndarray, n
     if along is not None:
         qpos[away, along[0]] += 2.0
         qpos[away : away + 1] = machine.lifted(qpos[away : away + 1], 0.1)
-    return qpos, qvel, controls
+    poses = lying(task.robot, SECONDS / 2)
+    slides = np.zeros((len(poses), qvel.shape[1]))
+    if along is not None:
+        slides[:, along[1]] = 1.0
+    held = np.repeat(machine.hold(poses)[None], steps, axis=0)
+    return np.concatenate([qpos, poses]), np.concatenate([qvel, slides]), np.concatenate([controls, held], axis=1)
 
 
 # -- parameters around an engine -----------------------------------------------------------------------------------------

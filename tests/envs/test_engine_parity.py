@@ -31,9 +31,12 @@ VALUES = {
     "actuator/sign": -1.0, "actuator/kp": 40.0, "actuator/kd": 2.5, "payload": 3.0, "joint/range": 0.3,
     "actuator/failed": 0.0, "restitution": 0.6, "friction/torsional": 0.02, "friction/rolling": 0.02,
 }  # fmt: skip
-BY_QUANTITY = {"inertia": 2.0, "stiffness": 6.0, "slope": 0.2, "slope_side": -0.15, "time_constant": 0.02}
+BY_QUANTITY = {"inertia": 2.0, "stiffness": 6.0, "slope": 0.2, "slope_side": -0.15, "time_constant": 0.02} | {
+    "body_friction": 0.3, "one_friction": 0.3,
+}  # fmt: skip
 LIMITS = {"cartpole": 8.0, "a1": 4.0}
-IN_CONTACT = ("friction", "torsional", "rolling", "restitution", "time_constant", "range")  # nothing in the air
+IN_CONTACT = ("torsional", "rolling", "restitution", "time_constant", "range")  # nothing in the air
+SLIDING = ("friction", "body_friction", "one_friction")
 PARAMETERS = [(name, parameter) for name, robot in ROBOTS.items() for parameter in robot.parameters]
 NAMES = [f"{name}:{parameter.name}" for name, parameter in PARAMETERS]
 
@@ -147,6 +150,59 @@ def test_a_sliding_box_stops_after_v_squared_over_two_mu_g(kind):
     engine.close()
 
 
+def _sled() -> mujoco.MjSpec:
+    """A board on two balls in front and two behind, 0.6 m apart; its centre of mass is 4.2 cm above the ground."""
+    feet = "".join(
+        f'<body name="{name}" pos="{x} 0 0"><inertial pos="0 0 0" mass="0.001" diaginertia="1e-6 1e-6 1e-6"/>'
+        f'<geom size="0.03" pos="0 0.2 -0.02" friction="0.8 0 0"/><geom size="0.03" pos="0 -0.2 -0.02" friction="0.8 0 0"/>'
+        "</body>"
+        for name, x in (("front", 0.3), ("back", -0.3))
+    )
+    return mujoco.MjSpec.from_string(
+        '<mujoco><worldbody><body name="board"><freejoint/><inertial pos="0 0 -0.008" mass="2" diaginertia=".05 .05 .05"/>'
+        f"{feet}</body></worldbody></mujoco>"
+    )
+
+
+SLED = Robot(
+    name="sled", spec=_sled, joints=(), control="force", torque_limit=1.0, timestep=0.002, floor=True,
+    bodies={"board": ("board",), "foot": ("front", "back")},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_a_sled_with_slippery_feet_slides_as_far_as_the_feet_and_the_ground_say(kind):
+    """Friction of the ground, of the feet and of a single foot multiply; braking loads the front feet by m a h."""
+    nominal, height, half, speed = 0.8, 0.042, 0.3, 2.0
+    cases = np.array([  # ground, feet, front foot, back foot
+        (0.8, 0.8, 0.8, 0.8), (0.8, 0.4, 0.8, 0.8), (0.4, 0.4, 0.8, 0.8), (0.8, 0.8, 0.2, 0.8), (0.8, 0.8, 0.8, 0.2),
+        (0.4, 1.2, 0.4, 1.6), (0.8, 0.1, 3.0, 3.0),
+    ])  # fmt: skip
+    engine = kind(SLED, "matched", len(cases))
+    names = ("friction", "foot/friction", "foot/friction/front", "foot/friction/back")
+    engine.apply(np.arange(len(cases)), dict(zip(names, cases.T, strict=True)))
+    for name, values in zip(names, cases.T, strict=True):
+        np.testing.assert_allclose(engine.read(name), values, rtol=1e-12)
+    qpos, qvel = np.zeros((len(cases), 7)), np.zeros((len(cases), 6))
+    qpos[:, 2:4], qvel[:, 0] = (0.05, 1), speed
+    engine.reset(np.arange(len(cases)), qpos, qvel)
+    engine.step(np.zeros((len(cases), 0)), round(2.5 / engine.robot.timestep))
+    front, back = (cases[:, 0] * cases[:, 1] * cases[:, one] / nominal**2 for one in (2, 3))
+    braking = 9.81 * (front + back) / 2 / (1 - (front - back) * height / (2 * half))
+    np.testing.assert_allclose(engine.qpos[:, 0], speed**2 / (2 * braking), rtol=0.02)
+    assert np.abs(engine.qpos[:, 1]).max() < 0.01
+    # Nominal again: as if nothing had been.
+    engine.apply(np.arange(len(cases)), {name: np.full(len(cases), nominal) for name in reversed(names)})
+    engine.reset(np.arange(len(cases)), qpos, qvel)
+    engine.step(np.zeros((len(cases), 0)), 200)
+    fresh = kind(SLED, "matched", 1)
+    fresh.reset(np.array([0]), qpos[:1], qvel[:1])
+    fresh.step(np.zeros((1, 0)), 200)
+    np.testing.assert_allclose(engine.qpos, np.repeat(fresh.qpos, len(cases), axis=0), rtol=0, atol=1e-12)
+    engine.close()
+    fresh.close()
+
+
 # -- parameters -------------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +219,7 @@ def test_a_parameter_reads_back_and_changes_the_motion_alike(name, parameter):
         np.testing.assert_allclose(engine.read(parameter.name), [value, parameter.nominal], rtol=1e-6, atol=1e-9)
         changes.append(motion(engine, **how) - nominal_motion(kind, name, **how))
         engine.close()
-    if len(changes) < 2 or parameter.quantity in IN_CONTACT:
+    if len(changes) < 2 or parameter.quantity in IN_CONTACT + SLIDING:
         return  # what happens in contacts and at limits is shown below
     tolerance, compared = ({"exact": 1e-6, "approximate": 0.02}[parameter.supported("bullet")], slice(None))
     if name == "a1":
@@ -208,6 +264,7 @@ def test_what_an_engine_does_not_have_is_refused(kind):
             "joint/stiffness": 5.0,
             "joint/range": 0.5,
         },
+        {"friction": 0.5, "lower/friction": 0.4, "lower/friction/FR_lower": 2.0, "trunk/friction": 0.1},
     ],
     ids=lambda together: next(iter(together)),
 )
@@ -423,9 +480,10 @@ def test_a_push_moves_both_engines_alike_until_it_ends(robot):
 
 
 @pytest.mark.parametrize("kind", ENGINES)
-def test_friction_changes_how_a1_moves_on_the_floor(kind):
+@pytest.mark.parametrize("name", ["friction", "lower/friction"])
+def test_friction_changes_how_a1_moves_on_the_floor(kind, name):
     engine = kind(A1, "matched", 2)
-    engine.apply(np.array([1]), {"friction": np.array([0.1])})
+    engine.apply(np.array([1]), {name: np.array([0.1])})
     start = np.array([[0, 0, STANCE_HEIGHT, 1, 0, 0, 0, *STANCE]] * 2)
     qvel = np.zeros((2, 18))
     qvel[:, 0] = 1.0
@@ -470,8 +528,8 @@ def rebuilt(robot: Robot, parameter: Parameter, value: float) -> tuple[Robot, fl
                 low, high = model.joint(joint.name).range
                 joint.range = (low + high) / 2 + value * (high - low) / 2 * np.array([-1, 1])
         for geom in new.geoms:
-            if quantity in ("friction", "torsional", "rolling") and geom.parent.name in elements:
-                column = ("friction", "torsional", "rolling").index(quantity)
+            if quantity in (*SLIDING, "torsional", "rolling") and geom.parent.name in elements:
+                column = 0 if quantity in SLIDING else 1 + ("torsional", "rolling").index(quantity)
                 geom.friction = np.where(np.arange(3) == column, value, geom.friction)
                 geom.condim = max(geom.condim, (3, 4, 6)[column])
         if quantity == "gravity":

@@ -9,6 +9,7 @@ import pytest
 from simreal_envs.engines.base import Terrain
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.parameters import UNSUPPORTED, Draws
+from simreal_envs.parity.bench import lying
 from simreal_envs.tasks import TASKS as ALL_TASKS
 
 TASKS = {name: ALL_TASKS[name] for name in ("cartpole_swingup", "quadruped")}  # with and without contacts
@@ -32,15 +33,18 @@ def other_value(parameter, share=0.5):
     return parameter.nominal + share * (further - parameter.nominal)
 
 
-def roll(engine, task, steps=50, seed=0):
-    """Act at random from the task's initial states: qpos and qvel after each control step, (steps, N, nq + nv)."""
+def roll(engine, task, steps=50, seed=0, poses=None):
+    """Act at random from the task's initial states, or slide in poses: qpos and qvel after each step, (steps, N, nq + nv)."""
     n = engine.num_worlds
     qpos, qvel = task.initial_state(Draws(seed, np.arange(n), np.zeros(n, int)), n)
+    if poses is not None:
+        qpos, qvel[:] = poses, np.eye(1, qvel.shape[1])
     engine.reset(np.arange(n), qpos, qvel)
     rng = np.random.default_rng(seed)
     out = []
     for action in rng.uniform(-1, 1, (steps, 1, task.schema.action_size)):
-        engine.step(task.control(np.broadcast_to(action, (n, action.shape[1]))), task.substeps)
+        control = task.control(np.broadcast_to(action, (n, action.shape[1]))) if poses is None else poses[:, 7:]
+        engine.step(control, task.substeps)
         out.append(np.concatenate([engine.qpos, engine.qvel], axis=1))
     return np.array(out)
 
@@ -80,7 +84,7 @@ def test_every_element_of_a_parameter_is_nominally_alike(task, parameter):
     elif parameter.quantity in ("damping", "frictionloss"):
         dofs = [model.joint(j).dofadr[0] for j in parameter.elements]
         assert np.allclose(getattr(model, f"dof_{parameter.quantity}")[dofs], parameter.nominal)
-    elif parameter.quantity == "friction":
+    elif parameter.quantity in ("friction", "body_friction", "one_friction"):
         bodies = [model.body(b).id for b in parameter.elements]
         geoms = np.isin(model.geom_bodyid, bodies) & (model.geom_conaffinity > 0)
         assert geoms.any() and np.allclose(model.geom_friction[geoms, 0], parameter.nominal)
@@ -96,10 +100,15 @@ def test_a_value_is_read_back_in_the_worlds_it_was_given_to_and_no_others(task, 
 
 @each_parameter
 def test_each_parameter_changes_the_motion(task, parameter):
-    engine = engine_of(task, 1)
-    nominal = roll(engine, task)
-    engine.apply(ONE, {parameter.name: np.array([other_value(parameter)])})
-    assert np.abs(roll(engine, task) - nominal).max() > 1e-3
+    bodies = parameter.quantity in (
+        "body_friction",
+        "one_friction",
+    )  # some touch the floor only where the robot lies on them
+    poses = lying(task.robot, 0.2) if bodies else None
+    engine = engine_of(task, 1 if poses is None else len(poses))
+    nominal, everyone = roll(engine, task, poses=poses), np.arange(engine.num_worlds)
+    engine.apply(everyone, {parameter.name: np.full(len(everyone), other_value(parameter))})
+    assert np.abs(roll(engine, task, poses=poses) - nominal).max() > 1e-3
 
 
 @each_parameter

@@ -27,6 +27,7 @@ MAX_JOINT_VELOCITY = 1e7  # Bullet clips at 100 by default, MuJoCo nowhere
 DRIVE_QUANTITIES = ("strength", "sign", "kp", "kd", "torque_limit")
 _INFO = {"mass": 0, "friction": 1, "restitution": 5, "rolling": 6, "torsional": 7}  # places in getDynamicsInfo
 _CALLED = {"friction": "lateralFriction", "torsional": "spinningFriction", "rolling": "rollingFriction"}
+GRIPS = ("body_friction", "one_friction")  # sliding friction of a kind of body and of a body alone
 
 # What belongs to the world and not to the robot, and what sets it.
 WORLD_QUANTITIES = {
@@ -230,6 +231,8 @@ class BulletWorld:
             return [(WORLD_QUANTITIES[quantity],)]
         if quantity in ("mass", "inertia"):
             return [("_set_inertial", element) for element in elements]
+        if quantity in GRIPS:
+            return [("_set_contact", element, "friction") for element in elements]
         if quantity in (*_CALLED, "restitution"):
             return [("_set_contact", element, quantity) for element in elements if element in self._plan.links]
         return [(f"_set_{quantity}", element) for element in elements]
@@ -251,15 +254,26 @@ class BulletWorld:
             called, value = _CALLED[quantity], self._coefficient(name, quantity)
         self._pb.changeDynamics(self.robot, self._links[name], **{called: value}, physicsClientId=self.client)
 
-    def _coefficient(self, name: str, quantity: str) -> float:
-        """What Bullet gets for the friction of a link."""
+    def _coefficient(self, name: str, quantity: str, grips: Iterable[str] = GRIPS) -> float:
+        """What Bullet gets for the friction of a link; of sliding friction, some of what goes into it may be left out."""
         nominal = self._plan.links[name].contact[list(_CALLED).index(quantity)]
         value = self._value(quantity, name, math.nan)
         if math.isnan(value):
             value = nominal
         elif quantity == "friction":
             value *= self._share(name)
+        if quantity == "friction":
+            for grip in grips:
+                value *= self._grip(name, grip)
         return math.sqrt(value) if quantity == "friction" and self._plan.product else value
+
+    def _grip(self, name: str, quantity: str) -> float:
+        """Factor of one of `GRIPS` on the sliding friction of a link."""
+        parameter = self._names.get((quantity, name), "")
+        return self.values[parameter] / self._nominal_grip(parameter) if parameter in self.values else 1.0
+
+    def _nominal_grip(self, parameter: str) -> float:
+        return max(self._plan.links[link].contact[0] for link in self._plan.parameters[parameter][1])
 
     def _share(self, name: str) -> float:
         """Sliding friction of a link as a share of the largest one."""
@@ -357,7 +371,13 @@ class BulletWorld:
         if quantity == "friction":
             link = max((link for link in elements if link in plan.links), key=self._share)
             value = pb.getDynamicsInfo(self.robot, self._links[link], physicsClientId=client)[1]
-            return value**2 if plan.product else value
+            grip = math.prod(self._grip(link, each) for each in GRIPS)
+            return (value**2 if plan.product else value) / grip if grip else 0.0
+        if quantity in GRIPS:
+            link = max(elements, key=self._share)
+            value = pb.getDynamicsInfo(self.robot, self._links[link], physicsClientId=client)[1]
+            rest = self._coefficient(link, "friction", [each for each in GRIPS if each != quantity])
+            return self._nominal_grip(name) * value / rest if rest else 0.0
         info, link = (
             pb.getDynamicsInfo(self.robot, self._links[elements[0]], physicsClientId=client),
             plan.links[elements[0]],

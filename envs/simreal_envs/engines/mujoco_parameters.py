@@ -1,7 +1,8 @@
 """A robot's parameters in the per-world model fields of a MuJoCo batch: written from nominal, read back from the fields.
 
 What several parameters share is put together from what each of them asks for, in whatever order they come: the inertia
-of a body from mass and inertia, gravity from its strength and two slopes, contacts from step and softness.
+of a body from mass and inertia, gravity from its strength and two slopes, contacts from step and softness, friction
+from that of the ground and of bodies.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ _NEEDS_SET_CONST = {"mass", "com", "inertia", "armature"}
 # What parameters write that no field tells (`MujocoParameters.own`).
 _OWN = {
     "inertia": "inertia", "kp": "gains", "kd": "gains", "gravity": "tilt", "slope": "tilt", "slope_side": "tilt",
-    "time_constant": "softness",
+    "time_constant": "softness", "friction": "ground", "body_friction": "grip", "one_friction": "grip",
 }  # fmt: skip
+_SLIDING = ("friction", "body_friction", "one_friction")
 _BODIES, _GEOMS, _DOFS, _JOINTS = (
     {"mass", "com", "inertia"},
     {"friction", "torsional", "rolling"},
@@ -38,6 +40,7 @@ class _Plan(NamedTuple):
     writes: list[tuple[Callable, np.ndarray, Parameter]]
     bodies: np.ndarray  # whose inertia to put together afterwards
     drives: np.ndarray  # whose bias to put together afterwards
+    sliding: bool  # whether to put the sliding friction together afterwards
     stale: bool  # whether mj_setConst is needed
 
 
@@ -51,6 +54,8 @@ class MujocoParameters:
         self._geoms = colliding_geoms(model)
         self._friction = effective_friction(model, self._geoms)
         self._dimensions = contact_dimensions(model, self._geoms)
+        ground = self._friction[:, 0].max(initial=0.0)
+        self._share = self._friction[:, 0] / ground if ground else np.ones(len(self._geoms))
         # Stiff by choice of the preset, twice the step: they stay so when the step changes.
         self._stiff = {
             name: np.flatnonzero(getattr(model, name)[:, 0] == 2 * model.opt.timestep)
@@ -66,16 +71,22 @@ class MujocoParameters:
             "inertia": np.ones((n, model.nbody)),  # factor at constant mass
             "tilt": np.tile([-model.opt.gravity[2], 0.0, 0.0], (n, 1)),  # gravity and the two slopes
             "softness": np.zeros(n),  # time constant of contacts; 0: as compiled
+            "ground": np.full(n, ground),  # sliding friction of the geom with the most
+            "grip": np.ones((n, len(self._geoms), 2)),  # factors on a geom's, of its kind of body and of its body alone
         }
 
     def _indices(self, parameter: Parameter) -> np.ndarray:
-        """Ids of what a parameter changes: bodies, geoms, degrees of freedom, joints or actuators."""
+        """Ids of what a parameter changes: bodies, geoms, degrees of freedom, joints or actuators; places in `_geoms`."""
         quantity, names = parameter.quantity, parameter.elements
         if quantity in _BODIES:
             return np.array([self._model.body(name).id for name in names], dtype=int)
         if quantity in _DOFS | _JOINTS:
             joints = np.array([self._model.joint(name).id for name in names], dtype=int)
             return joints if quantity in _JOINTS else self._model.jnt_dofadr[joints]
+        if quantity in _SLIDING[1:]:
+            return np.flatnonzero(
+                np.isin(self._model.geom_bodyid[self._geoms], [self._model.body(n).id for n in names])
+            )
         if names and quantity not in _GEOMS | {"restitution"}:
             return np.array([self._robot.joints.index(name) for name in names])
         return self._geoms
@@ -92,6 +103,8 @@ class MujocoParameters:
             self._set_inertia(rows, plan.bodies)
         if len(plan.drives):
             self._set_bias(rows, plan.drives)
+        if plan.sliding:
+            self._set_sliding(rows)
         if plan.stale:
             self._batch.set_const(ids)
 
@@ -107,6 +120,7 @@ class MujocoParameters:
             [(getattr(self, f"_apply_{p.quantity}"), self._elements[p.name], p) for p in parameters],
             shared({"mass", "inertia"}),
             shared({"strength", "sign", "kp", "kd"} if position else set()),
+            any(p.quantity in _SLIDING for p in parameters),
             any(p.quantity in _NEEDS_SET_CONST for p in parameters),
         )
         return plan
@@ -200,10 +214,18 @@ class MujocoParameters:
 
     # -- contacts -----------------------------------------------------------------------------------------------------
 
-    def _apply_friction(self, rows: np.ndarray, geoms: np.ndarray, value: np.ndarray, parameter: Parameter) -> None:
-        sliding = self._friction[:, 0]
-        share = sliding / parameter.nominal if parameter.nominal else np.ones_like(sliding)
-        self._set_friction(rows, 0, value * share)
+    def _apply_friction(self, rows: np.ndarray, geoms: np.ndarray, value: np.ndarray, _: Parameter) -> None:
+        self.own["ground"][rows] = value
+
+    def _apply_body_friction(self, rows: np.ndarray, geoms: np.ndarray, value: np.ndarray, of: Parameter) -> None:
+        self.own["grip"][rows, geoms, 0] = value / of.nominal
+
+    def _apply_one_friction(self, rows: np.ndarray, geoms: np.ndarray, value: np.ndarray, of: Parameter) -> None:
+        self.own["grip"][rows, geoms, 1] = value / of.nominal
+
+    def _set_sliding(self, rows: np.ndarray) -> None:
+        ground, grip = self.own["ground"][rows], self.own["grip"][rows[:, 0]]
+        self._set_friction(rows, 0, ground * self._share * grip[:, :, 0] * grip[:, :, 1])
 
     def _apply_torsional(self, rows: np.ndarray, geoms: np.ndarray, value: np.ndarray, _: Parameter) -> None:
         self._set_friction(rows, 1, value)
@@ -236,7 +258,19 @@ class MujocoParameters:
         references[ids, :, 0] = np.where(softness > 0, softness, compiled)
 
     def _read_friction(self, _: np.ndarray, __: Parameter) -> np.ndarray:
-        return self._coefficients()[:, :, 0].max(axis=1)
+        return _ratio(self._coefficients()[:, :, 0], self.own["grip"].prod(axis=2)).max(axis=1)
+
+    def _read_body_friction(self, geoms: np.ndarray, parameter: Parameter) -> np.ndarray:
+        return self._read_grip(geoms, 1, parameter)
+
+    def _read_one_friction(self, geoms: np.ndarray, parameter: Parameter) -> np.ndarray:
+        return self._read_grip(geoms, 0, parameter)
+
+    def _read_grip(self, geoms: np.ndarray, other: int, parameter: Parameter) -> np.ndarray:
+        """What the engine has, without what the ground and the `other` factor of `grip` make of it."""
+        geom = geoms[self._share[geoms].argmax()]
+        rest = self.own["ground"] * self._share[geom] * self.own["grip"][:, geom, other]
+        return parameter.nominal * _ratio(self._coefficients()[:, geom, 0], rest)
 
     def _read_torsional(self, _: np.ndarray, __: Parameter) -> np.ndarray:
         return self._coefficients()[:, :, 1].max(axis=1)
@@ -371,6 +405,11 @@ class MujocoParameters:
 def shared_field(model: mujoco.MjModel, name: str) -> np.ndarray:
     """A field of a model by the name that `Batch.expand` knows it by."""
     return np.asarray(getattr(model.opt, name[4:]) if name.startswith("opt.") else getattr(model, name))
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, and 0 where b is: of what nothing is left, nothing is known."""
+    return np.divide(a, b, out=np.zeros_like(a), where=b != 0)
 
 
 def _axis(parameter: Parameter) -> int:

@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from simreal_envs.engines.base import Engine, Robot
+from simreal_envs.robots.ground import random_pose
 
 _FALL = 0.02  # m: step of the search for the floor, which is thicker
 HIGH = 5.0  # m: far enough above the floor that nothing touches it during a probe in the air
@@ -152,6 +153,19 @@ class Machine:
         mujoco.mj_collision(self.model, self._data)
         return float(-self._data.contact.dist.min()) if self._data.ncon else None
 
+    def touched(self, qpos: np.ndarray, seconds: float) -> set[str]:
+        """Bodies that touch something while the robot holds a pose ``(nq,)`` and slides from 1 m/s along x."""
+        mujoco.mj_resetData(self.model, self._data)
+        self._data.qpos[:] = qpos
+        if (along := self.base(0)) is not None:
+            self._data.qvel[along[1]] = 1.0
+        self._data.ctrl[:] = self.hold(qpos[None])[0]
+        bodies: set[int] = set()
+        for _ in range(round(seconds / self.model.opt.timestep)):
+            mujoco.mj_step(self.model, self._data)
+            bodies |= set(self.model.geom_bodyid[self._data.contact.geom].ravel().tolist())
+        return {self.model.body(body).name for body in bodies}
+
     def momentum(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
         """Linear momentum of the robot over its mass: the velocity of its centre of mass, m/s, ``(3,)``."""
         self._data.qpos[:], self._data.qvel[:] = qpos, qvel
@@ -186,6 +200,25 @@ class Machine:
         """Indices (into `joints`) of the joints whose viscous damping is a parameter."""
         names = {e for p in self.robot.parameters if p.quantity == "damping" for e in p.elements}
         return np.array([j for j, name in enumerate(self.joints) if name in names], dtype=int)
+
+
+def lying(robot: Robot, seconds: float) -> np.ndarray:
+    """A few random poses on the ground, ``(n, nq)``, from which all bodies touch it whose friction may vary.
+
+    They do so while the robot slides for some seconds, as far as 500 poses show it.
+    """
+    wanted = {body for p in robot.parameters if p.quantity == "body_friction" for body in p.elements}
+    level, machine = Machine(replace(robot, terrain=None, floor=True), "matched"), Machine(robot, "matched")
+    rng, poses, touched = np.random.default_rng(0), [], []
+    while set().union(*touched) != wanted and len(poses) < 500:
+        pose = level.standing(random_pose(level.model, rng)[None])[0]  # terrain is level at the start
+        poses.append(pose)
+        touched.append(machine.touched(pose, seconds) & wanted)
+    chosen = []
+    while new := max(touched, key=len, default=set()):
+        chosen.append(poses[touched.index(new)])
+        touched = [bodies - new for bodies in touched]
+    return np.array(chosen).reshape(len(chosen), machine.model.nq)
 
 
 def heavier(robot: Robot, factor: float = 1.1) -> Robot:

@@ -14,11 +14,12 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Robot, Terrain, colliding_geoms, drives_of, effective_friction
+from simreal_envs.engines.base import Robot, Terrain, colliding_geoms, drives_of, effective_friction, may_touch
 from simreal_envs.engines.gravity import gravity_vector
 from simreal_envs.engines.registry import engine_names, support_of
 from simreal_envs.errors import UserError
 from simreal_envs.parameters import Parameter
+from simreal_envs.robots.ground import reaching
 
 ALIKE = 1e-3  # largest relative difference between things that one name stands for
 
@@ -32,6 +33,8 @@ _SAYS = {
     "stiffness": "stiffness of a spring that pulls the {} to its reference position",
     "range": "range of the {} as a share of nominal, about its middle",
     "friction": "sliding friction coefficient {}",
+    "body_friction": "sliding friction coefficient of the {} on nominal ground",
+    "one_friction": "sliding friction coefficient of the {} alone on nominal ground",
     "torsional": "resistance of contacts to spinning, as a lever of the normal force",
     "rolling": "resistance of contacts to rolling, as a lever of the normal force",
     "restitution": "share of the speed of an impact that comes back",
@@ -170,8 +173,10 @@ def _contacts(robot: Robot, model: mujoco.MjModel, dynamics: _Dynamics) -> Itera
     where += "; the largest, others in proportion" if np.ptp(model.geom_friction[geoms, 0]) > 0 else ""
     if sliding > 0:
         yield _parameter("friction", "friction", "1", sliding, min(0.05, sliding), max(3.0, sliding), bodies, [where])
-    turns = dynamics.turns(model.geom_bodyid[geoms])
     on_ground = (robot.floor or robot.terrain) and not robot.self_collision
+    if on_ground:  # where two bodies of a robot touch, the coefficient is neither's own
+        yield from _friction_of_bodies(robot, model)
+    turns = dynamics.turns(model.geom_bodyid[geoms])
     if turns[2] or (turns.any() and not on_ground):
         yield _parameter("friction/torsional", "torsional", "m", torsional, 0.0, max(0.1, torsional), bodies)
     if turns[:2].any() or (turns.any() and not on_ground):
@@ -183,6 +188,32 @@ def _contacts(robot: Robot, model: mujoco.MjModel, dynamics: _Dynamics) -> Itera
         yield _parameter(
             "contact/time_constant", "time_constant", "s", nominal, min(shortest, nominal), max(0.1, nominal)
         )
+
+
+def _friction_of_bodies(robot: Robot, model: mujoco.MjModel) -> Iterator[Parameter]:
+    """Of every body that can touch the ground."""
+    floor = model.geom("floor").id
+    geoms = np.array([g for g in colliding_geoms(model) if may_touch(model, g, floor)], dtype=int)
+    reach = set(model.geom_bodyid[geoms].tolist()) if robot.terrain else reaching(model, geoms)
+    largest: dict[str, float] = {}
+    for geom in geoms:
+        if (body := int(model.geom_bodyid[geom])) in reach:
+            name = model.body(body).name
+            largest[name] = max(float(model.geom_friction[geom, 0]), largest.get(name, 0.0))
+
+    def named(name: str, quantity: str, bodies: Sequence[str], words: Sequence[Any]) -> Iterator[Parameter]:
+        nominal = max((largest[body] for body in bodies), default=0.0)
+        if nominal > 0:
+            yield _parameter(name, quantity, "1", nominal, min(0.05, nominal), max(3.0, nominal), bodies, words)
+
+    for name, members in robot.bodies.items():
+        bodies = [body for body in members if body in largest]
+        many = len(bodies) > 1
+        yield from named(
+            f"{name}/friction", "body_friction", bodies, [f"{name} (each of {len(bodies)})" if many else name]
+        )
+        for body in bodies if many else ():
+            yield from named(f"{name}/friction/{body}", "one_friction", [body], [body])
 
 
 def _world(robot: Robot, model: mujoco.MjModel, dynamics: _Dynamics) -> Iterator[Parameter]:
