@@ -393,6 +393,7 @@ def test_a_snapshot_continues_to_the_same_bits_also_in_another_engine(make, num_
     engine.apply(
         np.array([1]), {"trunk/com_x": np.array([0.05]), "slope": np.array([0.1]), "timestep": np.array([0.003])}
     )
+    engine.apply(np.array([1]), {"lower/friction": np.array([0.5]), "lower/friction/RL_lower": np.array([0.3])})
     place(engine)
     engine.push(np.array([[0.0, 0.0, 0.0], [5.0, 0.0, 0.0], [0.0, 8.0, 3.0]]))
     run(engine, 6)
@@ -406,6 +407,8 @@ def test_a_snapshot_continues_to_the_same_bits_also_in_another_engine(make, num_
         e.restore(snapshot)
         np.testing.assert_array_equal(e.read("trunk/mass"), [3.0, 5.0, 6.0])
         np.testing.assert_array_equal(e.read("friction"), np.ones(3))
+        np.testing.assert_array_equal(e.read("lower/friction"), [1.0, 0.5, 1.0])
+        np.testing.assert_array_equal(e.read("lower/friction/RL_lower"), [1.0, 0.3, 1.0])
         np.testing.assert_array_equal(run(e, 6, seed=1), expected)
 
 

@@ -13,7 +13,7 @@ from simreal_envs.engines.base import Robot, Terrain
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.engines.registry import start_engine
 from simreal_envs.errors import UserError
-from simreal_envs.parameters import Draws
+from simreal_envs.parameters import Draws, expand
 from simreal_envs.robots.cartpole import CARTPOLE
 from simreal_envs.tasks import TASKS, find_task
 
@@ -89,6 +89,64 @@ def test_contacts_have_parameters_only_where_there_are_contacts():
     assert "terrain/roughness" not in named(arm())
     rough = named(arm(terrain=Terrain(roughness=0.03, roughest=0.1)))["terrain/roughness"]
     assert (rough.nominal, rough.low, rough.high, rough.resolution) == (0.03, 0.0, 0.1, 0.005)
+
+
+CAR = """
+<mujoco><worldbody>
+  <body name="chassis"><freejoint/><geom type="box" size="0.3 0.1 0.02" pos="0 0 0.2" mass="2" friction="0.3 0 0"/>
+    <geom size="0.03" pos="0 0 0.25" mass="0.1" friction="0.9 0 0"/>
+    <body name="front"><geom size="0.05" pos="0.3 0 0" mass="0.1" friction="{} 0 0"/></body>
+    <body name="back"><geom size="0.05" pos="-0.3 0 0" mass="0.1" friction="{} 0 0"/></body>
+    <body name="hub"><geom size="0.02" pos="-0.3 0 0" mass="0.1" friction="0.8 0 0"/></body>
+    <body name="lamp"><geom size="0.1" pos="0 0 0.6" mass="0.1" contype="0" conaffinity="0"/></body>
+  </body>
+</worldbody></mujoco>
+"""
+
+
+def car(front=0.8, back=0.8, **changes) -> Robot:
+    bodies = {name: (name,) for name in ("chassis", "hub", "lamp")} | {"wheel": ("front", "back")}
+    facts = {"joints": (), "control": "force", "torque_limit": 1.0, "timestep": 0.002, "floor": True, "bodies": bodies}
+    return Robot("car", lambda: mujoco.MjSpec.from_string(CAR.format(front, back)), **{**facts, **changes})
+
+
+def test_bodies_that_can_touch_the_ground_have_a_friction_of_their_own():
+    found = {name: p for name, p in named(car()).items() if p.quantity in ("body_friction", "one_friction")}
+    rows = {
+        "chassis/friction": (0.9, ("chassis",)),
+        "wheel/friction": (0.8, ("front", "back")),
+        "wheel/friction/front": (0.8, ("front",)),
+        "wheel/friction/back": (0.8, ("back",)),
+    }  # not of the lamp, which touches nothing, nor of the hub, which is always higher than its wheel
+    assert {name: (p.nominal, p.elements) for name, p in found.items()} == rows
+    assert found["wheel/friction"].says == "sliding friction coefficient of the wheel (each of 2) on nominal ground"
+    assert found["wheel/friction/back"].says == "sliding friction coefficient of the back alone on nominal ground"
+    assert all((p.unit, p.low, p.high) == ("1", 0.05, 3.0) for p in found.values())
+    assert {p.name for p in expand("*/friction", car().parameters, "car")} == {"chassis/friction", "wheel/friction"}
+    assert len(expand("*/friction/*", car().parameters, "car")) == 2
+
+
+def test_no_body_has_a_friction_of_its_own_where_contacts_are_not_those_of_one_body():
+    for robot in (car(self_collision=True), car(floor=False), TASKS["arm_push"].robot, CARTPOLE):
+        assert not any(p.quantity in ("body_friction", "one_friction") for p in robot.parameters)
+    slippery = car(front=0.0)
+    assert {"wheel/friction", "wheel/friction/back"} <= set(named(slippery))
+    assert "wheel/friction/front" not in named(slippery)  # nothing times anything is nothing
+
+
+def test_unlike_bodies_of_one_name_keep_the_proportions_of_their_friction():
+    engine = MujocoEngine(car(front=0.8, back=0.4), "matched", 2)
+    assert (named(engine.robot)["wheel/friction"].nominal, named(engine.robot)["friction"].nominal) == (0.8, 0.9)
+    engine.apply(np.array([1]), {"wheel/friction": np.array([0.2]), "friction": np.array([1.8])})
+    sliding = engine._batch.expand("geom_friction")[1, :, 0]
+    geoms = {engine.model.body(engine.model.geom_bodyid[g]).name: g for g in range(engine.model.ngeom)}
+    assert [sliding[geoms[name]] for name in ("front", "back")] == pytest.approx([0.4, 0.2])
+    for name, values in {
+        "wheel/friction": [0.8, 0.2],
+        "wheel/friction/back": [0.4, 0.4],
+        "friction": [0.9, 1.8],
+    }.items():
+        assert engine.read(name) == pytest.approx(values), name
 
 
 def test_position_drives_have_gains_and_unlike_drives_names_of_their_own():

@@ -44,6 +44,8 @@ RANDOMIZED = {
             "latency": Interval(Uniform(0.0, 0.03), every=0.2), "latency/jitter": Uniform(0.0, 0.02),
             "action/dropout": Uniform(0.0, 0.2), "actuator/time_constant": Uniform(0.0, 0.02), "push": Uniform(0.0, 50.0),
             "encoder/bias": Startup(Uniform(0.0, 0.05)), "observation/*": Uniform(0.0, 0.2),
+            "*/friction": Scale(Uniform(0.5, 1.5)), "lower/friction": Interval(Uniform(0.3, 0.9), every=0.3),
+            "lower/friction/FR_lower": Startup(Uniform(0.1, 0.9)),
         }
     ),
 }  # fmt: skip

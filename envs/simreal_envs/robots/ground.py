@@ -7,7 +7,7 @@ import numpy as np
 
 _POSES = 500  # after which a body that was never the lowest counts as one that cannot be
 _CLOSE = 1e-3  # m: bodies that end at one joint with the same radius touch together
-_HINGE, _FREE = mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_FREE
+_HINGE, _SLIDE, _FREE = (getattr(mujoco.mjtJoint, f"mjJNT_{kind}") for kind in ("HINGE", "SLIDE", "FREE"))
 
 
 def random_pose(model: mujoco.MjModel, rng: np.random.Generator) -> np.ndarray:
@@ -46,14 +46,22 @@ def lowest_points(model: mujoco.MjModel, data: mujoco.MjData, geoms: np.ndarray)
 
 
 def reaching(model: mujoco.MjModel, geoms: np.ndarray) -> set[int]:
-    """Ids of the bodies of some geoms that are the lowest of them in some pose: others never touch level ground."""
+    """Ids of the bodies of some geoms that can touch level ground at z = 0, where another body is not always lower."""
     rng, data, bodies = np.random.default_rng(0), mujoco.MjData(model), model.geom_bodyid[geoms]
     found: set[int] = set()
     for _ in range(_POSES):
         data.qpos[:] = random_pose(model, rng)
         mujoco.mj_kinematics(model, data)
         heights = lowest_points(model, data, geoms)
-        found.update(bodies[heights < heights.min() + _CLOSE].tolist())
+        level = heights.min() if _rises(model) else 0.0  # what cannot rise and fall has to reach down to the ground
+        found.update(bodies[heights < level + _CLOSE].tolist())
         if len(found) == len(set(bodies.tolist())):
             break
     return found
+
+
+def _rises(model: mujoco.MjModel) -> bool:
+    """Whether a robot's base can move up and down."""
+    roots = model.body_parentid[model.jnt_bodyid] == 0
+    vertical = (model.jnt_type == _SLIDE) & (np.abs(model.jnt_axis[:, 2]) > 0.999)
+    return bool((roots & ((model.jnt_type == _FREE) | vertical)).any())
