@@ -788,10 +788,10 @@ def _short(rows: list[dict[str, Any]], task: str) -> list[dict[str, Any]]:
     short: dict[str, dict[str, Any]] = {}
     owners: dict[str, set[str]] = {}
     for row in rows:
-        owner, _, what = row["name"].rpartition("/")
+        owner, what = _owner_and_kind(row["name"])
         owners.setdefault(what, set()).add(owner)
     for row in rows:
-        owner, _, what = row["name"].rpartition("/")
+        owner, what = _owner_and_kind(row["name"])
         rare = [f"{engine}: {how}" for engine, how in row["support"].items() if how != "exact"]
         says = row["says"] + (f" ({', '.join(rare)})" if rare else "")
         unit = "" if row["unit"] == "1" else row["unit"]
@@ -803,7 +803,7 @@ def _short(rows: list[dict[str, Any]], task: str) -> list[dict[str, Any]]:
                 "name": row["name"], "nominal": nominal, "bounds": (", " if few else " to ").join(values), "says": says
             }  # fmt: skip
             continue
-        many = len(owners[what]) > 2
+        many = bool(owner) and len(owners[what] - {""}) > 2
         name = f"*/{what}" if many else row["name"]
         says = f"{row['name']}: {says}" if many else says
         one = short.setdefault(name, {"name": name, "unit": [], "tasks": set(), "says": says})
@@ -814,6 +814,12 @@ def _short(rows: list[dict[str, Any]], task: str) -> list[dict[str, Any]]:
         count = len(one["tasks"])
         one["tasks"] = "all" if one["tasks"] == every else str(count) if count > 1 else one["tasks"]
     return sorted(short.values(), key=lambda one: one["name"])
+
+
+def _owner_and_kind(name: str) -> tuple[str, str]:
+    """A body, joint or drive and what varies of it: ``("hip", "mass")``, and ``("hip", "friction/*")`` of a single one."""
+    owner, _, what = name.rpartition("/") if name.count("/") < 2 else name.partition("/")
+    return owner, f"{what.partition('/')[0]}/*" if "/" in what else what
 
 
 def _command() -> str:

@@ -9,8 +9,8 @@ from functools import cached_property
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Engine, Robot
-from simreal_envs.robots.ground import random_pose
+from simreal_envs.engines.base import Engine, Robot, colliding_geoms
+from simreal_envs.robots.ground import lowest_points, random_pose
 
 _FALL = 0.02  # m: step of the search for the floor, which is thicker
 HIGH = 5.0  # m: far enough above the floor that nothing touches it during a probe in the air
@@ -153,6 +153,16 @@ class Machine:
         mujoco.mj_collision(self.model, self._data)
         return float(-self._data.contact.dist.min()) if self._data.ncon else None
 
+    def laid(self, qpos: np.ndarray) -> np.ndarray:
+        """The pose ``(nq,)`` at the height at which it just touches level ground at z = 0, as terrain is at the start."""
+        qpos, vertical = qpos.copy(), self.base(2)
+        if vertical is not None:
+            self._data.qpos[:] = qpos
+            mujoco.mj_kinematics(self.model, self._data)
+            geoms = colliding_geoms(self.model)
+            qpos[vertical[0]] -= lowest_points(self.model, self._data, geoms[self.model.geom_bodyid[geoms] > 0]).min()
+        return qpos
+
     def touched(self, qpos: np.ndarray, seconds: float) -> set[str]:
         """Bodies that touch something while the robot holds a pose ``(nq,)`` and slides from 1 m/s along x."""
         mujoco.mj_resetData(self.model, self._data)
@@ -208,12 +218,12 @@ def lying(robot: Robot, seconds: float) -> np.ndarray:
     They do so while the robot slides for some seconds, as far as 500 poses show it.
     """
     wanted = {body for p in robot.parameters if p.quantity == "body_friction" for body in p.elements}
-    level, machine = Machine(replace(robot, terrain=None, floor=True), "matched"), Machine(robot, "matched")
-    rng, poses, touched = np.random.default_rng(0), [], []
+    machine, rng = Machine(robot, "matched"), np.random.default_rng(0)
+    poses: list[np.ndarray] = []
+    touched: list[set[str]] = []
     while set().union(*touched) != wanted and len(poses) < 500:
-        pose = level.standing(random_pose(level.model, rng)[None])[0]  # terrain is level at the start
-        poses.append(pose)
-        touched.append(machine.touched(pose, seconds) & wanted)
+        poses.append(machine.laid(random_pose(machine.model, rng)))
+        touched.append(machine.touched(poses[-1], seconds) & wanted)
     chosen = []
     while new := max(touched, key=len, default=set()):
         chosen.append(poses[touched.index(new)])

@@ -14,7 +14,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Robot, Terrain, colliding_geoms, drives_of, effective_friction, may_touch
+from simreal_envs.engines.base import Robot, Terrain, colliding_geoms, drives_of, effective_friction, partners
 from simreal_envs.engines.gravity import gravity_vector
 from simreal_envs.engines.registry import engine_names, support_of
 from simreal_envs.errors import UserError
@@ -193,7 +193,7 @@ def _contacts(robot: Robot, model: mujoco.MjModel, dynamics: _Dynamics) -> Itera
 def _friction_of_bodies(robot: Robot, model: mujoco.MjModel) -> Iterator[Parameter]:
     """Of every body that can touch the ground."""
     floor = model.geom("floor").id
-    geoms = np.array([g for g in colliding_geoms(model) if may_touch(model, g, floor)], dtype=int)
+    geoms = np.flatnonzero(partners(model)[floor])
     reach = set(model.geom_bodyid[geoms].tolist()) if robot.terrain else reaching(model, geoms)
     largest: dict[str, float] = {}
     for geom in geoms:
