@@ -25,7 +25,8 @@ SHAPES = """
 
 
 def bodies_that_reach(xml: str) -> set[str]:
-    model = mujoco.MjModel.from_xml_string(xml)
+    floor = '<mujoco><worldbody><geom type="plane" size="5 5 1"/>'
+    model = mujoco.MjModel.from_xml_string(xml.replace("<mujoco><worldbody>", floor))
     geoms = np.array([geom for geom in colliding_geoms(model) if model.geom_bodyid[geom] > 0])
     return {model.body(body).name for body in reaching(model, geoms)}
 
