@@ -280,7 +280,7 @@ sources:
   plain: {{steps: 640, variation: {{{source}}}, curriculum: {{start: 0.2, until: 0.6}}}}
 targets:
   other: {{{engine}steps: 640, variation: {{{target}, latency: 0.03, observation/noise: 0.02}}}}
-strategies: {{fine_tune: {{lr_scale: 0.5}}, frozen_encoder: {{thaw_at: 0.5}}}}
+strategies: {{fine_tune: {{lr_scale: 0.5}}{frozen}}}
 evaluation: {{points: 3, episodes: 2}}
 tracking: {{wandb: disabled}}
 video: 0
@@ -297,6 +297,7 @@ def write_config(folder: Path, algorithm: str) -> None:
         source="pole/mass: {uniform: [0.6, 1.4]}" if own else "observation/noise: {uniform: [0.0, 0.1]}",
         engine="engine: bullet, " if own else "",
         target="pole/mass: 0.8" if own else "action/dropout: 0.1",
+        frozen="" if algorithm == "crossq" else ", frozen_encoder: {thaw_at: 0.5}",  # which CrossQ does not have
     )
     folder.mkdir(exist_ok=True)
     (folder / "kill.yaml").write_text(text)
@@ -310,6 +311,7 @@ def start_and_kill(folder: Path, words: list, rng: random.Random, limit: int) ->
         env=tiny.environment(folder),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     seen, enough = set(), rng.randint(1, limit)
     while process.poll() is None and len(seen) < enough:
@@ -319,7 +321,10 @@ def start_and_kill(folder: Path, words: list, rng: random.Random, limit: int) ->
     time.sleep(rng.uniform(0, 0.03))
     process.send_signal(signal.SIGKILL)
     killed = process.wait() == -signal.SIGKILL
-    time.sleep(0.3)  # its workers notice, and end
+    with contextlib.suppress(ProcessLookupError):
+        while True:  # its workers notice, and end
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
     return killed
 
 

@@ -10,13 +10,15 @@ _CLOSE = 1e-3  # m: bodies that end at one joint with the same radius touch toge
 _HINGE, _SLIDE, _FREE = (getattr(mujoco.mjtJoint, f"mjJNT_{kind}") for kind in ("HINGE", "SLIDE", "FREE"))
 
 
-def random_pose(model: mujoco.MjModel, rng: np.random.Generator) -> np.ndarray:
-    """Positions ``(nq,)``: hinges anywhere in their ranges, free bodies in any orientation, the rest as in the model."""
+def random_pose(model: mujoco.MjModel, rng: np.random.Generator, share: float = 1.0) -> np.ndarray:
+    """Positions ``(nq,)``: hinges anywhere in a share of their ranges, free bodies in any orientation, the rest as it is."""
     pose = model.qpos0.copy()
     for joint, start in enumerate(model.jnt_qposadr.tolist()):
         if model.jnt_type[joint] == _HINGE:
             limited = bool(model.jnt_limited[joint])
-            pose[start] = rng.uniform(*(model.jnt_range[joint] if limited else (-np.pi, np.pi)))
+            low, high = model.jnt_range[joint] if limited else (-np.pi, np.pi)
+            margin = (1 - share) / 2 * (high - low)
+            pose[start] = rng.uniform(low + margin, high - margin)
         elif model.jnt_type[joint] == _FREE:
             quaternion = rng.normal(size=4)
             pose[start + 3 : start + 7] = quaternion / np.linalg.norm(quaternion)
