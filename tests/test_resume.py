@@ -322,7 +322,7 @@ def start_and_kill(folder: Path, words: list, rng: random.Random, limit: int) ->
     process.send_signal(signal.SIGKILL)
     killed = process.wait() == -signal.SIGKILL
     with contextlib.suppress(ProcessLookupError):
-        while True:  # its workers notice, and end
+        for _ in range(600):  # its workers notice, and end
             os.killpg(process.pid, 0)
             time.sleep(0.05)
     return killed
