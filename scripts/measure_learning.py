@@ -137,7 +137,9 @@ def draw(results: list[dict[str, Any]]) -> str:
             )
         figure.update_xaxes(title_text="environment steps", row=1, col=column)
     figure.update_yaxes(title_text="return of training episodes", col=1)
-    figure.update_layout(template="plotly_white", width=1200, height=380, margin_t=40, legend={"orientation": "h", "y": -0.2})
+    figure.update_layout(
+        template="plotly_white", width=1200, height=380, margin_t=40, legend={"orientation": "h", "y": -0.2}
+    )
     return figure.to_html(include_plotlyjs=True, config={"displayModeBar": False})
 
 

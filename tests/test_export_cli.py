@@ -98,8 +98,8 @@ def test_without_its_domain_the_check_takes_the_agents_statistics_and_says_so(us
     [
         ({"task": "another_machines"}, "unknown task 'another_machines'"),
         ({"task": "pendulum_swingup"}, "fields of the agent and its domain differ"),
-        ({"engine": "mujoco"}, "domain on the agent's card is none"),
-        ("quadruped", "domain on the agent's card is none"),
+        ({"engine": "mujoco"}, "a domain must be a mapping that names a task"),
+        ("quadruped", "a domain must be a mapping that names a task"),
     ],
 )
 def test_observations_are_recorded_only_where_the_agent_is_from(agent, domain, why):
