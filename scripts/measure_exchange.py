@@ -76,10 +76,10 @@ def main() -> None:
             "surgery": by_surgery(agent),
         }
         if algorithm in WITH_SB3 and find_spec(WITH_SB3[algorithm].where.partition(":")[0]):
-            schema, network = schema_of(observation, action), {}
+            schema, network = schema_of(observation, action), {} if observation == "vector" else {"cnn": "nature"}
             if observation == "mixed":  # SB3 sees pictures of bytes only, of 36 pixels and more, and then relu
                 schema = replace(schema, observation=tuple(f for f in schema.observation if f.name != GRID.name))
-                network = {"activation": "relu"}
+                network["activation"] = "relu"
             with tempfile.TemporaryDirectory() as folder:
                 pair = out_and_in(agent_of(algorithm, schema=schema, **network), Path(folder))
             found |= dict(zip(("to sb3", "from sb3"), pair, strict=True))
