@@ -15,9 +15,9 @@ from simreal.config import AgentConfig
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters, OffPolicyHyperparameters
 from simreal.stages import cores
 from simreal_envs.errors import UserError, require_known
-from simreal_envs.tasks import find_task
+from simreal_envs.tasks import find_task, is_installed
 from simreal_envs.variation import Curriculum, Domain
-from simreal_envs.worlds import Worlds, make
+from simreal_envs.worlds import SPREADING, Worlds, make
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ OPTIONS = tuple(name for name in Hyperparameters.model_fields if name != "learni
 WORTH_THREADS = (
     1500  # joints times physics steps per control step from which on a second thread pays (64 cart-poles: 512)
 )
+LEAST_WORLDS = 16  # in a process: what is not physics takes almost as long for fewer
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda remaining: 1.0,
     "linear": lambda remaining: remaining,
@@ -142,7 +143,7 @@ class Target:
     def worlds(self, domain: Domain | None = None, num_worlds: int | None = None) -> Worlds:
         """Training worlds of this arm, or as many of another domain."""
         domain, num_worlds = domain or self.domain, num_worlds or self.learning.num_worlds
-        self.made.append(make(domain, num_worlds, self.seed, num_threads=physics_threads(domain, num_worlds)))
+        self.made.append(make(domain, num_worlds, self.seed, **at_once(domain, num_worlds)))
         return self.made[-1]
 
     def learner(
@@ -217,17 +218,27 @@ def _possible(replay: Mapping[str, np.ndarray], policy: Any) -> dict[str, np.nda
     return {name: column[there] for name, column in replay.items()}
 
 
-def physics_threads(domain: Domain, num_worlds: int) -> int:
-    """How many threads step the worlds of one training run, which changes its speed and nothing else.
+def at_once(domain: Domain, num_worlds: int, processes: bool = True) -> dict[str, int]:
+    """How many processes step the worlds of one training run, and by how many physics threads each.
 
-    As many as ``OMP_NUM_THREADS`` says; an experiment, which trains several agents side by side, sets it to 1. Where it
-    says nothing all cores, unless a step takes less time than waking them.
+    That changes its speed and nothing else. Both together are as many as ``OMP_NUM_THREADS`` says; an experiment, which trains
+    several agents side by side, sets it to 1. Where it says nothing they are all cores.
+
+    Args:
+        processes: whether there may be several.
+
+    Returns:
+        ``num_workers`` and ``num_threads``, as `simreal_envs.worlds.make` takes them.
     """
     pinned = os.environ.get("OMP_NUM_THREADS", "")
-    if pinned.isdecimal():
-        return max(int(pinned), 1)
+    count = max(int(pinned), 1) if pinned.isdecimal() else cores()
+    # Of tasks that a script made, other processes do not know.
+    processes = processes and domain.engine in SPREADING and is_installed(domain.task)
+    workers = max(1, min(count, num_worlds // LEAST_WORLDS)) if processes else 1
     task = find_task(domain.task)
-    return cores() if num_worlds * task.substeps * len(task.robot.joints) >= WORTH_THREADS else 1
+    work = num_worlds / workers * task.substeps * len(task.robot.joints)
+    threads = count // workers if pinned or work >= WORTH_THREADS else 1
+    return {"num_workers": workers if workers > 1 else 0, "num_threads": threads}
 
 
 def require_fit(algorithm: str, schema: Schema, world: str, where: str = "") -> None:

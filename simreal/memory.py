@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from simreal.evaluation import Trace, random_actions
-from simreal.learner import physics_threads
+from simreal.learner import at_once
 from simreal_agents.bundle import Agent
 from simreal_agents.layout import Layout
 from simreal_envs.errors import UserError
@@ -90,7 +90,7 @@ def record(
         raise UserError(f"to record experience takes at least 1 step, not {steps}")
     if agent is not None:
         domain = domain.seen_by(agent.card.get("domain"))
-    worlds = make(domain, num_worlds, MEMORY_SEED + seed, num_threads=physics_threads(domain, num_worlds))
+    worlds = make(domain, num_worlds, MEMORY_SEED + seed, **at_once(domain, num_worlds))
     worlds.progress = 1.0  # a curriculum has ended when its agent acts
     with contextlib.closing(worlds):
         return _record(agent, worlds, -(-steps // num_worlds), MEMORY_SEED + seed, deterministic)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simreal.evaluation import EVALUATION_SEED, Evaluator
-from simreal.learner import physics_threads
+from simreal.learner import at_once
 from simreal_agents.bundle import Agent
 from simreal_envs.cells import Cells
 from simreal_envs.errors import UserError, require_known
@@ -140,7 +140,7 @@ class Grid:
         worlds = self._at_a_time * episodes
         self._worlds = Cells(
             domain, {one.parameter: one.values for one in axes}, self._at_a_time, episodes, seed,
-            num_threads=physics_threads(domain, worlds),
+            num_threads=at_once(domain, worlds, processes=False)["num_threads"],
         )  # fmt: skip
         self._evaluator = Evaluator(domain, worlds, seed, self._worlds)
 

@@ -66,7 +66,7 @@ ORDER = {
         {"audit"},
         {"around", "cells", "gym", "viewer", "parity", "together", "trials"},
         {"worlds"},
-        {"beginnings", "view"},
+        {"beginnings", "spread", "view"},
         {"variation"},
         {"adapters", "bridges", "games"},
         {"tasks"},

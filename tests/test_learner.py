@@ -11,7 +11,7 @@ import tiny
 import simreal as sr
 from simreal.config import AgentConfig
 from simreal.hyperparameters import HYPERPARAMETERS, OffPolicyHyperparameters
-from simreal.learner import Learning, Target, physics_threads, require_fit, schedule
+from simreal.learner import Learning, Target, at_once, require_fit, schedule
 from simreal.training import Schedule, train
 from simreal_agents.algorithms import find_algorithm
 from simreal_envs.errors import UserError
@@ -252,7 +252,11 @@ def test_a_section_of_a_config_becomes_the_same_learning_as_its_data():
 def test_one_training_run_uses_all_cores_where_it_pays_and_an_experiment_one_each(monkeypatch):
     monkeypatch.setattr("simreal.learner.cores", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert physics_threads(sr.Domain("halfcheetah"), 64) == 6
-    assert physics_threads(sr.Domain("cartpole_swingup"), 64) == 1
+    cheetah, pole, bullet = sr.Domain("halfcheetah"), sr.Domain("cartpole_swingup"), sr.Domain("halfcheetah", "bullet")
+    assert at_once(cheetah, 64) == {"num_workers": 0, "num_threads": 6}
+    assert at_once(pole, 64) == {"num_workers": 0, "num_threads": 1}
+    assert at_once(bullet, 64)["num_workers"] == 4 and at_once(bullet, 20)["num_workers"] == 0
+    assert at_once(bullet, 64, processes=False)["num_workers"] == 0
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert physics_threads(sr.Domain("cartpole_swingup"), 64) == physics_threads(sr.Domain("halfcheetah"), 64) == 2
+    assert at_once(pole, 64)["num_threads"] == at_once(cheetah, 64)["num_threads"] == 2
+    assert at_once(bullet, 64)["num_workers"] == 2

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from simreal_envs.schema import Observation
 from simreal_envs.worlds import Worlds
 
 
@@ -18,8 +17,8 @@ class Trials(Worlds):
     ``infos`` speak of every episode as before.
     """
 
-    def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """See `Worlds.step`; terminated and truncated are set in the last episode of a trial only."""
-        observation, reward, terminated, truncated, infos = super().step(actions)
+    def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """See `Worlds.advance`; terminated and truncated are set in the last episode of a trial only."""
+        observation, reward, terminated, truncated, infos = super().advance(actions)
         over = self._episodes % self.domain.observe.trial == 0  # a new trial has begun, or the first is still going on
         return observation, reward, terminated & over, truncated & over, infos

@@ -22,11 +22,13 @@ from simreal_envs.errors import UserError, nearest, require_known
 from simreal_envs.imperfections import QUANTITIES, Imperfections
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Observation, row
+from simreal_envs.spread import Spread
 from simreal_envs.tasks import find_task
 from simreal_envs.tasks.base import Episode, State, Task
 from simreal_envs.variation import Domain, Observe
 from simreal_envs.view import View, schema_of
 
+SPREADING = ("bullet",)  # engines whose worlds several processes step: MuJoCo's threads are as fast
 _ONE, _MINUS_ONE = np.array(1.0), np.array(-1.0)  # as arrays: numpy takes half of the time with them
 
 
@@ -38,16 +40,20 @@ def make(
     autoreset: AutoresetMode | str = AutoresetMode.SAME_STEP,
     num_threads: int = 1,
     num_workers: int = 0,
-) -> Worlds:
+) -> Worlds | Spread:
     """Start `num_worlds` worlds of a domain.
 
     Args:
         seed: all draws (parameters, initial states, sensor noise) are functions of it.
         autoreset: when a finished world starts its next episode, as in Gymnasium.
-        num_threads: physics threads of the MuJoCo engine (0: all cores). Results do not depend on it.
-        num_workers: processes of the Bullet engine, of which this is one (0: this one alone). Results do not depend on it.
+        num_threads: physics threads of the MuJoCo engine in each process (0: all cores). Results do not depend on it.
+        num_workers: processes that step worlds, of which this is one (0: this one alone). Results do not depend on it.
+            Processes are spawned: a script with tasks of its own needs the usual ``if __name__ == "__main__":``.
     """
-    return Worlds(domain, num_worlds, seed, autoreset=autoreset, num_threads=num_threads, num_workers=num_workers)
+    options = {"autoreset": autoreset, "num_threads": num_threads}
+    if num_workers > 1 and domain.engine in SPREADING:
+        return Spread(Worlds, domain, num_worlds, seed, num_workers=num_workers, **options)
+    return Worlds(domain, num_worlds, seed, num_workers=num_workers, **options)
 
 
 class Worlds(gymnasium.vector.VectorEnv):
@@ -77,6 +83,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         num_threads: int = 1,
         num_workers: int = 0,
         render_mode: str | None = None,
+        first_world: int = 0,  # number of the first one among all that are drawn by this seed
     ):
         num_worlds = _whole("num_worlds", num_worlds, 1)
         modes = [mode.value for mode in AutoresetMode]
@@ -107,8 +114,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         if not images:  # numpy is twice as fast on two arrays of one shape
             self._all_bounds = tuple(np.tile(bound, (num_worlds, 1)) for bound in sensed.bounds)
         self._choices, self._pixels = self.schema.choices, sensed.dtype == np.uint8
-        self._acts = num_worlds, self.schema.action_size
-        self._everyone = np.arange(num_worlds)
+        self._everyone, self._first_world = np.arange(num_worlds), first_world
         self._episodes = np.full(num_worlds, -1)
         self._parameters = {p.name: p for p in self.task.parameters}
         # Around the engine, as far as it varies; the length of a physics step matters to delays, too.
@@ -136,12 +142,12 @@ class Worlds(gymnasium.vector.VectorEnv):
         # Over the episode: of every reward term, of the reward, and in how many steps the goal was met.
         self._sums = np.zeros((2, num_worlds))
         self._streak = np.zeros(num_worlds)  # in how many of the last steps without a gap it was
-        self._final = np.zeros((num_worlds, self.schema.observation_size), dtype=self.schema.dtype)
-        self._observation = np.zeros_like(self._final)
+        self.final = np.zeros((num_worlds, self.schema.observation_size), dtype=self.schema.dtype)
+        self._observation = np.zeros_like(self.final)
 
     def _key(self) -> None:
         """Key all draws by the seed."""
-        self._draws = Draws(self.seed, self._everyone, self._episodes)
+        self._draws = Draws(self.seed, self._everyone + self._first_world, self._episodes)
         # Where nothing comes between the initial state and what is observed of it, that is known ahead, too.
         ahead = getattr(self.engine, "starts_exactly", False) and not hasattr(self.engine, "readings")
         around, images = self._imperfections, any(field.grid for field in self.schema.observation)
@@ -255,9 +261,11 @@ class Worlds(gymnasium.vector.VectorEnv):
             observations, a batch of `single_observation_space` (vectors: float32 ``(N, d)``), rewards float64 ``(N,)``,
             terminated and truncated bool ``(N,)``, infos.
         """
-        if self._command is None:
-            raise gymnasium.error.ResetNeeded("call reset() before step()")
-        actions = self._chosen(actions) if self._choices else self._clipped(actions)
+        observation, *rest = self.advance(self.checked(actions, self.num_envs))
+        return self.schema.pack(observation.copy()), *rest
+
+    def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """`step`, for actions that were `checked`; observations are flat, ``(N, d)``, in memory that these worlds go on to use."""
         around, steps = self._imperfections, self._steps
         if self._intervals:
             self._redraw()
@@ -304,7 +312,7 @@ class Worlds(gymnasium.vector.VectorEnv):
             observation[resumed] = self._begin(resumed)
         infos = self._finish(done, terminated, observation) if over else {}
         self._ended, self._observation = done, observation
-        return self.schema.pack(observation.copy()), reward, terminated, truncated, infos
+        return observation, reward, terminated, truncated, infos
 
     def disturb(self, forces: np.ndarray) -> None:
         """Push the robots' bases at their centres of mass during the next control step, on top of the parameter ``push``.
@@ -320,31 +328,18 @@ class Worlds(gymnasium.vector.VectorEnv):
             raise UserError(f"forces must be {self.num_envs} x 3 finite numbers, not of shape {forces.shape}")
         self._disturbance = forces
 
-    def _clipped(self, actions: np.ndarray) -> np.ndarray:
-        """Actions in [-1, 1], float64 ``(N, a)``."""
-        actions = np.asarray(actions, dtype=np.float64)
-        if actions.shape != self._acts:
-            if (*actions.shape, 1) != self._acts:  # one number per world may come without an axis of its own
-                raise UserError(f"actions must have the shape {self._acts}, a row per world, not {actions.shape}")
-            actions = actions[:, None]
-        # One sum tells whether anything is wrong at all; it nearly never is, and this runs at every step.
-        if not math.isfinite(np.add.reduce(actions, axis=None)) and not np.isfinite(actions).all():
-            raise UserError(
-                f"actions must be finite numbers; those of world {int(np.argmin(np.isfinite(actions).all(axis=1)))} are not"
-            )
-        return np.minimum(np.maximum(actions, _MINUS_ONE), _ONE)
+    def checked(self, actions: np.ndarray, num_worlds: int) -> np.ndarray:
+        """Actions of some worlds like these as they are carried out: float64 ``(num_worlds, a)``, choices as numbers.
 
-    def _chosen(self, actions: np.ndarray) -> np.ndarray:
-        """Choices ``(N,)`` of a discrete action as flat actions, float64 ``(N, 1)``."""
-        chosen, wanted = np.asarray(actions), f"actions must be integers from 0 to {self._choices - 1}, one per world"
-        if chosen.shape != (self.num_envs,) or chosen.dtype.kind not in "iu":
-            raise UserError(
-                f"{wanted}: an int64 array of shape ({self.num_envs},), not {chosen.dtype} of {chosen.shape}"
-            )
-        if any_of(wrong := chosen.astype(np.uint64) >= self._choices):  # those below 0 are very large
-            world = int(np.argmax(wrong))
-            raise UserError(f"{wanted}; world {world} got {chosen[world]}")
-        return chosen.astype(np.float64)[:, None]
+        Raises:
+            ResetNeeded: before the first `reset`.
+            UserError: another shape or type, numbers that are not finite, or a choice that there is not.
+        """
+        if self._command is None:
+            raise gymnasium.error.ResetNeeded("call reset() before step()")
+        if self._choices:
+            return _chosen(actions, num_worlds, self._choices)
+        return _clipped(actions, (num_worlds, self.schema.action_size))
 
     def _score(self, state: State, broken: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Reward and termination of the step that led to `state`, arrays of our own; counts towards the episode's sums."""
@@ -365,28 +360,44 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def _finish(self, done: np.ndarray, terminated: np.ndarray, observation: np.ndarray) -> dict[str, Any]:
         """Report the episodes that are over and, in mode SAME_STEP, begin the next ones in place."""
-        over = done.copy()
         (ids,) = done.nonzero()
         rows = rows_of(ids)
-        infos = {"outcome": self._outcome(rows, terminated), "_outcome": over}
+        last = observation[ids]
+        infos = self.report(done.copy(), self._outcome(rows, terminated), last)
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            self._final[rows] = last = observation[ids]
-            final, last = np.empty(self.num_envs, dtype=object), self.schema.pack(last)  # of None
+            self.final[rows] = last
+            observation[rows] = self._begin(ids)
+        return infos
+
+    def report(self, over: np.ndarray, outcome: dict[str, np.ndarray], last: np.ndarray) -> dict[str, Any]:
+        """The infos of a step of worlds like these in which episodes ended.
+
+        Args:
+            over: bool ``(N,)``; outcome: what is told of these episodes, by name ``(N,)``; last: what was observed last in
+            those that are over, flat ``(over.sum(), d)``.
+        """
+        infos: dict[str, Any] = {"outcome": outcome, "_outcome": over}
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            final, last = np.empty(len(over), dtype=object), self.schema.pack(last)  # of None
+            ids = np.flatnonzero(over).tolist()
             seen = (row(last, k) for k in range(len(ids))) if isinstance(last, dict) else last
-            for i, observed in zip(ids.tolist(), seen, strict=True):
+            for i, observed in zip(ids, seen, strict=True):
                 final[i] = observed
             infos |= {"final_obs": final, "_final_obs": over, "final_info": infos.copy(), "_final_info": over}
-            observation[rows] = self._begin(ids)
         return infos
 
     def _outcome(self, rows: np.ndarray | slice, terminated: np.ndarray) -> dict[str, np.ndarray]:
         """Return, length, success and sums of the reward's terms of the episodes in some rows; 0 elsewhere."""
-        own, length = self._sums[:, rows], self._steps[rows]
-        sums, steps = np.zeros(self._sums.shape), np.zeros(self.num_envs, dtype=np.int64)
-        success, streak = np.zeros(self.num_envs, dtype=bool), self._streak[rows].astype(np.int64)
-        sums[:, rows], steps[rows] = own, length
-        success[rows] = self.task.success(Episode(length, own[-1] / length, streak, terminated[rows], own[-2]))
-        return dict(zip(_labels(self._names), (sums[-2], steps, success, *sums), strict=False))
+        own, length, streak = self._sums[:, rows], self._steps[rows], self._streak[rows].astype(np.int64)
+        facts = np.zeros((len(own) + 1, self.num_envs))
+        facts[0, rows], facts[1, rows], facts[3:, rows] = own[-2], length, own[:-2]
+        facts[2, rows] = self.task.success(Episode(length, own[-1] / length, streak, terminated[rows], own[-2]))
+        return self.outcome(facts)
+
+    def outcome(self, facts: np.ndarray) -> dict[str, np.ndarray]:
+        """What is told of episodes that are over, from return, length, success and terms of the reward, float64 ``(.., N)``."""
+        named = dict(zip(_labels(self._names), facts, strict=False))
+        return named | {"l": named["l"].astype(np.int64), "s": named["s"].astype(bool)}
 
     # -- what is seen -------------------------------------------------------------------------------------------------
 
@@ -436,7 +447,7 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     @property
     def final_observation(self) -> Observation:
-        return self.schema.pack(self._final)
+        return self.schema.pack(self.final)
 
     def read(self, parameter: str) -> np.ndarray:
         """The value of a parameter in force in each world, SI, shape ``(N,)``, as the engine reports it."""
@@ -466,7 +477,7 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     _OWN_STATE = (
         "seed", "progress", "diverged", "_episodes", "_steps", "_command", "_names", "_sums", "_streak", "_ended",
-        "_observation", "_final", "_down", "_disturbance",
+        "_observation", "final", "_down", "_disturbance",
     )  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:
@@ -477,19 +488,19 @@ class Worlds(gymnasium.vector.VectorEnv):
         }
         view = {"view": self._view.snapshot()} if self._view else {}
         parts = {"imperfections": self._imperfections.snapshot(), "engine": self.engine.snapshot()}
-        return {"of": self._described(), "worlds": own, **parts, **view}
+        return {"of": self.described(self.num_envs), "worlds": own, **parts, **view}
 
-    def _described(self) -> str:
-        """What must be the same in worlds that continue from each other's snapshots, in words."""
+    def described(self, num_worlds: int) -> str:
+        """So many of these worlds, in words: what must be the same in worlds that continue from each other's snapshots."""
         domain, names = self.domain, ", ".join(v.parameter.name for v in self.varied)
         return (
-            f"{self.num_envs} worlds of {domain.task!r} on {domain.engine} ({domain.preset}) with "
+            f"{num_worlds} worlds of {domain.task!r} on {domain.engine} ({domain.preset}) with "
             f"{self.schema.observation_size} observations in which {names or 'nothing'} varies"
         )
 
     def require_own(self, snapshot: Mapping[str, Any]) -> None:
         """Raise a UserError if a snapshot is of another domain or number of worlds."""
-        mine = self._described()
+        mine = self.described(self.num_envs)
         if (theirs := snapshot.get("of", mine)) != mine:  # snapshots of before do not say
             raise UserError(f"the snapshot is of {theirs}; these are {mine}")
 
@@ -518,6 +529,32 @@ class _Closed:
 
     def __getattr__(self, name: str) -> Any:
         raise UserError("these worlds were closed; make() starts new ones")
+
+
+def _clipped(actions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Actions in [-1, 1], float64 of a shape ``(N, a)``."""
+    actions = np.asarray(actions, dtype=np.float64)
+    if actions.shape != shape:
+        if (*actions.shape, 1) != shape:  # one number per world may come without an axis of its own
+            raise UserError(f"actions must have the shape {shape}, a row per world, not {actions.shape}")
+        actions = actions[:, None]
+    # One sum tells whether anything is wrong at all; it nearly never is, and this runs at every step.
+    if not math.isfinite(np.add.reduce(actions, axis=None)) and not np.isfinite(actions).all():
+        raise UserError(
+            f"actions must be finite numbers; those of world {int(np.argmin(np.isfinite(actions).all(axis=1)))} are not"
+        )
+    return np.minimum(np.maximum(actions, _MINUS_ONE), _ONE)
+
+
+def _chosen(actions: np.ndarray, num_worlds: int, choices: int) -> np.ndarray:
+    """Choices ``(N,)`` of a discrete action as flat actions, float64 ``(N, 1)``."""
+    chosen, wanted = np.asarray(actions), f"actions must be integers from 0 to {choices - 1}, one per world"
+    if chosen.shape != (num_worlds,) or chosen.dtype.kind not in "iu":
+        raise UserError(f"{wanted}: an int64 array of shape ({num_worlds},), not {chosen.dtype} of {chosen.shape}")
+    if any_of(wrong := chosen.astype(np.uint64) >= choices):  # those below 0 are very large
+        world = int(np.argmax(wrong))
+        raise UserError(f"{wanted}; world {world} got {chosen[world]}")
+    return chosen.astype(np.float64)[:, None]
 
 
 def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:

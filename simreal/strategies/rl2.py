@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from simreal.learner import Target, physics_threads
+from simreal.learner import Target, at_once
 from simreal.strategies.base import Strategy, require_count
 from simreal_envs.variation import Observe
 
@@ -54,6 +54,6 @@ class RL2(Strategy):
         self.require(learning.algorithm)
         seen = Observe(history=self.history, actions=True, rewards=True, trial=self.trial)
         domain = replace(target.domain, observe=seen)
-        threads = physics_threads(domain, learning.num_worlds)
-        worlds = Trials(domain, learning.num_worlds, target.seed, num_threads=threads)
+        num_threads = at_once(domain, learning.num_worlds, processes=False)["num_threads"]
+        worlds = Trials(domain, learning.num_worlds, target.seed, num_threads=num_threads)
         return target.learner(worlds=worlds, network={"memory": memory(worlds.schema, units=self.units)})

@@ -100,6 +100,11 @@ def find_task(name: str, where: str = "") -> Task:
     )
 
 
+def is_installed(name: str) -> bool:
+    """Whether any process finds a task by its name, not only one in which a script has added it to `TASKS`."""
+    return name in BUILT_IN or name in registration.GAMES or ":" in name or name in _entry_points()
+
+
 def task_names() -> list[str]:
     """Names of all tasks that are installed: ours first, then those of other packages."""
     ours = [*TASKS, *GAMES]
