@@ -2,8 +2,8 @@
 
     python scripts/bench_offpolicy.py [--json docs/results/bench_offpolicy.json]
 
-Same physics, network, batch size, hyperparameters and one update per transition for all; one thread. SBX takes part where
-it is installed (``pip install sbx-rl``). Takes about ten minutes.
+Same physics, network, batch size, hyperparameters and one update per transition for all; one torch thread, or two where a
+contender says so. SBX takes part where it is installed (``pip install sbx-rl``). Takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 
 OURS, SB3, SBX = "simreal", "SB3", "SBX"
+TWO = ", 2 threads"
 TASKS = ("cartpole_swingup", "halfcheetah")
 WIDTHS = (64, 256)
 ALGORITHMS = {"sac": SAC, "td3": TD3}
@@ -115,18 +116,20 @@ def trainer(name: str, learner: Any) -> Contender:
     learner.learn(SETTINGS["learning_starts"] + 2 * rollout, log_interval=None)
 
     def advance(units: int) -> None:
+        torch.set_num_threads(2 if name.endswith(TWO) else 1)
         learner.learn(units * rollout, reset_num_timesteps=False, log_interval=None)
+        torch.set_num_threads(1)
 
     return Contender(name, advance, rollout, learner.env.close)
 
 
 def measure(case: Case, seconds: float, rounds: int) -> list[Row]:
     """The rows of one case: environment steps/s, which are updates/s as well."""
-    makers: dict[str, Callable[[Case], Any]] = {OURS: ours, SB3: stock, SBX: jax}
+    makers: dict[str, Callable[[Case], Any]] = {OURS: ours, OURS + TWO: ours, SB3: stock, SB3 + TWO: stock, SBX: jax}
     learners = {name: made for name, maker in makers.items() if (made := maker(case)) is not None}
     speeds = race([trainer(name, learner) for name, learner in learners.items()], seconds, rounds)
     prefix = f"{case.task}/{case.algorithm.upper()} {case.width}x{case.width}, {case.num_worlds} worlds"
-    rows = rows_of(prefix, speeds, {OURS: [SB3, SBX]})
+    rows = rows_of(prefix, speeds, {OURS: [SB3, SBX], OURS + TWO: [SB3 + TWO, SBX]})
     learner = learners[OURS]
     for part, spent in learner.seconds.items():
         rows.append(Row(f"{prefix}/{OURS}: {part}", spent * 1e5 / learner.replay_buffer.written, "s per 100k steps"))

@@ -62,6 +62,12 @@ class AgentConfig(Section):
         description="The convolutions that see pictures (null: by their size, from 64 pixels nature, from 16 small).",
     )
     num_worlds: Int = Field(64, ge=1, le=65_536, description="Worlds that are stepped together.")
+    torch_threads: Int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Threads of torch in updates; wide networks and pictures gain from two, and bits depend on it.",
+    )
     replay: Literal["drop", "keep"] = Field(
         "drop", description="Whether the replay buffer goes with an agent: into its bundle, and to the target."
     )

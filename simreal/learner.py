@@ -52,9 +52,11 @@ class Learning:
         algorithm: ``"ppo"``, ``"sac"``, ..: `simreal list algorithms`.
         replay: ``"keep"`` lets a replay buffer go with the agent, ``"drop"`` starts with an empty one.
         cnn: the convolutions that see pictures, ``"nature"``, ``"small"`` or ``"grid"``; None: by their size.
+        torch_threads: threads of torch in updates. Two make those of networks with 256 units a third faster and those of
+            small ones no faster; bits depend on their number.
 
     Raises:
-        UserError: for an algorithm that does not exist.
+        UserError: for an algorithm that does not exist, or a number of threads below 1.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -64,12 +66,15 @@ class Learning:
     algorithm: str = "ppo"
     replay: str = "drop"
     cnn: str | None = None
+    torch_threads: int = 1
 
     def __post_init__(self) -> None:
         require_known(self.algorithm, HYPERPARAMETERS, "algorithm")
         require_known(self.replay, ("drop", "keep"), "replay setting")
         if self.replay == "keep" and not issubclass(HYPERPARAMETERS[self.algorithm], OffPolicyHyperparameters):
             raise UserError(f"replay: {self.algorithm} has no replay buffer to keep")
+        if isinstance(self.torch_threads, bool) or not isinstance(self.torch_threads, int) or self.torch_threads < 1:
+            raise UserError(f"torch_threads must be a whole number of at least 1, not {self.torch_threads!r}")
         if self.hyperparameters is None:
             object.__setattr__(self, "hyperparameters", HYPERPARAMETERS[self.algorithm]().model_dump())
 

@@ -187,7 +187,7 @@ def train(
     checkpoints: str | os.PathLike[str] | None = None,
     early: EarlyWarning | None = None,
 ) -> Run:
-    """Run one arm. Equal arguments give equal bits, interrupted or not: one torch thread, no global random state.
+    """Run one arm. Equal arguments give equal bits, interrupted or not: a fixed number of torch threads, no global random state.
 
     Args:
         source: where the agent comes from, to measure what it forgets; skipped if None.
@@ -204,7 +204,7 @@ def train(
         target = replace(target, sources=(Source("source", agent, source),) if source else known_sources([agent]))
     require_offered(strategy, target)
     agent, target = _there(agent, target)
-    with _one_torch_thread():
+    with _torch_threads(target.learning.torch_threads):
         agent = agent if strategy.needs_source else None
         early = early if agent is not None and strategy.trains else None
         made_with = _made_with(agent, target, strategy, schedule, source, early)
@@ -542,10 +542,10 @@ def _flat(kind: str, numbers: Mapping[str, Any]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Small networks are fastest on one thread, and bits differ between one and two."""
+def _torch_threads(count: int) -> Iterator[None]:
+    """Use so many threads meanwhile; bits differ between one and two."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import every
 import numpy as np
 import pytest
 import tiny
+import torch
 
 import simreal as sr
 from simreal.config import AgentConfig
@@ -14,6 +15,7 @@ from simreal.hyperparameters import HYPERPARAMETERS, OffPolicyHyperparameters
 from simreal.learner import Learning, Target, at_once, require_fit, schedule
 from simreal.training import Schedule, train
 from simreal_agents.algorithms import find_algorithm
+from simreal_agents.ppo import PPO
 from simreal_envs.errors import UserError
 from simreal_envs.tasks import find_task
 
@@ -247,6 +249,16 @@ def test_a_section_of_a_config_becomes_the_same_learning_as_its_data():
     assert (learning.algorithm, learning.hidden, learning.replay, learning.options) == ("tqc", (16,), "keep", {})
     assert learning.hyperparameters["n_quantiles"] == 5
     assert isinstance(config.hyperparameters, OffPolicyHyperparameters)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_updates_run_on_as_many_torch_threads_as_they_are_to(threads, monkeypatch):
+    seen, before = set(), torch.get_num_threads()
+    monkeypatch.setattr(PPO, "train", lambda learner: seen.add(torch.get_num_threads()))
+    train(None, Target(PENDULUM, Learning((8, 8), num_worlds=4, torch_threads=threads), 0), sr.Scratch(), SHORT)
+    assert seen == {threads} and torch.get_num_threads() == before
+    with pytest.raises(UserError, match="torch_threads must be a whole number of at least 1, not 0"):
+        Learning(torch_threads=0)
 
 
 def test_one_training_run_uses_all_cores_where_it_pays_and_an_experiment_one_each(monkeypatch):
