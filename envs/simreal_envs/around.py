@@ -15,7 +15,7 @@ from simreal_envs.errors import UserError
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Observation
 from simreal_envs.variation import Constant, draw_all
-from simreal_envs.worlds import Worlds
+from simreal_envs.worlds import Worlds, checked_seed
 
 GRAVITY = 9.81  # m/s^2
 Opponent = Callable[[Observation], np.ndarray]
@@ -41,12 +41,12 @@ class OneDraw(Around):
 
     def __init__(self, worlds: Worlds, period: int = 0):
         super().__init__(worlds)
-        self.period, self._count, self._seed, self._varied = period, 0, worlds.seed, worlds.varied
+        self.period, self._count, self._seed, self._varied = period, 0, checked_seed(worlds.seed), worlds.varied
         self._cut: Observation | None = None
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Any:
         """Begin with the first draw, under `seed` if one is given. Single worlds cannot be reset."""
-        self._seed, self._count = self._seed if seed is None else seed, 0
+        self._seed, self._count = self._seed if seed is None else checked_seed(seed), 0
         return self._begin()
 
     def step(self, actions: np.ndarray) -> Any:

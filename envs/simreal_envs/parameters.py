@@ -85,12 +85,12 @@ class Draws:
     """Keyed random numbers for some episodes of some worlds.
 
     Args:
-        seed: the experiment's seed, a non-negative int.
+        seed: the experiment's seed, a non-negative int; or one for every row, ``(n,)``.
         worlds, episodes: int arrays of shape ``(n,)``: which episode of which world each row belongs to.
     """
 
-    def __init__(self, seed: int, worlds: np.ndarray, episodes: np.ndarray):
-        key = _mix(np.full(len(worlds), seed, dtype=np.uint64) + _GOLDEN)
+    def __init__(self, seed: int | Sequence[int], worlds: np.ndarray, episodes: np.ndarray):
+        key = _mix(np.full(len(worlds), np.asarray(seed, dtype=np.uint64)) + _GOLDEN)
         self._worlds = _mix(key ^ _mix(np.asarray(worlds, dtype=np.uint64) + _WORLD))
         self._keys = np.empty_like(self._worlds)
         self.begin(np.arange(len(worlds)), episodes)

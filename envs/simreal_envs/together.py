@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 from simreal_envs.errors import UserError
 from simreal_envs.schema import Choices, Observation
-from simreal_envs.worlds import Worlds, checked_seed
+from simreal_envs.worlds import Worlds, checked_seeds
 
 
 class Together(gymnasium.vector.VectorEnv):
@@ -74,7 +74,7 @@ class Together(gymnasium.vector.VectorEnv):
         return int(self.counted.sum())
 
     @property
-    def seed(self) -> int:
+    def seed(self) -> int | tuple[int, ...]:
         return self.members[0].seed
 
     @property
@@ -98,20 +98,22 @@ class Together(gymnasium.vector.VectorEnv):
         return _joined([member.final_observation for member in self.members])
 
     def reset(
-        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Start new episodes, of all worlds or of those in ``options["reset_mask"]``, bool ``(N,)``.
 
         With a seed, the members begin again under that seed, the next one, and so on: equal domains draw differently.
+        With a list of one seed per world, each world takes its own.
         """
         mask = (options or {}).get("reset_mask")
         if mask is not None and np.shape(mask) != (self.num_envs,):
             raise UserError(f"reset_mask must be a bool array of shape ({self.num_envs},), not {mask!r}")
-        seed = None if seed is None else checked_seed(seed)
+        seed = checked_seeds(seed, self.num_envs)
         observations = []
         for i, (member, rows) in enumerate(zip(self.members, self._rows, strict=True)):
             own = None if mask is None else {"reset_mask": np.asarray(mask)[rows]}
-            observations.append(member.reset(seed=None if seed is None else seed + i, options=own)[0])
+            seeds = seed[rows] if isinstance(seed, tuple) else None if seed is None else seed + i
+            observations.append(member.reset(seed=seeds, options=own)[0])
         return _joined(observations), {}
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:

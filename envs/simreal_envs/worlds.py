@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -63,6 +63,7 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     Attributes:
         schema: names, units and bounds of observation and action.
+        seed: what all draws are functions of; a tuple after a reset with one seed per world.
         progress: share of the training done, in [0, 1]; curricula read it at every reset.
         final_observation: a batch of observations as `step` returns them; rows of worlds that finished in the last step
             hold the observation before their reset (autoreset mode SAME_STEP).
@@ -107,7 +108,8 @@ class Worlds(gymnasium.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_worlds)
 
         self.engine = make_engine(domain, num_worlds, num_threads, num_workers)
-        self.seed, self.progress, self.diverged = checked_seed(seed), 0.0, 0
+        self.seed: int | tuple[int, ...] = checked_seed(seed)
+        self.progress, self.diverged = 0.0, 0
         sensed = self.task.schema
         images = any(field.grid for field in sensed.observation)
         self._bounds = self._all_bounds = sensed.bounds
@@ -146,8 +148,10 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._observation = np.zeros_like(self.final)
 
     def _key(self) -> None:
-        """Key all draws by the seed."""
-        self._draws = Draws(self.seed, self._everyone + self._first_world, self._episodes)
+        """Key all draws by the seed; with one seed per world, each is the first world of its own."""
+        alone = isinstance(self.seed, tuple)
+        places = np.zeros_like(self._everyone) if alone else self._everyone + self._first_world
+        self._draws = Draws(self.seed, places, self._episodes)
         # Where nothing comes between the initial state and what is observed of it, that is known ahead, too.
         ahead = getattr(self.engine, "starts_exactly", False) and not hasattr(self.engine, "readings")
         around, images = self._imperfections, any(field.grid for field in self.schema.observation)
@@ -161,12 +165,14 @@ class Worlds(gymnasium.vector.VectorEnv):
     # -- episodes -----------------------------------------------------------------------------------------------------
 
     def reset(
-        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Start new episodes: of all worlds, or of those in ``options["reset_mask"]``, a bool array ``(N,)``.
 
-        With a seed, all worlds begin again at their first episode under that seed.
+        With a seed, all worlds begin again at their first episode under that seed. With a list of one seed per world,
+        each does what a single world does under its seed, whatever its place.
         """
+        seed = checked_seeds(seed, self.num_envs)
         mask = (options or {}).get("reset_mask")
         if mask is not None and (np.shape(mask) != (self.num_envs,) or np.asarray(mask).dtype != bool):
             raise UserError(f"reset_mask must be a bool array of shape ({self.num_envs},), not {mask!r}")
@@ -178,7 +184,7 @@ class Worlds(gymnasium.vector.VectorEnv):
             )
         ids = self._everyone if mask is None else np.flatnonzero(mask)
         if seed is not None:
-            self.seed = checked_seed(seed)
+            self.seed = seed
             self._episodes[:] = -1
             self._key()
             if begin_anew := getattr(self.engine, "begin_anew", None):
@@ -577,6 +583,25 @@ def render_fps(task: Task) -> int:
 def checked_seed(seed: int) -> int:
     """The seed as an int; a UserError unless it is a whole number of 64 bits."""
     return _whole("a seed", seed, 0, 2**64 - 1)
+
+
+def checked_seeds(seed: int | Sequence[int | None] | None, num_worlds: int) -> int | tuple[int, ...] | None:
+    """A seed as an int, a list of one per world as a tuple; None if there is none. A UserError for anything else."""
+    if seed is None:
+        return None
+    if not isinstance(seed, list | tuple) and np.ndim(seed) == 0:
+        return checked_seed(seed)  # type: ignore[arg-type]
+    if len(seed) != num_worlds:
+        raise UserError(f"seeds must be one per world, a list of {num_worlds}, not of {len(seed)}")
+    missing = [i for i, own in enumerate(seed) if own is None]
+    if len(missing) == num_worlds:
+        return None
+    if missing:
+        raise UserError(
+            f"seeds must be given for all worlds or for none; world {missing[0]} has none (options={{'reset_mask': ..}} "
+            "begins new episodes in some worlds)"
+        )
+    return tuple(checked_seed(own) for own in seed)  # type: ignore[arg-type]
 
 
 def _whole(what: str, value: Any, low: int, high: float = math.inf) -> int:

@@ -180,6 +180,48 @@ def test_one_world_is_world_zero_of_many():
     assert np.array_equal(one.reset(seed=6)[0], many.reset(seed=6)[0][0])
 
 
+@pytest.mark.parametrize("name", ["simreal/Quadruped-v0", "simreal/CartpoleSwingup-v0", "simreal/GridCatch-v0"])
+def test_each_world_does_under_a_seed_of_its_own_what_one_world_does(name):
+    seeds, variation = [8, 3, 8, 2**64 - 1], DRAWN.get(name, {"observation/flips": 0.1}) | {"latency": 0.1}
+    many = gymnasium.make_vec(name, num_envs=4, variation=variation, autoreset=AutoresetMode.SAME_STEP)
+    ones = [gymnasium.make(name, variation=variation) for _ in seeds]
+    many.reset(seed=5)
+    many.step(many.action_space.sample())
+    for given in (seeds, tuple(seeds), np.array(seeds, dtype=np.uint64)):
+        first, _ = many.reset(seed=given)
+        assert np.array_equal(first, [one.reset(seed=seed)[0] for one, seed in zip(ones, seeds, strict=True)])
+    many.action_space.seed(0)
+    for _ in range(5):
+        actions = many.action_space.sample()
+        steps = [one.step(action) for one, action in zip(ones, actions, strict=True)]
+        seen, reward, *_ = many.step(actions)
+        assert np.array_equal(seen, [step[0] for step in steps])
+        assert reward == pytest.approx([step[1] for step in steps], rel=1e-12)  # sums over rows round by their number
+    again, _ = many.reset(seed=[None] * 4)  # nobody has a seed: the next episodes under the same ones
+    assert np.array_equal(again, [one.reset()[0] for one in ones]) and not np.array_equal(again, first)
+    assert np.array_equal(many.reset(seed=8)[0][0], first[0])  # and one seed for all is what it was
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sentence"),
+    [
+        ([1, 2], "seeds must be one per world, a list of 3, not of 2"),
+        ([1, None, 2], "seeds must be given for all worlds or for none; world 1 has none"),
+        ([1, 2, -3], "a seed must be a whole number from 0 to .*, not -3"),
+        ([[1], 2, 3], r"a seed must be a whole number from 0 to .*, not \[1\]"),
+        ("012", "a seed must be a whole number from 0 to .*, not '012'"),
+    ],
+)
+def test_lists_of_seeds_that_are_none_change_nothing(seeds, sentence):
+    envs = gymnasium.make_vec("simreal/CartpoleSwingup-v0", num_envs=3)
+    envs.reset(seed=1)
+    with pytest.raises(UserError, match=sentence):
+        envs.reset(seed=seeds)
+    again = gymnasium.make_vec("simreal/CartpoleSwingup-v0", num_envs=3)
+    again.reset(seed=1)
+    assert np.array_equal(envs.reset()[0], again.reset()[0])
+
+
 def test_the_end_of_an_episode_is_reported_in_the_info():
     env = gymnasium.make("simreal/CartpoleSwingup-v0")
     env.reset(seed=0)

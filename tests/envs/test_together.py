@@ -85,6 +85,14 @@ def test_a_snapshot_continues_to_the_same_bits_in_fresh_worlds():
         assert all(np.array_equal(a, b) for a, b in zip(fresh.step(action)[:4], step, strict=True))
 
 
+def test_a_list_of_seeds_gives_each_world_its_own():
+    together, nominal, shifted = pair(), make(NOMINAL, 2), make(SHIFTED, 3)
+    seen, _ = together.reset(seed=[7, 1, 7, 2, 3])
+    assert np.array_equal(seen, np.concatenate([nominal.reset(seed=[7, 1])[0], shifted.reset(seed=[7, 2, 3])[0]]))
+    with pytest.raises(UserError, match="a list of 5, not of 2"):
+        together.reset(seed=[7, 1])
+
+
 def test_a_seed_begins_all_members_anew_and_equal_domains_differ():
     together = Together([make(NOMINAL, 2), make(NOMINAL, 2)])
     first, _ = together.reset(seed=4)
@@ -128,7 +136,7 @@ def test_a_snapshot_of_other_members_is_refused_and_changes_nothing():
         together.restore({"0": before["0"]})
     assert str(together.snapshot()) == str(before)
     with pytest.raises(UserError, match="a seed must be a whole number"):
-        together.reset(seed=[1, 2])
+        together.reset(seed=1.5)
 
 
 def test_worlds_that_do_not_go_together_are_refused():
