@@ -316,7 +316,7 @@ def _require_same_view(source: Domain, target: Domain, place: str) -> None:
 def require_view(agent: Agent, target: Domain, place: str) -> None:
     """Raise a UserError where a target has an `observe` of its own, which a given agent would not see; `place` names it."""
     if learned := agent.card.get("domain"):
-        _require_same_view(Domain.from_dict(learned), target, place)
+        _require_same_view(Domain.from_dict(learned, "the card's domain"), target, place)
 
 
 def _check_pretraining(

@@ -171,7 +171,9 @@ def known_sources(agents: Iterable[Agent]) -> tuple[Source, ...]:
     """Agents with the domains that their cards name; those without one are left out."""
     found = [(agent, agent.card.get("domain")) for agent in agents]
     return tuple(
-        Source(f"source {i}", agent, Domain.from_dict(domain)) for i, (agent, domain) in enumerate(found, 1) if domain
+        Source(f"source {i}", agent, Domain.from_dict(domain, "the card's domain"))
+        for i, (agent, domain) in enumerate(found, 1)
+        if domain
     )
 
 

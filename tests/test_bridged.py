@@ -12,7 +12,7 @@ import yaml
 
 import simreal as sr
 from simreal import cli
-from simreal.arms import check, require_bridge
+from simreal.arms import check, require_bridge, require_view
 from simreal.config import Experiment, domains
 from simreal.evaluation import Evaluator, evaluate
 from simreal.inspection import inspect
@@ -95,6 +95,13 @@ def test_an_agent_whose_card_names_no_domain_of_ours_is_refused_in_one_sentence(
     agent = Agent.new(sr.find_task("cartpole_swingup").schema, {"hidden": [4]})
     with pytest.raises(UserError, match="the domain that an agent's card names must be a mapping, not "):
         require_bridge(replace(agent, card={"domain": named}), sr.Domain("cartpole_swingup"), "it")
+
+
+def test_nonsense_under_the_curriculum_of_a_card_is_told_with_the_card():
+    home = sr.Domain("cartpole_swingup")
+    agent = replace(Agent.new(schema_of(home), {"hidden": [4]}), card={"domain": home.to_dict() | {"curriculum": 5}})
+    with pytest.raises(UserError, match=r"^the card's domain: curriculum takes {start: .., until: ..}, not 5$"):
+        require_view(agent, home, "it")
 
 
 FINE_TUNE = ("--strategy", "fine_tune", "--out", "out")

@@ -9,8 +9,9 @@ Domain         task + engine + variation: a source or a target
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -259,6 +260,9 @@ class Curriculum:
     until: float = 0.5
 
     def __post_init__(self) -> None:
+        for name, value in (("start", self.start), ("until", self.until)):
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise UserError(f"Curriculum: {name} must be a number, not {value!r}")
         if not 0 <= self.start <= 1 or not 0 < self.until <= 1:
             raise UserError(
                 f"Curriculum: start must be in [0, 1] and until in (0, 1], not {self.start} and {self.until}"
@@ -273,6 +277,15 @@ class Curriculum:
 
     def to_dict(self) -> dict[str, Any]:
         return self.randomization.to_dict()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], randomization: Randomization, where: str = "") -> Curriculum:
+        """The curriculum ``{start: .., until: ..}`` of a randomization."""
+        if not isinstance(data, Mapping):
+            raise UserError(f"{where}: curriculum takes {{start: .., until: ..}}, not {data!r}".removeprefix(": "))
+        for name in data:
+            require_known(str(name), ("start", "until"), "key of curriculum", where)
+        return cls(randomization, **data)
 
 
 Variation = Shift | Randomization | Curriculum
@@ -337,7 +350,7 @@ class Observe:
     task: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tasks", tuple(self.tasks))
+        object.__setattr__(self, "tasks", _names(self.tasks, "tasks"))
         if self.tasks:
             require_known(self.task, self.tasks, "task", "observe")
         for name in ("history", "trial"):
@@ -353,8 +366,12 @@ class Observe:
             )
         if self.parameters != "all":
             names = (self.parameters,) if isinstance(self.parameters, str) else self.parameters
-            object.__setattr__(self, "parameters", tuple(names))
-        object.__setattr__(self, "ranges", tuple((float(low), float(high)) for low, high in self.ranges))
+            object.__setattr__(self, "parameters", _names(names, "parameters"))
+        try:
+            ranges = tuple((float(low), float(high)) for low, high in self.ranges)
+        except (TypeError, ValueError):
+            raise UserError(f"observe: ranges must be pairs of numbers (low, high), not {self.ranges!r}") from None
+        object.__setattr__(self, "ranges", ranges)
 
     def to_dict(self) -> dict[str, Any]:
         """What differs from the default, as plain data."""
@@ -363,9 +380,18 @@ class Observe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "") -> Observe:
+        if not isinstance(data, Mapping):
+            raise UserError(f"{where}: observe takes {{history: .., actions: ..}}, not {data!r}".removeprefix(": "))
         for name in data:
             require_known(str(name), [f.name for f in fields(cls)], "key of observe", where)
         return cls(**data)
+
+
+def _names(names: Any, what: str) -> tuple[str, ...]:
+    found = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (None,)
+    if not all(isinstance(name, str) for name in found):
+        raise UserError(f"observe: {what} must be a list of names, not {names!r}")
+    return found
 
 
 def _listed(value: Any) -> Any:
@@ -477,7 +503,7 @@ class Domain:
             raise UserError(f"{place}a domain must be a mapping that names a task, not {data!r}")
         variation = variation_from_dict(data.get("variation") or {}, where)
         if curriculum := data.get("curriculum"):
-            variation = Curriculum(Randomization(dict(variation.items)), **curriculum)
+            variation = Curriculum.from_dict(curriculum, Randomization(dict(variation.items)), where)
         observe = Observe.from_dict(data.get("observe") or {}, where)
         bridge = Bridge.from_dict(data.get("bridge") or {}, where)
         return cls(data["task"], data.get("engine") or "", variation, data.get("preset") or "", observe, bridge)
@@ -503,7 +529,7 @@ def variation_from_dict(data: Mapping[str, Any], where: str = "variation") -> Sh
     ``mode: interval, every: seconds`` beside it, it is drawn once per world or again and again (default: ``mode: reset``).
     """
     if not isinstance(data, Mapping):
-        raise UserError(f"{where}: expected parameter: value pairs, not {data!r}")
+        raise UserError(f"{where}: expected parameter: value pairs, not {data!r}".removeprefix(": "))
     values = {name: _placed(value, f"{where}.{name}" if where else str(name)) for name, value in data.items()}
     fixed = all(_is_fixed(value) for value in values.values())
     return (Shift if fixed else Randomization)(values)

@@ -87,7 +87,7 @@ def examine(agent: Agent, domain: Domain, source: Agent | None = None, *, episod
     with contextlib.closing(Evaluator(domain.seen_by(agent.card.get("domain")), episodes)) as evaluator:
         _, trace = evaluator.trace(agent)
     gamma = agent.card.get("hyperparameters", {}).get("gamma", 0.99)
-    return look(agent, trace, gamma, Origin.of(source, Domain.from_dict(home) if home else None))
+    return look(agent, trace, gamma, Origin.of(source, Domain.from_dict(home, "the card's domain") if home else None))
 
 
 def experience_of(agent: Agent, trace: Trace) -> dict[str, Any] | None:

@@ -42,7 +42,7 @@ def home_of(agent: Agent, target: Target) -> Domain:
     domain = agent.card.get("domain")
     if domain is None:
         raise UserError("the teacher's card does not say which domain it comes from, so that it cannot act there")
-    return Domain.from_dict(domain)
+    return Domain.from_dict(domain, "the card's domain")
 
 
 def lessons_of(

@@ -121,11 +121,34 @@ def test_a_scale_of_a_negative_nominal_value_keeps_its_bounds_in_order():
         (lambda: Shift({"gravity": Startup(Uniform(9.0, 10.0))}), "Shift: gravity must be a number.*use Randomization"),
         (lambda: Curriculum(Randomization(), start=1.5), r"start must be in \[0, 1\]"),
         (lambda: Curriculum(Randomization(), until=0.0), r"until in \(0, 1\]"),
+        (lambda: Curriculum(Randomization(), "slow"), "Curriculum: start must be a number, not 'slow'"),
+        (lambda: Curriculum(Randomization(), until=None), "Curriculum: until must be a number, not None"),
     ],
 )
 def test_a_distribution_that_makes_no_sense_is_refused(make, sentence):
     with pytest.raises(UserError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ({"curriculum": 5}, r"^curriculum takes {start: .., until: ..}, not 5$"),
+        ({"curriculum": [1, 2]}, r"^curriculum takes {start: .., until: ..}, not \[1, 2\]$"),
+        ({"curriculum": {"begin": 0.5}}, "^unknown key of curriculum 'begin'; valid: start, until$"),
+        ({"curriculum": {"start": {"at": 1}}}, "^Curriculum: start must be a number, not {'at': 1}$"),
+        ({"observe": 5}, r"^observe takes {history: .., actions: ..}, not 5$"),
+        ({"observe": {"ranges": 5}}, r"^observe: ranges must be pairs of numbers \(low, high\), not 5$"),
+        ({"observe": {"ranges": [["a", "b"]]}}, "^observe: ranges must be pairs of numbers"),
+        ({"observe": {"parameters": 5}}, "^observe: parameters must be a list of names, not 5$"),
+        ({"observe": {"tasks": [5], "task": 5}}, r"^observe: tasks must be a list of names, not \[5\]$"),
+        ({"variation": 5}, "^expected parameter: value pairs, not 5$"),
+    ],
+)
+def test_nonsense_in_a_domains_plain_form_is_told_in_one_sentence(part, sentence):
+    plain = Domain("cartpole_swingup", variation=Randomization({"pole/mass": Uniform(0.5, 2.0)})).to_dict()
+    with pytest.raises(UserError, match=sentence):
+        Domain.from_dict(plain | part)
 
 
 def test_a_choice_with_an_option_that_is_no_number_is_refused():
