@@ -79,6 +79,12 @@ def chains(experiment: Experiment) -> Iterator[list[Arm]]:
             yield [arm, *(replace(arm, target=target, step=step) for step, target in enumerate(others, start=2))]
 
 
+def staying(experiment: Experiment) -> list[str]:
+    """The ways to transfer that do not go along the sequence, although they move an agent; empty where there is none."""
+    ways = {name: strategy_of(experiment, name) for name in experiment.strategies} if experiment.sequence else {}
+    return [name for name, way in ways.items() if way.needs_source and not way.sequential]
+
+
 def strategy_of(experiment: Experiment, name: str, where: str = "") -> Strategy:
     """The way to transfer that an experiment calls `name`."""
     from simreal.strategies import make_strategy

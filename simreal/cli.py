@@ -45,11 +45,19 @@ def run(config: Config, overrides: Overrides = (), /, out: Path | None = None, j
         out: where everything is written (default: runs/NAME).
     """
     from simreal import experiment as experiments
+    from simreal.arms import check, staying
     from simreal.config_files import resolve
     from simreal.report.terminal import print_verdicts
 
     experiment, where = resolve(config, overrides)
     out = out or Path("runs") / experiment.name
+    check(experiment, where)  # what is wrong with it comes before what is to be known of it
+    if names := ", ".join(staying(experiment)):
+        print(
+            f"note: {where('sequence')}: cannot begin with agents of their own making, so that they do not go along it: "
+            f"{names}; there are only their arms on each target",
+            file=sys.stderr,
+        )
     report = experiments.run(experiment, out, command=_command(), where=where)
     if json:
         return _print(report)

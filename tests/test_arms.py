@@ -3,7 +3,8 @@
 import pytest
 import tiny
 
-from simreal.arms import PIXELS, Arm, arms, chains, check, moved_to, needed
+from simreal import cli
+from simreal.arms import PIXELS, Arm, arms, chains, check, moved_to, needed, staying
 from simreal.config_files import parse
 from simreal_agents.encoders import SMALLEST
 from simreal_envs.errors import UserError
@@ -190,6 +191,26 @@ def test_a_sequence_along_which_no_strategy_goes_is_refused():
     with pytest.raises(UserError, match=r"sequence: none of the strategies goes along it \(scratch, adapted\)"):
         check(*of_several(alone))
     check(*of_several("strategies={adapted: channel_adapter, fine_tune: {}}"))
+
+
+def test_ways_that_do_not_go_along_a_sequence_are_known_and_run_tells_them(tmp_path, monkeypatch, capsys):
+    mixed = "strategies={adapted: channel_adapter, careful: [channel_adapter, l2sp], fine_tune: {}}"
+    experiment, _ = of_several(mixed)
+    assert staying(experiment) == ["adapted", "careful"]
+    assert {chain[0].strategy for chain in chains(experiment)} == {"fine_tune"}
+    assert staying(of_several(mixed, "sequence=[]")[0]) == staying(of_several()[0]) == []
+    (tmp_path / "several.yaml").write_text(tiny.SEVERAL)
+    (tmp_path / "mine").write_text("no folder, so that nothing is run")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["simreal", "run", "several.yaml", mixed, "--out", "mine"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    note, refusal = capsys.readouterr().err.splitlines()
+    assert note == (
+        "note: several.yaml:15: sequence: cannot begin with agents of their own making, so that they do not go along it: "
+        "adapted, careful; there are only their arms on each target"
+    )
+    assert refusal.startswith("simreal: cannot write to the output folder mine")
 
 
 def test_convolutions_that_need_larger_pictures_are_refused_with_their_key():
