@@ -272,7 +272,10 @@ class TrackingConfig(Section):
 class Experiment(Section):
     """Sources x strategies x targets x seeds."""
 
-    name: Name = Field("experiment", description="Names the experiment in folders, tables and W&B groups.")
+    name: Name = Field(
+        "experiment",
+        description="Names the experiment in folders, tables and W&B groups; by default as the config's file is called.",
+    )
     task: str | None = Field(None, description="The task of all sources and targets that name none themselves.")
     bridge: BridgeConfig | None = Field(
         None, description="The bridge of all sources and targets that name none themselves (null: native)."

@@ -39,11 +39,16 @@ def resolve(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"{file}: cannot be read: {reason}") from None
-    return parse(text, str(file), overrides)
+    return parse(text, str(file), overrides, _name_of(file))
 
 
-def parse(text: str, file: str = "config", overrides: Sequence[str] = ()) -> tuple[Experiment, Where]:
-    """Like `resolve`, from YAML text; `file` is the name used in error sentences."""
+def _name_of(file: Path) -> str:
+    """What an experiment is called whose file does not say it, so that two of them do not share a folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", file.stem).strip("_.-")[:80]
+
+
+def parse(text: str, file: str = "config", overrides: Sequence[str] = (), name: str = "") -> tuple[Experiment, Where]:
+    """Like `resolve`, from YAML text; `file` is how error sentences call it, `name` is for an experiment without one."""
     document = yaml_strict.read(text, file)
     if not isinstance(document.value, dict):
         raise UserError(f"{file}: expected a mapping with the keys {', '.join(Experiment.model_fields)}")
@@ -51,6 +56,8 @@ def parse(text: str, file: str = "config", overrides: Sequence[str] = ()) -> tup
     data: dict[str, Any] = document.value
     for override in overrides:
         data = _override(data, override, marks)
+    if name:
+        data.setdefault("name", name)
     if (place := marks.get(("strategy",))) and isinstance(more := data.get("strategy"), str | list | dict):
         kinds = more.get("type") if isinstance(more, dict) else more
         names = "-".join(map(name_of, kinds)) if isinstance(kinds, list) else str(kinds)

@@ -75,6 +75,7 @@ def run(
         start_manifest(out, command)
         write_text(out / CONFIG, config_files.dump(experiment))
         stages = plan(experiment, domains, out, versions())
+        _tell_of_others(stages, out)
         with _timed(out, stages):
             shown = progress or progress_to(board=Scoreboard(out, experiment.verdict.model_dump()))
             run_stages(stages, out=out, workers=experiment.workers, progress=shown, locked=True)
@@ -84,6 +85,15 @@ def run(
         except TrackingError as error:
             log.warning("simreal: warning: %s; the same command mirrors what is missing", error)
     return report
+
+
+def _tell_of_others(stages: list[Stage], out: Path) -> None:
+    """Say that results in the folder are of other settings or versions, before they are replaced."""
+    if others := sum(stage.folder.exists() and not is_done(stage) for stage in stages):
+        log.warning(
+            "simreal: note: %d of the results in %s are not those of this config and these versions; they are replaced",
+            others, out,
+        )  # fmt: skip
 
 
 def _require_engines(domains: dict[tuple[str, str], Domain], where: Where | None) -> None:

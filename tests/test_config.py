@@ -67,6 +67,21 @@ def test_what_is_dumped_loads_to_an_equal_experiment(tmp_path):
     assert dump(again) == dump(experiment)
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("light.yaml", "light"), ("2. Versuch (für A1).yaml", "2.-Versuch-f-r-A1"), ("...yaml", "experiment")],
+)
+def test_an_experiment_without_a_name_is_called_as_its_file(tmp_path, file, name):
+    plain = "task: cartpole_swingup\nsources: {a: {}}\ntargets: {b: {}}\n"
+    (tmp_path / file).write_text(plain)
+    assert load(tmp_path / file).name == name
+    assert load(tmp_path / file, ["name=mine"]).name == "mine"
+    assert load(tmp_path / file, ["seeds=2"]).name == name
+    (tmp_path / file).write_text("name: own\n" + plain)
+    assert load(tmp_path / file).name == "own"
+    assert parse(plain)[0].name == "experiment"  # text has no file
+
+
 def test_experiments_are_frozen():
     with pytest.raises(ValidationError):
         parse(TEXT)[0].agent.num_worlds = 3

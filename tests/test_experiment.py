@@ -11,7 +11,7 @@ import time
 import pytest
 import tiny
 
-from simreal import experiment
+from simreal import cli, experiment
 from simreal.arms import check
 from simreal.config_files import parse
 from simreal.experiment import finished_stages, plan, require_free
@@ -245,6 +245,35 @@ def test_the_folder_of_an_experiment_with_another_name_is_left_alone(tmp_path, f
         changed = parsed(f"name={name}", "evaluation.episodes=1", "tracking.wandb=disabled")
         experiment.run(changed, out, progress=SilentProgress())
         assert experiment.load_experiment(out) == changed
+
+
+def test_two_configs_without_names_go_into_folders_of_their_own(tmp_path, monkeypatch):
+    nameless = tiny.CONFIG.replace("name: tiny", "")
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.yaml").write_text(nameless)
+    (tmp_path / "runs").write_text("no folder, so that nothing is run")
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second"):
+        with pytest.raises(UserError, match=rf"cannot write to the output folder runs/{name}: .*runs is not a folder"):
+            cli.run(f"{name}.yaml")
+    (tmp_path / "out").mkdir()
+    for file in ("manifest.json", "config.yaml"):
+        (tmp_path / "out" / file).write_text("name: first\n")
+    with pytest.raises(UserError, match="out is that of the experiment 'first', not of 'second'; give another --out"):
+        cli.run("second.yaml", out=tmp_path / "out")
+
+
+def test_results_of_other_settings_are_not_replaced_without_a_word(finished, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(experiment, "run_stages", lambda *args, **rest: None)
+    monkeypatch.setattr("simreal.results.write_report", lambda out: finished.report)
+    out = tmp_path / "out"
+    shutil.copytree(finished.out, out)
+    experiment.run(parsed("tracking.wandb=disabled"), out, progress=SilentProgress())
+    assert not caplog.messages
+    experiment.run(parsed("tracking.wandb=disabled", "sources.plain.steps=64"), out, progress=SilentProgress())
+    assert caplog.messages == [
+        f"simreal: note: 7 of the results in {out} are not those of this config and these versions; they are replaced"
+    ]
 
 
 def test_a_failing_stage_is_named_and_the_others_are_kept(tmp_path, monkeypatch):
