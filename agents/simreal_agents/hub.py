@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from simreal_envs.errors import Unsupported, UserError
+
+log = logging.getLogger(__name__)
 
 PREFIX, TO = "hf:", "hub:"
 FILES = ("card.json", "weights.safetensors")
@@ -45,6 +48,7 @@ def push(folder: Path, name: str) -> str:
     files["README.md"] = model_card(card, name).encode()
     operations = [hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in files.items()]
     api = hub.HfApi()
+    log.warning("simreal: connecting to %s, to send %s", api.endpoint, name)
     try:
         api.create_repo(name, exist_ok=True)
         api.create_commit(name, operations, commit_message=f"simreal bundle {card['card_sha256'][:12]}")
@@ -67,9 +71,13 @@ def pull(name: str) -> Path:
     hub = _package()
     api = hub.HfApi()
     try:
-        card = Path(api.hf_hub_download(name, FILES[0], revision=revision))
+        alone = not _answers(hub, api, name, revision)
+        card = Path(api.hf_hub_download(name, FILES[0], revision=revision, local_files_only=alone))
         commit, wanted = card.parent.name, _files(_plain(card))
-        files = [card, *(Path(api.hf_hub_download(name, file, revision=commit)) for file in wanted[1:])]
+        files = [
+            card,
+            *(Path(api.hf_hub_download(name, file, revision=commit, local_files_only=alone)) for file in wanted[1:]),
+        ]
     except Exception as error:  # of whatever the Hub's client is built on
         raise UserError(f"{PREFIX}{name}: {_reason(hub, error)}") from error
     # The Hub's cache is made of links, and a bundle holds plain files of its own.
@@ -88,6 +96,22 @@ def pull(name: str) -> Path:
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def _answers(hub: Any, api: Any, name: str, revision: str | None) -> bool:
+    """Whether the Hub answers, whatever it says; a commit that is there already needs no answer.
+
+    A download that fails is repeated by the Hub's client, for half a minute and without a word. This asks once, and says so.
+    """
+    known = hub.try_to_load_from_cache(name, FILES[0], revision=revision)
+    if isinstance(known, str) and Path(known).parent.name == revision:
+        return True
+    log.warning("simreal: connecting to %s, for %s", api.endpoint, name)
+    try:
+        api.get_hf_file_metadata(url=hub.hf_hub_url(name, FILES[0], revision=revision, endpoint=api.endpoint))
+    except Exception as error:  # of whatever the Hub's client is built on
+        return getattr(error, "response", None) is not None
+    return True
 
 
 def _files(card: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
@@ -189,6 +190,26 @@ def test_without_a_login_or_a_network_one_sentence_says_so_and_no_token(server, 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"hf:ann/unseen: the Hub could not be reached"):
         load("hf:ann/unseen")
+
+
+def test_who_waits_for_the_hub_is_told_and_does_not_wait_for_repetitions(server, bundle, caplog):
+    hub.push(bundle, "ann/walker")
+    first = server.shelf["ann/walker"][0][0]
+    load("hf:ann/walker")
+    server.shutdown()
+    server.server_close()
+    address = f"http://127.0.0.1:{server.server_port}"
+    assert caplog.messages == [f"simreal: connecting to {address}, {what} ann/walker" for what in ("to send", "for")]
+    caplog.clear()
+    assert load(f"hf:ann/walker@{first}").card == load(bundle).card and not caplog.messages  # nobody is asked
+    assert load("hf:ann/walker").card == load(bundle).card  # the Hub is away: what is there serves
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"hf:ann/unseen: the Hub could not be reached"):
+        load("hf:ann/unseen")
+    with pytest.raises(UserError, match=r"hub:ann/walker: the Hub could not be reached"):
+        hub.push(bundle, "ann/walker")
+    assert time.monotonic() - began < 5  # repetitions took 23 s
+    assert caplog.messages[1] == f"simreal: connecting to {address}, for ann/unseen"
 
 
 @pytest.mark.parametrize(
