@@ -703,7 +703,7 @@ def test_without_a_way_to_draw_there_are_no_pictures():
         ({"task": "gymnasium:test/Long-v0"}, "5000 numbers; our networks read vectors"),
         ({"task": "gymnasium:test/Endless-v0"}, "has no time limit; register it with max_episode_steps"),
         ({"task": "gymnasium:test/Silent-v0"}, "nothing but text"),
-        ({"task": "gymnasium:MiniGrid-Empty-5x5-v99"}, "name the package: gymnasium:PACKAGE:MiniGrid-Empty-5x5-v99"),
+        ({"task": "gymnasium:NobodysGrid-5x5-v99"}, "name the package: gymnasium:PACKAGE:NobodysGrid-5x5-v99"),
         ({"task": "gymnasium:HalfCheeta-v5"}, "there is no Gymnasium id 'HalfCheeta-v5'; did you mean 'HalfCheetah-v5'"),
         ({"task": "gymnasium:HalfCheetah-v9"}, "valid: .*HalfCheetah-v5"),
         ({"task": "gymnasium:simreal/Hopper-v0"}, "is the task 'hopper'"),
