@@ -37,6 +37,7 @@ class Parameter:
             parameters this is what the engines themselves say of the quantity, `simreal_envs.engines.base.Engine.support`.
         choices: the only allowed values, where the quantity is not continuous.
         resolution: values are rounded to multiples of this; 0 for a continuous quantity.
+        why: what keeps engines that do not support it from doing so, where that is to be told.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Parameter:
     support: Mapping[str, str] = field(default_factory=dict, hash=False)
     choices: tuple[float, ...] = ()
     resolution: float = 0.0
+    why: str = ""
 
     def supported(self, engine: str) -> str:
         """``exact``, ``approximate`` or ``unsupported`` on the named engine."""

@@ -455,6 +455,7 @@ class Domain:
                 if parameter.supported(self.engine) == UNSUPPORTED:
                     raise UserError(
                         f"{where or self.task}: {parameter.name} is not supported by the engine {self.engine!r}"
+                        f"{f', since {parameter.why}' if parameter.why else ''}"
                     )
                 if isinstance(_without_mode(distribution), Scale) and parameter.nominal == 0:
                     raise UserError(

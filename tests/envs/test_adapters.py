@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from simreal_envs.adapters.processes import GymnasiumEngine
 from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.tasks import check_task, find_task
 from simreal_envs.tasks.base import Episode
 from simreal_envs.variation import Domain, Randomization, Shift, Uniform
@@ -141,6 +142,14 @@ class Sparse(gymnasium.Env):
         return np.zeros(2, np.float32), reward, int(action) == 1, False, {}
 
 
+class Tell(Sparse):
+    """Shows one number more where `told`."""
+
+    def __init__(self, render_mode=None, told=False):
+        super().__init__(render_mode)
+        self.observation_space = spaces.Box(-1.0, 1.0, (2 + told,))
+
+
 class Strict(Sparse):
     """Its constructor takes no angle above 5."""
 
@@ -213,7 +222,8 @@ def registered():
         "test/Walk-v0": (Walk, 50), "test/Forgetful-v0": (Forgetful, 50), "test/Several-v0": (several, 50),
         "test/Unbounded-v0": (unbounded, 50), "test/Large-v0": (large, 50), "test/Endless-v0": (Walk, None),
         "test/Solved-v0": (Walk, 50), "test/Long-v0": (long, 50), "test/Keys-v0": (Keys, 5),
-        "test/Maze-v0": (Maze, None), "test/Sparse-v0": (Sparse, 4), "test/Strict-v0": (Strict, 4), "test/Silent-v0": (silent, 5),
+        "test/Maze-v0": (Maze, None), "test/Sparse-v0": (Sparse, 4), "test/Strict-v0": (Strict, 4), "test/Told-v0": (Tell, 4),
+        "test/Silent-v0": (silent, 5),
         "test/Blackjack-v0": ("gymnasium.envs.toy_text.blackjack:BlackjackEnv", 50),
         **{f"test/Camera-{view}-v0": (partial(Camera, view), 5) for view in VIEWS},
     }  # fmt: skip
@@ -364,8 +374,8 @@ def test_constructor_arguments_are_parameters():
     ("task", "variation", "sentence"),
     [
         (
-            "Hopper-v4", {"kwargs/exclude_current_positions_from_observation": 0},
-            r"from_observation = 0 observes Box\(.*\(12,\).*; worlds and agents need the form",
+            "test/Told-v0", {"kwargs/told": 1},
+            r"Told-v0 with told = 1 observes Box\(.*\(3,\).*; worlds and agents need the form",
         ),
         ("test/Strict-v0", {"kwargs/angle": 9.0}, "test/Strict-v0 cannot be made with angle = 9: too large"),
     ],
@@ -374,6 +384,28 @@ def test_an_argument_that_cannot_be_is_refused_with_a_sentence(task, variation, 
     worlds = worlds_of(task, 1, variation=variation)
     with pytest.raises(UserError, match=sentence):
         worlds.reset()
+
+
+@pytest.mark.parametrize(
+    ("name", "switches"),
+    [
+        ("HalfCheetah-v4", {"exclude_current_positions_from_observation"}),
+        ("Hopper-v4", {"exclude_current_positions_from_observation"}),
+        (
+            "Humanoid-v5",
+            {"exclude_current_positions_from_observation"}
+            | {f"include_{what}_in_observation" for what in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")},
+        ),
+        ("FrozenLake-v1", set()),
+    ],
+)
+def test_switches_that_change_the_form_of_observations_are_not_offered(name, switches):
+    task = find_task(f"gymnasium:{name}")
+    lost = {p.name.removeprefix("kwargs/") for p in task.parameters if p.supported("gymnasium") == UNSUPPORTED}
+    assert lost == switches
+    for switch in switches:
+        with pytest.raises(UserError, match=f"kwargs/{switch} is not supported .*, since it changes what is observed"):
+            Domain(task.name, variation={f"kwargs/{switch}": 0})
 
 
 def test_delays_of_one_step_can_be_where_steps_are_long():

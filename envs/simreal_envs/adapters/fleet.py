@@ -56,8 +56,8 @@ class Envs:
             if not kwargs:
                 raise
             raise UserError(f"gymnasium:{self._spec.id} cannot be made with {_listed(kwargs)}: {error}") from error
-        self._form = self._form or _form(env)
-        if _form(env) != self._form:
+        self._form = self._form or form_of(env)
+        if form_of(env) != self._form:
             env.close()
             raise UserError(
                 f"gymnasium:{self._spec.id} with {_listed(kwargs)} observes {env.observation_space} and takes "
@@ -178,7 +178,7 @@ class Envs:
             env.close()
 
 
-def _form(env: gymnasium.Env) -> tuple[Any, ...]:
+def form_of(env: gymnasium.Env) -> tuple[Any, ...]:
     """What of an environment's spaces agents are made for, their bounds aside."""
     seen, action = Flattening(env.observation_space), env.action_space
     return seen.size, seen.dtype, [image.shape for image in seen.images], action.shape, getattr(action, "n", None)

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from simreal_envs.adapters.fleet import KWARGS, Envs, defaults_of
+from simreal_envs.adapters.fleet import KWARGS, Envs, creator_of, defaults_of, form_of
 from simreal_envs.adapters.machine import Machine, machine, named_model
 from simreal_envs.adapters.spaces import (
     PAID_END,
@@ -27,7 +27,7 @@ from simreal_envs.engines.base import Engine, Player
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.fleets import Fleets
 from simreal_envs.imperfections.vocabulary import link_parameters
-from simreal_envs.parameters import Draws, Parameter
+from simreal_envs.parameters import UNSUPPORTED, Draws, Parameter
 from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks.base import Episode, State, Task
 
@@ -169,7 +169,7 @@ class GymnasiumTask(Task):
         self.machine = _machine(name, env)
         self.pays = self.threshold is None and self.machine is None
         self.goal = PAID_END if self.pays else success(self.threshold)[0]
-        self._own = (*(self.machine.parameters if self.machine else ()), *_constructor(self.spec))
+        self._own = (*(self.machine.parameters if self.machine else ()), *_constructor(env))
         self.random_return = self.reference_return = float("nan")  # measured where they are needed
 
     @property
@@ -244,14 +244,38 @@ def _machine(name: str, env: gymnasium.Env) -> Machine | None:
     return machine(name, named_model(env.unwrapped), actuated=False)
 
 
-def _constructor(spec: Any) -> list[Parameter]:
+_FORM = "it changes what is observed or done, and worlds and agents need one form; register an id of its own for it"
+
+
+def _constructor(env: gymnasium.Env) -> list[Parameter]:
     """Numbers that the environment's constructor takes, with their values by this id."""
-    found = []
+    found, spec = [], env.spec
     for name, value in {**defaults_of(spec), **spec.kwargs}.items():
         if not isinstance(value, (bool, int, float, np.number)) or not abs(value) <= _LARGEST:
             continue
         choices = (0.0, 1.0) if isinstance(value, bool) else ()
         low, high = choices or (-_LARGEST, _LARGEST)
         says = f"the constructor's argument {name}"
-        found.append(Parameter(f"{KWARGS}{name}", "1", float(value), low, high, says, "constructor", choices=choices))
+        lost = bool(choices) and _changes_form(env, name, not value)
+        support, why = ({"gymnasium": UNSUPPORTED}, _FORM) if lost else ({}, "")
+        found.append(
+            Parameter(
+                f"{KWARGS}{name}", "1", float(value), low, high, says, "constructor", (), support, choices, why=why
+            )
+        )
     return found
+
+
+def _changes_form(env: gymnasium.Env, name: str, value: bool) -> bool:
+    """Whether a switch of the constructor changes what agents are made for; it is tried, in Gymnasium's own environments.
+
+    Other packages' switches may do anything, such as open a window. What they change is seen where they are used.
+    """
+    if not creator_of(env.spec).__module__.startswith("gymnasium."):
+        return False
+    try:
+        other = gymnasium.make(env.spec, disable_env_checker=True, **{name: value})
+    except Exception:  # whatever a constructor raises: it is told where it is used
+        return False
+    other.close()
+    return form_of(other) != form_of(env)
