@@ -13,6 +13,7 @@ from simreal_envs.engines.base import Engine, Robot, colliding_geoms
 from simreal_envs.robots.ground import lowest_points, random_pose
 
 _FALL = 0.02  # m: step of the search for the floor, which is thicker
+NEAR = 0.01  # m: bodies whose contacts are closer touch in one place
 HIGH = 5.0  # m: far enough above the floor that nothing touches it during a probe in the air
 
 
@@ -163,18 +164,21 @@ class Machine:
             qpos[vertical[0]] -= lowest_points(self.model, self._data, geoms[self.model.geom_bodyid[geoms] > 0]).min()
         return qpos
 
-    def touched(self, qpos: np.ndarray, seconds: float) -> set[str]:
-        """Bodies that touch something while the robot holds a pose ``(nq,)`` and slides from 1 m/s along x."""
+    def touched(self, qpos: np.ndarray, seconds: float) -> set[tuple[str, str]]:
+        """Bodies that touch something while the robot holds a pose ``(nq,)`` and slides from 1 m/s along x.
+
+        Each with the body that touches in the same place, as thigh and shin do at a knee; with ``""`` where none does.
+        """
         mujoco.mj_resetData(self.model, self._data)
         self._data.qpos[:] = qpos
         if (along := self.base(0)) is not None:
             self._data.qvel[along[1]] = 1.0
         self._data.ctrl[:] = self.hold(qpos[None])[0]
-        bodies: set[int] = set()
+        bodies: set[tuple[int, int]] = set()
         for _ in range(round(seconds / self.model.opt.timestep)):
             mujoco.mj_step(self.model, self._data)
-            bodies |= set(self.model.geom_bodyid[self._data.contact.geom].ravel().tolist())
-        return {self.model.body(body).name for body in bodies}
+            bodies |= _placed(self.model.geom_bodyid[self._data.contact.geom], self._data.contact.pos)
+        return {(self.model.body(body).name, self.model.body(other).name if other >= 0 else "") for body, other in bodies}
 
     def momentum(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
         """Linear momentum of the robot over its mass: the velocity of its centre of mass, m/s, ``(3,)``."""
@@ -212,19 +216,33 @@ class Machine:
         return np.array([j for j, name in enumerate(self.joints) if name in names], dtype=int)
 
 
+def _placed(contacts: np.ndarray, places: np.ndarray) -> set[tuple[int, int]]:
+    """The bodies of contacts ``(n, 2)`` at places ``(n, 3)``, each with another body whose contact is in its place, else -1."""
+    near = np.abs(places[:, None] - places).max(axis=2, initial=0.0) < NEAR
+    found: set[tuple[int, int]] = set()
+    for pair, beside in zip(contacts.tolist(), near, strict=True):
+        others = set(contacts[beside].ravel().tolist()) - set(pair)
+        found |= {(body, other) for body in pair for other in others or {-1}}
+    return found
+
+
 def lying(robot: Robot, seconds: float) -> np.ndarray:
     """A few random poses on the ground, ``(n, nq)``, from which all bodies touch it whose friction may vary.
 
-    They do so while the robot slides for some seconds, as far as 500 poses show it.
+    They do so while the robot slides for some seconds, as far as 500 poses show it. Where two bodies touch in one place, a
+    solver may let either of them bear it all: a body that never touches alone does so beside each of its neighbours.
     """
     wanted = {body for p in robot.parameters if p.quantity == "body_friction" for body in p.elements}
     machine, rng = Machine(robot, "matched"), np.random.default_rng(0)
     poses: list[np.ndarray] = []
-    touched: list[set[str]] = []
-    while set().union(*touched) != wanted and len(poses) < 500:
+    touched: list[set[tuple[str, str]]] = []
+    alone: set[str] = set()
+    while alone != wanted and len(poses) < 500:
         # Away from the ends of ranges, where rounding errors grow.
         poses.append(machine.laid(random_pose(machine.model, rng, 0.8)))
-        touched.append(machine.touched(poses[-1], seconds) & wanted)
+        touched.append({pair for pair in machine.touched(poses[-1], seconds) if pair[0] in wanted})
+        alone |= {body for body, other in touched[-1] if not other}
+    touched = [{(body, other) for body, other in pairs if not other or body not in alone} for pairs in touched]
     chosen = []
     while new := max(touched, key=len, default=set()):
         chosen.append(poses[touched.index(new)])
