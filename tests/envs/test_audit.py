@@ -10,10 +10,11 @@ from gymnasium import spaces
 from simreal_envs.adapters import fleet
 from simreal_envs.audit import Audited, audit, audit_engine, audit_worlds, changed, difference, excitations
 from simreal_envs.engines.registry import start_engine
-from simreal_envs.errors import UserError
+from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.parameters import Parameter
 from simreal_envs.parity.bench import Machine
 from simreal_envs.tasks import find_task
+from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds
 
 CART = find_task("cartpole_swingup")
@@ -129,6 +130,44 @@ def test_a_bolted_arm_meets_what_lies_before_it(engine):
     rows = audit_engine(push, running, engine, parameters=contacts)
     running.close()
     assert len(rows) == 2
+    assert {row.name: row.flags for row in rows if row.flags} == {}
+
+
+def test_what_bullet_does_not_solve_between_links_is_not_offered_there():
+    pytest.importorskip("pybullet")
+    push = find_task("arm_push")
+    torsional, rolling = (
+        next(p for p in push.parameters if p.name == f"friction/{of}") for of in ("torsional", "rolling")
+    )
+    assert {engine: torsional.supported(engine) for engine in ("mujoco", "bullet", "another")} == {
+        "mujoco": "exact", "bullet": "unsupported", "another": "exact",
+    }  # fmt: skip
+    assert rolling.supported("bullet") == "approximate"
+    on_ground = next(p for p in find_task("quadruped").parameters if p.name == "friction/torsional")
+    assert on_ground.supported("bullet") == "approximate"
+    with pytest.raises(UserError, match="friction/torsional is not supported by the engine 'bullet'"):
+        Domain("arm_push", "bullet", {"friction/torsional": 0.03})
+    running = start_engine("bullet", push.robot, "matched", 1)
+    with pytest.raises(Unsupported, match="friction/torsional is not supported by the engine 'bullet'"):
+        running.apply(np.arange(1), {"friction/torsional": np.array([0.03])})
+    running.close()
+    # The audit is right that it does nothing there; that is why it is not offered.
+    assert not audit_engine(push, start_engine("mujoco", push.robot, "matched", 12), "mujoco", parameters=[torsional])[
+        0
+    ].flags
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_legs_whose_links_touch_in_one_place_bear_load_on_both_engines(engine):
+    """Halfcheetah's thigh and shin touch the ground in one point, of which Bullet lets the thigh bear all."""
+    pytest.importorskip("pybullet")
+    cheetah = find_task("halfcheetah")
+    grips = [p for p in cheetah.parameters if p.quantity in ("body_friction", "one_friction")]
+    worlds = len(excitations(cheetah, Machine(cheetah.robot, "matched"))[0])
+    running = start_engine(engine, cheetah.robot, "matched", worlds)
+    rows = audit_engine(cheetah, running, engine, parameters=grips)
+    running.close()
+    assert "shin/friction/fshin" in {row.name for row in rows}
     assert {row.name: row.flags for row in rows if row.flags} == {}
 
 

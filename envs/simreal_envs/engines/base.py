@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from simreal_envs.engines.support import level_of
 from simreal_envs.errors import Unsupported, UserError, told
 from simreal_envs.parameters import UNSUPPORTED, Parameter
 
@@ -158,6 +159,13 @@ class Robot:
         model = self.model("matched")
         return self.base or (model.body(model.jnt_bodyid[0]).name if model.njnt else model.body(model.nbody - 1).name)
 
+    @property
+    def between_links(self) -> bool:
+        """Whether the links can touch each other and nothing else."""
+        model = self.model("matched")
+        surroundings = (model.geom_bodyid == 0) & ((model.geom_contype | model.geom_conaffinity) != 0)
+        return self.self_collision and not surroundings.any()
+
     def per_joint(self, fact: str) -> np.ndarray:
         """``torque_limit``, ``kp`` or ``kd`` of every actuated joint, shape ``(len(joints),)``."""
         value = np.asarray(getattr(self, fact), dtype=np.float64)
@@ -204,7 +212,8 @@ class Engine(Protocol):
 
     Attributes:
         name: what users type.
-        support: `Parameter.quantity` -> ``approximate`` or ``unsupported``; what is not named is exact.
+        support: `Parameter.quantity` -> ``approximate`` or ``unsupported``; what is not named is exact. A quantity with
+            `BETWEEN_LINKS` behind it is that of robots whose links touch nothing but each other.
     """
 
     name: ClassVar[str]
@@ -351,7 +360,9 @@ def require_supported(engine: Engine, names: Iterable[str]) -> None:
 @cache
 def _refused(robot: Robot, kind: type[Engine]) -> frozenset[str]:
     support = getattr(kind, "support", {})
-    return frozenset(p.name for p in robot.parameters if support.get(p.quantity) == UNSUPPORTED)
+    return frozenset(
+        p.name for p in robot.parameters if level_of(support, p.quantity, robot.between_links) == UNSUPPORTED
+    )
 
 
 @cache

@@ -135,7 +135,7 @@ def blueprint(robot: Robot, preset: str) -> Blueprint:
     if model.opt.gravity[:2].any():
         raise Unsupported(f"the bullet engine starts from gravity along -z, not {model.opt.gravity.tolist()}")
     terrain, surroundings = robot.terrain, surroundings_to_urdf(model)
-    alone = robot.self_collision and not (surroundings or _ground(model) is not None)  # links meet nothing but links
+    alone = robot.between_links
     ground = "terrain" if terrain else "plane" if _ground(model) is not None else ""
     return Blueprint(
         urdf=to_urdf(model, robot.name),

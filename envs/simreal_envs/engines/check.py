@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from simreal_envs.engines.base import Engine, Robot
+from simreal_envs.engines.support import level_of
 from simreal_envs.errors import UserError
 from simreal_envs.parameters import APPROXIMATE, EXACT, UNSUPPORTED, Parameter
 
@@ -110,7 +111,7 @@ class _Check:
             known = level in (EXACT, APPROXIMATE, UNSUPPORTED)
             self.require(known, f"support[{quantity!r}] is {level!r}, expected {EXACT}, {APPROXIMATE} or {UNSUPPORTED}")
         for parameter in self.robot.parameters:
-            if support.get(parameter.quantity) != UNSUPPORTED:
+            if level_of(support, parameter.quantity, self.robot.between_links) != UNSUPPORTED:
                 self.parameter(engine, parameter, nominal)
 
     def parameter(self, engine: Engine, parameter: Parameter, nominal: np.ndarray) -> None:

@@ -178,7 +178,9 @@ class Machine:
         for _ in range(round(seconds / self.model.opt.timestep)):
             mujoco.mj_step(self.model, self._data)
             bodies |= _placed(self.model.geom_bodyid[self._data.contact.geom], self._data.contact.pos)
-        return {(self.model.body(body).name, self.model.body(other).name if other >= 0 else "") for body, other in bodies}
+        return {
+            (self.model.body(body).name, self.model.body(other).name if other >= 0 else "") for body, other in bodies
+        }
 
     def momentum(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
         """Linear momentum of the robot over its mass: the velocity of its centre of mass, m/s, ``(3,)``."""

@@ -17,8 +17,9 @@ import numpy as np
 from simreal_envs.engines.base import Robot, Terrain, colliding_geoms, drives_of, effective_friction, partners
 from simreal_envs.engines.gravity import gravity_vector
 from simreal_envs.engines.registry import engine_names, support_of
+from simreal_envs.engines.support import level_of
 from simreal_envs.errors import UserError
-from simreal_envs.parameters import Parameter
+from simreal_envs.parameters import EXACT, Parameter
 from simreal_envs.robots.ground import reaching
 
 ALIKE = 1e-3  # largest relative difference between things that one name stands for
@@ -68,6 +69,8 @@ def vocabulary(robot: Robot) -> tuple[Parameter, ...]:
     parameters = [*_bodies(robot, model, dynamics), *_joints(robot, model), *_contacts(robot, model, dynamics)]
     parameters += [*_world(robot, model, dynamics), *_drives(robot, model)]
     parameters = {p.name: p for p in parameters}
+    if robot.between_links:
+        parameters = {name: replace(p, support=_Support(p.quantity, True)) for name, p in parameters.items()}
     for name, (low, high) in robot.bounds.items():
         if name not in parameters:
             raise UserError(f"robot {robot.name!r}: bounds for {name!r}, which is no parameter of it")
@@ -92,12 +95,15 @@ class _Support(Mapping[str, str]):
     """What engines do of a quantity, by their names. They are asked when somebody wants to know, not before."""
 
     quantity: str
+    between_links: bool = False
 
     def __getitem__(self, engine: str) -> str:
-        return support_of(engine)[self.quantity]
+        if (found := level_of(support_of(engine), self.quantity, self.between_links)) == EXACT:
+            raise KeyError(engine)
+        return found
 
     def __iter__(self) -> Iterator[str]:
-        return (engine for engine in engine_names() if self.quantity in support_of(engine))
+        return (engine for engine in engine_names() if engine in self)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
