@@ -388,7 +388,7 @@ class Observe:
 
 
 def _names(names: Any, what: str) -> tuple[str, ...]:
-    found = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (None,)
+    found: tuple[Any, ...] = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (None,)
     if not all(isinstance(name, str) for name in found):
         raise UserError(f"observe: {what} must be a list of names, not {names!r}")
     return found

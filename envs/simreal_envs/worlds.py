@@ -580,17 +580,17 @@ def render_fps(task: Task) -> int:
     return max(1, round(1 / task.schema.control_period))
 
 
-def checked_seed(seed: int) -> int:
+def checked_seed(seed: Any) -> int:
     """The seed as an int; a UserError unless it is a whole number of 64 bits."""
     return _whole("a seed", seed, 0, 2**64 - 1)
 
 
-def checked_seeds(seed: int | Sequence[int | None] | None, num_worlds: int) -> int | tuple[int, ...] | None:
+def checked_seeds(seed: Any, num_worlds: int) -> int | tuple[int, ...] | None:
     """A seed as an int, a list of one per world as a tuple; None if there is none. A UserError for anything else."""
     if seed is None:
         return None
     if not isinstance(seed, list | tuple) and np.ndim(seed) == 0:
-        return checked_seed(seed)  # type: ignore[arg-type]
+        return checked_seed(seed)
     if len(seed) != num_worlds:
         raise UserError(f"seeds must be one per world, a list of {num_worlds}, not of {len(seed)}")
     missing = [i for i, own in enumerate(seed) if own is None]
@@ -601,7 +601,7 @@ def checked_seeds(seed: int | Sequence[int | None] | None, num_worlds: int) -> i
             f"seeds must be given for all worlds or for none; world {missing[0]} has none (options={{'reset_mask': ..}} "
             "begins new episodes in some worlds)"
         )
-    return tuple(checked_seed(own) for own in seed)  # type: ignore[arg-type]
+    return tuple(checked_seed(own) for own in seed)
 
 
 def _whole(what: str, value: Any, low: int, high: float = math.inf) -> int:

@@ -249,7 +249,8 @@ _FORM = "it changes what is observed or done, and worlds and agents need one for
 
 def _constructor(env: gymnasium.Env) -> list[Parameter]:
     """Numbers that the environment's constructor takes, with their values by this id."""
-    found, spec = [], env.spec
+    spec: Any = env.spec
+    found = []
     for name, value in {**defaults_of(spec), **spec.kwargs}.items():
         if not isinstance(value, (bool, int, float, np.number)) or not abs(value) <= _LARGEST:
             continue
@@ -271,10 +272,11 @@ def _changes_form(env: gymnasium.Env, name: str, value: bool) -> bool:
 
     Other packages' switches may do anything, such as open a window. What they change is seen where they are used.
     """
-    if not creator_of(env.spec).__module__.startswith("gymnasium."):
+    spec: Any = env.spec
+    if not creator_of(spec).__module__.startswith("gymnasium."):
         return False
     try:
-        other = gymnasium.make(env.spec, disable_env_checker=True, **{name: value})
+        other = gymnasium.make(spec, disable_env_checker=True, **{name: value})
     except Exception:  # whatever a constructor raises: it is told where it is used
         return False
     other.close()
