@@ -76,7 +76,8 @@ class Kinematics:
         position = self._points(links)
         turning, sliding, anchor = self._tree.rates(links, qvel)
         angular = _summed(self._moves, turning)
-        linear = _cross(angular, position) + _summed(self._moves, sliding - _cross(turning, anchor))
+        swung = _cross(turning, anchor)
+        linear = _cross(angular, position) + _summed(self._moves, -swung if sliding is None else sliding - swung)
         return Motion(*(array.transpose(2, 0, 1) for array in (position, linear, angular)))
 
 
@@ -84,36 +85,39 @@ class GravityTorque:
     """The joint torques that hold a machine which is fixed to the world still against gravity, from nominal masses.
 
     Args:
-        model: hinge and slide joints only.
+        model: hinge and slide joints only on the way to what is wanted; what no wanted joint carries does not count.
         joints: names of the joints whose torques are wanted.
         gravity: m/s^2, pointing down.
 
     Raises:
-        UserError: an unknown joint, or a free or ball joint in the model.
+        UserError: an unknown joint, or a free or ball joint on the way.
     """
 
     def __init__(self, model: mujoco.MjModel, joints: tuple[str, ...], gravity: float = 9.81):
-        bodies = range(1, model.nbody)
+        known = [model.joint(joint).name for joint in range(model.njnt)]
+        wanted = [known.index(require_known(name, known, "joint")) for name in joints]
+        bodies = _carried(model, model.jnt_bodyid[wanted].tolist())
         self._tree = _Tree(model, bodies)
         if self._tree.free.any():
             raise UserError("the joints of a machine that floats cannot hold it against gravity")
-        names = [model.joint(joint).name for joint in self._tree.joints]
-        order = [names.index(require_known(name, names, "joint")) for name in joints]
-        self._centres = _Points(self._tree, bodies, model.body_ipos[1:])
+        names = [known[joint] for joint in self._tree.joints]
+        order = [names.index(name) for name in joints]
+        self._centres = _Points(self._tree, bodies, model.body_ipos[bodies])
         # Weight of each body that a joint carries, N, (joints, bodies).
-        self._weight = (gravity * model.body_mass[1:] * self._tree.moves[self._centres.links].T)[order]
+        self._weight = (gravity * model.body_mass[bodies] * self._tree.moves[self._centres.links].T)[order]
         self._links, self._axis = _rows(self._tree.links[order]), self._tree.axis[order]
         self._hinge, self._total = self._tree.hinge[order], self._weight.sum(axis=1)[:, None]
+        self._rows = 2 if self._hinge.all() else 3  # of world coordinates that are needed
 
     def __call__(self, qpos: np.ndarray) -> np.ndarray:
         """N m (N for a slide) at ``qpos (n, nq)``, shape ``(n, len(joints))``."""
-        links = self._tree.forward(qpos)
+        links = self._tree.forward(qpos, self._rows)
         own = links[self._links]
         axis = _turned(own, self._axis)
         # What has to balance the moment of the weights about the anchor, along the axis: W (a_x r_y - a_y r_x) turned.
         arm = _summed(self._weight, self._centres(links[:, :2])) - self._total[:, None] * own[:, :2, 3]
         moment = axis[:, 0] * arm[:, 1] - axis[:, 1] * arm[:, 0]
-        return (moment if self._hinge.all() else np.where(self._hinge[:, None], moment, self._total * axis[:, 2])).T
+        return (moment if self._rows == 2 else np.where(self._hinge[:, None], moment, self._total * axis[:, 2])).T
 
 
 class _Tree:
@@ -161,44 +165,45 @@ class _Tree:
         self.axis = model.jnt_axis[self.joints] * ~self.free[:, None]
         self._qpos, self._qvel = model.jnt_qposadr[self.joints], model.jnt_dofadr[self.joints]
         self._reference = np.where(self.free, 0.0, model.qpos0[self._qpos])[:, None]
+        self._qpos_rows, self._qvel_rows = _rows(self._qpos), _rows(self._qvel)
         # Rodrigues: a turn by t about a is 1 + sin t K + (1 - cos t) K^2 with K v = a x v. What a joint adds to the home
-        # of its link is linear in sin t, 1 - cos t and the slide s: all (joints, 3, 4).
-        turn, none = self._home[self.links, :, :3], np.zeros((len(self.joints), 3, 1))
+        # of its link is linear in sin t and 1 - cos t, (joints, 3, 3), or in the slide, (slides, 3).
+        turn = self._home[self.links, :, :3]
         skew = np.array([_skew(axis) for axis in self.axis]).reshape(-1, 3, 3) * self.hinge[:, None, None]
-        self._sine = np.concatenate([turn @ skew, none], axis=2)[..., None]
-        self._versine = np.concatenate([turn @ skew @ skew, none], axis=2)[..., None]
-        shift = np.concatenate([np.zeros((len(self.joints), 3, 3)), turn @ self.axis[:, :, None]], axis=2)
-        self._shift = shift[self.slide][..., None]
+        self._sine, self._versine = (turn @ skew)[..., None], (turn @ skew @ skew)[..., None]
+        self._shift = (turn @ self.axis[:, :, None])[self.slide]
 
-    def forward(self, qpos: np.ndarray) -> np.ndarray:
-        """Rotation and, in the last column, position of every link, world: ``(links, 3, 4, n)``."""
-        value = qpos.T[self._qpos] - self._reference
+    def forward(self, qpos: np.ndarray, rows: int = 3) -> np.ndarray:
+        """Rotation and, in the last column, position of every link: the first world coordinates, ``(links, rows, 4, n)``."""
+        value = qpos.T[self._qpos_rows] - self._reference
         angle = value[:, None, None]
         local = np.empty((*self._home.shape, len(qpos)))
         local[:] = self._home[..., None]
         turn = self._sine * np.sin(angle)
         turn += self._versine * (1 - np.cos(angle))
-        local[self.rows] += turn
-        if self.slide.any():
-            local[self.links[self.slide]] += self._shift * angle[self.slide]
+        local[self.rows, :, :3] += turn
+        if len(self._shift):
+            local[self.links[self.slide], :, 3] += self._shift * value[self.slide, None]
         for j in np.flatnonzero(self.free):
             start = self._qpos[j]
             local[self.links[j], :, :3] = _matrices(qpos[:, start + 3 : start + 7])
             local[self.links[j], :, 3] = qpos[:, start : start + 3].T
         for link, parent in enumerate(self._parents):
             if parent:  # else the world: local is global
-                a, b = local[parent], local[link]
-                product = a[:, 0, None] * b[0]
-                product += a[:, 1, None] * b[1]
-                product += a[:, 2, None] * b[2]
-                product[:, 3] += a[:, 3]
-                local[link] = product
-        return local
+                above, own = local[parent, :rows], local[link]
+                np.add.reduce(above[:, :3, None] * own, axis=1, out=own[:rows])
+                own[:rows, 3] += above[:, 3]
+        return local[:, :rows]
 
-    def rates(self, links: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What each joint adds, world: its angular velocity, its linear velocity, and its anchor, ``(joints, 3, n)``."""
+    def rates(self, links: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """What each joint adds, world: its angular velocity, its linear velocity, and its anchor, ``(joints, 3, n)``.
+
+        The linear velocities are None where all joints are hinges.
+        """
         own = links[self.rows]
-        rate = _turned(own, self.axis) * qvel.T[self._qvel, None]
+        rate = _turned(own, self.axis) * qvel.T[self._qvel_rows, None]
+        if self.hinge.all():
+            return rate, None, own[:, :, 3]
         turning, sliding = rate * self.hinge[:, None, None], rate * self.slide[:, None, None]
         for j in np.flatnonzero(self.free):
             start = self._qvel[j]
@@ -223,6 +228,15 @@ class _Points:
         return _turned(own, self._places) + own[:, :, 3]
 
 
+def _carried(model: mujoco.MjModel, bodies: list[int]) -> list[int]:
+    """Some bodies and all that hang on them, in the order of the model."""
+    carried = set(bodies)
+    for body in range(1, model.nbody):  # a parent's id is below its children's
+        if int(model.body_parentid[body]) in carried:
+            carried.add(body)
+    return sorted(carried)
+
+
 def _rows(indices: np.ndarray) -> np.ndarray | slice:
     """The same rows as a slice, where each follows the one before: what it takes is then no copy."""
     if len(indices) and (np.diff(indices) == 1).all():
@@ -232,8 +246,7 @@ def _rows(indices: np.ndarray) -> np.ndarray | slice:
 
 def _turned(links: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Constant vectors ``(k, 3)`` in the frames of ``links (k, 3, 4, n)``, turned to the world: ``(k, 3, n)``."""
-    x, y, z = vectors.T[:, :, None, None]
-    return links[:, :, 0] * x + links[:, :, 1] * y + links[:, :, 2] * z
+    return np.add.reduce(links[:, :, :3] * vectors[:, None, :, None], axis=2)
 
 
 def _summed(weights: np.ndarray, parts: np.ndarray) -> np.ndarray:
@@ -241,13 +254,15 @@ def _summed(weights: np.ndarray, parts: np.ndarray) -> np.ndarray:
 
     A matrix product would round differently for another number of worlds.
     """
-    return (weights[:, :, None, None] * parts).sum(axis=1)
+    return np.add.reduce(weights[:, :, None, None] * parts, axis=1)
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Vector products over the axis before the last; written out, as np.cross costs three times as much."""
-    ax, ay, az, bx, by, bz = (v[..., i, :] for v in (a, b) for i in range(3))
-    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-2)
+    return a.take(_NEXT, axis=-2) * b.take(_LAST, axis=-2) - a.take(_LAST, axis=-2) * b.take(_NEXT, axis=-2)
+
+
+_NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])  # of the axes x, y, z
 
 
 def _skew(axis: np.ndarray) -> np.ndarray:
