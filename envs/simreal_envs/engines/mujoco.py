@@ -57,7 +57,9 @@ class MujocoEngine(Engine):
             return None  # whatever it does besides
         if self._prepared is None or self._prepared.names != values.keys():
             require_supported(self, values)
-            self._prepared = PreparedParameters(self.robot, self.model, self._parameters, frozenset(values))
+            self._prepared = PreparedParameters(
+                self.robot, self.model, self._parameters, frozenset(values), self._batch.nthread
+            )
         return self._prepared.rows(values)
 
     def apply_prepared(self, ids: np.ndarray, rows: np.ndarray) -> bool:

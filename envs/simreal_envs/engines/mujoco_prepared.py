@@ -37,12 +37,20 @@ class PreparedParameters:
     Args:
         parameters: those of the worlds.
         names: of the parameters that are prepared. All others have to be as the robot's model has them.
+        num_threads: that prepare them.
     """
 
-    def __init__(self, robot: Robot, model: mujoco.MjModel, parameters: MujocoParameters, names: frozenset[str]):
+    def __init__(
+        self,
+        robot: Robot,
+        model: mujoco.MjModel,
+        parameters: MujocoParameters,
+        names: frozenset[str],
+        num_threads: int,
+    ):
         self.names = names
         self._theirs = parameters
-        self._batch = Batch(model, _AT_ONCE, 1)
+        self._batch = Batch(model, _AT_ONCE, num_threads)
         self._mine = MujocoParameters(robot, model, self._batch)
         self._expanded: tuple[str, ...] = ()
         self._pieces: list[_Piece] = []
@@ -55,23 +63,20 @@ class PreparedParameters:
         """
         count = len(next(iter(values.values())))
         while True:
-            expanded, chunks = self._expanded, []
+            rows = np.empty((count, self._pieces[-1].part.stop if self._pieces else 0))
             for start in range(0, count, _AT_ONCE):
                 chunk = {name: value[start : start + _AT_ONCE] for name, value in values.items()}
-                chunks.append(self._chunk(chunk, min(_AT_ONCE, count - start)))
-            if self._expanded == expanded:  # nearly always: what differs between worlds shows in the first
-                return np.concatenate(chunks)
-
-    def _chunk(self, values: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-        self._mine.apply(np.arange(count), values)
-        expanded = tuple(name for name in sorted(MODEL_FIELDS) if self._batch.expanded(name) is not None)
-        if expanded != self._expanded:
+                self._write_chunk(chunk, rows[start : start + _AT_ONCE])
+            expanded = tuple(name for name in sorted(MODEL_FIELDS) if self._batch.expanded(name) is not None)
+            if expanded == self._expanded:  # nearly always, from the second call on
+                return rows
             self._expanded, self._targets = expanded, []
             self._pieces = list(self._layout(expanded, self._mine.own_of(self.names)))
-        rows = np.empty((count, self._pieces[-1].part.stop))
+
+    def _write_chunk(self, values: Mapping[str, np.ndarray], rows: np.ndarray) -> None:
+        self._mine.apply(np.arange(len(rows)), values)
         for piece in self._pieces:
-            rows[:, piece.part] = self._numbers(self._mine, self._batch, piece)[:count]
-        return rows
+            rows[:, piece.part] = self._numbers(self._mine, self._batch, piece)[: len(rows)]
 
     def _layout(self, fields: tuple[str, ...], own: tuple[str, ...]) -> Iterator[_Piece]:
         start = 0
