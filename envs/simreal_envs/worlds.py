@@ -430,10 +430,10 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def _observe_start(self, rows: np.ndarray | slice) -> np.ndarray:
         """What is observed of the worlds in some rows, whose episodes have just begun, float32 ``(n, d)``."""
-        state = self._state()
+        state = self._state().take(rows)
         if self._imperfections.distorts:
-            state = state.measured(self._imperfections.measured(state.qpos))
-        observation = self.task.observe(state.take(rows))
+            state = state.measured(self._imperfections.measured(state.qpos, rows))
+        observation = self.task.observe(state)
         if self._imperfections.senses:
             observation = self._imperfections.sense(observation, self._draws.take(rows), self._steps[rows], rows)
         return self._bounded(observation)

@@ -63,6 +63,11 @@ class Imperfections:
         sensing = {"noise", "bias", "quantization", "reading_loss", "reading_delay"} & set(modes)
         self._sensors = Sensors(schema, num_worlds, self._levels) if sensing else None
         self._pushes = Pushes(num_worlds, self._period) if "push" in modes else None
+        # What has numbers that last for an episode, and which columns of `lasting` are its own.
+        parts = {"encoder_bias": self._encoders, "bias": self._sensors, "push": self._pushes}
+        known = {quantity: part for quantity, part in parts.items() if part and quantity in modes}
+        ends = np.cumsum([part.size for part in known.values()], dtype=int).tolist()
+        self._lasting = dict(zip(known, zip(known.values(), map(slice, [0, *ends], ends), strict=False), strict=True))
 
     # -- levels -------------------------------------------------------------------------------------------------------
 
@@ -100,30 +105,26 @@ class Imperfections:
         return self._levels[quantity].copy()
 
     def lasting(self, draws: Draws, first: Draws) -> np.ndarray:
-        """Errors that last for an episode, of encoders and of sensors, at level 1, ``(n, k)``.
+        """Numbers that last for an episode, ``(n, k)``: errors of encoders and of sensors at level 1, the first push.
 
         Args:
-            draws, first: those of the episodes and of their worlds' first ones, which decide in mode startup.
+            draws, first: those of the episodes and of their worlds' first ones, which decide on errors in mode startup.
         """
-        parts = [np.zeros((len(draws.keys), 0))]
-        for quantity, errors in (("encoder_bias", self._encoders), ("bias", self._sensors)):
-            if mode := self._modes.get(quantity):
-                parts.append(errors.lasting(first if mode == "startup" else draws))
-        return np.concatenate(parts, axis=1)
+        numbers = [np.zeros((len(draws.keys), 0))]
+        for quantity, (part, _) in self._lasting.items():
+            startup = self._modes[quantity] == "startup" and part is not self._pushes
+            numbers.append(part.lasting(first if startup else draws))
+        return np.concatenate(numbers, axis=1)
 
     def begin(self, ids: np.ndarray | slice, lasting: np.ndarray) -> None:
-        """New episodes of some worlds: nothing is under way, and other errors last, ``(n, k)``."""
+        """New episodes of some worlds: nothing is under way, and what lasts for an episode is another, ``(n, k)``."""
         self.delay.clear(ids)
         if self._drawn:
             self._drawn.forget(ids)
         if "lag" in self._levels:
             self._followed[ids] = self.delay.at_rest
-        if self._encoders:
-            self._encoders.begin(ids, lasting[:, : self._encoders.size])
-        if "bias" in self._levels:
-            self._sensors.begin(ids, lasting[:, self._encoders.size if self._encoders else 0 :])
-        if self._pushes:
-            self._pushes.begin(ids)
+        for part, columns in self._lasting.values():
+            part.begin(ids, lasting[:, columns])
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -185,9 +186,9 @@ class Imperfections:
         """Whether what arrives of observations is not what was there."""
         return self._sensors is not None
 
-    def measured(self, qpos: np.ndarray) -> np.ndarray:
-        """Coordinates ``(N, nq)`` as the encoders tell them."""
-        return self._encoders.read(qpos, self._levels["encoder_bias"])
+    def measured(self, qpos: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Coordinates of the worlds in some rows, ``(n, nq)``, as the encoders tell them."""
+        return self._encoders.read(qpos, self._levels["encoder_bias"], rows)
 
     def sense(
         self, observation: np.ndarray, draws: Draws, steps: np.ndarray, ids: np.ndarray | slice | None

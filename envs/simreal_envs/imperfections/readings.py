@@ -41,10 +41,11 @@ class Encoders:
         """Other errors at level 1, ``(n, size)``, in some worlds."""
         self._share[ids], self._known = errors, False
 
-    def read(self, qpos: np.ndarray, level: np.ndarray) -> np.ndarray:
+    def read(self, qpos: np.ndarray, level: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
+        """What they tell of coordinates of the worlds in some rows; the levels are those of all worlds."""
         self._find_out(level)
         qpos = qpos.copy()
-        qpos[:, self._addresses] += self._offset
+        qpos[:, self._addresses] += self._offset[rows]
         return qpos
 
     def _find_out(self, level: np.ndarray) -> None:
@@ -83,7 +84,8 @@ class Sensors:
         ]
         fields = np.repeat(np.arange(len(schema.observation)), [field.size for field in schema.observation])
         self._fields = fields[self._measured]
-        self._bias = np.zeros((num_worlds, len(self._noisy)))
+        self.size = len(self._noisy)  # numbers that last for an episode
+        self._bias = np.zeros((num_worlds, self.size))
         # Noise, bias and steps between readings in the units of the fields, as far as they are known.
         self._scale, self._offset, self._step = np.zeros((3, num_worlds, len(self._noisy)))
         self._divisor = np.ones_like(self._step)
@@ -108,7 +110,7 @@ class Sensors:
 
     def lasting(self, draws: Draws) -> np.ndarray:
         """The bias of episodes at level 1, ``(n, noisy elements)``."""
-        return draws.normal("observation/bias#element", len(self._noisy))
+        return draws.normal("observation/bias#element", self.size)
 
     def begin(self, ids: np.ndarray | slice, bias: np.ndarray) -> None:
         """Another bias at level 1, ``(n, noisy elements)``, in some worlds."""
@@ -137,7 +139,7 @@ class Sensors:
             return
         levels, scratch = self._levels, self._scratch[: len(reading)]
         if any_of(self._unknown):
-            self._find_out(np.flatnonzero(self._unknown))
+            self._find_out(rows_of(np.flatnonzero(self._unknown)))
         if "bias" in levels:
             reading += self._offset[rows]
         if "noise" in levels:
@@ -150,7 +152,7 @@ class Sensors:
             if not self._coarse:
                 np.copyto(reading, whole, where=self._step[rows] > 0)
 
-    def _find_out(self, ids: np.ndarray) -> None:
+    def _find_out(self, ids: np.ndarray | slice) -> None:
         levels, std = self._levels, self._std
         if "bias" in levels:
             self._offset[ids] = levels["bias"][ids, None] * std * self._bias[ids]
