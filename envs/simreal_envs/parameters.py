@@ -146,10 +146,10 @@ class Draws:
             sizes: names, and how many numbers of each.
             steps: of each name, ``(n, k, len(sizes))``.
         """
-        names, counts = zip(*sizes, strict=True)
+        names, columns, counters = _columns(sizes)
         key = _mix(self._keys[:, None] ^ _name_keys(names))
         key = _mix(key[:, None] + np.asarray(steps).astype(np.uint64) * _GOLDEN)
-        return _unit(_mix(np.repeat(key, counts, axis=2) + np.concatenate([_counter(count) for count in counts])))
+        return _unit(_mix(key.take(columns, axis=2) + counters))
 
     def sequence(self, name: str, size: int, steps: np.ndarray) -> np.ndarray:
         """Numbers of a name at several steps, int ``(k, n)``: ``(k, size, n)``, where each ``[i].T`` equals ``uniform``."""
@@ -184,6 +184,13 @@ def _unit(bits: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=256)
 def _counter(size: int) -> np.ndarray:
     return (np.arange(size, dtype=np.uint64) + np.uint64(1)) * _GOLDEN
+
+
+@lru_cache(maxsize=256)
+def _columns(sizes: tuple[tuple[str, int], ...]) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Names, and for every number of all of them: which name's it is, and its `_counter`."""
+    names, counts = zip(*sizes, strict=True)
+    return names, np.repeat(np.arange(len(counts)), counts), np.concatenate([_counter(count) for count in counts])
 
 
 @lru_cache(maxsize=256)

@@ -35,11 +35,12 @@ class StepDraws:
     ):
         ends = np.cumsum(list(sizes.values())).tolist()
         self._sizes = tuple(sizes.items())
-        self._columns = dict(zip(sizes, map(slice, [0, *ends], ends), strict=False))
-        self._normal = [self._columns[name] for name in normal if name in sizes]
+        columns = self._columns = dict(zip(sizes, map(slice, [0, *ends], ends), strict=False))
+        self._normal = [columns[name] for name in normal if name in sizes]
         self._after = np.array([name in after for name in sizes], dtype=np.int64)
         self._ahead = ahead or min(_MOST, max(1, _NUMBERS // (num_worlds * ends[-1])))
         self._table = np.empty((self._ahead, num_worlds, ends[-1]))
+        self._named = [{name: row[:, part] for name, part in columns.items()} for row in self._table]
         self._row = self._ahead - 1  # of the current step
         self._first = np.full(num_worlds, _NEVER)  # step of each world that the first row belongs to
         self._everyone = np.arange(num_worlds)
@@ -60,8 +61,7 @@ class StepDraws:
         if any_of(other := steps - self._row != self._first):
             worlds = np.flatnonzero(other)
             self._fill(worlds, draws if len(worlds) == len(steps) else draws.take(worlds), steps[worlds])
-        row = self._table[self._row]
-        return {name: row[:, columns] for name, columns in self._columns.items()}
+        return self._named[self._row]
 
     def start(self, draws: Draws, ids: np.ndarray | slice) -> dict[str, np.ndarray]:
         """What belongs to the end of a step, for worlds `ids` before their first; draws are theirs; each ``(n, size)``."""
@@ -75,5 +75,5 @@ class StepDraws:
         coming = (steps[:, None] + np.arange(self._ahead - self._row))[:, :, None] + self._after
         numbers = draws.table(self._sizes, coming)
         for columns in self._normal:
-            numbers[:, :, columns] = ndtri(numbers[:, :, columns])
+            ndtri(numbers[:, :, columns], out=numbers[:, :, columns])
         self._table[self._row :, worlds] = numbers.swapaxes(0, 1)
