@@ -159,7 +159,7 @@ def _pusher_spec() -> mujoco.MjSpec:
     return spec
 
 
-def pointing_down(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def pointing_down(x: np.ndarray, y: np.ndarray, z: np.ndarray | float) -> np.ndarray:
     """Joint angles, rad, ``(n, 7)``, that bring a point ``(x, y, z)`` of the last axis above the table, m, each ``(n,)``.
 
     The hand points straight down, the elbow is up and the arm stays in the vertical plane through its base, where it is
@@ -169,7 +169,7 @@ def pointing_down(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     offset, upper, fore, shoulder, wrist = 0.0825, 0.316, 0.384, 0.333, 0.088  # m, from the URDF
     a, b = np.hypot(offset, upper), np.hypot(offset, fore)
     out, up = np.hypot(x, y) - wrist, z - shoulder
-    reach = np.clip(np.hypot(out, up), abs(a - b) + 1e-6, a + b - 1e-6)
+    reach = np.minimum(np.maximum(np.hypot(out, up), abs(a - b) + 1e-6), a + b - 1e-6)
     lean = np.arctan2(out, up) - np.arccos((a**2 + reach**2 - b**2) / (2 * a * reach))  # of the upper arm, from upright
     bend = np.pi - np.arccos((a**2 + b**2 - reach**2) / (2 * a * b))
     q = np.zeros((len(reach), 7))

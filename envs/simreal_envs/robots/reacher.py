@@ -63,8 +63,9 @@ def _spec() -> mujoco.MjSpec:
 
 def tip(angles: np.ndarray) -> np.ndarray:
     """Position (x, z) of the tip from the shoulder in m, ``(n, 2)``, for joint angles ``(n, 2)`` in rad."""
-    links = np.cumsum(angles, axis=1)
-    return np.stack([np.sin(links) @ LENGTHS, -np.cos(links) @ LENGTHS], axis=1)
+    links, out = np.cumsum(angles, axis=1), np.empty((len(angles), 2))
+    out[:, 0], out[:, 1] = np.sin(links) @ LENGTHS, -np.cos(links) @ LENGTHS
+    return out
 
 
 REACHER = Robot(

@@ -52,13 +52,12 @@ class Ant(Task):
         return ACTION_SCALE * action
 
     def observe(self, state: State) -> np.ndarray:
-        yaw = _yaw(state)
         return np.concatenate(
             [
                 state.base_velocity,
                 state.qvel[:, 3:6],
                 state.gravity_direction,
-                np.stack([np.cos(yaw), np.sin(yaw)], axis=1),
+                state.once(_heading),
                 state.qpos[:, 1:2],
                 state.qpos[:, 7:],
                 state.qvel[:, 6:],
@@ -72,10 +71,10 @@ class Ant(Task):
         return {
             "forward": 2.0 * (1 - np.minimum(np.abs(state.qvel[:, 0] / SPEED - 1), 2.0)),
             "line": -2.0 * np.minimum(state.qpos[:, 1] ** 2, 1.0),
-            "heading": -0.5 * (1 - np.cos(_yaw(state))),
+            "heading": -0.5 * (1 - state.once(_heading)[:, 0]),
             "bounce": -1.0 * np.minimum(state.qvel[:, 2] ** 2, 1.0),
             "tilt": -1.0 * squares(gravity[:, :2]),
-            "servo_speed": -0.005 * np.maximum(speeds - SPEED_LIMIT, 0).sum(axis=1),
+            "servo_speed": -0.005 * np.add.reduce(np.maximum(speeds - SPEED_LIMIT, 0), axis=1),
             "action_rate": -0.05 * squares(state.action - state.previous_action),
             "fall": -10.0 * self.terminated(state),
         }
@@ -90,7 +89,9 @@ class Ant(Task):
         return ~episode.terminated & (episode.goal_share >= 0.7)
 
 
-def _yaw(state: State) -> np.ndarray:
-    """Angle of the torso's forward axis from +x, to the left, rad, ``(n,)``."""
+def _heading(state: State) -> np.ndarray:
+    """Cosine and sine of the angle of the torso's forward axis from +x, to the left, ``(n, 2)``."""
     w, x, y, z = state.qpos[:, 3:7].T
-    return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    yaw, out = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)), np.empty((len(state.qpos), 2))
+    out[:, 0], out[:, 1] = np.cos(yaw), np.sin(yaw)
+    return out

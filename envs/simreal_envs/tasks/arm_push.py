@@ -10,7 +10,7 @@ from simreal_envs.kinematics import GravityTorque, Kinematics
 from simreal_envs.parameters import Draws
 from simreal_envs.robots.panda import HAND, JOINTS, KP, PANDA_PUSHER, PUCK_RADIUS, ROD, TIP_RADIUS, pointing_down
 from simreal_envs.schema import Field, Schema
-from simreal_envs.tasks.base import Episode, State, Task, norms, squares
+from simreal_envs.tasks.base import Episode, State, Task, clipped, norms, squares
 
 GAIN = np.array(KP)  # N m/rad
 CENTRE, HALF = np.array([0.50, 0.0]), np.array([0.22, 0.30])  # m: the rectangle of tip targets
@@ -75,25 +75,25 @@ class ArmPush(Task):
 
     def observe(self, state: State) -> np.ndarray:
         (tip, velocity), puck = state.once(self._tip), state.qpos[:, 7:9]
-        offsets = puck - tip[:, :2], state.qvel[:, 7:9], state.command - puck, state.once(_place) - tip[:, :2]
+        offsets = puck - tip[:, :2], state.qvel[:, 7:9], state.once(_ahead), _place(state) - tip[:, :2]
         return np.concatenate([tip, velocity, *offsets, state.action], axis=1)
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
         tip, velocity = state.once(self._tip)
         distance = state.once(_distance)
-        to_puck, to_goal = state.qpos[:, 7:9] - tip[:, :2], state.command - state.qpos[:, 7:9]
+        to_puck, to_goal = state.qpos[:, 7:9] - tip[:, :2], state.once(_ahead)
         apart = norms(to_puck)
-        aligned = (to_puck * to_goal).sum(axis=1) / np.maximum(apart * distance, 1e-9)
+        aligned = np.add.reduce(to_puck * to_goal, axis=1) / np.maximum(apart * distance, 1e-9)
         far = np.minimum(distance / 0.05, 1.0)  # at the goal, it no longer matters where the tip is
         return {
             "distance": 1.0 - np.minimum(distance / 0.3, 1.0),
             "precision": np.exp(-((distance / 0.05) ** 2)),
-            "approach": -0.5 * far * np.clip((apart - PUCK_RADIUS - TIP_RADIUS) / 0.2, 0.0, 1.0),
+            "approach": -0.5 * far * clipped((apart - PUCK_RADIUS - TIP_RADIUS) / 0.2, 0.0, 1.0),
             # Behind the puck, as seen from the goal: the way there is around the puck.
             "alignment": -0.5 * far * (1.0 - aligned),
             "height": -2.0 * np.abs(tip[:, 2] - TIP_HEIGHT),
             # A real Panda's hand does 1.7 m/s at most, and a puck that is struck slides away.
-            "tip_speed": -0.5 * np.clip(norms(velocity) - 1.0, 0.0, 2.0) ** 2,
+            "tip_speed": -0.5 * clipped(norms(velocity) - 1.0, 0.0, 2.0) ** 2,
             "puck_speed": -0.2 * np.minimum(squares(state.qvel[:, 7:9]), 4.0),
             "action_rate": -0.2 * squares(state.action - state.previous_action),
             "lost": -20.0 * self.terminated(state),
@@ -103,7 +103,7 @@ class ArmPush(Task):
         return {"goal": np.concatenate([state.command, np.zeros((len(state.command), 1))], axis=1)}
 
     def terminated(self, state: State) -> np.ndarray:
-        return (np.abs(state.qpos[:, 7:9] - CENTRE) > REACH).any(axis=1)
+        return state.once(_lost)
 
     def on_goal(self, state: State) -> np.ndarray:
         return state.once(_distance) < TOLERANCE
@@ -124,16 +124,24 @@ def _drawn(rectangle: tuple[np.ndarray, np.ndarray], draws: Draws, name: str) ->
 
 def _joints(tip: np.ndarray) -> np.ndarray:
     """Joint angles, rad, ``(n, 7)``, with the tip at points of the table, m, ``(n, 2)``."""
-    return pointing_down(tip[:, 0], tip[:, 1], np.full(len(tip), TIP_HEIGHT + ROD + HAND))
+    return pointing_down(tip[:, 0], tip[:, 1], TIP_HEIGHT + ROD + HAND)
 
 
 def _distance(state: State) -> np.ndarray:
     """Of the puck's centre from the goal, m, ``(n,)``."""
-    return norms(state.command - state.qpos[:, 7:9])
+    return norms(state.once(_ahead))
+
+
+def _lost(state: State) -> np.ndarray:
+    return (np.abs(state.qpos[:, 7:9] - CENTRE) > REACH).any(axis=1)
+
+
+def _ahead(state: State) -> np.ndarray:
+    """From the puck to the goal, m, ``(n, 2)``."""
+    return state.command - state.qpos[:, 7:9]
 
 
 def _place(state: State) -> np.ndarray:
     """Where to push from, m, ``(n, 2)``: the tip touches the puck there, on the side away from the goal."""
-    puck = state.qpos[:, 7:9]
-    ahead = state.command - puck
-    return puck - (PUCK_RADIUS + TIP_RADIUS) * ahead / np.maximum(norms(ahead)[:, None], 1e-6)
+    away = np.maximum(state.once(_distance), 1e-6)[:, None]
+    return state.qpos[:, 7:9] - (PUCK_RADIUS + TIP_RADIUS) * state.once(_ahead) / away

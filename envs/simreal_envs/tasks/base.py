@@ -223,6 +223,11 @@ def norms(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(squares(vectors))
 
 
+def clipped(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values brought into [low, high]: `np.clip` takes twice as long for a few rows."""
+    return np.minimum(np.maximum(values, low), high)
+
+
 def check_task(task: Task) -> None:
     """Raise a UserError naming the first way in which a task breaks the contract."""
     n = 3

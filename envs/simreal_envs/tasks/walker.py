@@ -40,10 +40,10 @@ class Walker(Planar):
         return qpos, qvel
 
     def reward(self, state: State) -> dict[str, np.ndarray]:
-        tracking = np.exp(-((state.qvel[:, 0] - SPEED) ** 2) / 0.25)
+        tracking = np.exp((state.qvel[:, 0] - SPEED) ** 2 / -0.25)
         motion = self._soles(state)
         _, heights, speeds = motion
-        slip = np.minimum(speeds**2, 1.0) * np.exp(-np.maximum(heights, 0.0) / 0.01)
+        slip = np.minimum(speeds**2, 1.0) * np.exp(np.maximum(heights, 0.0) / -0.01)
         return {
             "velocity": tracking,
             # Without it, they limp: one foot always ahead of the other.
@@ -73,11 +73,13 @@ class Walker(Planar):
 
 def _passing(motion: np.ndarray) -> np.ndarray:
     """In [0, 1], ``(n,)``, from ``(3, 2, 2, n)``: how swiftly a lifted foot passes the other one, which is on the floor."""
-    (right, left), lowest = np.swapaxes(motion[:, :, 0] + motion[:, :, 1], 0, 1), motion[1].min(axis=1)
-    apart, _, faster = 0.5 * (left - right)  # of the middles of the feet
+    reach_and_speed, clear = motion[::2], np.maximum(motion[1], 0.0)
+    right, left = np.swapaxes(reach_and_speed[:, :, 0] + reach_and_speed[:, :, 1], 0, 1)
+    apart, faster = 0.5 * (left - right)  # of the middles of the feet
+    lowest = np.minimum(clear[:, 0], clear[:, 1])
     low, high = np.minimum(lowest[0], lowest[1]), np.maximum(lowest[0], lowest[1])
     swift = np.exp(-((apart / 0.2) ** 2)) * np.minimum(np.abs(faster) / 2.5, 1.0)
-    return swift * np.minimum(np.maximum(high / 0.04, 0.0), 1.0) * np.exp(-np.maximum(low, 0.0) / 0.02)
+    return swift * np.minimum(high / 0.04, 1.0) * np.exp(low / -0.02)
 
 
 def _fallen(state: State) -> np.ndarray:
