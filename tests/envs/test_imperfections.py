@@ -301,6 +301,19 @@ def test_a_push_follows_its_level_and_its_world():
     assert np.array_equal(np.delete(again, 4, axis=0), np.delete(first, 4, axis=0))
 
 
+def test_pushes_are_the_same_whether_they_are_known_ahead_or_drawn_when_they_are_needed():
+    n, draws, level = 20, keyed(20), np.ones(20)
+    ahead, begun = Pushes(n, 0.02), np.arange(n) * 13  # when each world's episode begins
+    force = np.zeros((n, 3))
+    for t in range(600):
+        begin = np.flatnonzero(begun == t)
+        ahead.begin(begin, ahead.lasting(draws)[begin])
+        steps = np.maximum(t - begun, 0)
+        changed = ahead.force(level, draws, steps)
+        force = force if changed is None else changed
+        assert np.array_equal(force, Pushes(n, 0.02).force(level, draws, steps))
+
+
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 def test_a_push_accelerates_the_cart_as_newton_says(engine):
     pushed, left = (make(Domain("cartpole_swingup", engine, v), 8, seed=0) for v in ({"push": 20.0}, {}))

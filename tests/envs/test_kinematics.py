@@ -80,6 +80,18 @@ def test_gravity_torque_is_what_mujoco_needs_to_stand_still():
         np.testing.assert_allclose(answer, data.qfrc_bias[dofs], rtol=0, atol=1e-12)
 
 
+def test_gravity_torques_know_nothing_of_what_their_joints_do_not_carry():
+    arm = '<body name="a"><joint name="hip" axis="0 1 0"/><geom size=".1" mass="2" pos=".5 0 0"/></body>'
+    beside = '<body name="ball"><freejoint/><geom size=".1" mass="3"/></body>'
+    alone, both = (
+        mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{b}</worldbody></mujoco>") for b in (arm, arm + beside)
+    )
+    qpos = np.linspace(-1, 1, 5)[:, None]
+    torque = GravityTorque(both, ("hip",))(np.concatenate([qpos, np.ones((5, 7))], axis=1))
+    assert np.array_equal(torque, GravityTorque(alone, ("hip",))(qpos))
+    assert np.allclose(torque, -2 * 9.81 * 0.5 * np.cos(qpos))
+
+
 def test_the_panda_is_where_bullet_has_it(tmp_path):
     pybullet = pytest.importorskip("pybullet")
     from simreal_envs.robots.panda import JOINTS, PANDA
