@@ -35,6 +35,7 @@ from mujoco.batch import Batch
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from simreal.stages import cores
+from simreal_envs.spread import Spread
 from simreal_envs.tasks import TASKS
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds, make
@@ -119,10 +120,17 @@ def random_actions(task: str, num_worlds: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, (cycle, num_worlds, size)).astype(np.float32)
 
 
-def in_full_swing(worlds: Worlds) -> Worlds:
+def in_full_swing(worlds: Worlds | Spread) -> Worlds | Spread:
     """Worlds whose episodes end at different times, as they do after a while."""
     worlds.reset()
-    worlds._steps[:] = np.random.default_rng(1).integers(0, worlds.task.episode_steps, worlds.num_envs)
+    steps, snapshot = (
+        np.random.default_rng(1).integers(0, worlds.task.episode_steps, worlds.num_envs),
+        worlds.snapshot(),
+    )
+    for part in snapshot.get("parts", {"0": snapshot}).values():
+        own = part["worlds"]["_steps"]
+        own[:], steps = steps[: len(own)], steps[len(own) :]
+    worlds.restore(snapshot)
     return worlds
 
 
@@ -216,7 +224,7 @@ def bare_bullet(task: str, actions: np.ndarray, schedule: list[np.ndarray]) -> C
     engine, everyone = BulletEngine(job.robot, "matched", num_worlds), np.arange(num_worlds)
     qpos, qvel = initial_state(task, num_worlds)
     engine.reset(everyone, qpos, qvel)
-    worlds = engine._team._clients._worlds
+    worlds = engine._clients._worlds
     model = job.robot.model("matched")
     references = model.qpos0[job.robot.joint_addresses()[0]]
     controls = [job.control(action.astype(np.float64)) for action in actions]

@@ -72,7 +72,7 @@ ORDER = {
         {"tasks"},
         {"robots", "imperfections", "rendering"},
         {"engines"},
-        {"fleets", "parameters", "schema", "registration", "kinematics"},
+        {"fleets", "lockstep", "parameters", "schema", "registration", "kinematics"},
         {"errors"},
     ],
 }

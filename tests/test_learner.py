@@ -267,7 +267,7 @@ def test_one_training_run_uses_all_cores_where_it_pays_and_an_experiment_one_eac
     cheetah, pole, bullet = sr.Domain("halfcheetah"), sr.Domain("cartpole_swingup"), sr.Domain("halfcheetah", "bullet")
     assert at_once(cheetah, 64) == {"num_workers": 0, "num_threads": 6}
     assert at_once(pole, 64) == {"num_workers": 0, "num_threads": 1}
-    assert at_once(bullet, 64)["num_workers"] == 4 and at_once(bullet, 20)["num_workers"] == 0
+    assert at_once(bullet, 64)["num_workers"] == 4 and at_once(bullet, 20)["num_workers"] == 1
     assert at_once(bullet, 64, processes=False)["num_workers"] == 0
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert at_once(pole, 64)["num_threads"] == at_once(cheetah, 64)["num_threads"] == 2

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import multiprocessing
 import os
-import sys
-import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 import numpy as np
-
-from simreal_envs.errors import UserError
 
 _CLOSE_SECONDS = 5.0
 
@@ -31,8 +26,6 @@ class Fleets:
     """
 
     def __init__(self, make: Callable[..., Any], arguments: tuple[Any, ...], num_worlds: int, num_workers: int):
-        if num_workers < 0:
-            raise UserError(f"num_workers must be 0 (in this process) or more, not {num_workers}")
         bounds = np.linspace(0, num_worlds, max(min(num_workers, num_worlds), 1) + 1).astype(int).tolist()
         self.rows = [slice(a, b) for a, b in itertools.pairwise(bounds)]
         groups = [(*arguments, rows.stop - rows.start) for rows in self.rows]
@@ -109,18 +102,13 @@ class Here(Fleet):
 
 
 class Apart(Fleet):
-    """In a process of their own, which leaves when its pipe closes: when this process dies, however it dies.
+    """In a process of their own, which leaves when its pipe closes: when this process dies, however it dies."""
 
-    Args:
-        alone: whether the process does without the user's main script.
-    """
-
-    def __init__(self, make: Callable[..., Any], arguments: tuple[Any, ...], alone: bool = False):
+    def __init__(self, make: Callable[..., Any], arguments: tuple[Any, ...]):
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, make, arguments), daemon=True)
-        with _another_main() if alone else contextlib.nullcontext():
-            self._process.start()
+        self._process.start()
         theirs.close()
         self._finalizer = weakref.finalize(self, _stop, os.getpid(), self._pipe, self._process)
 
@@ -137,21 +125,8 @@ class Apart(Fleet):
             raise answer
         return answer
 
-    def is_alive(self) -> bool:
-        return self._process.is_alive()
-
     def close(self) -> None:
         self._finalizer()
-
-
-@contextlib.contextmanager
-def _another_main() -> Iterator[None]:
-    """An empty module in place of the main script, which processes that are spawned meanwhile then do not import."""
-    main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def start_fleets(make: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], apart: bool) -> list[Fleet]:
@@ -188,25 +163,6 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
                 pipe.send((False, error))
     except (EOFError, OSError, KeyboardInterrupt):
         envs.close()
-
-
-Shapes = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape and dtype of an array
-
-
-def shared_memory(context: Any, shapes: Shapes) -> dict[str, Any]:
-    """Anonymous memory for arrays that processes of a context share: no name that a killed process could leave behind."""
-    return {
-        name: context.RawArray("b", max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize))
-        for name, (shape, dtype) in shapes.items()
-    }
-
-
-def views(buffers: Mapping[str, Any], shapes: Shapes) -> dict[str, np.ndarray]:
-    """The arrays over shared (or any) memory."""
-    return {
-        name: np.frombuffer(buffers[name], dtype=dtype, count=int(np.prod(shape))).reshape(shape)
-        for name, (shape, dtype) in shapes.items()
-    }
 
 
 def _stop(owner: int, pipe: Connection, process: Any) -> None:

@@ -11,8 +11,9 @@ from gymnasium.vector import AutoresetMode
 
 from simreal_envs.errors import require_known
 from simreal_envs.schema import Observation, row
+from simreal_envs.spread import Spread
 from simreal_envs.variation import Domain, Observe, Variation
-from simreal_envs.worlds import Worlds
+from simreal_envs.worlds import Worlds, make
 
 RENDER_MODES = ["rgb_array"]
 
@@ -88,9 +89,9 @@ def vector_worlds(
     num_workers: int = 0,
     render_mode: str | None = None,
     observe: Observe | Mapping[str, Any] | None = None,
-) -> Worlds:
+) -> Worlds | Spread:
     """`gymnasium.make_vec`'s entry point; autoreset as Gymnasium's own vector environments do by default."""
-    return Worlds(
+    return make(
         Domain(task, engine, variation or {}, preset, observe or {}),
         num_envs,
         seed,

@@ -40,6 +40,7 @@ def make(
     autoreset: AutoresetMode | str = AutoresetMode.SAME_STEP,
     num_threads: int = 1,
     num_workers: int = 0,
+    render_mode: str | None = None,
 ) -> Worlds | Spread:
     """Start `num_worlds` worlds of a domain.
 
@@ -49,9 +50,11 @@ def make(
         num_threads: physics threads of the MuJoCo engine in each process (0: all cores). Results do not depend on it.
         num_workers: processes that step worlds, of which this is one (0: this one alone). Results do not depend on it.
             Processes are spawned: a script with tasks of its own needs the usual ``if __name__ == "__main__":``.
+        render_mode: None or ``"rgb_array"``.
     """
-    options = {"autoreset": autoreset, "num_threads": num_threads}
-    if num_workers > 1 and domain.engine in SPREADING:
+    options = {"autoreset": autoreset, "num_threads": num_threads, "render_mode": render_mode}
+    if num_workers and domain.engine in SPREADING:
+        num_worlds, num_workers = _whole("num_worlds", num_worlds, 1), _whole("num_workers", num_workers, 0)
         return Spread(Worlds, domain, num_worlds, seed, num_workers=num_workers, **options)
     return Worlds(domain, num_worlds, seed, num_workers=num_workers, **options)
 
@@ -107,7 +110,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_worlds)
         self.action_space = batch_space(self.single_action_space, num_worlds)
 
-        self.engine = make_engine(domain, num_worlds, num_threads, num_workers)
+        self.engine = make_engine(domain, num_worlds, num_threads, _whole("num_workers", num_workers, 0))
         self.seed: int | tuple[int, ...] = checked_seed(seed)
         self.progress, self.diverged = 0.0, 0
         sensed = self.task.schema
@@ -172,16 +175,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         With a seed, all worlds begin again at their first episode under that seed. With a list of one seed per world,
         each does what a single world does under its seed, whatever its place.
         """
-        seed = checked_seeds(seed, self.num_envs)
-        mask = (options or {}).get("reset_mask")
-        if mask is not None and (np.shape(mask) != (self.num_envs,) or np.asarray(mask).dtype != bool):
-            raise UserError(f"reset_mask must be a bool array of shape ({self.num_envs},), not {mask!r}")
-        if mask is not None and seed is not None:
-            raise UserError("reset takes a seed or a reset_mask, not both: a seed begins all worlds again")
-        if mask is not None and any_of(unbegun := (self._episodes < 0) & ~np.asarray(mask)):
-            raise UserError(
-                f"the first reset must begin all worlds; reset_mask leaves world {int(np.argmax(unbegun))} out"
-            )
+        seed, mask = self.checked_reset(seed, options, self.num_envs)
         ids = self._everyone if mask is None else np.flatnonzero(mask)
         if seed is not None:
             self.seed = seed
@@ -192,6 +186,29 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._observation[ids] = self._begin(ids)
         self._ended[ids] = False
         return self.schema.pack(self._observation.copy()), {}
+
+    def checked_reset(
+        self, seed: Any, options: Mapping[str, Any] | None, num_worlds: int
+    ) -> tuple[int | tuple[int, ...] | None, np.ndarray | None]:
+        """The seed, or seeds, of a reset of some worlds like these, and its mask, bool ``(num_worlds,)``; None: of all of them.
+
+        Raises:
+            UserError: one is none, both are given, or the mask leaves worlds out that have no episode yet.
+        """
+        seed = checked_seeds(seed, num_worlds)
+        mask = (options or {}).get("reset_mask")
+        if mask is None:
+            return seed, None
+        if np.shape(mask) != (num_worlds,) or np.asarray(mask).dtype != bool:
+            raise UserError(f"reset_mask must be a bool array of shape ({num_worlds},), not {mask!r}")
+        if seed is not None:
+            raise UserError("reset takes a seed or a reset_mask, not both: a seed begins all worlds again")
+        mask = np.asarray(mask)
+        if self._command is None and not mask.all():
+            raise UserError(
+                f"the first reset must begin all worlds; reset_mask leaves world {int(np.argmin(mask))} out"
+            )
+        return None, mask
 
     def _begin(self, ids: np.ndarray) -> np.ndarray:
         """Draw and apply parameters, put the worlds into their initial state; what is observed of it, ``(len(ids), d)``."""

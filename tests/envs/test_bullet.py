@@ -1,13 +1,9 @@
-"""The Bullet engine: workers change nothing, worlds do not disturb each other, nothing is left behind."""
+"""The Bullet engine: worlds do not disturb each other, nothing is left behind. For several processes, see test_spread.py."""
 
 import ctypes
 import mmap
-import os
-import signal
 import struct
-import subprocess
 import sys
-import time
 
 import numpy as np
 import psutil
@@ -17,7 +13,7 @@ pytest.importorskip("pybullet")
 
 from simreal_envs.engines import bullet_memory
 from simreal_envs.engines.bullet import BulletEngine
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.errors import Unsupported
 from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.robots.a1 import A1, STANCE, STANCE_HEIGHT
 from simreal_envs.robots.cartpole import CARTPOLE
@@ -29,8 +25,8 @@ START = np.array([0, 0, STANCE_HEIGHT, 1, 0, 0, 0, *STANCE])
 def make():
     engines = []
 
-    def build(robot=A1, num_worlds=3, num_workers=0, preset="matched"):
-        engines.append(BulletEngine(robot, preset, num_worlds, num_workers))
+    def build(robot=A1, num_worlds=3, preset="matched"):
+        engines.append(BulletEngine(robot, preset, num_worlds))
         return engines[-1]
 
     yield build
@@ -59,35 +55,12 @@ def run(engine, steps, seed=0):
     return np.array(states)
 
 
-# -- workers ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_number_of_workers_changes_no_bit(make):
-    results = []
-    for num_workers in (0, 2, 3):
-        engine = make(num_worlds=5, num_workers=num_workers)
-        ids = np.array([1, 4])
-        engine.apply(ids, {"trunk/mass": np.array([6.0, 7.0]), "actuator/strength": np.array([0.8, 1.2])})
-        engine.apply(ids, {"upper/com_z": np.array([-0.02, 0.03]), "joint/stiffness": np.array([4.0, 0.0])})
-        place(engine)
-        engine.push(np.linspace(-20, 20, 15).reshape(5, 3))
-        first = run(engine, 6)
-        place(engine, [0, 3, 4])
-        reads = np.stack(
-            [engine.read(name) for name in ("trunk/mass", "upper/com_z", "joint/damping", "actuator/strength")]
-        )
-        results.append((first, run(engine, 6, seed=1), reads, engine.render(4, 16, 12), engine.snapshot()["qpos"]))
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            assert a.tobytes() == b.tobytes()
-
-
 @pytest.mark.parametrize("robot", [A1, CARTPOLE], ids=["a1", "cartpole"])
 def test_a_played_sequence_is_the_same_as_its_steps(make, robot):
     """Commands change at other moments in other worlds; one is pushed, one has springs, one has diverged."""
     results = []
-    for num_workers, played in ((0, False), (0, True), (2, True)):
-        engine = make(robot, num_worlds=4, num_workers=num_workers)
+    for played in (False, True):
+        engine = make(robot, num_worlds=4)
         spring = "joint/stiffness" if robot is A1 else "hinge/stiffness"
         engine.apply(np.array([1]), {spring: np.array([2.0])})
         place(engine)
@@ -102,105 +75,7 @@ def test_a_played_sequence_is_the_same_as_its_steps(make, robot):
                 engine.step(sequence[:, k], 1)
         assert engine.diverged().tolist() == [False, False, False, True]
         results.append(np.concatenate([engine.qpos, engine.qvel], axis=1)[:3])
-    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
-
-
-def test_what_is_asked_of_workers_that_are_still_busy_changes_no_bit(make):
-    """Resets return at once: here come more of them, parameters, a push and a state that is none."""
-    results = []
-    for num_workers in (0, 2):
-        engine = make(num_worlds=4, num_workers=num_workers)
-        place(engine)
-        engine.apply(np.arange(4), {"trunk/com_x": np.full(4, 0.03), "trunk/mass": np.full(4, 5.0)})
-        engine.reset(np.array([2]), np.full((1, 19), np.nan), np.zeros((1, 18)))
-        place(engine, [0, 3])
-        engine.apply(np.array([1, 3]), {"trunk/com_x": np.array([0.0, 0.05])})
-        place(engine, [3, 1])
-        engine.push(np.full((4, 3), 4.0))
-        shown, failed = engine.qpos.copy(), engine.diverged().tolist()
-        results.append((shown, run(engine, 4), engine.read("trunk/com_x")))
-        assert failed == [False, False, True, False]
-    for a, b in zip(*results, strict=True):
-        assert a.tobytes() == b.tobytes()
-
-
-def test_more_workers_than_worlds_are_not_started(make):
-    engine = make(CARTPOLE, num_worlds=1, num_workers=3)
-    place(engine)
-    assert np.isfinite(run(engine, 3)).all()
-
-
-def test_an_error_in_a_worker_reaches_the_caller_and_the_worker_survives(make):
-    engine = make(CARTPOLE, num_worlds=2, num_workers=2)
-    for member in (0, 1):  # this process, and another one
-        with pytest.raises(KeyError, match="no/such"):
-            engine._team.call_one(member, "read", "no/such")
-    place(engine)
-    assert np.isfinite(run(engine, 2)).all()
-
-
-def test_an_error_in_a_reset_comes_with_the_next_call(make):
-    engine = make(CARTPOLE, num_worlds=2, num_workers=2)
-    for member in (0, 1):
-        engine._team.post(member, "read", ("no/such",))
-        engine._team.send()
-        with pytest.raises(KeyError, match="no/such"):
-            engine.read("pole/mass")
-        assert engine.read("pole/mass").shape == (2,)
-
-
-def test_a_dead_worker_is_reported(make):
-    engine = make(CARTPOLE, num_worlds=3, num_workers=2)
-    engine._team._processes[1].kill()
-    with pytest.raises(RuntimeError, match="worker of worlds 1 to 2 died with exit code -9"):
-        engine.step(np.zeros((3, 1)), 1)
-
-
-def test_a_negative_number_of_workers_is_a_user_error():
-    with pytest.raises(UserError, match=r"num_workers .* not -1"):
-        BulletEngine(CARTPOLE, "matched", 1, num_workers=-1)
-
-
-SCRIPT = """
-import os, sys, time
-from simreal_envs.engines.bullet import BulletEngine
-from simreal_envs.robots.cartpole import CARTPOLE
-engine = BulletEngine(CARTPOLE, "matched", 3, int(sys.argv[1]))
-if sys.argv[2] == "hang":
-    print(*[p.pid for p in engine._team._processes.values()], flush=True)
-    time.sleep(60)
-if sys.argv[2] == "close":
-    engine.close()
-"""
-
-
-def test_workers_die_with_a_parent_that_is_killed():
-    parent = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, "3", "hang"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    workers = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(workers) == 2 and all(psutil.pid_exists(pid) for pid in workers)
-    os.kill(parent.pid, signal.SIGKILL)
-    parent.communicate()
-    deadline = time.monotonic() + 10
-    while (left := [pid for pid in workers if _alive(pid)]) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not left
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-@pytest.mark.parametrize(("workers", "end"), [("0", "close"), ("2", "close"), ("2", "forget")])
-def test_a_program_prints_nothing_that_it_did_not_print_itself(workers, end):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, workers, end], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert results[0].tobytes() == results[1].tobytes()
 
 
 def test_without_pybullet_the_engine_says_what_to_install(monkeypatch):
@@ -212,9 +87,8 @@ def test_without_pybullet_the_engine_says_what_to_install(monkeypatch):
 # -- worlds -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_diverged_world_is_flagged_recovers_at_its_reset_and_disturbs_no_other(make, num_workers):
-    healthy, engine = make(), make(num_workers=num_workers)
+def test_a_diverged_world_is_flagged_recovers_at_its_reset_and_disturbs_no_other(make):
+    healthy, engine = make(), make()
     payload = {"payload": np.full(3, 2.0), "joint/frictionloss": np.full(3, 0.4), "gravity": np.full(3, 9.0)}
     for e in (healthy, engine):
         e.apply(np.arange(3), payload)
@@ -386,9 +260,8 @@ def test_only_large_blocks_of_their_own_are_looked_at_and_keep_what_is_not_zero(
 # -- snapshots, pictures ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_snapshot_continues_to_the_same_bits_also_in_another_engine(make, num_workers):
-    engine, other = make(num_workers=num_workers), make()
+def test_a_snapshot_continues_to_the_same_bits_also_in_another_engine(make):
+    engine, other = make(), make()
     engine.apply(np.arange(3), {"trunk/mass": np.array([3.0, 5.0, 6.0]), "joint/frictionloss": np.full(3, 0.3)})
     engine.apply(
         np.array([1]), {"trunk/com_x": np.array([0.05]), "slope": np.array([0.1]), "timestep": np.array([0.003])}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import simreal
-from simreal_envs.engines.bullet import BulletEngine
 from simreal_envs.engines.check import check_engine
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported, UserError
@@ -16,9 +15,9 @@ CARTPOLE = find_task("cartpole_swingup").robot
 
 
 @pytest.mark.parametrize("task", ["cartpole_swingup", "quadruped"])
-@pytest.mark.parametrize("engine", [MujocoEngine, BulletEngine])
+@pytest.mark.parametrize("engine", ["mujoco", "bullet", MujocoEngine])
 def test_our_engines_keep_the_contract(engine, task):
-    if engine is BulletEngine:
+    if engine == "bullet":
         pytest.importorskip("pybullet")
     simreal.check_engine(engine, find_task(task).robot)
 
@@ -32,6 +31,11 @@ class AsOnThePage(MujocoEngine):
 
 def test_an_engine_is_called_as_worlds_call_it():
     check_engine(AsOnThePage, CARTPOLE)
+
+
+def test_an_engine_that_there_is_not_is_named():
+    with pytest.raises(UserError, match="unknown engine 'bulet'; did you mean 'bullet'"):
+        check_engine("bulet", CARTPOLE)
 
 
 class Springless(MujocoEngine):

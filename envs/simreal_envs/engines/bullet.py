@@ -1,40 +1,28 @@
-"""PyBullet worlds: one client per world, in this process or spread over several with shared state arrays."""
+"""The Bullet engine: PyBullet worlds in this process, one client each. `simreal_envs.spread` spreads worlds over several."""
 
 from __future__ import annotations
 
-import itertools
-import multiprocessing
-import os
-import pickle
 import weakref
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import mujoco
 import numpy as np
 
 from simreal_envs.engines.base import Engine, Robot, effective_friction, require_supported
+from simreal_envs.engines.bullet_clients import BulletClients
 from simreal_envs.engines.bullet_plan import Blueprint, Joint, Link
-from simreal_envs.engines.bullet_worker import BulletClients, carry_out, serve, upright, views
 from simreal_envs.engines.bullet_world import import_pybullet
 from simreal_envs.engines.support import BULLET
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.errors import Unsupported
 from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.robots.urdf import GROUND, is_floating, mesh_files, surroundings_to_urdf, to_urdf
 
 _LINK_DAMPING = {"matched": 0.0, "engine_default": 0.04}  # 1/s; Bullet damps every link unless told otherwise
-_CLOSE_SECONDS = 5.0
-_Call = tuple[int, str, tuple[Any, ...]]  # member, method, arguments
 
 
 class BulletEngine(Engine):
-    """See `Engine`. Results do not depend on `num_workers`, to the bit.
-
-    Args:
-        num_workers: processes that simulate (at most one per world): this one and ``num_workers - 1`` more, which it
-            starts; 0 and 1 are this one alone. PyBullet never releases the interpreter lock, so threads would not help.
-            Processes are spawned: a script that asks for them needs the usual ``if __name__ == "__main__":``.
+    """See `Engine`.
 
     Raises:
         Unsupported: pybullet is not installed, or the robot has something that Bullet cannot simulate.
@@ -43,27 +31,19 @@ class BulletEngine(Engine):
     name: ClassVar[str] = "bullet"
     support: ClassVar[Mapping[str, str]] = BULLET
 
-    def __init__(self, robot: Robot, preset: str, num_worlds: int, num_workers: int = 0):
-        if num_workers < 0:
-            raise UserError(f"num_workers must be 0 (in this process) or more, not {num_workers}")
+    def __init__(self, robot: Robot, preset: str, num_worlds: int):
         import_pybullet()
         self.robot, self.num_worlds = robot, num_worlds
-        model, plan = robot.model(preset), blueprint(robot, preset)
+        plan = blueprint(robot, preset)
         self._floating = plan.floating
-        shapes = {
-            "qpos": ((num_worlds, model.nq), "float64"),
-            "qvel": ((num_worlds, model.nv), "float64"),
-            "control": ((num_worlds, len(robot.joints)), "float64"),
-            "push": ((num_worlds, 3), "float64"),
-            "failed": ((num_worlds,), "uint8"),
-        }
-        self._team = team = _Team(plan, shapes, max(1, min(num_workers, num_worlds)))
-        self.qpos, self.qvel = team.arrays["qpos"], team.arrays["qvel"]
+        self._clients = clients = BulletClients(plan, num_worlds)
+        self._finalizer = weakref.finalize(self, clients.close)
+        self.qpos, self.qvel = clients.qpos, clients.qvel
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         require_supported(self, values)
         columns = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
-        self._team.post_some("apply", np.asarray(ids), columns)
+        self._clients.apply(np.asarray(ids), columns)
 
     def read(self, parameter: str) -> np.ndarray:
         """See `Engine`. Those of drives, springs and terrain are what `step` uses; the others are Bullet's.
@@ -73,17 +53,12 @@ class BulletEngine(Engine):
         rounding error): it moves on within the accuracy of the solver.
         """
         require_supported(self, [parameter])
-        return np.concatenate(self._team.call_all("read", parameter))
+        return self._clients.read(parameter)
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """See `Engine`. Other processes do it while this one goes on; `qpos` and `qvel` have the states at once."""
-        states = {"qpos": np.asarray(qpos, dtype=np.float64), "qvel": np.asarray(qvel, dtype=np.float64)}
-        self._team.settle()  # an earlier reset must not write over what is written here
-        self.qpos[ids] = upright(states["qpos"]) if self._floating else states["qpos"]
-        self.qvel[ids] = states["qvel"]
-        self._team.arrays["push"][ids] = 0
-        self._team.post_some("reset", np.asarray(ids), states, spread=True)
-        self._team.send()
+        ids, qpos, qvel = np.asarray(ids), np.asarray(qpos, dtype=np.float64), np.asarray(qvel, dtype=np.float64)
+        self._clients.push[ids] = 0
+        self._clients.reset(ids, qpos, qvel)
 
     @property
     def starts_exactly(self) -> bool:
@@ -91,19 +66,16 @@ class BulletEngine(Engine):
         return type(self).reset is BulletEngine.reset and not self._floating
 
     def push(self, force: np.ndarray) -> None:
-        self._team.arrays["push"][:] = force
+        self._clients.push[:] = force
 
     def step(self, control: np.ndarray, substeps: int) -> None:
-        self._team.arrays["control"][:] = control
-        self._team.call_all("step", substeps)
+        self._clients.step(np.asarray(control, dtype=np.float64), substeps)
 
     def play(self, control: np.ndarray) -> None:
-        control = np.asarray(control, dtype=np.float64)
-        self._team.call([(member, "play", (control[rows],)) for member, rows in enumerate(self._team.rows)])
+        self._clients.play(np.asarray(control, dtype=np.float64))
 
     def diverged(self) -> np.ndarray:
-        self._team.settle()
-        return self._team.arrays["failed"].astype(bool)
+        return self._clients.failed.astype(bool)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """See `Engine`. Valid in any process; one row per world in every array.
@@ -111,22 +83,16 @@ class BulletEngine(Engine):
         Taking a snapshot makes the worlds continue without cached contacts (Bullet cannot save them faithfully), as
         `restore` does: what follows has the same bits in both. Where nothing touches, only rounding errors change.
         """
-        parts = self._team.call_all("snapshot")
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return self._clients.snapshot()
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
-        calls = [
-            (member, "restore", ({name: column[rows] for name, column in snapshot.items()},))
-            for member, rows in enumerate(self._team.rows)
-        ]
-        self._team.call(calls)
+        self._clients.restore(snapshot)
 
     def render(self, world: int, width: int, height: int) -> np.ndarray:
-        member = next(i for i, rows in enumerate(self._team.rows) if rows.start <= world < rows.stop)
-        return self._team.call_one(member, "render", world - self._team.rows[member].start, width, height)
+        return self._clients.render(world, width, height)
 
     def close(self) -> None:
-        self._team.close()
+        self._finalizer()
 
 
 def blueprint(robot: Robot, preset: str) -> Blueprint:
@@ -256,129 +222,3 @@ def _apart(model: mujoco.MjModel) -> tuple[tuple[str, str], ...]:
             if related or not meet or (a, b) in excluded or (b, a) in excluded:
                 pairs.append((model.body(a).name, model.body(b).name))
     return tuple(pairs)
-
-
-class _Team:
-    """Members that hold consecutive worlds each: this process and, where there are several, workers.
-
-    Calls (member, method, arguments) reach one, some or all of them. With workers the arrays are anonymous shared memory:
-    no name that a killed process could leave behind. A worker waits on its pipe, whose other end only this process holds:
-    when this process dies, however it dies, the pipe closes and the worker leaves.
-
-    This process, member 0, does its share after it has sent the others theirs: to hand over everything and wait would cost
-    a process more to wake, on cores that all have work.
-    """
-
-    def __init__(self, plan: Blueprint, shapes: Mapping[str, tuple[tuple[int, ...], str]], count: int):
-        context = multiprocessing.get_context("spawn")
-        sizes = {
-            name: max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize) for name, (shape, dtype) in shapes.items()
-        }
-        buffers = {name: context.RawArray("b", s) if count > 1 else bytearray(s) for name, s in sizes.items()}
-        self.arrays = views(buffers, shapes)
-        bounds = np.linspace(0, shapes["failed"][0][0], count + 1).astype(int).tolist()
-        self.rows = [slice(low, high) for low, high in itertools.pairwise(bounds)]
-        self._pipes: dict[int, Connection] = {}
-        self._processes: dict[int, Any] = {}
-        self._posted: list[list[tuple[str, tuple[Any, ...]]]] = [[] for _ in self.rows]
-        self._owed = [0] * count  # answers that a member has not given yet
-        self._own: tuple[bool, Any] | None = None  # this process's answer, until somebody asks for it
-        clients: list[BulletClients] = []  # this process's
-        self._finalizer = weakref.finalize(self, _stop, os.getpid(), clients, self._pipes, self._processes)
-        try:
-            for member, rows in enumerate(self.rows[1:], 1):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=serve, args=(theirs, plan, buffers, shapes, rows), daemon=True)
-                process.start()
-                theirs.close()
-                self._pipes[member], self._processes[member] = ours, process
-                self._owed[member] = 1  # that it has built its worlds
-            self._clients = BulletClients(plan, **{name: array[self.rows[0]] for name, array in self.arrays.items()})
-            clients.append(self._clients)
-            self.settle()
-        except BaseException:
-            self.close()
-            raise
-
-    def call_one(self, member: int, method: str, *arguments: Any) -> Any:
-        return self.call([(member, method, arguments)])[0]
-
-    def call_all(self, method: str, *arguments: Any) -> list[Any]:
-        return self.call([(member, method, arguments) for member in range(len(self.rows))])
-
-    def call(self, calls: Sequence[_Call]) -> list[Any]:
-        """Carry out calls, one per member, all at once; return their results."""
-        for call in calls:
-            self.post(*call)
-        self.send()
-        results = self.settle()
-        return [results[member][-1] for member, _, _ in calls]
-
-    def post_some(self, method: str, ids: np.ndarray, columns: Mapping[str, np.ndarray], spread: bool = False) -> None:
-        """Post calls to the members that hold any of the worlds `ids`, with their own ids and their rows of every column."""
-        for member, rows in enumerate(self.rows):
-            mine = np.flatnonzero((ids >= rows.start) & (ids < rows.stop))
-            if len(mine):
-                own = {name: column[mine] for name, column in columns.items()}
-                self.post(member, method, (ids[mine] - rows.start, *(own.values() if spread else (own,))))
-
-    def post(self, member: int, method: str, arguments: tuple[Any, ...]) -> None:
-        """Carry out a call before all that come later. Its error comes with a later call."""
-        self._posted[member].append((method, arguments))
-
-    def send(self) -> None:
-        """Let members begin with what was posted, and do this process's part of it; the next call would do so, too."""
-        own, *others = self._posted
-        self._posted = [[] for _ in self.rows]
-        for member, calls in enumerate(others, 1):
-            if calls:
-                try:
-                    self._pipes[member].send_bytes(pickle.dumps(calls))
-                except (BrokenPipeError, ConnectionResetError):
-                    self._mourn(member)
-                self._owed[member] += 1
-        if own:
-            answer = carry_out(self._clients, own)
-            if self._own is None or self._own[0]:  # the first error is the one to know of
-                self._own = answer
-
-    def settle(self) -> Mapping[int, list[Any]]:
-        """Wait until everything that was sent is done; member -> results of what it was sent last."""
-        answers, self._own = [(0, self._own)] if self._own else [], None
-        for member, pipe in self._pipes.items():  # all of them, so that no answer is left in a pipe
-            while self._owed[member]:
-                try:
-                    answers.append((member, pipe.recv()))
-                except (EOFError, ConnectionResetError):
-                    self._mourn(member)
-                self._owed[member] -= 1
-        for _, (good, answer) in answers:
-            if not good:
-                raise answer
-        return {member: results for member, (_, results) in answers}
-
-    def _mourn(self, member: int) -> None:
-        process, rows = self._processes[member], self.rows[member]
-        process.join(_CLOSE_SECONDS)
-        raise RuntimeError(
-            f"the Bullet worker of worlds {rows.start} to {rows.stop - 1} died with exit code {process.exitcode}"
-        ) from None
-
-    def close(self) -> None:
-        """Free the clients."""
-        self._finalizer()
-
-
-def _stop(owner: int, clients: list[BulletClients], pipes: dict[int, Connection], processes: dict[int, Any]) -> None:
-    if os.getpid() != owner:
-        return  # a forked copy of the owner has no say over its workers
-    for pipe in pipes.values():
-        pipe.close()  # a worker that finds its pipe closed leaves
-    for own in clients:
-        own.close()
-    for process in processes.values():
-        process.join(_CLOSE_SECONDS)
-        if process.is_alive():
-            process.terminate()
-            process.join()
-        process.close()

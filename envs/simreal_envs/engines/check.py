@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from simreal_envs.engines.base import Engine, Robot
+from simreal_envs.engines.registry import start_engine
 from simreal_envs.engines.support import level_of
 from simreal_envs.errors import UserError
 from simreal_envs.parameters import APPROXIMATE, EXACT, UNSUPPORTED, Parameter
@@ -16,7 +18,7 @@ _STEPS, _WORLDS = 10, 3
 _READ = 1e-6  # relative accuracy of what is read back
 
 
-def check_engine(factory: Factory, robot: Robot) -> None:
+def check_engine(factory: Factory | str, robot: Robot) -> None:
     """Raise a UserError naming the first way in which an engine breaks the contract of `simreal_envs.engines.base.Engine`.
 
     Checks shapes; that equal worlds move alike and depend on nothing but their state and controls; every parameter of the
@@ -25,10 +27,13 @@ def check_engine(factory: Factory, robot: Robot) -> None:
     whose state is no number is reported, and its neighbours are not.
 
     Args:
-        factory: called as ``factory(robot, preset, num_worlds, num_workers)``, as worlds call it; an engine's class will do.
+        factory: the name of an engine, or what worlds call as ``factory(robot, preset, num_worlds, num_workers)``; the class
+            of an engine that takes these will do.
         robot: what it simulates; of a few joints, to be quick.
     """
-    check = _Check(factory, robot)
+    name = factory if isinstance(factory, str) else getattr(factory, "name", getattr(factory, "__name__", "engine"))
+    factory = partial(start_engine, factory) if isinstance(factory, str) else factory
+    check = _Check(name, robot)
     for step in (
         check.shapes,
         check.motion,
@@ -46,9 +51,8 @@ def check_engine(factory: Factory, robot: Robot) -> None:
 
 
 class _Check:
-    def __init__(self, factory: Factory, robot: Robot):
-        self.robot, model = robot, robot.model("matched")
-        self.name = getattr(factory, "name", getattr(factory, "__name__", "engine"))
+    def __init__(self, name: str, robot: Robot):
+        self.name, self.robot, model = name, robot, robot.model("matched")
         self.start = model.qpos0.copy(), np.zeros(model.nv)
         self.everyone, self.size = np.arange(_WORLDS), len(robot.joints)
         rng = np.random.default_rng(0)

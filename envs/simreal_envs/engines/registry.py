@@ -45,7 +45,7 @@ def start_engine(
     if name == "bullet":
         from simreal_envs.engines.bullet import BulletEngine
 
-        return BulletEngine(robot, preset, num_worlds, num_workers)
+        return BulletEngine(robot, preset, num_worlds)
     return _bring(_entry_points()[name])(robot, preset, num_worlds, num_workers)
 
 

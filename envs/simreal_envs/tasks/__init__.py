@@ -54,6 +54,11 @@ class BuiltIn(MutableMapping[str, Task]):
     def __setitem__(self, name: str, task: Task) -> None:
         self._tasks[name] = task
 
+    def comes_with(self, name: str) -> bool:
+        """Whether the task of this name is our own, and none that a script has put in its place."""
+        path = self._paths.get(name)
+        return path is not None and type(self[name]) is _class(path, self._package)
+
     def __delitem__(self, name: str) -> None:
         del self._tasks[name]
 
@@ -102,7 +107,9 @@ def find_task(name: str, where: str = "") -> Task:
 
 def is_installed(name: str) -> bool:
     """Whether any process finds a task by its name, not only one in which a script has added it to `TASKS`."""
-    return name in BUILT_IN or name in registration.GAMES or ":" in name or name in _entry_points()
+    if own := next((tasks for tasks in (TASKS, GAMES) if name in tasks), None):
+        return own.comes_with(name)
+    return ":" in name or name in _entry_points()
 
 
 def task_names() -> list[str]:

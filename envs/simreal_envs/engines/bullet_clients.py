@@ -1,47 +1,37 @@
-"""Bullet worlds on numpy arrays: the part of the Bullet engine that runs in-process or in a worker process."""
+"""Bullet worlds on numpy arrays: the state of all clients of an engine in MuJoCo's convention, and what moves them."""
 
 from __future__ import annotations
 
-import pickle
-import signal
-import traceback
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
 from simreal_envs.engines.bullet_plan import Blueprint, urdf_folder
 from simreal_envs.engines.bullet_world import BulletWorld, import_pybullet, quiet, to_bodies
-from simreal_envs.errors import UserError
 
 ABSURD = 1e6  # m, rad, m/s or rad/s: no robot gets here; the world has diverged
 
 
 class BulletClients:
-    """k worlds, each in a PyBullet client of its own, whose state lives in arrays that the caller provides.
+    """k worlds, each in a PyBullet client of its own.
 
     Args:
         blueprint: what to build.
+        num_worlds: k.
+
+    Attributes:
         qpos, qvel: ``(k, nq)`` and ``(k, nv)`` float64, written after every command, in MuJoCo's convention.
-        control: ``(k, len(actuated))`` float64, read by `step`.
         push: ``(k, 3)`` float64, read by `step` and `play`: force on the base in N.
         failed: ``(k,)`` uint8, 1 where a world has diverged since its reset; such a world stands still until then.
     """
 
-    def __init__(
-        self,
-        blueprint: Blueprint,
-        qpos: np.ndarray,
-        qvel: np.ndarray,
-        control: np.ndarray,
-        push: np.ndarray,
-        failed: np.ndarray,
-    ):
+    def __init__(self, blueprint: Blueprint, num_worlds: int):
         self._pb = import_pybullet()
-        self._blueprint = blueprint
-        self.qpos, self.qvel, self.control, self.push, self.failed = qpos, qvel, control, push, failed
-        k, self._base = len(qpos), (7, 6) if blueprint.floating else (0, 0)
+        self._blueprint, k = blueprint, num_worlds
+        self._base = (7, 6) if blueprint.floating else (0, 0)
+        self.qpos, self.qvel = (np.zeros((k, len(blueprint.joints) + size)) for size in self._base)
+        self.push, self.failed = np.zeros((k, 3)), np.zeros(k, dtype=np.uint8)
         references = {name: joint.reference for name, joint in blueprint.joints.items()}
         self._references = np.array(list(references.values()))
         self._target_references = np.array([references[name] for name in blueprint.actuated])
@@ -92,12 +82,12 @@ class BulletClients:
                 self._read_joints(world)
         self.qpos[ids], self.qvel[ids] = qpos, qvel
 
-    def step(self, substeps: int) -> None:
-        """Advance every world that has not diverged by `substeps` physics steps under `control` and `push`."""
-        self._run([[command] * substeps for command in self._commands(self.control)])
+    def step(self, control: np.ndarray, substeps: int) -> None:
+        """Advance every world that has not diverged by `substeps` physics steps under ``(k, len(actuated))`` and `push`."""
+        self._run([[command] * substeps for command in self._commands(control)])
 
     def play(self, control: np.ndarray) -> None:
-        """The same by one physics step under each control of the shape ``(k, steps, len(actuated))``."""
+        """The same by one physics step under each control of ``(k, steps, len(actuated))``."""
         self._run(self._commands(control))
 
     def _commands(self, control: np.ndarray) -> list[Any]:
@@ -245,44 +235,6 @@ class BulletClients:
         """Empty every client and keep it for the next engine of this process."""
         while self._worlds:
             self._worlds.pop().close()
-
-
-def serve(
-    connection: Connection, blueprint: Blueprint, buffers: Mapping[str, Any], shapes: Mapping[str, Any], rows: slice
-) -> None:
-    """Body of a worker process: carry out lists of ``(method, arguments)`` until the parent closes the pipe or dies.
-
-    Each list is answered as by `carry_out`.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
-    try:
-        clients = BulletClients(blueprint, **{name: view[rows] for name, view in views(buffers, shapes).items()})
-        connection.send((True, []))
-        while True:
-            good, answer = carry_out(clients, connection.recv())
-            if not good:  # a pickled error loses where it came from
-                answer.add_note("".join(traceback.format_exception(answer)))
-            connection.send_bytes(pickle.dumps((good, answer)))
-    except UserError as error:
-        connection.send((False, error))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent has died: so do we
-
-
-def carry_out(clients: BulletClients, calls: list[tuple[str, tuple[Any, ...]]]) -> tuple[bool, Any]:
-    """Carry out calls ``(method, arguments)``: True and the results, or False and the error that ended it."""
-    try:
-        return True, [getattr(clients, method)(*arguments) for method, arguments in calls]
-    except Exception as error:  # whatever it is, the caller gets it
-        return False, error
-
-
-def views(buffers: Mapping[str, Any], shapes: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, np.ndarray]:
-    """The state arrays of all worlds over shared (or any) buffers; `shapes` maps name -> (shape, dtype)."""
-    return {
-        name: np.frombuffer(buffers[name], dtype=dtype, count=int(np.prod(shape))).reshape(shape)
-        for name, (shape, dtype) in shapes.items()
-    }
 
 
 def upright(qpos: np.ndarray) -> np.ndarray:
