@@ -44,8 +44,11 @@ class BulletClients:
         except BaseException:
             self.close()
             raise
+        # Of the drives in force, for all worlds at once: largest torque or force, signed strength.
+        self._limits, self._gains = (np.zeros((k, len(blueprint.actuated))) for _ in range(2))
         for world in range(k):
             self._read_joints(world)
+            self._know_drives(world)
         self._observe(list(range(k)))
 
     # -- parameters ---------------------------------------------------------------------------------------------------
@@ -58,6 +61,11 @@ class BulletClients:
             if lost and not self.failed[world]:
                 self._worlds[world].place(self.qpos[world], self.qvel[world])
                 self._read_joints(world)
+            self._know_drives(world)
+
+    def _know_drives(self, world: int) -> None:
+        for joint, (_, _, _, limit, gain) in enumerate(self._worlds[world].drives):
+            self._limits[world, joint], self._gains[world, joint] = limit, gain
 
     def read(self, name: str) -> np.ndarray:
         """The value in force in each world, shape ``(k,)``: asked of Bullet, or measured where it has no answer."""
@@ -84,23 +92,28 @@ class BulletClients:
 
     def step(self, control: np.ndarray, substeps: int) -> None:
         """Advance every world that has not diverged by `substeps` physics steps under ``(k, len(actuated))`` and `push`."""
-        self._run([[command] * substeps for command in self._commands(control)])
+        self._run(self._commands(control[:, None]), substeps)
 
     def play(self, control: np.ndarray) -> None:
         """The same by one physics step under each control of ``(k, steps, len(actuated))``."""
-        self._run(self._commands(control))
+        self._run(self._commands(control), 1)
 
-    def _commands(self, control: np.ndarray) -> list[Any]:
-        return (control - self._target_references if self._blueprint.position_control else control).tolist()
+    def _commands(self, control: np.ndarray) -> list[list[list[float]]]:
+        """Targets of the drives in Bullet's coordinates, or torques and forces as they are carried out."""
+        if self._blueprint.position_control:
+            return (control - self._target_references).tolist()
+        limits, gains = self._limits[:, None], self._gains[:, None]
+        return (gains * np.minimum(np.maximum(control, -limits), limits)).tolist()
 
-    def _run(self, commands: list[list[list[float]]]) -> None:
-        """Advance every world that has not diverged by a physics step under each of its commands."""
+    def _run(self, commands: list[list[list[float]]], times: int) -> None:
+        """Advance every world that has not diverged by so many physics steps under each of its commands."""
         pushed = self.push.any(axis=1).tolist()
         running = [world for world, failed in enumerate(self.failed.tolist()) if not failed]
         undisturbed = self._advance_position if self._blueprint.position_control else self._advance_force
         for world in running:
             disturbed = pushed[world] or self._worlds[world].springs
-            (self._advance_disturbed if disturbed else undisturbed)(world, commands[world])
+            own = commands[world] if times == 1 else [command for command in commands[world] for _ in range(times)]
+            (self._advance_disturbed if disturbed else undisturbed)(world, own)
         self._observe(running)
         for states in (self.qpos, self.qvel):
             if not np.abs(states).max() < ABSURD:  # true for NaN, too
@@ -139,16 +152,11 @@ class BulletClients:
         self._read_joints(index)
 
     def _advance_force(self, index: int, commands: list[list[float]]) -> None:
+        """Under torques and forces of the drives as `_commands` makes them."""
         set_torques, advance = self._pb.setJointMotorControlArray, self._pb.stepSimulation
-        world, mode, last = self._worlds[index], self._pb.TORQUE_CONTROL, None
+        world, mode = self._worlds[index], self._pb.TORQUE_CONTROL
         client, robot, actuated, no = world.client, world.robot, world.actuated, [0.0] * len(world.actuated)
-        for forces in commands:
-            if forces != last:
-                torques = [
-                    gain * min(max(force, -limit), limit)
-                    for force, (_, _, _, limit, gain) in zip(forces, world.drives, strict=True)
-                ]
-                last = forces
+        for torques in commands:
             if actuated:
                 set_torques(robot, actuated, mode, no, no, torques, no, no, client)
             advance(client)
@@ -163,8 +171,10 @@ class BulletClients:
             for joint, stiffness, rest in world.springs:
                 torques[joint] -= stiffness * (states[joint][0] - rest)
             for wanted, (joint, kp, kd, limit, gain) in zip(command, world.drives, strict=True):
-                torque = kp * (wanted - states[joint][0]) - kd * states[joint][1] if position else wanted
-                torques[joint] += gain * min(max(torque, -limit), limit)
+                if position:
+                    torque = kp * (wanted - states[joint][0]) - kd * states[joint][1]
+                    wanted = gain * min(max(torque, -limit), limit)
+                torques[joint] += wanted
             if torques:
                 pb.setJointMotorControlArray(
                     world.robot, world.joints, pb.TORQUE_CONTROL, no, no, torques, no, no, world.client
