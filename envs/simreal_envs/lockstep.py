@@ -1,8 +1,8 @@
 """An object in another process that works in step with this one: once per step they meet, in memory that they share.
 
 Both wait for each other busily at first: to wake a process that sleeps takes up to 0.3 ms on a virtual machine. What was
-asked and what is done are numbers in shared memory, and semaphores do nothing but wake up early who waits for them. So an
-interrupt is free to come between any two lines here: the next call finds out what is still under way.
+asked and what is done are numbers in shared memory, and semaphores tell that these have changed. So an interrupt is free to
+come between any two lines here: the next call finds out what is still under way.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ import numpy as np
 BUSY_SECONDS = 0.002  # so long a process waits without sleeping: longer than a policy takes to choose actions
 _LOOK_SECONDS = 1.0  # so often who sleeps looks whether the other process is alive
 _CLOSE_SECONDS = 5.0
-_ASKED, _DONE, _ORDER, _TOLD = range(
-    4
-)  # numbers of calls that were asked for and done, what to do, whether there is an answer
+# In shared memory: how many calls were asked for and are done, what to do now, whether there is an answer.
+_ASKED, _DONE, _ORDER, _TOLD = range(4)
 _CALL, _STEP, _LEAVE = range(3)
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape and dtype of an array
@@ -184,14 +183,17 @@ def _wait(arrived: Callable[[], bool], bell: Any, alive: Callable[[], bool]) -> 
     """Wait for something, at first without sleeping; False if nobody is alive who could do it.
 
     Args:
-        bell: a semaphore that is released when it may have happened.
+        bell: a semaphore that is released when it may have happened. On processors that order memory loosely, what was
+            written before is sure to be seen only by who has acquired it; an interrupt may have done so in vain.
     """
     end = time.perf_counter() + BUSY_SECONDS
-    while not arrived():
+    while True:
         sleeps = time.perf_counter() > end
-        if not bell.acquire(sleeps, _LOOK_SECONDS) and sleeps and not alive():
+        rung = bell.acquire(sleeps, _LOOK_SECONDS)
+        if (rung or sleeps) and arrived():
+            return True
+        if sleeps and not rung and not alive():
             return arrived()
-    return True
 
 
 def _stop(owner: int, board: Any, go: Any, pipe: Connection, process: Any) -> None:

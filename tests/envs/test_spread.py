@@ -112,6 +112,7 @@ def whole_life(worlds):
     shown += play(worlds, 3, seed=1)
     shown += [worlds.parameters(), [worlds.markers(k) for k in range(worlds.num_envs)], worlds.seed]
     shown += [worlds.reset(seed=9), worlds.seed, *play(worlds, 2), worlds.render(), worlds.snapshot().keys() > {"of"}]
+    shown += [worlds.reset(seed=range(7, 7 + worlds.num_envs)), worlds.seed, *play(worlds, 2)]  # one for each
     return shown
 
 
@@ -204,13 +205,13 @@ def test_gymnasium_makes_spread_worlds_too():
 def test_a_snapshot_continues_to_the_same_bits_in_another_number_of_processes(started, before, after):
     n, domain = 6, Domain("hopper", "bullet", IMPERFECT)
     first, second = started(domain, before, n=n), started(domain, after, seed=4, n=n)
-    first.reset()
+    first.reset(seed=list(range(n)))
     near_the_end(first)
     first.progress = 0.5
     play(first, 4)
     snapshot = first.snapshot()
     second.restore(snapshot)
-    assert (second.progress, second.seed) == (0.5, 0)
+    assert (second.progress, second.seed) == (0.5, tuple(range(n)))
     assert_same(second.final_observation, first.final_observation)
     assert_same(play(second, 8, seed=1), play(first, 8, seed=1))
 
