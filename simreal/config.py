@@ -244,7 +244,7 @@ class VerdictConfig(Section):
     confidence: Float = Field(0.95, gt=0.5, lt=1, description="Confidence of all intervals.")
     threshold: Float = Field(0.8, gt=0, le=1, description="Normalized return for the time to threshold.")
     paired: StrictBool | Literal["auto"] = Field(
-        False, description="Compare arms seed by seed: never, always, or (auto) where their areas go together."
+        False, description="Compare arms seed by seed: false, true, or auto: where their areas go together over seeds."
     )
 
 
