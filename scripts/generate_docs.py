@@ -299,15 +299,16 @@ def atari_parameters() -> str:
 
 
 def strategies() -> str:
-    """The ways to move an agent, with settings and defaults."""
+    """The ways to move an agent, with their classes, settings and defaults."""
     rows = listing("strategies")
     return table(
-        ("strategy", "what it does", "settings (defaults)"),
+        ("strategy", "class in Python", "what it does", "settings (defaults)"),
         (
-            (f"`{row['name']}`", row["says"], ", ".join(f"`{k}: {_scalar(v)}`" for k, v in row["settings"].items()))
+            (f"[`{row['name']}`](#{row['name']})", f"`{STRATEGIES[row['name']].__name__}`", row["says"],
+             ", ".join(f"`{k}: {_scalar(v)}`" for k, v in row["settings"].items()))
             for row in rows
         ),
-    )
+    )  # fmt: skip
 
 
 PAIRS = ("mild", "hurts", "hard")
