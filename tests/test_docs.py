@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import simreal
 from simreal.catalogue import KINDS
 from simreal.cli import COMMANDS
 from simreal.config import domains
@@ -150,6 +151,30 @@ def test_commands_that_are_shown_exist_with_the_options_that_are_shown():
                 assert (ROOT / word).is_file(), f"{page}: {word}"
         if command == "list" and rest[0] != "KIND":
             assert rest[0] in KINDS, f"{page}: simreal list {rest[0]}"
+
+
+def test_every_option_of_a_command_is_on_some_page():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "CHANGELOG.md")
+    for name, command in COMMANDS.items():
+        for parameter in inspect.signature(command).parameters.values():
+            option = f"--{parameter.name.replace('_', '-')}"
+            assert parameter.kind != parameter.KEYWORD_ONLY or option in text, f"simreal {name} {option}"
+
+
+def test_every_public_name_is_on_some_page():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "CHANGELOG.md")
+    classes = set(re.findall(r"^\| \[`\w+`\]\(#\w+\) \| `(\w+)`", text, re.MULTILINE))  # of the table of strategies
+    for name in simreal.__all__:
+        assert name in classes or re.search(rf"\bsr\.{name}\b", text), f"sr.{name}"
+
+
+@each_page
+def test_files_that_are_named_exist(page):
+    folders = "agents|configs|docs|envs|scripts|simreal|tests"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]*\w)`", page.read_text(encoding="utf-8")):
+        placeholder = re.search(r"/(test_)?X\.py$|^simreal/\w+-v\d$", name)  # simreal/Hopper-v0 is an id of Gymnasium's
+        if not placeholder and page.name != "CHANGELOG.md":
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
 def test_scripts_and_make_targets_that_are_shown_exist():
