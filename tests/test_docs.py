@@ -16,6 +16,7 @@ from simreal.catalogue import KINDS
 from simreal.cli import COMMANDS
 from simreal.config import domains
 from simreal.config_files import parse
+from simreal_envs.tasks import GAMES, TASKS, find_task
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -72,6 +73,16 @@ def generate(monkeypatch):
 def test_generated_tables_are_up_to_date(generate):
     stale = [page.name for page in PAGES if generate.rendered(text := page.read_text(encoding="utf-8")) != text]
     assert not stale, "run: python scripts/generate_docs.py"
+
+
+def test_returns_that_tasks_state_are_those_that_were_measured(generate):
+    tasks, games = generate.measurements("tasks"), generate.measurements("games_learning")
+    measured = {name: (f"{name}/mujoco/random", f"{name}/mujoco/return", tasks) for name in TASKS}
+    measured |= {name: (f"{name}/ppo/random", f"{name}/ppo/return", games) for name in GAMES}
+    for name, (random, learned, rows) in measured.items():
+        task = find_task(name)
+        stated = (task.random_return, task.reference_return)
+        assert stated == tuple(round(rows[key]["value"], 1) for key in (random, learned)), name
 
 
 def test_results_show_what_was_measured_and_nothing_where_nothing_was(generate, tmp_path, monkeypatch):

@@ -129,8 +129,8 @@ class Quadruped(_Walk):
     says = "Unitree A1 walks forward at a commanded velocity of 0.4 to 0.8 m/s"
     robot = a1.A1
     stance, stance_height, fallen_height = np.array(a1.STANCE), a1.STANCE_HEIGHT, 0.16
-    random_return = -149.2
-    reference_return = 713.6
+    random_return = -141.1
+    reference_return = 712.4
 
 
 class QuadrupedLaikago(_Walk):
