@@ -230,7 +230,7 @@ def load(folder: str | Path) -> Agent:
     """Read a bundle and verify it against its checksums. Nothing in it is executed.
 
     Args:
-        folder: of the bundle, or ``zoo:NAME`` for an agent that comes with the package.
+        folder: of the bundle, ``zoo:NAME`` for an agent that comes with the package, or ``hf:user/name`` of the Hub.
 
     Raises:
         UserError: when it is missing, incomplete, damaged, or of a format this version does not read.
