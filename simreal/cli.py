@@ -201,6 +201,9 @@ def evaluate(
         "length": result.lengths.astype(float),
     }
     rows = {key: bootstrap_interval(mean, (values,), rng).to_dict() for key, values in scores.items()}
+    rows["success_rate"] = {  # few episodes stretch the interval of a share beyond all shares that there are
+        key: None if value is None else min(max(value, 0.0), 1.0) for key, value in rows["success_rate"].items()
+    }
     _tell(
         {"domain": name, "episodes": episodes, "policy": "stochastic" if stochastic else "deterministic", **rows}, json
     )

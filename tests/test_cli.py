@@ -104,6 +104,13 @@ def test_pretrain_transfer_and_evaluate_work_one_after_the_other(user):
     )
 
 
+def test_the_interval_of_a_success_rate_holds_nothing_but_shares(user):
+    late = "targets.light.variation={pole/mass: 1.0, actuator/strength: 0.85, latency: 0.02}"
+    status, out, err = user("evaluate", "zoo:cartpole", "tiny.yaml", late, "--episodes", "2", "--json")
+    assert status == 0, err
+    assert json.loads(out)["success_rate"] == {"value": 0.5, "low": 0.0, "high": 1.0}  # stretched to -4 and 5 otherwise
+
+
 def test_equal_pretrain_commands_give_equal_bytes(user):
     def bundle(out, seed):
         assert user("pretrain", "tiny.yaml", "sources.plain.steps=64", "--out", out, "--seed", seed)[0] == 0
