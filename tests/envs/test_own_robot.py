@@ -38,7 +38,10 @@ def lab(tmp_path_factory):
 
 
 def run(lab, *command):
-    environment = {**os.environ, "PYTHONPATH": str(lab), "OMP_NUM_THREADS": "1"}
+    beside = filter(
+        None, [os.environ.get("PYTHONPATH")]
+    )  # the tree that is tested need not be the one that is installed
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(lab), *beside]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *command], cwd=lab, env=environment, capture_output=True, text=True, timeout=120
     )
