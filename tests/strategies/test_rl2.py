@@ -84,7 +84,8 @@ def test_the_agent_moves_to_targets_that_it_sees_in_its_own_way(agent):
     assert not tiny.changed(before, after) and moved.schema.require_same(agent.schema) is None
     assert np.isfinite(evaluate(agent, target.domain, episodes=2).returns).all()
     learner = FineTune().begin(agent, target)
-    assert type(learner.env.worlds) is Worlds and learner.env.worlds.domain == target.domain.seen_by(SMALL_DOMAIN)
+    worlds = learner.env.worlds
+    assert type(worlds.here) is Worlds and worlds.domain == target.domain.seen_by(SMALL_DOMAIN)
     tuned = tiny.tensors(train(agent, target, FineTune(), schedule).agent)
     assert any("memory" in name for name in tiny.changed(before, tuned))
 
