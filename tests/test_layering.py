@@ -72,7 +72,8 @@ ORDER = {
         {"tasks"},
         {"robots", "imperfections", "rendering"},
         {"engines"},
-        {"fleets", "lockstep", "parameters", "schema", "registration", "kinematics"},
+        {"lockstep"},
+        {"fleets", "parameters", "schema", "registration", "kinematics"},
         {"errors"},
     ],
 }

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-_CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 5.0
 
 
 class Fleets:
@@ -110,7 +110,7 @@ class Apart(Fleet):
         self._process = context.Process(target=serve, args=(theirs, make, arguments), daemon=True)
         self._process.start()
         theirs.close()
-        self._finalizer = weakref.finalize(self, _stop, os.getpid(), self._pipe, self._process)
+        self._finalizer = weakref.finalize(self, stop_process, os.getpid(), self._pipe, self._process)
 
     def send(self, method: str, arguments: tuple[Any, ...]) -> None:
         self._pipe.send((method, arguments))
@@ -119,7 +119,7 @@ class Apart(Fleet):
         try:
             good, answer = self._pipe.recv()
         except (EOFError, ConnectionResetError):
-            self._process.join(_CLOSE_SECONDS)
+            self._process.join(CLOSE_SECONDS)
             raise RuntimeError(f"a process with environments died with exit code {self._process.exitcode}") from None
         if not good:
             raise answer
@@ -165,11 +165,12 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
         envs.close()
 
 
-def _stop(owner: int, pipe: Connection, process: Any) -> None:
+def stop_process(owner: int, pipe: Connection, process: Any) -> None:
+    """End a process of `owner`, which leaves when its pipe closes, by force if it must be."""
     if os.getpid() != owner:
         return  # a forked copy of the owner has no say over its workers
     pipe.close()
-    process.join(_CLOSE_SECONDS)
+    process.join(CLOSE_SECONDS)
     if process.is_alive():
         process.terminate()
         process.join()

@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from simreal_envs.fleets import CLOSE_SECONDS, stop_process
+
 BUSY_SECONDS = 0.002  # so long a process waits without sleeping: longer than a policy takes to choose actions
 _LOOK_SECONDS = 1.0  # so often who sleeps looks whether the other process is alive
-_CLOSE_SECONDS = 5.0
 # In shared memory: how many calls were asked for and are done, what to do now, whether there is an answer.
 _ASKED, _DONE, _ORDER, _TOLD = range(4)
 _CALL, _STEP, _LEAVE = range(3)
@@ -132,7 +133,7 @@ class Partner:
         self._whole = True
 
     def _mourn(self) -> None:
-        self._process.join(_CLOSE_SECONDS)
+        self._process.join(CLOSE_SECONDS)
         raise RuntimeError(f"a process with worlds died with exit code {self._process.exitcode}") from None
 
 
@@ -202,12 +203,7 @@ def _stop(owner: int, board: Any, go: Any, pipe: Connection, process: Any) -> No
     board[_ORDER] = _LEAVE
     board[_ASKED] += 1
     go.release()
-    pipe.close()
-    process.join(_CLOSE_SECONDS)
-    if process.is_alive():
-        process.terminate()
-        process.join()
-    process.close()
+    stop_process(owner, pipe, process)
 
 
 @contextlib.contextmanager
