@@ -235,16 +235,19 @@ def at_once(domain: Domain, num_worlds: int, processes: bool = True) -> dict[str
     Returns:
         ``num_workers`` and ``num_threads``, as `simreal_envs.worlds.make` takes them.
     """
-    pinned = os.environ.get("OMP_NUM_THREADS", "")
-    count = max(int(pinned), 1) if pinned.isdecimal() else cores()
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    pinned = threads.isdecimal()
+    count = max(int(threads), 1) if pinned else cores()
     # Of tasks that a script made, other processes do not know. One process is asked for, too: it can continue what several
     # have left behind.
     processes = processes and domain.engine in SPREADING and is_installed(domain.task)
     workers = max(1, min(count, num_worlds // LEAST_WORLDS)) if processes else 1
     task = find_task(domain.task)
     work = num_worlds / workers * task.substeps * len(task.robot.joints)
-    threads = count // workers if pinned or work >= WORTH_THREADS else 1
-    return {"num_workers": workers if processes else 0, "num_threads": threads}
+    return {
+        "num_workers": workers if processes else 0,
+        "num_threads": count // workers if pinned or work >= WORTH_THREADS else 1,
+    }
 
 
 def require_fit(algorithm: str, schema: Schema, world: str, where: str = "") -> None:

@@ -1,7 +1,7 @@
 """Worlds spread over processes: each steps, scores and observes its own share, with the bits of one process for all.
 
 PyBullet never releases the interpreter lock, so threads would not help it. (Worlds in MuJoCo gain nothing from it: at 64 and
-1,024 worlds they are as fast as with physics threads.)
+1,024 worlds they are no faster than with physics threads.)
 """
 
 from __future__ import annotations

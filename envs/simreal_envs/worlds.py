@@ -28,7 +28,7 @@ from simreal_envs.tasks.base import Episode, State, Task
 from simreal_envs.variation import Domain, Observe
 from simreal_envs.view import View, schema_of
 
-SPREADING = ("bullet",)  # engines whose worlds several processes step: MuJoCo's threads are as fast
+SPREADING = ("bullet",)  # engines whose worlds several processes step: MuJoCo gains nothing over threads
 _ONE, _MINUS_ONE = np.array(1.0), np.array(-1.0)  # as arrays: numpy takes half of the time with them
 
 
@@ -48,8 +48,9 @@ def make(
         seed: all draws (parameters, initial states, sensor noise) are functions of it.
         autoreset: when a finished world starts its next episode, as in Gymnasium.
         num_threads: physics threads of the MuJoCo engine in each process (0: all cores). Results do not depend on it.
-        num_workers: processes that step worlds, of which this is one (0: this one alone). Results do not depend on it.
-            Processes are spawned: a script with tasks of its own needs the usual ``if __name__ == "__main__":``.
+        num_workers: processes that step worlds in Bullet, of which this is one, or environments of Gymnasium and Atari (0:
+            this one alone); other worlds start none. Results do not depend on it. Processes are spawned: a script with tasks
+            of its own needs the usual ``if __name__ == "__main__":``.
         render_mode: None or ``"rgb_array"``.
     """
     options = {"autoreset": autoreset, "num_threads": num_threads, "render_mode": render_mode}
