@@ -107,13 +107,16 @@ class BulletClients:
 
     def _run(self, commands: list[list[list[float]]], times: int) -> None:
         """Advance every world that has not diverged by so many physics steps under each of its commands."""
-        pushed = self.push.any(axis=1).tolist()
-        running = [world for world, failed in enumerate(self.failed.tolist()) if not failed]
-        undisturbed = self._advance_position if self._blueprint.position_control else self._advance_force
-        for world in running:
-            disturbed = pushed[world] or self._worlds[world].springs
-            own = commands[world] if times == 1 else [command for command in commands[world] for _ in range(times)]
-            (self._advance_disturbed if disturbed else undisturbed)(world, own)
+        pushed, running, calm = self.push.any(axis=1).tolist(), [], []
+        for world, failed in enumerate(self.failed.tolist()):
+            if failed:
+                continue
+            running.append(world)
+            if pushed[world] or self._worlds[world].springs:
+                self._advance_disturbed(world, commands[world], times)
+            else:
+                calm.append(world)
+        (self._advance_position if self._blueprint.position_control else self._advance_force)(calm, commands, times)
         self._observe(running)
         for states in (self.qpos, self.qvel):
             if not np.abs(states).max() < ABSURD:  # true for NaN, too
@@ -123,50 +126,60 @@ class BulletClients:
     # looks up keywords one by one, which takes as long as the rest of a call: so torques come by position, after targets
     # and before gains (zeros), which mean nothing to them.
 
-    def _advance_position(self, index: int, commands: list[list[float]]) -> None:
+    def _advance_position(self, worlds: list[int], commands: list[list[list[float]]], times: int) -> None:
         set_torques, get_states, advance = (
             self._pb.setJointMotorControlArray,
             self._pb.getJointStates,
             self._pb.stepSimulation,
         )
-        world, mode, seen = self._worlds[index], self._pb.TORQUE_CONTROL, self._joint_states[index]
-        no = [0.0] * len(world.actuated)
-        client, robot, actuated, drives = world.client, world.robot, world.actuated, world.drives
-        states = [seen[joint] for joint, *_ in drives]
-        for targets in commands:
-            if not states:
-                states = get_states(robot, actuated, client)
-            torques = []
-            for target, (position, velocity, _, _), (_, kp, kd, limit, gain) in zip(
-                targets, states, drives, strict=True
-            ):
-                torque = kp * (target - position) - kd * velocity
-                if torque > limit:
-                    torque = limit
-                elif torque < -limit:
-                    torque = -limit
-                torques.append(gain * torque)
-            set_torques(robot, actuated, mode, no, no, torques, no, no, client)
-            advance(client)
-            states = None
-        self._read_joints(index)
+        mode, repeats, no = self._pb.TORQUE_CONTROL, range(times), [0.0] * len(self._blueprint.actuated)
+        for index in worlds:
+            world, seen = self._worlds[index], self._joint_states[index]
+            client, robot, actuated, drives = world.client, world.robot, world.actuated, world.drives
+            states = [seen[joint] for joint, *_ in drives]
+            for targets in commands[index]:
+                for _ in repeats:
+                    if not states:
+                        states = get_states(robot, actuated, client)
+                    torques = []
+                    for target, (position, velocity, _, _), (_, kp, kd, limit, gain) in zip(
+                        targets, states, drives, strict=True
+                    ):
+                        torque = kp * (target - position) - kd * velocity
+                        if torque > limit:
+                            torque = limit
+                        elif torque < -limit:
+                            torque = -limit
+                        torques.append(gain * torque)
+                    set_torques(robot, actuated, mode, no, no, torques, no, no, client)
+                    advance(client)
+                    states = None
+            self._read_joints(index)
 
-    def _advance_force(self, index: int, commands: list[list[float]]) -> None:
+    def _advance_force(self, worlds: list[int], commands: list[list[list[float]]], times: int) -> None:
         """Under torques and forces of the drives as `_commands` makes them."""
-        set_torques, advance = self._pb.setJointMotorControlArray, self._pb.stepSimulation
-        world, mode = self._worlds[index], self._pb.TORQUE_CONTROL
-        client, robot, actuated, no = world.client, world.robot, world.actuated, [0.0] * len(world.actuated)
-        for torques in commands:
-            if actuated:
-                set_torques(robot, actuated, mode, no, no, torques, no, no, client)
-            advance(client)
-        self._read_joints(index)
+        set_torques, get_states, advance = (
+            self._pb.setJointMotorControlArray,
+            self._pb.getJointStates,
+            self._pb.stepSimulation,
+        )
+        mode, repeats, no = self._pb.TORQUE_CONTROL, range(times), [0.0] * len(self._blueprint.actuated)
+        for index in worlds:
+            world = self._worlds[index]
+            client, robot, actuated = world.client, world.robot, world.actuated
+            for torques in commands[index]:
+                for _ in repeats:
+                    if no:
+                        set_torques(robot, actuated, mode, no, no, torques, no, no, client)
+                    advance(client)
+            if world.joints:
+                self._joint_states[index] = get_states(robot, world.joints, client)
 
-    def _advance_disturbed(self, index: int, commands: list[list[float]]) -> None:
+    def _advance_disturbed(self, index: int, commands: list[list[float]], times: int) -> None:
         """With springs, which Bullet does not have, and a push, which it forgets after every step."""
         pb, world, position = self._pb, self._worlds[index], self._blueprint.position_control
         force, no = self.push[index].tolist(), [0.0] * len(world.joints)
-        for command in commands:
+        for command in (command for command in commands for _ in range(times)):
             states, torques = self._joint_states[index], no.copy()
             for joint, stiffness, rest in world.springs:
                 torques[joint] -= stiffness * (states[joint][0] - rest)
