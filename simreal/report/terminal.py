@@ -1,4 +1,4 @@
-"""The verdicts as a table in the terminal."""
+"""What there is to see in the terminal: verdicts, comparisons, plans and grids as tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -143,3 +143,24 @@ def print_comparison(comparison: Mapping[str, Any], console: Console | None = No
             console.print(Text.assemble((f"{target['target']}: ", "bold"), target["says"]), style="dim")
     console.print(Text(f"{len(comparison['settings'])} settings differ."), style="dim")
     console.print(Text(comparison["headline"], style="bold"))
+
+
+def print_grid(found: Mapping[str, Any]) -> None:
+    """Print return and success of an agent at values of one parameter, downwards, or of two: columns and rows."""
+
+    def label(axis: Mapping[str, Any]) -> str:
+        return axis["parameter"] + (f" [{axis['unit']}]" if axis["unit"] != "1" else "")
+
+    x, y, cells = found["x"], found["y"], []
+    for returns, shares in zip(found["returns"], found["success"], strict=True):
+        cells.append([f"{one:.3g} ({share:.0%})" for one, share in zip(returns, shares, strict=True)])
+    if y:
+        lines = [["", *(f"{value:.4g}" for value in x["values"])]]
+        print(f"return (success): columns {label(x)}, rows {label(y)}")
+    else:
+        lines, y, cells = [], x, [[one] for one in cells[0]]
+        print(f"return (success) by {label(x)}")
+    lines += [[f"{value:.4g}", *row] for value, row in zip(y["values"], cells, strict=True)]
+    width = max(len(cell) for line in lines for cell in line)
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell in line))

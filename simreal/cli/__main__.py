@@ -1,0 +1,5 @@
+"""``python -m simreal.cli`` is the command `simreal`."""
+
+from simreal.cli import main
+
+main()
