@@ -29,22 +29,21 @@ from simreal import config_files
 from simreal.arms import NO_SOURCE, Arm, arms, chains, check
 from simreal.config import CONTROL_ARM, Experiment, domains
 from simreal.experiment import finished_stages, plan
-from simreal.manifest import manifest
-from simreal.progress import progress_to
-from simreal.results import (
+from simreal.finished import (
     Finished,
     Key,
     Levels,
-    build_report,
     control_of,
     curves_of,
     ends,
-    judge,
     read_arms,
-    recipe,
     scale_of,
     source_scale,
 )
+from simreal.judgement import judge
+from simreal.manifest import manifest
+from simreal.progress import progress_to
+from simreal.results import build_report, recipe
 from simreal.stages import CARD, Stage, StageError, run_stages, versions, write_text
 from simreal.strategies import STRATEGIES, make_strategy
 from simreal_envs.errors import UserError, require_known
@@ -260,8 +259,8 @@ def _pretraining_s(source: str, family: Family, out: Path) -> float:
 def _judged(key: Key, ours: Finished, scale: Levels, family: Family, out: Path) -> dict[str, Any]:
     """The verdict of a row, which stands for itself, and its numbers."""
     first, experiment = key[0].split("+")[0], family.experiment
-    sources = {first: source_scale(first, experiment, out)} if first != NO_SOURCE else {}
-    found = judge(key, ours[key], ours, experiment, {key[2]: scale}, sources)[1].to_dict()
+    home = source_scale(first, experiment, out) if first != NO_SOURCE else None
+    found = judge(key, ours[key], ours[control_of(key[2])], experiment, scale, home)[1].to_dict()
     wanted = ("verdict", "jumpstart", "area", "asymptotic", "final_return", "forgetting", "probability_of_improvement")
     return {name: found.get(name) for name in wanted}
 

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import tiny
 
-from simreal import results
 from simreal.config_files import parse
-from simreal.diagnostics import diagnose
-from simreal.results import build_report, describe, outside, write_report
+from simreal.results import build_report, describe, write_report
 from simreal_envs.errors import UserError
-from simreal_envs.variation import Choice, Constant, Domain, LogUniform, Normal, Scale, Uniform
+from simreal_envs.variation import Choice, Constant, LogUniform, Normal, Scale, Uniform
 
 ARM = {
     "source", "strategy", "target", "seeds", "verdict", "jumpstart", "asymptotic", "area", "time_to_threshold",
@@ -229,48 +227,3 @@ def test_a_way_without_its_returns_is_not_finished(several, tmp_path, caplog):
     shutil.rmtree(tmp_path / "out/arms/plain/taught/sequence/returns/seed-1")
     way = next(way for way in build_report(tmp_path / "out")["sequence"]["ways"] if way["strategy"] == "taught")
     assert way["seeds"] == [0] and "1 stages of" in caplog.text
-
-
-def test_reasons_say_which_domain_was_forgotten(several, monkeypatch):
-    called = []
-
-    def listening(*curves, source, **settings):
-        called.append(source)
-        return diagnose(*curves, source=source, **settings)
-
-    monkeypatch.setattr(results, "diagnose", listening)
-    build_report(several.out)
-    first = "plain (the first of its sources)"  # of those that `careful` averages
-    alone = [first, "the source", first, "the source"]
-    assert called == [*alone, first, "the domain before", "the source", "the domain before"]
-
-
-def test_parameters_of_a_target_that_its_sources_never_had_are_named():
-    source = Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [0.6, 1.4]}, "gravity": 5.0})
-    target = Domain("cartpole_swingup", variation={"pole/mass": 1.8, "cart/mass": {"scale": {"uniform": [0.5, 1.2]}}})
-    # gravity is nominal again, and the cart's range reaches farther down (0.5 kg) than up (0.2 kg) from the nominal 1 kg
-    cart, gravity = (0.5, 1.0, 1.0, "kg"), (9.81, 5.0, 5.0, "m/s^2")
-    assert outside([source], target) == {"pole/mass": (1.8, 0.6, 1.4, "kg"), "cart/mass": cart, "gravity": gravity}
-    wider = Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [0.6, 2.0]}})
-    assert outside([source, wider], target) == {"cart/mass": cart}
-    assert outside([], target) == outside([Domain("reacher")], target) == {}
-
-
-def test_a_game_has_a_score_on_the_scales_that_are_known():
-    seeds = {seed: ((), {"score": score}) for seed, score in enumerate((9.8, 14.7))}
-    found = results._score(seeds, Domain("grid_catch"), 0.95)["score"]  # random actions earn -4.9
-    assert found.keys() == {"raw", "random_normalized"}
-    assert (found["raw"]["value"], found["random_normalized"]["value"]) == pytest.approx((12.25, 2.5))
-    assert found["raw"]["low"] < 9.8 and found["raw"]["high"] > 14.7  # two seeds say little
-    assert results._score({**seeds, 2: ((), {})}, Domain("grid_catch"), 0.95) == {}  # of an arm that was made before
-
-
-def test_only_the_score_of_a_whole_game_is_beside_a_humans():
-    pytest.importorskip("ale_py", reason="ale-py is in the extra `atari`")
-    seeds = {seed: ((), {"score": 14.8}) for seed in (0, 1)}
-    whole = results._score(seeds, Domain("ale:freeway"), 0.95)["score"]
-    assert whole["human_normalized"]["value"] == pytest.approx(0.5)  # (14.8 - 0) / (29.6 - 0)
-    one_life = Domain("ale:breakout", preset="nature15"), Domain("ale:breakout", variation={"lives/terminal": 1})
-    assert all(results._score(seeds, domain, 0.95)["score"].keys() == {"raw"} for domain in one_life)
-    again = Domain("ale:breakout", preset="nature15", variation={"lives/terminal": 0})
-    assert "human_normalized" in results._score(seeds, again, 0.95)["score"]
