@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from scipy.special import digamma
 
-from simreal.diagnostics.dynamics import FOUND, LEAST_GAIN, LEAST_OFFSET, Hypothesis, Names, OneStepModel, swapped
+from simreal.diagnostics.dynamics import Hypothesis, Names, OneStepModel
+from simreal.diagnostics.dynamics.hypotheses import FOUND, LEAST_GAIN, LEAST_OFFSET, swapped
 from simreal.diagnostics.statistics import FloatArray
 
 SURE = np.log(100)  # nats: of chances, one in a hundred
