@@ -2,6 +2,7 @@
 
 from simreal.diagnostics.across import across_targets
 from simreal.diagnostics.curves import Curves
+from simreal.diagnostics.diagnosis import diagnose, summarize
 from simreal.diagnostics.family import Family, together
 from simreal.diagnostics.planning import Plan, plan_seeds, power
 from simreal.diagnostics.reasons import Reason
@@ -15,7 +16,7 @@ from simreal.diagnostics.statistics import (
     probability_of_improvement,
 )
 from simreal.diagnostics.table import Columns, diagnose_arms, diagnose_files
-from simreal.diagnostics.verdict import Verdict, diagnose, summarize
+from simreal.diagnostics.verdict import Verdict
 
 __all__ = [
     "Columns",

@@ -19,9 +19,10 @@ import numpy as np
 
 from simreal.diagnostics.across import across_targets
 from simreal.diagnostics.curves import Curves
+from simreal.diagnostics.diagnosis import diagnose
 from simreal.diagnostics.family import Family, names_of, together
 from simreal.diagnostics.statistics import FloatArray
-from simreal.diagnostics.verdict import Verdict, diagnose
+from simreal.diagnostics.verdict import Verdict
 from simreal_envs.errors import UserError, nearest, require_known
 
 # What people call the columns, the first that a file has.
