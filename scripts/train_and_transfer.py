@@ -3,11 +3,13 @@
 python scripts/train_and_transfer.py [--quick]      # minutes; --quick only shows that it runs
 """
 
-import sys
+import argparse
 
 import simreal as sr
 
-QUICK = "--quick" in sys.argv[1:]
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--quick", action="store_true", help="two seeds and a few steps")
+QUICK = parser.parse_args().quick
 SEEDS = range(2) if QUICK else range(5)
 SOURCE_STEPS, TARGET_STEPS = (1024, 1024) if QUICK else (200_000, 60_000)
 POINTS, EPISODES = (2, 2) if QUICK else (7, 20)

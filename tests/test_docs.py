@@ -135,6 +135,14 @@ def test_the_short_script_runs_and_stays_short(tmp_path, monkeypatch, capsys):
     ]
 
 
+def test_the_short_script_tells_what_it_does_before_it_trains(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train_and_transfer.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(ROOT / "scripts/train_and_transfer.py"), run_name="__main__")
+    assert "Pretrain in randomized MuJoCo" in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
 @each_page
 def test_relative_links_lead_somewhere(page):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
