@@ -97,10 +97,11 @@ def _across(folder: Folder) -> dict[str, Any] | None:
 
 def _control(folder: Folder, target: str) -> dict[str, Any]:
     """The control arm of a target by itself."""
-    settings, seeds = folder.experiment.verdict, folder.control(target)
+    settings, seeds, scale = folder.experiment.verdict, folder.control(target), folder.scales[target]
     summary = summarize(
         curves_of(seeds),
-        **ends(folder.scales[target]),
+        random_return=scale["random"],
+        reference_return=scale["reference"],
         rng=np.random.default_rng(0),
         threshold=settings.threshold,
         confidence=settings.confidence,
