@@ -47,8 +47,9 @@ ORDER = {
     "simreal_agents": [
         {"adapter", "tasks"},
         {"surgery", "export", "sb3"},
-        {"averaging", "sb3_names", "transplant"},
-        {"bundle"},
+        {"sb3_export", "sb3_import"},
+        {"averaging", "sb3_files", "sb3_parts", "sb3_pickles", "sb3_settings", "transplant"},
+        {"bundle", "sb3_names"},
         {"algorithms", "crossq", "ppo", "qrdqn", "td3", "tqc"},
         {"dqn", "sac"},
         {"offpolicy"},

@@ -1,0 +1,147 @@
+"""Zips of SB3 and folders of RL Zoo as plain data: nothing in them is executed, and nothing is unpacked to the disk.
+
+Weights are read by torch with ``weights_only``, settings from the zip's JSON text, YAML as data. What SB3 pickled stays the
+text that it is in the JSON: `sb3_pickles` alone can load it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+
+from simreal_agents.sb3_names import Tensors
+from simreal_envs.errors import UserError
+
+MAX_BYTES = 1 << 28  # of one member of a zip, unpacked: far above any policy that fits our networks
+STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")  # RL Zoo, Hugging Face
+
+
+class Files(NamedTuple):
+    """A model, and what RL Zoo keeps beside it.
+
+    Attributes:
+        archive: the zip.
+        statistics: the pickle of its VecNormalize, if there is one.
+        zoo: of its training, as plain data: ``algo``, ``env``, ``seed``, and ``normalize`` where observations were.
+    """
+
+    archive: Path
+    statistics: Path | None
+    zoo: dict[str, Any]
+
+
+def zoo_folder(folder: Path) -> Files:
+    """What there is in a folder of RL Zoo.
+
+    Raises:
+        UserError: it has no model, or several, or its settings cannot be read.
+    """
+    zips = sorted(folder.glob("*.zip"))
+    # RL Zoo keeps the last and the best model in one folder; ENV_1 is named after ENV.zip, the last.
+    own = [file for file in zips if file.stem == re.sub(r"_\d+$", "", folder.name)]
+    chosen = own or [file for file in zips if file.stem not in ("best_model", "replay_buffer")] or zips
+    if len(chosen) != 1:
+        names = ", ".join(file.name for file in zips) or "none"
+        raise UserError(f"{folder} must hold one .zip of a model, found {names}; give the file itself")
+    places = [folder, folder / chosen[0].stem]
+    statistics = [place / name for place in places for name in STATISTICS if (place / name).is_file()]
+    settings = _yaml_in(places, "config.yml")
+    given = _yaml_in(places, "args.yml")
+    zoo = {key: given[key] for key in ("algo", "env", "seed") if isinstance(given.get(key), (str, int))}
+    normalized = {"normalize": True} if settings.get("normalize") else {}
+    return Files(chosen[0], next(iter(statistics), None), zoo | normalized)
+
+
+def statistics_beside(archive: Path) -> Path | None:
+    """The pickle of statistics that stands beside a zip, if there is one."""
+    places = (archive.with_suffix(".vecnormalize.pkl"), *map(archive.with_name, STATISTICS))
+    return next((file for file in places if file.is_file()), None)
+
+
+class _ZooYaml(yaml.SafeLoader):
+    """YAML as RL Zoo writes it: data, ordered dictionaries and tuples included, and nothing that runs."""
+
+
+def _sequence(loader: Any, node: Any) -> list[Any]:
+    return loader.construct_sequence(node, deep=True)
+
+
+def _pairs(loader: Any, node: Any) -> dict[str, Any]:
+    return {str(key): item for pairs in _sequence(loader, node) for key, item in pairs}
+
+
+_ZooYaml.add_constructor("tag:yaml.org,2002:python/object/apply:collections.OrderedDict", _pairs)
+_ZooYaml.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
+
+
+def _yaml_in(places: list[Path], name: str) -> dict[str, Any]:
+    file = next((place / name for place in places if (place / name).is_file()), None)
+    if file is None:
+        return {}
+    try:
+        content = yaml.load(file.read_bytes()[:1_000_000], _ZooYaml)
+    except (yaml.YAMLError, ValueError, TypeError, UnicodeDecodeError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or error
+        raise UserError(f"{file} cannot be read as the settings of RL Zoo, which are plain data: {reason}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def read_zip(path: Path) -> tuple[Tensors, dict[str, Any], str]:
+    """Weights, settings (JSON only, pickles as text) and sha256 of a zip.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or holds more than tensors among its weights.
+    """
+    try:
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            texts = [_member(archive, name) for name in ("data", "policy.pth")]
+            if "pytorch_variables.pth" in archive.namelist():
+                texts.append(_member(archive, "pytorch_variables.pth"))
+        data = json.loads(texts[0])
+        loaded = [torch.load(io.BytesIO(text), map_location="cpu", weights_only=True) for text in texts[1:]]
+    except OSError as error:
+        raise UserError(f"there is no SB3 zip that can be read at {path} ({error.strerror or error})") from error
+    except KeyError as error:
+        raise UserError(
+            f"{path} is not an SB3 model, or was cut off: {error.args[0]}; expected a zip written by PPO.save or the like"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors among its weights, which a policy does not; nothing of it was executed"
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is not an SB3 model, or was cut off: {str(error).splitlines()[0]}") from error
+    if not all(
+        isinstance(part, dict) and all(isinstance(v, torch.Tensor) for v in part.values()) for part in loaded[:1]
+    ):
+        raise UserError(f"{path}: policy.pth does not hold named tensors")
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: data does not hold named settings")
+    tensors = dict(loaded[0])
+    if (
+        len(loaded) > 1
+        and isinstance(loaded[1], dict)
+        and isinstance(alpha := loaded[1].get("log_ent_coef"), torch.Tensor)
+    ):
+        tensors["log_ent_coef"] = alpha.detach()
+    return {name: tensor.float() for name, tensor in tensors.items()}, data, hashlib.sha256(content).hexdigest()
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if (size := archive.getinfo(name).file_size) > MAX_BYTES:
+        raise UserError(f"{archive.filename or 'the zip'}: {name} has {size} bytes, more than {MAX_BYTES}")
+    with archive.open(name) as file:
+        return file.read(MAX_BYTES)
