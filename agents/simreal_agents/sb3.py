@@ -81,7 +81,7 @@ def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust
         statistics_in(statistics, parts.readings) if statistics is not None else {},
         sb3_settings.card_of(archive, parts.algorithm, sha256, data, zoo),
         tuple(notes),
-        sb3_settings.renormalization(data) if kind.renormed else {},
+        sb3_settings.renormalization(archive, data) if kind.renormed else {},
     )
 
 

@@ -12,7 +12,6 @@ import json
 import pickle
 import re
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +19,10 @@ import torch
 import yaml
 
 from simreal_agents.sb3_names import Tensors
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, told
 
 MAX_BYTES = 1 << 28  # of one member of a zip, unpacked: far above any policy that fits our networks
+VARIABLES = "pytorch_variables.pth"  # what SB3 learns beside the policy
 STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")  # RL Zoo, Hugging Face
 
 
@@ -104,14 +104,15 @@ def read_zip(path: Path) -> tuple[Tensors, dict[str, Any], str]:
     """
     try:
         content = path.read_bytes()
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            texts = [_member(archive, name) for name in ("data", "policy.pth")]
-            if "pytorch_variables.pth" in archive.namelist():
-                texts.append(_member(archive, "pytorch_variables.pth"))
-        data = json.loads(texts[0])
-        loaded = [torch.load(io.BytesIO(text), map_location="cpu", weights_only=True) for text in texts[1:]]
     except OSError as error:
         raise UserError(f"there is no SB3 zip that can be read at {path} ({error.strerror or error})") from error
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            data = json.loads(_member(path, archive, "data"))
+            weights = _tensors(path, archive, "policy.pth")
+            more = _tensors(path, archive, VARIABLES) if VARIABLES in archive.namelist() else {}
+    except UserError:
+        raise
     except KeyError as error:
         raise UserError(
             f"{path} is not an SB3 model, or was cut off: {error.args[0]}; expected a zip written by PPO.save or the like"
@@ -120,28 +121,26 @@ def read_zip(path: Path) -> tuple[Tensors, dict[str, Any], str]:
         raise UserError(
             f"{path} holds more than tensors among its weights, which a policy does not; nothing of it was executed"
         ) from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is not an SB3 model, or was cut off: {str(error).splitlines()[0]}") from error
-    if not all(
-        isinstance(part, dict) and all(isinstance(v, torch.Tensor) for v in part.values()) for part in loaded[:1]
+    except Exception as error:  # what is damaged can raise anything
+        raise UserError(f"{path} is not an SB3 model, or was cut off: {told(error)}") from error
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in weights.items()
     ):
         raise UserError(f"{path}: policy.pth does not hold named tensors")
     if not isinstance(data, dict):
         raise UserError(f"{path}: data does not hold named settings")
-    tensors = dict(loaded[0])
-    if (
-        len(loaded) > 1
-        and isinstance(loaded[1], dict)
-        and isinstance(alpha := loaded[1].get("log_ent_coef"), torch.Tensor)
-    ):
-        tensors["log_ent_coef"] = alpha.detach()
-    return {name: tensor.float() for name, tensor in tensors.items()}, data, hashlib.sha256(content).hexdigest()
+    alpha = more.get("log_ent_coef") if isinstance(more, dict) else None
+    if isinstance(alpha, torch.Tensor) and alpha.numel() == 1:
+        weights = {**weights, "log_ent_coef": alpha.detach()}
+    return {name: tensor.float() for name, tensor in weights.items()}, data, hashlib.sha256(content).hexdigest()
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     if (size := archive.getinfo(name).file_size) > MAX_BYTES:
-        raise UserError(f"{archive.filename or 'the zip'}: {name} has {size} bytes, more than {MAX_BYTES}")
+        raise UserError(f"{path}: {name} has {size} bytes unpacked; at most {MAX_BYTES} are read")
     with archive.open(name) as file:
         return file.read(MAX_BYTES)
+
+
+def _tensors(path: Path, archive: zipfile.ZipFile, name: str) -> Any:
+    return torch.load(io.BytesIO(_member(path, archive, name)), map_location="cpu", weights_only=True)

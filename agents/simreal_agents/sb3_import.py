@@ -128,9 +128,9 @@ class Imported:
                 for own, layer in zip(own_layers(state, tower, prefix), layers, strict=True):
                     for part, tensor in zip(PARTS, layer, strict=True):
                         whole = state[f"{own}.{part}"]
-                        _lay(tensor, whole[i] if whole.ndim > tensor.ndim else whole)
+                        _lay(f"{own}.{part}", tensor, whole[i] if whole.ndim > tensor.ndim else whole)
         for name, tensor in {**others, **self.statistics}.items():
-            _lay(tensor, state[name])
+            _lay(name, tensor, state[name])
 
 
 def _see(state: Tensors, prefix: str, pictures: Mapping[str, Layers], layout: Layout) -> torch.Tensor:
@@ -147,11 +147,14 @@ def _see(state: Tensors, prefix: str, pictures: Mapping[str, Layers], layout: La
     return features
 
 
-def _lay(tensor: torch.Tensor, whole: torch.Tensor) -> None:
+def _lay(name: str, tensor: torch.Tensor, whole: torch.Tensor) -> None:
     """Copy a tensor into one as large or larger; further units are zero and stay zero."""
     if tensor.ndim == 0 or tensor.shape == whole.shape:
         whole.copy_(tensor)
         return
+    if tensor.ndim != whole.ndim or any(own > there for own, there in zip(tensor.shape, whole.shape, strict=True)):
+        shapes = [" x ".join(map(str, shape)) for shape in (tensor.shape, whole.shape)]
+        raise UserError(f"the imported policy has {name} of shape {shapes[0]}, where its layers ask for {shapes[1]}")
     whole.zero_()[tuple(map(slice, tensor.shape))] = tensor
 
 

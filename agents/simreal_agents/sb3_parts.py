@@ -89,6 +89,8 @@ def take_apart(path: Path, tensors: Tensors) -> Parts:
             for start in kind.encoders(prefix)[:1]:
                 if found := take_pictures(rest, name(start)):
                     pictures[prefix] = found
+        if lacking := [tower for tower, members in towers.items() if not members or not all(members)]:
+            raise UserError(f"{path}: the policy lacks a network, {lacking[0]}")
         others = {ours: rest.pop(theirs) for ours, theirs in kind.others.items() if theirs in rest}
         if kind.renormed:
             for tower, (net, _) in kind.towers.items():
@@ -97,14 +99,19 @@ def take_apart(path: Path, tensors: Tensors) -> Parts:
             others["heads.temperature"] = rest.pop("log_ent_coef").reshape(1)
     except KeyError as error:
         raise UserError(f"{path}: the policy has no tensor {error.args[0]!r}") from error
+    except RuntimeError as error:  # moments that cannot be stacked
+        raise UserError(f"{path}: the critics of the policy differ in shape") from error
     # SB3 lists a shared encoder several times.
     again = tuple(f"{name(start)}." for prefix, name in prefixes(kind) for start in kind.encoders(prefix)[1:])
     strangers = [name for name in rest if not name.startswith(again)]
     if strangers:
         raise Unsupported(f"{path} is a {kind.name} with {strangers[0]}, which our policy does not have; {READ}")
-    if any(log_std.ndim != 1 for name, log_std in others.items() if name == "heads.log_std"):
-        raise Unsupported(f"{path} explores by its state (use_sde), which our policy cannot represent")
     _require_sequences(path, towers, pictures)
+    if (log_std := others.get("heads.log_std")) is not None:
+        if log_std.ndim != 1:
+            raise Unsupported(f"{path} explores by its state (use_sde), which our policy cannot represent")
+        if len(log_std) != (actions := len(towers["actor"][0][-1][1])):
+            raise UserError(f"{path}: the policy has noise for {len(log_std)} actions and means for {actions}")
     return Parts(algorithm, towers, pictures, others)
 
 
@@ -128,8 +135,6 @@ def _algorithm(path: Path, tensors: Tensors) -> str:
 def _require_sequences(path: Path, towers: dict[str, list[Layers]], pictures: dict[str, dict[str, Layers]]) -> None:
     for members in towers.values():
         for layers in members:
-            if not layers:
-                raise UserError(f"{path}: the policy lacks one of its networks")
             sizes = [(w.shape[0], w.shape[1]) if w.ndim == 2 and b.shape == w.shape[:1] else (0, 0) for w, b in layers]
             if any(below[0] != above[1] or not below[0] for below, above in itertools.pairwise(sizes)):
                 raise UserError(f"{path}: the layers of the policy do not fit each other: {sizes}")

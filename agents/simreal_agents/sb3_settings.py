@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from simreal_agents.algorithms import find_algorithm
 from simreal_agents.networks import ACTIVATIONS
-from simreal_envs.errors import Unsupported, nearest
+from simreal_envs.errors import Unsupported, UserError, nearest
 
 Settings = Mapping[str, Any]
 # What SB3 calls an encoder that we have, too.
@@ -43,19 +43,22 @@ def activation(path: Path, data: Settings, default: str) -> str:
     given = _of_policy(data).get("activation_fn")
     if given is None:
         return default
-    found = re.findall(r"\w+", given.__name__ if isinstance(given, type) else str(given))[-1]
+    text = given.__name__ if isinstance(given, type) else str(given)
+    found = [text, *re.findall(r"\w+", text)][-1]
     names = {kind.__name__: name for name, kind in ACTIVATIONS.items()}
     if found not in names:
         raise Unsupported(f"{path} has the activation {found}, which our policy does not know; {nearest(found, names)}")
     return names[found]
 
 
-def renormalization(data: Settings) -> dict[str, Any]:
+def renormalization(path: Path, data: Settings) -> dict[str, Any]:
     """How batches are normalized, as far as it is not SB3's default."""
-    given = {
-        name: _of_policy(data).get(name) for name in ("batch_norm_momentum", "batch_norm_eps", "renorm_warmup_steps")
-    }
-    return {name: float(value) for name, value in given.items() if value is not None}
+    names = ("batch_norm_momentum", "batch_norm_eps", "renorm_warmup_steps")
+    given = {name: value for name in names if (value := _of_policy(data).get(name)) is not None}
+    for name, value in given.items():
+        if not isinstance(value, int | float):
+            raise UserError(f"{path}: {name} must be a number, not {value!r}")
+    return {name: float(value) for name, value in given.items()}
 
 
 def action_bounds(data: Settings, size: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -363,6 +363,9 @@ def test_other_policies_are_refused_by_their_kind(zip_of, schema):
     [
         ("action_net.weight", torch.full((1, 64), torch.nan), "not all finite"),
         ("action_net.weight", torch.zeros(1, 63), "do not fit each other"),
+        ("log_std", torch.zeros(2), "noise for 2 actions and means for 1"),
+        ("log_std", torch.zeros(64, 1), r"explores by its state \(use_sde\)"),
+        (7, torch.zeros(1), "does not hold named tensors"),
         ("mlp_extractor.policy_net.2.bias", None, "no tensor 'mlp_extractor.policy_net.2.bias'"),
         (
             "attention.weight",
@@ -379,6 +382,44 @@ def test_weights_that_are_no_such_policy_are_refused(zip_of, name, tensor, words
         load_zip(rewritten(zip_of(model), policy__pth=buffer.getvalue()))
 
 
+def test_a_policy_without_its_critics_or_with_one_of_another_shape_is_refused(zip_of):
+    schema = schema_of("vector", "box")
+    for algorithm in ("sac", "crossq"):
+        model, buffer = trained(algorithm, schema), io.BytesIO()
+        torch.save({n: t for n, t in model.policy.state_dict().items() if not n.startswith("critic")}, buffer)
+        with pytest.raises(UserError, match="lacks a network, critic"):
+            load_zip(rewritten(zip_of(model), policy__pth=buffer.getvalue()))
+    weights = model.policy.state_dict()
+    for name, words in {
+        "actor.latent_pi.0.scale": r"has encoder\.actor\.0\.scale of shape 5 x 1, where its layers ask for 5",
+        "critic.qf0.0.scale": "the critics of the policy differ in shape",
+    }.items():
+        buffer = io.BytesIO()
+        torch.save({**weights, name: torch.zeros(5, 1)}, buffer)
+        with pytest.raises(UserError, match=words):
+            load_zip(rewritten(zip_of(model), policy__pth=buffer.getvalue())).agent(schema)
+
+
+def test_settings_that_mean_nothing_are_one_sentence(zip_of):
+    path = zip_of(trained("crossq", schema_of("vector", "box")))
+    for settings, words in {
+        "activation_fn": ("", "has the activation , which our policy does not know; valid: ELU, ReLU, Tanh"),
+        "batch_norm_eps": ([1], r"batch_norm_eps must be a number, not \[1\]"),
+    }.items():
+        with zipfile.ZipFile(path) as archive:
+            data = json.loads(archive.read("data"))
+        data["policy_kwargs"] = {settings: words[0]}
+        with pytest.raises(UserError, match=words[1]):
+            load_zip(rewritten(path, data=json.dumps(data)))
+
+
+def test_a_member_that_would_fill_the_memory_is_not_read(zip_of, monkeypatch):
+    path = zip_of(stock())
+    monkeypatch.setattr("simreal_agents.sb3_files.MAX_BYTES", 100)
+    with pytest.raises(UserError, match=r"model\.zip: data has \d+ bytes unpacked; at most 100 are read"):
+        load_zip(path)
+
+
 def test_files_that_are_none_or_damaged_are_one_sentence(zip_of, tmp_path):
     whole = zip_of(stock()).read_bytes()
     buffer = io.BytesIO()
@@ -389,6 +430,8 @@ def test_files_that_are_none_or_damaged_are_one_sentence(zip_of, tmp_path):
         "no item named 'data'.*PPO.save": tmp_path / "other.zip",
         "does not hold named tensors": rewritten(zip_of(stock(), "list.zip"), policy__pth=buffer.getvalue()),
         "data does not hold named settings": rewritten(zip_of(stock(), "data.zip"), data="[]"),
+        r"empty\.zip is not an SB3 model": rewritten(zip_of(stock(), "empty.zip"), policy__pth=b""),
+        r"junk\.zip is not an SB3 model": rewritten(zip_of(stock(), "junk.zip"), policy__pth=b"\x80\x02."),
     }
     (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
