@@ -18,8 +18,9 @@ from simreal_agents.networks import ACTIVATIONS
 from simreal_envs.errors import Unsupported, UserError, nearest
 
 Settings = Mapping[str, Any]
-# What SB3 calls an encoder that we have, too.
+# SB3's encoders that we have, too.
 EXTRACTORS = ("FlattenExtractor", "NatureCNN", "CombinedExtractor")
+MODULE = "stable_baselines3.common.torch_layers"
 
 
 def _of_policy(data: Settings) -> dict[str, Any]:
@@ -30,7 +31,8 @@ def _of_policy(data: Settings) -> dict[str, Any]:
 def require_known_policy(path: Path, data: Settings) -> None:
     """Refuse by its name what our policies cannot compute."""
     settings = _of_policy(data)
-    if (extractor := settings.get("features_extractor_class")) and not any(n in str(extractor) for n in EXTRACTORS):
+    known = [f"<class '{MODULE}.{name}'>" for name in EXTRACTORS]  # as SB3 writes a class
+    if (extractor := settings.get("features_extractor_class")) and str(extractor) not in known:
         raise Unsupported(f"{path} has a features extractor of its own ({extractor}), which cannot be imported")
     if data.get("use_sde") or settings.get("squash_output"):
         raise Unsupported(f"{path} explores by its state (use_sde), which our policy cannot represent")

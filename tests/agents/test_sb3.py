@@ -341,16 +341,25 @@ class Halved(FlattenExtractor):
         return super().forward(observations) / 2
 
 
+class HalvedFlattenExtractor(Halved):
+    """One whose name has that of SB3's in it."""
+
+
 def test_other_policies_are_refused_by_their_kind(zip_of, schema):
     wanted = {
         "use_sde": stable_baselines3.PPO("MlpPolicy", Nothing(), device="cpu", use_sde=True, n_steps=8, batch_size=8),
         "activation SiLU.*relu|ReLU": stock(activation_fn=nn.SiLU),
         "no hidden layer": stock(net_arch=[]),
-        "features extractor of its own": stock(features_extractor_class=Halved),
+        r"features extractor of its own .*\.Halved'": stock(features_extractor_class=Halved),
+        r"features extractor of its own .*\.HalvedFlattenExtractor'": stock(
+            features_extractor_class=HalvedFlattenExtractor
+        ),
     }
     for words, model in wanted.items():
-        with pytest.raises(Unsupported, match=words):
-            load_zip(zip_of(model))
+        for trust in (False, True):
+            with pytest.raises(Unsupported, match=words):
+                load_zip(zip_of(model), trust=trust)
+    load_zip(zip_of(stock(features_extractor_class=FlattenExtractor)))
     with pytest.raises(Unsupported, match=r"explores by its state \(use_sde\)"):
         sde = stable_baselines3.SAC("MlpPolicy", Nothing(), device="cpu", buffer_size=10, use_sde=True)
         load_zip(zip_of(sde))
