@@ -5,6 +5,7 @@ under TYPE_CHECKING do not, as they never run.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,14 @@ def test_no_simulator_is_named_outside_of_the_worlds(name):
 
 def test_one_place_imports_wandb():
     assert [name for name in MODULES if "wandb" in top_levels(name)] == ["simreal.tracking.wandb_tracker"]
+
+
+def test_one_place_of_the_agents_runs_what_others_pickled():
+    runs = re.compile(
+        r"pickle\.loads?\(|Unpickler\(|json_to_data\(|load_from_zip_file|weights_only=False|VecNormalize\.load\("
+    )
+    found = [name for name in of("simreal_agents") if runs.search(MODULES[name].read_text(encoding="utf-8"))]
+    assert found == ["simreal_agents.sb3_pickles"]
 
 
 @pytest.mark.parametrize("package", list(PACKAGES))
