@@ -141,14 +141,24 @@ def fit(
     """
     require_known(encoder, ("keep", "new"), "encoder setting", "fit")
     require_plain(agent.policy.network, "surgery")
-    fresh = encoder == "new"
-    theirs, ours = _target_schema(agent, target, observation, action), agent.schema
-    if not math.isclose(ours.control_period, theirs.control_period, rel_tol=1e-6):
-        raise UserError(
-            f"control periods differ: the agent acts every {ours.control_period:.4g} s, the target every "
-            f"{theirs.control_period:.4g} s; surgery fits fields, not rates"
-        )
-    alias = aliases(rename or {}, ours, theirs)
+    theirs, fresh = _target_schema(agent, target, observation, action), encoder == "new"
+    seen, shown, done = _matched(agent, theirs, rename or {}, fresh)
+    filled = _filled(agent, fill or {}, seen)
+    policy = Agent.new(theirs, agent.policy.network, algorithm=agent.algorithm).policy
+    transplant(agent.policy, policy, theirs, seen, shown, done, filled, new_encoder=fresh)
+    surgery = _record(agent, seen, shown, done, filled, fresh)
+    # The returns were measured on the old agent; the last of them is in its line of the ancestors.
+    card = {key: value for key, value in agent.card.items() if key not in (*OWN_KEYS, "returns")}
+    card = json.loads(json.dumps(card))
+    return Agent(policy, theirs, {**card, "ancestors": agent.lineage, "surgery": surgery.to_dict()}), surgery
+
+
+def _matched(
+    agent: Agent, theirs: Schema, rename: Mapping[str, str], fresh: bool
+) -> tuple[Matching, Matching, Matching]:
+    """What of vectors, of pictures and of actions is the same; with a `fresh` encoder nothing of what is seen."""
+    ours = agent.schema
+    alias = aliases(rename, ours, theirs)
     (vectors, pictures), (their_vectors, their_pictures) = map(_parted, (ours.observation, theirs.observation))
     if fresh:
         vectors, pictures = (), ()  # what the agent sees is not carried over
@@ -168,14 +178,7 @@ def fit(
         )
     if agent.policy.squash_output:
         _require_same_reach(done)
-    filled = _filled(agent, fill or {}, seen)
-    policy = Agent.new(theirs, agent.policy.network, algorithm=agent.algorithm).policy
-    transplant(agent.policy, policy, theirs, seen, shown, done, filled, new_encoder=fresh)
-    surgery = _record(agent, seen, shown, done, filled, fresh)
-    # The returns were measured on the old agent; the last of them is in its line of the ancestors.
-    card = {key: value for key, value in agent.card.items() if key not in (*OWN_KEYS, "returns")}
-    card = json.loads(json.dumps(card))
-    return Agent(policy, theirs, {**card, "ancestors": agent.lineage, "surgery": surgery.to_dict()}), surgery
+    return seen, shown, done
 
 
 def _record(
@@ -214,6 +217,11 @@ def _target_schema(agent: Agent, target: Any, observation: Any, action: Any) -> 
             f"a choice between {s.choices}" if s.choices else "a vector of numbers" for s in (target, agent.schema)
         ]
         raise Unsupported(f"the target takes {kinds[0]} as action, but the agent's head gives {kinds[1]}")
+    if not math.isclose(agent.schema.control_period, target.control_period, rel_tol=1e-6):
+        raise UserError(
+            f"control periods differ: the agent acts every {agent.schema.control_period:.4g} s, the target every "
+            f"{target.control_period:.4g} s; surgery fits fields, not rates"
+        )
     return target
 
 
