@@ -282,44 +282,23 @@ class Policy(ActorCriticPolicy):
         action_space: spaces.Space,
         lr_schedule: Schedule,
         *,
-        hidden: Sequence[int] = (64, 64),
-        activation: str = "tanh",
-        log_std_init: float = 0.0,
-        normalize_observations: bool = True,
-        dropout: float = 0.0,
-        columns: Mapping[str, Any] | None = None,
-        memory: Mapping[str, Any] | None = None,
-        tasks: int = 0,
-        channels: Mapping[str, int] | None = None,
-        cnn: str | None = None,
         seed: int = 0,
         use_sde: bool = False,
+        **network: Any,
     ):
         self.discrete = require_actions(action_space, (spaces.Box, spaces.Discrete))
         if use_sde:
             raise Unsupported("state-dependent exploration (use_sde) is not supported, use the Gaussian policy")
         self.layout = Layout.of(observation_space)
-        self.network = complete(
-            self.layout,
-            hidden=hidden,
-            activation=activation,
-            log_std_init=log_std_init,
-            normalize_observations=normalize_observations,
-            dropout=dropout,
-            columns=columns,
-            memory=memory,
-            tasks=tasks,
-            channels=channels,
-            cnn=cnn,
-        )
+        self.network = complete(self.layout, **network)
         self._seed, self._kernel = seed, None
         super().__init__(
             self.layout.flat_space(observation_space),
             action_space,
             lr_schedule,
-            net_arch=list(hidden),
-            activation_fn=ACTIVATIONS[activation],
-            log_std_init=log_std_init,
+            net_arch=list(self.network["hidden"]),
+            activation_fn=ACTIVATIONS[self.network["activation"]],
+            log_std_init=self.network["log_std_init"],
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
