@@ -60,6 +60,7 @@ ORDER = {
         {"continuous"},
         {"optimizer"},
         {"networks"},
+        {"towers"},
         {"columns", "recurrent", "seeing"},
         {"graph", "encoders"},
         {"categorical"},

@@ -36,7 +36,7 @@ class Columns(nn.Module):
 
     Args:
         kind: what is taken from them.
-        networks: `networks.Column`, one per source.
+        networks: `towers.Column`, one per source.
     """
 
     def __init__(self, kind: str, networks: Sequence[nn.Module]):

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from simreal_agents import continuous
 from simreal_agents.distributions import Categorical
-from simreal_agents.encoders import Perception, sight
+from simreal_agents.encoders import Perception, layers, sight
 from simreal_agents.heads import absence, leave_out
 from simreal_agents.layout import Layout
-from simreal_agents.networks import ACTIVATIONS, layers, require_actions, require_widths, stream
+from simreal_agents.networks import ACTIVATIONS, require_actions, require_widths, stream
 from simreal_agents.normalizer import Normalizer, RewardScaler
 from simreal_agents.passes import Pass
 from simreal_agents.products import Products
