@@ -237,9 +237,7 @@ def load(folder: str | Path) -> Agent:
     """
     folder = located(folder)
     card = _read_card(folder)
-    data = _read(folder, WEIGHTS)
-    if hashlib.sha256(data).hexdigest() != card.get("sha256"):
-        raise UserError(f"bundle {folder}: {WEIGHTS} does not match its sha256, it was changed or cut off after saving")
+    data = _verified(folder, WEIGHTS, card)
     try:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -379,11 +377,17 @@ def _read(folder: Path, name: str) -> bytes:
         raise UserError(f"bundle {folder}: {name} is missing or cannot be read ({error.strerror})") from error
 
 
-def _read_columns(folder: Path, what: str, card: Any, size: int) -> dict[str, np.ndarray]:
-    name, expected = KEPT[what]
+def _verified(folder: Path, name: str, card: Any) -> bytes:
+    """The content of a file, once it has the ``sha256`` that the card, or its part about the file, says."""
     data = _read(folder, name)
     if not isinstance(card, dict) or hashlib.sha256(data).hexdigest() != card.get("sha256"):
         raise UserError(f"bundle {folder}: {name} does not match its sha256, it was changed or cut off after saving")
+    return data
+
+
+def _read_columns(folder: Path, what: str, card: Any, size: int) -> dict[str, np.ndarray]:
+    name, expected = KEPT[what]
+    data = _verified(folder, name, card)
     try:
         columns = safetensors.numpy.load(data)
         shapes = {columns[name].shape for name in ("observations", "next_observations")}

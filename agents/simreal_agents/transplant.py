@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from simreal_agents.encoders import channels_of, extent_of
 from simreal_agents.layout import Layout
 from simreal_agents.matching import Matching
 from simreal_agents.networks import TOWERS
@@ -190,9 +191,7 @@ def _pictures(
     vector = blocks.pop(None)
     for name, block in blocks.items():  # what the target lacks is taken as black
         part = next(part for part in policy.layout.images if part.name == name)
-        channels = part.shape[0] if part.channels_first else part.shape[2]
-        extent = part.shape[1:] if part.channels_first else part.shape[:2]
-        black = ours.cnns[name or "image"](torch.zeros(1, channels, *extent)).flatten()
+        black = ours.cnns[name or "image"](torch.zeros(1, channels_of(part), *extent_of(part))).flatten()
         bias = (bias.double() + block.double() @ black.double()).float()
     columns, bias = _columns(policy, vector, bias, seen, told)
     return {**state, f"{start}.linear.weight": torch.cat([*new_blocks, columns], dim=1), f"{start}.linear.bias": bias}
