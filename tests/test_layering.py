@@ -78,8 +78,8 @@ ORDER = {
         {"tasks"},
         {"robots", "imperfections", "rendering"},
         {"engines"},
-        {"lockstep"},
-        {"fleets", "parameters", "schema", "registration", "kinematics"},
+        {"fleets"},
+        {"lockstep", "parameters", "schema", "registration", "kinematics"},
         {"errors"},
     ],
 }

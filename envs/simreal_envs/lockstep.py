@@ -1,6 +1,6 @@
-"""An object in another process that works in step with this one: once per step they meet, in memory that they share.
+"""An object in another process that works in step with this one; where there is no time to lose, in memory that they share.
 
-Both wait for each other busily at first: to wake a process that sleeps takes up to 0.3 ms on a virtual machine. What was
+Both can wait for each other busily at first: to wake a process that sleeps takes up to 0.3 ms on a virtual machine. What was
 asked and what is done are numbers in shared memory, and semaphores tell that these have changed. So an interrupt is free to
 come between any two lines here: the next call finds out what is still under way.
 """
@@ -24,9 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from simreal_envs.fleets import CLOSE_SECONDS, stop_process
-
 BUSY_SECONDS = 0.002  # so long a process waits without sleeping: longer than a policy takes to choose actions
+CLOSE_SECONDS = 5.0  # so long a process has to end by itself
 _LOOK_SECONDS = 1.0  # so often who sleeps looks whether the other process is alive
 # In shared memory: how many calls were asked for and are done, what to do now, whether there is an answer.
 _ASKED, _DONE, _ORDER, _TOLD = range(4)
@@ -45,15 +44,20 @@ class Partner:
         make: makes the object: one with the methods ``step`` and ``close``, and others.
         arguments: of `make`.
         alone: whether the process does without the user's main script.
+        busy: seconds that both wait without sleeping. Worth it where this process works as long as the other does, and
+            there is a processor for each; 0 where this one has nothing else to do.
     """
 
-    def __init__(self, make: Callable[..., Any], arguments: tuple[Any, ...], alone: bool = False):
+    def __init__(
+        self, make: Callable[..., Any], arguments: tuple[Any, ...], alone: bool = False, busy: float = BUSY_SECONDS
+    ):
         context = multiprocessing.get_context("spawn")
         self._board, self._go, self._done = context.RawArray("q", 4), context.Semaphore(0), context.Semaphore(0)
         self._pipe, theirs = context.Pipe()
-        given = (self._board, self._go, self._done, theirs, make, arguments)
+        given = (self._board, self._go, self._done, theirs, make, arguments, busy)
         self._process = context.Process(target=_serve, args=given, daemon=True)
         self._heard, self._whole = 0, True  # the last call whose outcome is known; that no message was cut off
+        self._busy = busy
         with _without_interrupts(), _another_main() if alone else contextlib.nullcontext():
             self._process.start()
         theirs.close()
@@ -81,7 +85,7 @@ class Partner:
             RuntimeError: the process has died, or an interrupt came in the middle of a message.
         """
         board = self._board
-        if not _wait(lambda: board[_DONE] == board[_ASKED], self._done, self._process.is_alive):
+        if not _wait(lambda: board[_DONE] == board[_ASKED], self._done, self._process.is_alive, self._busy):
             self._mourn()
         if not board[_TOLD]:
             self._heard = board[_ASKED]
@@ -138,13 +142,13 @@ class Partner:
 
 
 def _serve(
-    board: Any, go: Any, done: Any, pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
+    board: Any, go: Any, done: Any, pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...], busy: float
 ) -> None:
     """What the other process does: make the object, then whatever it is asked for, until it is to leave."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     made, alive = None, multiprocessing.parent_process().is_alive
     with contextlib.suppress(EOFError, OSError):  # the pipe is closed: nobody needs us
-        while _wait(lambda: board[_DONE] != board[_ASKED], go, alive):
+        while _wait(lambda: board[_DONE] != board[_ASKED], go, alive, busy):
             number, order = board[_ASKED], board[_ORDER]
             if order == _LEAVE:
                 break
@@ -180,14 +184,14 @@ def _packed(error: Exception) -> Any:
         return ForkingPickler.dumps((False, RuntimeError(origin)))
 
 
-def _wait(arrived: Callable[[], bool], bell: Any, alive: Callable[[], bool]) -> bool:
-    """Wait for something, at first without sleeping; False if nobody is alive who could do it.
+def _wait(arrived: Callable[[], bool], bell: Any, alive: Callable[[], bool], busy: float) -> bool:
+    """Wait for something, so many seconds without sleeping; False if nobody is alive who could do it.
 
     Args:
         bell: a semaphore that is released when it may have happened. On processors that order memory loosely, what was
             written before is sure to be seen only by who has acquired it; an interrupt may have done so in vain.
     """
-    end = time.perf_counter() + BUSY_SECONDS
+    end = time.perf_counter() + busy
     while True:
         sleeps = time.perf_counter() > end
         rung = bell.acquire(sleeps, _LOOK_SECONDS)
@@ -198,12 +202,18 @@ def _wait(arrived: Callable[[], bool], bell: Any, alive: Callable[[], bool]) -> 
 
 
 def _stop(owner: int, board: Any, go: Any, pipe: Connection, process: Any) -> None:
+    """End a process of `owner`, by force if it must be."""
     if os.getpid() != owner:
         return  # a forked copy of the owner has no say over its processes
     board[_ORDER] = _LEAVE
     board[_ASKED] += 1
     go.release()
-    stop_process(owner, pipe, process)
+    pipe.close()
+    process.join(CLOSE_SECONDS)
+    if process.is_alive():
+        process.terminate()
+        process.join()
+    process.close()
 
 
 @contextlib.contextmanager

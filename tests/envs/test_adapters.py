@@ -427,11 +427,11 @@ def test_constructor_arguments_are_drawn_at_every_reset_and_keep_their_kind():
     variation = Randomization({"kwargs/gain": Uniform(0.5, 2.0), "kwargs/wind": Uniform(1.0, 1.0)})
     worlds = worlds_of("test/Walk-v0", 3, variation=variation)
     worlds.reset()
-    gains, envs = worlds.read("kwargs/gain"), worlds.engine._fleets.members[0]._envs._envs
+    gains, envs = worlds.read("kwargs/gain"), worlds.engine._fleets.members[0]._made._envs
     assert len(set(gains)) == 3 and [env.unwrapped.gain for env in envs] == gains.tolist()
     assert [env.unwrapped.wind for env in envs] == [True] * 3
     worlds.reset()
-    envs = worlds.engine._fleets.members[0]._envs._envs
+    envs = worlds.engine._fleets.members[0]._made._envs
     assert set(worlds.read("kwargs/gain")).isdisjoint(gains)
     assert [env.unwrapped.gain for env in envs] == worlds.read("kwargs/gain").tolist()
 
@@ -443,7 +443,7 @@ def test_an_environment_of_a_mujoco_model_has_its_dynamics_as_parameters():
     assert {"torso/mass", "right_knee/damping", "gravity", "kwargs/healthy_reward", "observation/noise"} <= names
     worlds = worlds_of("Humanoid-v5", 2, variation={"torso/mass": 20.0, "gravity": 0.5})
     worlds.reset()
-    model = worlds.engine._fleets.members[0]._envs._envs[1].unwrapped.model
+    model = worlds.engine._fleets.members[0]._made._envs[1].unwrapped.model
     assert model.body("torso").mass[0] == pytest.approx(20.0) and model.opt.gravity[2] == -0.5
     assert model.body_subtreemass[0] == pytest.approx(model.body_mass.sum())  # what follows from it, too
     heights = [worlds.step(np.zeros((2, 17)))[0][:, 0] for _ in range(10)][-1]

@@ -295,10 +295,10 @@ def test_an_episode_ends_with_a_life_and_the_next_goes_on_from_there():
     for left in (4, 3):
         _, infos = until_over(worlds)
         assert worlds.engine.readings["lives"][0] == left and infos["outcome"]["l"][0] > 5
-    ram = worlds.engine._consoles.members[0]._envs._emulators[0].getRAM()
+    ram = worlds.engine._consoles.members[0]._made._emulators[0].getRAM()
     worlds.reset(seed=0)  # a reset that does not follow a lost life begins anew
     assert worlds.engine.readings["lives"][0] == 5
-    assert not np.array_equal(ram, worlds.engine._consoles.members[0]._envs._emulators[0].getRAM())
+    assert not np.array_equal(ram, worlds.engine._consoles.members[0]._made._emulators[0].getRAM())
 
 
 def test_a_seeded_reset_begins_anew_where_a_life_was_lost_in_the_last_step():
