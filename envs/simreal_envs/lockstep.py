@@ -157,9 +157,7 @@ def _serve(
             try:
                 if made is None:
                     made = make(*arguments)
-                elif order == _STEP:
-                    made.step()
-                elif (answer := getattr(made, method)(*given)) is not None:
+                elif (answer := made.step() if order == _STEP else getattr(made, method)(*given)) is not None:
                     message = ForkingPickler.dumps((True, answer))
             except Exception as error:  # whatever it is, the caller gets it
                 message = _packed(error)

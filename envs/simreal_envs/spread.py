@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 
 from simreal_envs.engines.base import any_of
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.errors import UserError
 from simreal_envs.lockstep import Partner, shared_memory, views
 from simreal_envs.schema import Observation
 from simreal_envs.tasks import is_installed
@@ -23,8 +23,6 @@ from simreal_envs.tasks import is_installed
 if TYPE_CHECKING:
     from simreal_envs.variation import Domain
     from simreal_envs.worlds import Worlds
-
-_MOST_FACTS = 64  # numbers that are told of an episode that is over
 
 
 class Spread(gymnasium.vector.VectorEnv):
@@ -81,7 +79,6 @@ class Spread(gymnasium.vector.VectorEnv):
             "truncated": ((ends[-1],), "bool"),
             "over": ((ends[-1],), "bool"),  # whose episodes ended
             "final": seen,  # what was observed last in these
-            "facts": ((_MOST_FACTS, ends[-1]), "float64"),  # and what is told of them
             "diverged": ((len(sizes),), "int64"),
             "progress": ((1,), "float64"),
         }
@@ -153,13 +150,18 @@ class Spread(gymnasium.vector.VectorEnv):
         shared["actions"][:] = self.here.checked(actions, self.num_envs)
         for other in self._others:
             other.step()
-        self._gathered(self._part.step)
+        told = self._gathered(self._part.step)
         observations, *rest = (shared[name].copy() for name in ("observations", "rewards", "terminated", "truncated"))
-        return self.schema.pack(observations), *rest, self._report() if any_of(shared["over"]) else {}
+        return self.schema.pack(observations), *rest, self._report(told) if any_of(shared["over"]) else {}
 
-    def _report(self) -> dict[str, Any]:
+    def _report(self, told: Sequence[dict[str, np.ndarray] | None]) -> dict[str, Any]:
+        """The infos of a step, from what each process tells of the episodes that ended there."""
+        names = next(outcome for outcome in told if outcome)
+        outcome = {name: np.zeros(self.num_envs, values.dtype) for name, values in names.items()}
+        for rows, own in zip(self._rows, told, strict=True):
+            for name, values in (own or {}).items():
+                outcome[name][rows] = values
         over = self._shared["over"].copy()
-        outcome = self.here.outcome(np.where(over, self._shared["facts"], 0.0))
         return self.here.report(over, outcome, self._shared["final"][over])
 
     @property
@@ -274,11 +276,11 @@ class Part:
     def share(self, number: int, rows: slice, shared: Mapping[str, np.ndarray]) -> None:
         """Say which part of the shared memory is this one's."""
         of_worlds = ("actions", "observations", "rewards", "terminated", "truncated", "over", "final")
-        self._own = {name: shared[name][rows] for name in of_worlds} | {"facts": shared["facts"][:, rows]}
+        self._own = {name: shared[name][rows] for name in of_worlds}
         self._own["diverged"], self._progress = shared["diverged"][number : number + 1], shared["progress"]
 
-    def step(self) -> None:
-        """One step of all its worlds."""
+    def step(self) -> dict[str, np.ndarray] | None:
+        """One step of all its worlds; what is told of the episodes that ended in it, None where none did."""
         worlds, own = self.worlds, self._own
         worlds.progress = self._progress.item()
         seen, own["rewards"][:], own["terminated"][:], own["truncated"][:], infos = worlds.advance(
@@ -287,13 +289,9 @@ class Part:
         own["observations"][:], own["diverged"][:] = seen, worlds.diverged
         if not infos:
             own["over"][:] = False
-            return
-        own["over"][:], own["final"][:], facts = infos["_outcome"], worlds.final, list(infos["outcome"].values())
-        if len(facts) > _MOST_FACTS:
-            raise Unsupported(
-                f"worlds of {worlds.task.name} have more than {_MOST_FACTS - 3} terms of the reward, too many for num_workers"
-            )
-        own["facts"][: len(facts)] = facts
+            return None
+        own["over"][:], own["final"][:] = infos["_outcome"], worlds.final
+        return infos["outcome"]
 
     def reset(self, seed: int | tuple[int, ...] | None, mask: np.ndarray | None) -> None:
         self.worlds.progress = self._progress.item()

@@ -416,11 +416,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         facts = np.zeros((len(own) + 1, self.num_envs))
         facts[0, rows], facts[1, rows], facts[3:, rows] = own[-2], length, own[:-2]
         facts[2, rows] = self.task.success(Episode(length, own[-1] / length, streak, terminated[rows], own[-2]))
-        return self.outcome(facts)
-
-    def outcome(self, facts: np.ndarray) -> dict[str, np.ndarray]:
-        """What is told of episodes that are over, from return, length, success and terms of the reward, float64 ``(.., N)``."""
-        named = dict(zip(_labels(self._names), facts, strict=False))
+        named = dict(zip(_labels(self._names), facts, strict=True))
         return named | {"l": named["l"].astype(np.int64), "s": named["s"].astype(bool)}
 
     # -- what is seen -------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Worlds spread over processes: the bits of one process, and nothing that hangs or stays behind, whatever happens."""
 
 import contextlib
+import copy
 import gc
 import os
 import signal
@@ -287,6 +288,28 @@ class Interrupted(Worlds):
             self.armed = False
             raise KeyboardInterrupt
         return super().advance(chosen)
+
+
+class Detailed(Worlds):
+    """Every term of the reward is told in forty parts."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.task, whole = copy.copy(self.task), self.task.reward
+        self.task.reward = lambda state: {
+            f"{name}/{i}": term / 40 for name, term in whole(state).items() for i in range(40)
+        }
+
+
+def test_a_reward_may_have_any_number_of_terms(started):
+    spread, alone = started(kind=Detailed), started(kind=Detailed, workers=0)
+    shown = []
+    for worlds in (spread, alone):
+        worlds.reset()
+        near_the_end(worlds)
+        shown.append(play(worlds, 8))
+    assert_same(*shown)
+    assert max(len(infos.get("outcome", ())) for *_, infos in shown[0]) > 64
 
 
 def test_what_goes_wrong_in_another_process_is_raised_here_and_the_process_survives(started):
