@@ -21,7 +21,7 @@ from simreal_envs.schema import Observation
 from simreal_envs.tasks import is_installed
 
 if TYPE_CHECKING:
-    from simreal_envs.variation import Domain
+    from simreal_envs.variation import Domain, Varied
     from simreal_envs.worlds import Worlds
 
 
@@ -50,7 +50,7 @@ class Spread(gymnasium.vector.VectorEnv):
         self._start([high - low for low, high in itertools.pairwise(bounds)], seed)
         own = self.here
         self.seed: int | tuple[int, ...] = own.seed
-        self.num_envs, self.task, self.schema, self.varied = num_worlds, own.task, own.schema, own.varied
+        self.num_envs, self.task, self.schema = num_worlds, own.task, own.schema
         self.autoreset_mode, self.metadata, self.render_mode = own.autoreset_mode, own.metadata, own.render_mode
         self.single_observation_space, self.single_action_space = (
             own.single_observation_space,
@@ -174,6 +174,15 @@ class Spread(gymnasium.vector.VectorEnv):
         self._shared["progress"][0] = progress
 
     @property
+    def varied(self) -> tuple[Varied, ...]:
+        """What varies, in all processes; others that are set here count from the next reset with a seed on."""
+        return self.here.varied
+
+    @varied.setter
+    def varied(self, varied: tuple[Varied, ...]) -> None:
+        self._all("vary", varied)
+
+    @property
     def diverged(self) -> int:
         """Number of episodes that ended because the physics diverged."""
         return int(self._shared["diverged"].sum())
@@ -241,7 +250,9 @@ class Spread(gymnasium.vector.VectorEnv):
         parts = _parts(snapshot)
         sizes = [_size(part) for part in parts]
         if sizes != [rows.stop - rows.start for rows in self._rows]:
+            varied = self.varied
             self._start(sizes)
+            self.varied = varied
         self._call("restore", [(part,) for part in parts])
         seeds = [part["worlds"]["seed"] for part in parts]
         self.seed = tuple(itertools.chain(*seeds)) if isinstance(seeds[0], tuple) else seeds[0]
@@ -297,6 +308,9 @@ class Part:
         self.worlds.progress = self._progress.item()
         seen, _ = self.worlds.reset(seed=seed, options=None if mask is None else {"reset_mask": mask})
         self._own["observations"][:] = self.worlds.schema.unpack(seen)
+
+    def vary(self, varied: tuple[Varied, ...]) -> None:
+        self.worlds.varied = varied
 
     def snapshot(self) -> dict[str, Any]:
         self.worlds.progress = self._progress.item()

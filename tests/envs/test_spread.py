@@ -18,6 +18,7 @@ pytest.importorskip("pybullet")
 
 from simreal_agents.ppo import PPO
 from simreal_agents.vecenv import SB3Worlds
+from simreal_envs.around import OneDraw
 from simreal_envs.errors import UserError
 from simreal_envs.spread import Spread
 from simreal_envs.tasks import TASKS, is_installed
@@ -229,6 +230,18 @@ def test_a_snapshot_of_others_is_refused_and_changes_nothing(pole):
     with pytest.raises(UserError, match="spread over 2 processes; these are 5 worlds"):
         alone.restore(pole.snapshot())
     assert_same(play(pole, 3), play(alone, 3))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worlds_of_one_draw_share_it_in_all_processes(started, workers):
+    spread, alone = (OneDraw(started(workers=k), period=3) for k in (workers, 0))
+    shown = [[worlds.reset(), *play(worlds, 4), worlds.parameters()] for worlds in (spread, alone)]
+    assert_same(*shown)
+    assert len(set(shown[0][-1]["pole/mass"])) == 1
+    other = OneDraw(started(workers=3 - workers, n=N), period=3)
+    other.restore(spread.snapshot())
+    assert_same(play(other, 4, seed=1), play(alone, 4, seed=1))
+    assert_same(other.parameters(), alone.parameters())
 
 
 # -- learners ----------------------------------------------------------------------------------------------------------
