@@ -90,7 +90,11 @@ class Worlds(gymnasium.vector.VectorEnv):
         render_mode: str | None = None,
         first_world: int = 0,  # number of the first one among all that are drawn by this seed
     ):
-        num_worlds = _whole("num_worlds", num_worlds, 1)
+        num_worlds, num_workers = _whole("num_worlds", num_worlds, 1), _whole("num_workers", num_workers, 0)
+        if num_workers and domain.engine in SPREADING:
+            raise UserError(
+                f"Worlds steps all worlds in {domain.engine} in this process; make(.., num_workers={num_workers}) spreads them"
+            )
         modes = [mode.value for mode in AutoresetMode]
         self.autoreset_mode = AutoresetMode(
             require_known(str(getattr(autoreset, "value", autoreset)), modes, "autoreset mode")
@@ -111,7 +115,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_worlds)
         self.action_space = batch_space(self.single_action_space, num_worlds)
 
-        self.engine = make_engine(domain, num_worlds, num_threads, _whole("num_workers", num_workers, 0))
+        self.engine = make_engine(domain, num_worlds, num_threads, num_workers)
         self.seed: int | tuple[int, ...] = checked_seed(seed)
         self.progress, self.diverged = 0.0, 0
         sensed = self.task.schema

@@ -191,6 +191,11 @@ def test_a_number_of_processes_that_is_none_is_a_user_error(engine, number):
         make(Domain("cartpole_swingup", engine), 2, num_workers=number)
 
 
+def test_worlds_that_cannot_be_spread_say_so():
+    with pytest.raises(UserError, match=r"all worlds in bullet in this process; make\(.., num_workers=2\) spreads"):
+        Worlds(POLE, N, num_workers=2)
+
+
 def test_gymnasium_makes_spread_worlds_too():
     options = {"num_envs": 4, "engine": "bullet", "render_mode": "rgb_array"}
     spread, alone = (gymnasium.make_vec("simreal/CartpoleSwingup-v0", **options, num_workers=k) for k in (2, 0))
