@@ -11,11 +11,12 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
+from simreal_envs.arguments import checked_seed
 from simreal_envs.errors import UserError
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Observation
 from simreal_envs.variation import Constant, draw_all
-from simreal_envs.worlds import Worlds, checked_seed
+from simreal_envs.worlds import Worlds
 
 GRAVITY = 9.81  # m/s^2
 Opponent = Callable[[Observation], np.ndarray]

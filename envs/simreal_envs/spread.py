@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector.utils import batch_space
 
+from simreal_envs.arguments import checked_forces
 from simreal_envs.engines.base import any_of
 from simreal_envs.errors import UserError
 from simreal_envs.lockstep import Partner, shared_memory, views
@@ -194,9 +195,7 @@ class Spread(gymnasium.vector.VectorEnv):
 
     def disturb(self, forces: np.ndarray) -> None:
         """See `Worlds.disturb`."""
-        forces = np.array(forces, dtype=np.float64)
-        if forces.shape != (self.num_envs, 3) or not np.isfinite(forces).all():
-            raise UserError(f"forces must be {self.num_envs} x 3 finite numbers, not of shape {forces.shape}")
+        forces = checked_forces(forces, self.num_envs)
         self._call("disturb", [(forces[rows],) for rows in self._rows])
 
     def read(self, parameter: str) -> np.ndarray:

@@ -10,9 +10,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from simreal_envs.arguments import checked_seeds
 from simreal_envs.errors import UserError
 from simreal_envs.schema import Choices, Observation
-from simreal_envs.worlds import Worlds, checked_seeds
+from simreal_envs.worlds import Worlds
 
 
 class Together(gymnasium.vector.VectorEnv):

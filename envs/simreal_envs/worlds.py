@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import operator
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import gymnasium
@@ -14,6 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from simreal_envs.arguments import checked_forces, checked_seed, checked_seeds, chosen, clipped, whole
 from simreal_envs.beginnings import Beginnings
 from simreal_envs.bridges import Bridge
 from simreal_envs.engines.base import Engine, any_of, rows_of
@@ -22,14 +20,15 @@ from simreal_envs.errors import UserError, nearest, require_known
 from simreal_envs.imperfections import QUANTITIES, Imperfections
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Observation, row
+from simreal_envs.senses import Senses
 from simreal_envs.spread import Spread
+from simreal_envs.tally import Tally
 from simreal_envs.tasks import find_task
-from simreal_envs.tasks.base import Episode, State, Task
+from simreal_envs.tasks.base import State, Task
 from simreal_envs.variation import Domain, Observe
 from simreal_envs.view import View, schema_of
 
 SPREADING = ("bullet",)  # engines whose worlds several processes step: MuJoCo gains nothing over threads
-_ONE, _MINUS_ONE = np.array(1.0), np.array(-1.0)  # as arrays: numpy takes half of the time with them
 
 
 def make(
@@ -55,7 +54,7 @@ def make(
     """
     options = {"autoreset": autoreset, "num_threads": num_threads, "render_mode": render_mode}
     if num_workers and domain.engine in SPREADING:
-        num_worlds, num_workers = _whole("num_worlds", num_worlds, 1), _whole("num_workers", num_workers, 0)
+        num_worlds, num_workers = whole("num_worlds", num_worlds, 1), whole("num_workers", num_workers, 0)
         return Spread(Worlds, domain, num_worlds, seed, num_workers=num_workers, **options)
     return Worlds(domain, num_worlds, seed, num_workers=num_workers, **options)
 
@@ -90,7 +89,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         render_mode: str | None = None,
         first_world: int = 0,  # number of the first one among all that are drawn by this seed
     ):
-        num_worlds, num_workers = _whole("num_worlds", num_worlds, 1), _whole("num_workers", num_workers, 0)
+        num_worlds, num_workers = whole("num_worlds", num_worlds, 1), whole("num_workers", num_workers, 0)
         if num_workers and domain.engine in SPREADING:
             raise UserError(
                 f"Worlds steps all worlds in {domain.engine} in this process; make(.., num_workers={num_workers}) spreads them"
@@ -100,60 +99,56 @@ class Worlds(gymnasium.vector.VectorEnv):
             require_known(str(getattr(autoreset, "value", autoreset)), modes, "autoreset mode")
         )
         self.domain, self.task = domain, find_task(domain.task)
-        self.varied = domain.resolve()
-        self.schema = schema_of(domain)
+        self.seed: int | tuple[int, ...] = checked_seed(seed)
+        self.varied, self.schema = domain.resolve(), schema_of(domain)
+        self.num_envs, self.render_mode = num_worlds, render_mode
+        self._declare_spaces()
         plain = (domain.observe, domain.bridge) == (Observe(), Bridge())
         self._view = None if plain else View(domain, num_worlds)
-        self.num_envs, self.render_mode = num_worlds, render_mode
-        self.metadata = {
-            "autoreset_mode": self.autoreset_mode, "render_modes": ["rgb_array"], "render_fps": render_fps(self.task),
-        }  # fmt: skip
-        self.single_observation_space, self.single_action_space = (
-            self.schema.observation_space,
-            self.schema.action_space,
-        )
-        self.observation_space = batch_space(self.single_observation_space, num_worlds)
-        self.action_space = batch_space(self.single_action_space, num_worlds)
-
         self.engine = make_engine(domain, num_worlds, num_threads, num_workers)
-        self.seed: int | tuple[int, ...] = checked_seed(seed)
+        self._surround()
+        self._senses = Senses(self.task, self._imperfections, num_worlds)
+        self._tally = Tally(self.task, num_worlds)
+        self._parameters = {p.name: p for p in self.task.parameters}
+        self._choices = self.schema.choices
+        self._intervals = [(v, v.steps(self.schema.control_period)) for v in self.varied if v.mode == "interval"]
+
         self.progress, self.diverged = 0.0, 0
-        sensed = self.task.schema
-        images = any(field.grid for field in sensed.observation)
-        self._bounds = self._all_bounds = sensed.bounds
-        if not images:  # numpy is twice as fast on two arrays of one shape
-            self._all_bounds = tuple(np.tile(bound, (num_worlds, 1)) for bound in sensed.bounds)
-        self._choices, self._pixels = self.schema.choices, sensed.dtype == np.uint8
         self._everyone, self._first_world = np.arange(num_worlds), first_world
         self._episodes = np.full(num_worlds, -1)
-        self._parameters = {p.name: p for p in self.task.parameters}
-        # Around the engine, as far as it varies; the length of a physics step matters to delays, too.
-        self._around = {
-            i: v.parameter.quantity for i, v in enumerate(self.varied)
-            if v.parameter.quantity in QUANTITIES or v.parameter.quantity == "timestep"
-        }  # fmt: skip
-        self._around = dict(sorted(self._around.items(), key=lambda item: item[1] != "timestep"))
-        self._physics = {
-            i: v.parameter.name for i, v in enumerate(self.varied) if v.parameter.quantity not in QUANTITIES
-        }
-        self._intervals = [(v, v.steps(self.schema.control_period)) for v in self.varied if v.mode == "interval"]
-        modes = {v.parameter.quantity: v.mode for v in self.varied if v.parameter.quantity in QUANTITIES}
-        self._imperfections = Imperfections(
-            self.task.robot, sensed, self.task.control, self.task.substeps, num_worlds, modes
-        )
-        # On a slope gravity is not along -z: what an inertial sensor measures there, one direction per world.
-        sloping = any(v.parameter.quantity in ("slope", "slope_side") for v in self.varied)
-        self._down = np.tile([0.0, 0.0, -1.0], (num_worlds, 1)) if sloping else None
         self._key()
         self._steps, self._ended = np.zeros(num_worlds, dtype=np.int64), np.zeros(num_worlds, dtype=bool)
         self._command: np.ndarray | None = None
         self._disturbance: np.ndarray | None = None  # (N, 3) N from the first `disturb` on
-        self._names: tuple[str, ...] = ()
-        # Over the episode: of every reward term, of the reward, and in how many steps the goal was met.
-        self._sums = np.zeros((2, num_worlds))
-        self._streak = np.zeros(num_worlds)  # in how many of the last steps without a gap it was
         self.final = np.zeros((num_worlds, self.schema.observation_size), dtype=self.schema.dtype)
         self._observation = np.zeros_like(self.final)
+
+    def _declare_spaces(self) -> None:
+        """Tell Gymnasium what these worlds take and show."""
+        self.metadata = {
+            "autoreset_mode": self.autoreset_mode, "render_modes": ["rgb_array"], "render_fps": render_fps(self.task),
+        }  # fmt: skip
+        self.single_observation_space = self.schema.observation_space
+        self.single_action_space = self.schema.action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def _surround(self) -> None:
+        """Put around the engine what varies there; which parameters that are, and which are the engine's."""
+        quantities = [v.parameter.quantity for v in self.varied]
+        # The length of a physics step matters to delays, too, and comes before them.
+        around = {i: quantity for i, quantity in enumerate(quantities) if quantity in (*QUANTITIES, "timestep")}
+        self._around = dict(sorted(around.items(), key=lambda item: item[1] != "timestep"))
+        self._physics = {i: v.parameter.name for i, v in enumerate(self.varied) if quantities[i] not in QUANTITIES}
+        modes = {
+            quantity: v.mode for quantity, v in zip(quantities, self.varied, strict=True) if quantity in QUANTITIES
+        }
+        self._imperfections = Imperfections(
+            self.task.robot, self.task.schema, self.task.control, self.task.substeps, self.num_envs, modes
+        )
+        # On a slope gravity is not along -z: what an inertial sensor measures there, one direction per world.
+        sloping = any(quantity in ("slope", "slope_side") for quantity in quantities)
+        self._down = np.tile([0.0, 0.0, -1.0], (self.num_envs, 1)) if sloping else None
 
     def _key(self) -> None:
         """Key all draws by the seed; with one seed per world, each is the first world of its own."""
@@ -164,7 +159,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         ahead = getattr(self.engine, "starts_exactly", False) and not hasattr(self.engine, "readings")
         around, images = self._imperfections, any(field.grid for field in self.schema.observation)
         ahead = ahead and not (around.distorts or around.senses or images or self._down is not None)
-        observe = _weakly(self._exactly) if ahead else None
+        observe = self._senses.exactly if ahead else None
         self._beginnings = Beginnings(
             self.task, self.varied, self._draws, self.num_envs, prepare=_weakly(self._prepare), observe=observe,
             trial=self.domain.observe.trial, lasting=around.lasting,
@@ -236,11 +231,11 @@ class Worlds(gymnasium.vector.VectorEnv):
             self._command[rows] = command
         if self._disturbance is not None:
             self._disturbance[rows] = 0.0
-        self._sums[:, rows], self._streak[rows] = 0.0, 0.0
+        self._tally.begin(rows)
         lengths = self._steps[ids] if self._view else None
         self._steps[rows] = 0
         if observation is None:
-            observation = self._observe_start(rows)
+            observation = self._senses.begin(self._state().take(rows), self._draws, self._steps, rows)
         return self._view.begin(ids, observation, values, episodes, lengths) if self._view else observation
 
     def _prepare(self, values: np.ndarray, qpos: np.ndarray) -> np.ndarray | None:
@@ -311,7 +306,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         broken = self.engine.diverged()
         trouble = any_of(broken)
         state = self._state(broken if trouble else None)
-        reward, terminated = self._score(state, broken if trouble else None)
+        reward, terminated = self._tally.score(state, broken if trouble else None)
         # A world whose physics broke down is cut off, not failed: its last sane observation stands for the value that is lost.
         truncated, cut = steps >= self.task.episode_steps, self.task.truncated(state)
         if cut is not None:
@@ -322,7 +317,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         over = any_of(done)
         if over:
             truncated &= ~terminated
-        observation = self._observe(state)
+        observation = self._senses.observe(state, self._draws, steps)
         if trouble:
             # Outside of SAME_STEP a broken world is stepped once more before its reset; it counted when it broke.
             again = self._ended & (self.autoreset_mode != AutoresetMode.SAME_STEP)
@@ -351,10 +346,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         Raises:
             UserError: another shape, or numbers that are not finite.
         """
-        forces = np.array(forces, dtype=np.float64)
-        if forces.shape != (self.num_envs, 3) or not np.isfinite(forces).all():
-            raise UserError(f"forces must be {self.num_envs} x 3 finite numbers, not of shape {forces.shape}")
-        self._disturbance = forces
+        self._disturbance = checked_forces(forces, self.num_envs)
 
     def checked(self, actions: np.ndarray, num_worlds: int) -> np.ndarray:
         """Actions of some worlds like these as they are carried out: float64 ``(num_worlds, a)``, choices as numbers.
@@ -366,32 +358,15 @@ class Worlds(gymnasium.vector.VectorEnv):
         if self._command is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
         if self._choices:
-            return _chosen(actions, num_worlds, self._choices)
-        return _clipped(actions, (num_worlds, self.schema.action_size))
-
-    def _score(self, state: State, broken: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Reward and termination of the step that led to `state`, arrays of our own; counts towards the episode's sums."""
-        terms = self.task.reward(state)
-        if not self._names:
-            self._names, self._sums = tuple(terms), np.zeros((len(terms) + 2, self.num_envs))
-        rows = np.empty(self._sums.shape)
-        for i, term in enumerate(terms.values()):
-            rows[i] = term
-        rows[-1], terminated = self.task.on_goal(state), self.task.terminated(state).copy()
-        if broken is not None:
-            rows[:, broken], terminated = 0.0, terminated & ~broken
-        reward = np.add.reduce(rows[:-2], axis=0, out=rows[-2])
-        self._sums += rows
-        self._streak += _ONE
-        self._streak *= rows[-1]
-        return reward, terminated
+            return chosen(actions, num_worlds, self._choices)
+        return clipped(actions, (num_worlds, self.schema.action_size))
 
     def _finish(self, done: np.ndarray, terminated: np.ndarray, observation: np.ndarray) -> dict[str, Any]:
         """Report the episodes that are over and, in mode SAME_STEP, begin the next ones in place."""
         (ids,) = done.nonzero()
         rows = rows_of(ids)
         last = observation[ids]
-        infos = self.report(done.copy(), self._outcome(rows, terminated), last)
+        infos = self.report(done.copy(), self._tally.outcome(rows, self._steps[rows], terminated[rows]), last)
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             self.final[rows] = last
             observation[rows] = self._begin(ids)
@@ -414,15 +389,6 @@ class Worlds(gymnasium.vector.VectorEnv):
             infos |= {"final_obs": final, "_final_obs": over, "final_info": infos.copy(), "_final_info": over}
         return infos
 
-    def _outcome(self, rows: np.ndarray | slice, terminated: np.ndarray) -> dict[str, np.ndarray]:
-        """Return, length, success and sums of the reward's terms of the episodes in some rows; 0 elsewhere."""
-        own, length, streak = self._sums[:, rows], self._steps[rows], self._streak[rows].astype(np.int64)
-        facts = np.zeros((len(own) + 1, self.num_envs))
-        facts[0, rows], facts[1, rows], facts[3:, rows] = own[-2], length, own[:-2]
-        facts[2, rows] = self.task.success(Episode(length, own[-1] / length, streak, terminated[rows], own[-2]))
-        named = dict(zip(_labels(self._names), facts, strict=True))
-        return named | {"l": named["l"].astype(np.int64), "s": named["s"].astype(bool)}
-
     # -- what is seen -------------------------------------------------------------------------------------------------
 
     def _state(self, broken: np.ndarray | None = None) -> State:
@@ -438,36 +404,6 @@ class Worlds(gymnasium.vector.VectorEnv):
         """What else a task may know of its worlds."""
         own = getattr(self.engine, "readings", {})
         return own if self._down is None else {**own, "down": self._down}
-
-    def _observe(self, state: State) -> np.ndarray:
-        """What is observed of all worlds after a step, float32 ``(N, d)``."""
-        if self._imperfections.distorts:
-            state = state.measured(self._imperfections.measured(state.qpos))
-        observation = self._imperfections.sense(self.task.observe(state), self._draws, self._steps, None)
-        return self._bounded(observation)
-
-    def _observe_start(self, rows: np.ndarray | slice) -> np.ndarray:
-        """What is observed of the worlds in some rows, whose episodes have just begun, float32 ``(n, d)``."""
-        state = self._state().take(rows)
-        if self._imperfections.distorts:
-            state = state.measured(self._imperfections.measured(state.qpos, rows))
-        observation = self.task.observe(state)
-        if self._imperfections.senses:
-            observation = self._imperfections.sense(observation, self._draws.take(rows), self._steps[rows], rows)
-        return self._bounded(observation)
-
-    def _exactly(self, state: State) -> np.ndarray:
-        """What is observed of a state where no sensor errs, float32 ``(n, d)``."""
-        return self._bounded(self.task.observe(state))
-
-    def _bounded(self, observation: np.ndarray) -> np.ndarray:
-        if observation.dtype == np.uint8:
-            return observation.copy()
-        observation = observation.astype(np.float32)
-        low, high = self._all_bounds if len(observation) == self.num_envs else self._bounds
-        np.maximum(observation, low, out=observation)  # two ufuncs cost a third of np.clip on small arrays
-        np.minimum(observation, high, out=observation)
-        return np.rint(observation).astype(np.uint8) if self._pixels else observation
 
     @property
     def final_observation(self) -> Observation:
@@ -500,16 +436,15 @@ class Worlds(gymnasium.vector.VectorEnv):
     # -- to stop and to go on -----------------------------------------------------------------------------------------
 
     _OWN_STATE = (
-        "seed", "progress", "diverged", "_episodes", "_steps", "_command", "_names", "_sums", "_streak", "_ended",
-        "_observation", "final", "_down", "_disturbance",
+        "seed", "progress", "diverged", "_episodes", "_steps", "_command", "_ended", "_observation", "final", "_down",
+        "_disturbance",
     )  # fmt: skip
+    _TALLIED = ("names", "sums", "streak")  # of the tally, in snapshots with a line before them
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to continue to the same bits, as arrays and numbers."""
-        own = {
-            name: np.copy(value) if isinstance(value := getattr(self, name), np.ndarray) else value
-            for name in self._OWN_STATE
-        }
+        own = {name: _copied(getattr(self, name)) for name in self._OWN_STATE}
+        own |= {f"_{name}": _copied(getattr(self._tally, name)) for name in self._TALLIED}
         view = {"view": self._view.snapshot()} if self._view else {}
         parts = {"imperfections": self._imperfections.snapshot(), "engine": self.engine.snapshot()}
         return {"of": self.described(self.num_envs), "worlds": own, **parts, **view}
@@ -536,7 +471,10 @@ class Worlds(gymnasium.vector.VectorEnv):
         """
         self.require_own(snapshot)
         for name, value in snapshot["worlds"].items():
-            setattr(self, name, np.copy(value) if isinstance(value, np.ndarray) else value)
+            if name[1:] in self._TALLIED:
+                setattr(self._tally, name[1:], _copied(value))
+            else:
+                setattr(self, name, _copied(value))
         self._key()
         self._imperfections.restore(snapshot["imperfections"])
         self.engine.restore(snapshot["engine"])
@@ -555,30 +493,8 @@ class _Closed:
         raise UserError("these worlds were closed; make() starts new ones")
 
 
-def _clipped(actions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Actions in [-1, 1], float64 of a shape ``(N, a)``."""
-    actions = np.asarray(actions, dtype=np.float64)
-    if actions.shape != shape:
-        if (*actions.shape, 1) != shape:  # one number per world may come without an axis of its own
-            raise UserError(f"actions must have the shape {shape}, a row per world, not {actions.shape}")
-        actions = actions[:, None]
-    # One sum tells whether anything is wrong at all; it nearly never is, and this runs at every step.
-    if not math.isfinite(np.add.reduce(actions, axis=None)) and not np.isfinite(actions).all():
-        raise UserError(
-            f"actions must be finite numbers; those of world {int(np.argmin(np.isfinite(actions).all(axis=1)))} are not"
-        )
-    return np.minimum(np.maximum(actions, _MINUS_ONE), _ONE)
-
-
-def _chosen(actions: np.ndarray, num_worlds: int, choices: int) -> np.ndarray:
-    """Choices ``(N,)`` of a discrete action as flat actions, float64 ``(N, 1)``."""
-    chosen, wanted = np.asarray(actions), f"actions must be integers from 0 to {choices - 1}, one per world"
-    if chosen.shape != (num_worlds,) or chosen.dtype.kind not in "iu":
-        raise UserError(f"{wanted}: an int64 array of shape ({num_worlds},), not {chosen.dtype} of {chosen.shape}")
-    if any_of(wrong := chosen.astype(np.uint64) >= choices):  # those below 0 are very large
-        world = int(np.argmax(wrong))
-        raise UserError(f"{wanted}; world {world} got {chosen[world]}")
-    return chosen.astype(np.float64)[:, None]
+def _copied(value: Any) -> Any:
+    return np.copy(value) if isinstance(value, np.ndarray) else value
 
 
 def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -587,51 +503,9 @@ def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: reference()(*arguments)  # type: ignore[misc]
 
 
-@lru_cache
-def _labels(terms: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of what is told of an episode that is over."""
-    return ("r", "l", "s", *(f"reward/{name}" for name in terms))
-
-
 def render_fps(task: Task) -> int:
     """Frames per second of pictures taken at every control step, when they are shown at real speed."""
     return max(1, round(1 / task.schema.control_period))
-
-
-def checked_seed(seed: Any) -> int:
-    """The seed as an int; a UserError unless it is a whole number of 64 bits."""
-    return _whole("a seed", seed, 0, 2**64 - 1)
-
-
-def checked_seeds(seed: Any, num_worlds: int) -> int | tuple[int, ...] | None:
-    """A seed as an int, a list of one per world as a tuple; None if there is none. A UserError for anything else."""
-    if seed is None:
-        return None
-    if not isinstance(seed, list | tuple) and np.ndim(seed) == 0:
-        return checked_seed(seed)
-    if len(seed) != num_worlds:
-        raise UserError(f"seeds must be one per world, a list of {num_worlds}, not of {len(seed)}")
-    missing = [i for i, own in enumerate(seed) if own is None]
-    if len(missing) == num_worlds:
-        return None
-    if missing:
-        raise UserError(
-            f"seeds must be given for all worlds or for none; world {missing[0]} has none (options={{'reset_mask': ..}} "
-            "begins new episodes in some worlds)"
-        )
-    return tuple(checked_seed(own) for own in seed)
-
-
-def _whole(what: str, value: Any, low: int, high: float = math.inf) -> int:
-    """A whole number between bounds, of whatever type, as an int."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or not low <= number <= high:
-        bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
-        raise UserError(f"{what} must be a whole number {bounds}, not {value!r}")
-    return number
 
 
 def make_engine(domain: Domain, num_worlds: int, num_threads: int = 1, num_workers: int = 0) -> Engine:

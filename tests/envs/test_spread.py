@@ -21,6 +21,7 @@ from simreal_agents.vecenv import SB3Worlds
 from simreal_envs.around import OneDraw
 from simreal_envs.errors import UserError
 from simreal_envs.spread import Spread
+from simreal_envs.tally import Tally
 from simreal_envs.tasks import TASKS, is_installed
 from simreal_envs.together import Together
 from simreal_envs.variation import Curriculum, Domain, Interval, Randomization, Startup, Uniform
@@ -313,10 +314,9 @@ class Detailed(Worlds):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.task, whole = copy.copy(self.task), self.task.reward
-        self.task.reward = lambda state: {
-            f"{name}/{i}": term / 40 for name, term in whole(state).items() for i in range(40)
-        }
+        task, whole = copy.copy(self.task), self.task.reward
+        self._tally = Tally(task, self.num_envs)
+        task.reward = lambda state: {f"{name}/{i}": term / 40 for name, term in whole(state).items() for i in range(40)}
 
 
 def test_a_reward_may_have_any_number_of_terms(started):

@@ -64,7 +64,8 @@ def test_a_member_without_ends_or_without_a_reward_term_has_zeros_there():
     together = pair()
     together.reset()
     together.members[1]._steps[2] = 249
-    together.members[1]._outcome = lambda *a, f=together.members[1]._outcome: f(*a) | {"reward/more": np.ones(3)}
+    tally = together.members[1]._tally
+    tally.outcome = lambda *a, f=tally.outcome: f(*a) | {"reward/more": np.ones(3)}
     *_, infos = together.step(np.zeros((5, 1)))
     assert infos["_outcome"].tolist() == [False] * 4 + [True]
     assert infos["outcome"]["reward/more"].tolist() == [0, 0, 1, 1, 1]

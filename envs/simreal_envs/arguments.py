@@ -1,0 +1,84 @@
+"""What users give to worlds, checked: numbers, seeds, actions and forces."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from simreal_envs.engines.base import any_of
+from simreal_envs.errors import UserError
+
+_ONE, _MINUS_ONE = np.array(1.0), np.array(-1.0)  # as arrays: numpy takes half of the time with them
+
+
+def whole(what: str, value: Any, low: int, high: float = math.inf) -> int:
+    """A whole number between bounds, of whatever type, as an int."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not low <= number <= high:
+        bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
+        raise UserError(f"{what} must be a whole number {bounds}, not {value!r}")
+    return number
+
+
+def checked_seed(seed: Any) -> int:
+    """The seed as an int; a UserError unless it is a whole number of 64 bits."""
+    return whole("a seed", seed, 0, 2**64 - 1)
+
+
+def checked_seeds(seed: Any, num_worlds: int) -> int | tuple[int, ...] | None:
+    """A seed as an int, a list of one per world as a tuple; None if there is none. A UserError for anything else."""
+    if seed is None:
+        return None
+    if not isinstance(seed, list | tuple) and np.ndim(seed) == 0:
+        return checked_seed(seed)
+    if len(seed) != num_worlds:
+        raise UserError(f"seeds must be one per world, a list of {num_worlds}, not of {len(seed)}")
+    missing = [i for i, own in enumerate(seed) if own is None]
+    if len(missing) == num_worlds:
+        return None
+    if missing:
+        raise UserError(
+            f"seeds must be given for all worlds or for none; world {missing[0]} has none (options={{'reset_mask': ..}} "
+            "begins new episodes in some worlds)"
+        )
+    return tuple(checked_seed(own) for own in seed)
+
+
+def clipped(actions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Actions in [-1, 1], float64 of a shape ``(N, a)``."""
+    actions = np.asarray(actions, dtype=np.float64)
+    if actions.shape != shape:
+        if (*actions.shape, 1) != shape:  # one number per world may come without an axis of its own
+            raise UserError(f"actions must have the shape {shape}, a row per world, not {actions.shape}")
+        actions = actions[:, None]
+    # One sum tells whether anything is wrong at all; it nearly never is, and this runs at every step.
+    if not math.isfinite(np.add.reduce(actions, axis=None)) and not np.isfinite(actions).all():
+        raise UserError(
+            f"actions must be finite numbers; those of world {int(np.argmin(np.isfinite(actions).all(axis=1)))} are not"
+        )
+    return np.minimum(np.maximum(actions, _MINUS_ONE), _ONE)
+
+
+def chosen(actions: np.ndarray, num_worlds: int, choices: int) -> np.ndarray:
+    """Choices ``(N,)`` of a discrete action as flat actions, float64 ``(N, 1)``."""
+    given, wanted = np.asarray(actions), f"actions must be integers from 0 to {choices - 1}, one per world"
+    if given.shape != (num_worlds,) or given.dtype.kind not in "iu":
+        raise UserError(f"{wanted}: an int64 array of shape ({num_worlds},), not {given.dtype} of {given.shape}")
+    if any_of(wrong := given.astype(np.uint64) >= choices):  # those below 0 are very large
+        world = int(np.argmax(wrong))
+        raise UserError(f"{wanted}; world {world} got {given[world]}")
+    return given.astype(np.float64)[:, None]
+
+
+def checked_forces(forces: Any, num_worlds: int) -> np.ndarray:
+    """Forces as float64 ``(num_worlds, 3)``; a UserError for another shape, or numbers that are not finite."""
+    forces = np.array(forces, dtype=np.float64)
+    if forces.shape != (num_worlds, 3) or not np.isfinite(forces).all():
+        raise UserError(f"forces must be {num_worlds} x 3 finite numbers, not of shape {forces.shape}")
+    return forces
