@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +29,9 @@ class Constant(Distribution):
     """Always `value`."""
 
     value: float
+
+    def __post_init__(self) -> None:
+        _require_numbers(self, self.value)
 
     def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
         return np.full(np.shape(u), self.value, dtype=np.float64)
@@ -80,6 +84,7 @@ class Normal(Distribution):
     std: float
 
     def __post_init__(self) -> None:
+        _require_numbers(self, self.mean, self.std)
         if not self.std >= 0:
             raise UserError(f"{self} needs std >= 0")
 
@@ -96,10 +101,11 @@ class Choice(Distribution):
 
     options: tuple[float, ...]
 
-    def __init__(self, options: tuple[float, ...] | list[float]):
-        if not options or not all(math.isfinite(option) for option in options):
-            raise UserError(f"Choice needs at least one option, and finite numbers only, not {list(options)}")
-        object.__setattr__(self, "options", tuple(float(option) for option in options))
+    def __init__(self, options: Iterable[float]):
+        found = list(options) if isinstance(options, Iterable) else []
+        if not found or not all(is_number(option) and math.isfinite(option) for option in found):
+            raise UserError(f"Choice needs at least one option, and finite numbers only, not {found or options!r}")
+        object.__setattr__(self, "options", tuple(map(float, found)))
 
     def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
         index = np.minimum((np.asarray(u) * len(self.options)).astype(int), len(self.options) - 1)
@@ -145,7 +151,7 @@ def read(value: Any, where: str) -> Distribution:
     """The distribution that a number, a distribution or ``{kind: arguments}`` stands for."""
     if isinstance(value, tuple(KINDS.values())):
         return value
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+    if is_number(value):
         if not math.isfinite(value):
             raise UserError(f"{where}: expected a finite number, not {value}")
         return Constant(float(value))
@@ -157,7 +163,7 @@ def read(value: Any, where: str) -> Distribution:
         if cls in (Constant, Scale):
             return cls(read(argument, where)) if cls is Scale else read(argument, where)
         numbers = list(argument) if isinstance(argument, (list, tuple)) else [argument]
-        if not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
+        if not all(map(is_number, numbers)):
             raise UserError(f"{where}: {kind} takes numbers, not {argument!r}")
         if cls is Choice:
             return Choice(numbers)
@@ -178,6 +184,17 @@ def plain(distribution: Distribution) -> Any:
     return {kind: list(values[0]) if kind == "choice" else values}
 
 
-def _require_ordered(distribution: Any, low: float, high: float) -> None:
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _require_numbers(distribution: Distribution, *values: Any) -> None:
+    for value in values:
+        if not is_number(value):
+            raise UserError(f"{distribution} takes numbers, not {value!r}")
+
+
+def _require_ordered(distribution: Distribution, low: float, high: float) -> None:
+    _require_numbers(distribution, low, high)
     if not low <= high:
         raise UserError(f"{distribution} needs low <= high")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simreal_envs.errors import UserError, require_known
-from simreal_envs.variation.distributions import KINDS, Distribution, is_fixed, plain, read
+from simreal_envs.variation.distributions import KINDS, Distribution, is_fixed, is_number, plain, read
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Interval(Distribution):
     every: float
 
     def __init__(self, of: Distribution, every: float):
-        if not (isinstance(every, (int, float)) and math.isfinite(every) and every > 0):
+        if not (is_number(every) and math.isfinite(every) and every > 0):
             raise UserError(f"Interval: every must be a positive number of seconds, not {every!r}")
         object.__setattr__(self, "of", _drawn(of, "Interval"))
         object.__setattr__(self, "every", float(every))

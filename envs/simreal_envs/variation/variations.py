@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 from simreal_envs.errors import UserError, require_known
-from simreal_envs.variation.distributions import Distribution, is_fixed
+from simreal_envs.variation.distributions import Distribution, is_fixed, is_number
 from simreal_envs.variation.modes import plain_with_mode, read_with_mode
 
 
@@ -19,6 +18,8 @@ class _Values:
     items: tuple[tuple[str, Distribution], ...]
 
     def __init__(self, values: Mapping[str, Any] | None = None):
+        if not isinstance(values or {}, Mapping):
+            raise UserError(f"{type(self).__name__} takes parameter: value pairs, not {values!r}")
         for name in values or {}:
             if not isinstance(name, str):
                 raise UserError(
@@ -68,8 +69,10 @@ class Curriculum:
     until: float = 0.5
 
     def __post_init__(self) -> None:
+        if not isinstance(self.randomization, Randomization):
+            raise UserError(f"Curriculum: what widens is a Randomization, not {self.randomization!r}")
         for name, value in (("start", self.start), ("until", self.until)):
-            if isinstance(value, bool) or not isinstance(value, Real):
+            if not is_number(value):
                 raise UserError(f"Curriculum: {name} must be a number, not {value!r}")
         if not 0 <= self.start <= 1 or not 0 < self.until <= 1:
             raise UserError(
