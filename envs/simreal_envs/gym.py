@@ -9,13 +9,10 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from simreal_envs.errors import require_known
 from simreal_envs.schema import Observation, row
 from simreal_envs.spread import Spread
 from simreal_envs.variation import Domain, Observe, Variation
-from simreal_envs.worlds import Worlds, make
-
-RENDER_MODES = ["rgb_array"]
+from simreal_envs.worlds import RENDER_MODES, Worlds, make
 
 
 class World(gymnasium.Env):
@@ -37,7 +34,7 @@ class World(gymnasium.Env):
         render_mode: str | None = None,
         observe: Observe | Mapping[str, Any] | None = None,
     ):
-        self.render_mode = _checked(render_mode)
+        self.render_mode = render_mode
         domain = Domain(task, engine, variation or {}, preset, observe or {})
         self.worlds = Worlds(domain, 1, autoreset=AutoresetMode.DISABLED, render_mode=render_mode)
         self.metadata = {**self.metadata, "render_fps": self.worlds.metadata["render_fps"]}
@@ -98,9 +95,5 @@ def vector_worlds(
         autoreset=autoreset,
         num_threads=num_threads,
         num_workers=num_workers,
-        render_mode=_checked(render_mode),
+        render_mode=render_mode,
     )
-
-
-def _checked(render_mode: str | None) -> str | None:
-    return render_mode if render_mode is None else require_known(render_mode, RENDER_MODES, "render_mode")

@@ -28,6 +28,7 @@ from simreal_envs.tasks.base import State, Task
 from simreal_envs.variation import Domain, Observe
 from simreal_envs.view import View, schema_of
 
+RENDER_MODES = ["rgb_array"]
 SPREADING = ("bullet",)  # engines whose worlds several processes step: MuJoCo gains nothing over threads
 
 
@@ -94,6 +95,9 @@ class Worlds(gymnasium.vector.VectorEnv):
             raise UserError(
                 f"Worlds steps all worlds in {domain.engine} in this process; make(.., num_workers={num_workers}) spreads them"
             )
+        num_threads = whole("num_threads", num_threads, 0)
+        if render_mode is not None:
+            require_known(render_mode, RENDER_MODES, "render_mode")
         modes = [mode.value for mode in AutoresetMode]
         self.autoreset_mode = AutoresetMode(
             require_known(str(getattr(autoreset, "value", autoreset)), modes, "autoreset mode")
@@ -126,7 +130,7 @@ class Worlds(gymnasium.vector.VectorEnv):
     def _declare_spaces(self) -> None:
         """Tell Gymnasium what these worlds take and show."""
         self.metadata = {
-            "autoreset_mode": self.autoreset_mode, "render_modes": ["rgb_array"], "render_fps": render_fps(self.task),
+            "autoreset_mode": self.autoreset_mode, "render_modes": RENDER_MODES, "render_fps": render_fps(self.task),
         }  # fmt: skip
         self.single_observation_space = self.schema.observation_space
         self.single_action_space = self.schema.action_space

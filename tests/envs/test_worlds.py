@@ -114,6 +114,19 @@ def test_stepping_before_a_reset_and_a_number_of_worlds_below_one_are_refused():
     assert make(Domain("cartpole_swingup"), np.int64(2)).num_envs == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"num_threads": -1}, "num_threads must be a whole number of at least 0, not -1"),
+        ({"num_threads": 1.5}, "num_threads must be a whole number of at least 0, not 1.5"),
+        ({"render_mode": "human"}, "unknown render_mode 'human'; valid: rgb_array"),
+    ],
+)
+def test_options_that_there_are_not_are_user_errors(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make(Domain("cartpole_swingup"), 2, **options)
+
+
 def test_an_unknown_autoreset_mode_is_told_with_all():
     with pytest.raises(UserError, match="unknown autoreset mode 'foo'; valid: Disabled, NextStep, SameStep"):
         make(Domain("cartpole_swingup"), 1, autoreset="foo")
