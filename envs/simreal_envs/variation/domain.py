@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from simreal_envs.bridges import Bridge
 from simreal_envs.errors import UserError, require_known
@@ -33,8 +33,6 @@ class Domain:
     preset: str = ""
     observe: Observe = Observe()
     bridge: Bridge = Bridge()
-
-    ENGINES: ClassVar[tuple[str, ...]] = ("mujoco", "bullet")
 
     def __post_init__(self) -> None:
         # Here and below: variations are imported everywhere, tasks bring the simulators' packages with them.
