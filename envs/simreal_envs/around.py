@@ -32,6 +32,15 @@ class Around(gymnasium.vector.VectorWrapper):
             raise AttributeError(name)
         return getattr(self.env, name)
 
+    @property
+    def progress(self) -> float:
+        """Share of the training done, in [0, 1], of the worlds inside: curricula read it there."""
+        return self.env.progress
+
+    @progress.setter
+    def progress(self, progress: float) -> None:
+        self.env.progress = progress
+
 
 class OneDraw(Around):
     """Worlds that share one draw of all that their domain varies, and get another one after every `period` steps (0: never).
@@ -46,7 +55,13 @@ class OneDraw(Around):
         self._cut: Observation | None = None
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Any:
-        """Begin with the first draw, under `seed` if one is given. Single worlds cannot be reset."""
+        """Begin with the first draw, under `seed` if one is given.
+
+        Raises:
+            UserError: single worlds are to be reset.
+        """
+        if (options or {}).get("reset_mask") is not None:
+            raise UserError("worlds that share one draw begin together; a reset_mask cannot begin some of them")
         self._seed, self._count = self._seed if seed is None else checked_seed(seed), 0
         return self._begin()
 

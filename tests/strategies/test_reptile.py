@@ -69,6 +69,27 @@ def test_draws_depend_on_the_seed_and_come_again():
     assert draws(1) == draws(1) and not set(draws(1)) & set(draws(2))
 
 
+def test_a_curriculum_widens_in_worlds_that_share_a_draw():
+    widens = replace(VARIED, variation=sr.Curriculum(VARIED.variation, until=1.0))
+    worlds, masses = OneDraw(make(widens, 2)), []
+    for progress in (0.0, 0.25, 1.0):
+        worlds.progress = progress
+        worlds.reset()
+        masses.append(worlds.read("pole/mass").tolist())
+    worlds.close()
+    nominal, quarter, full = masses
+    assert nominal == [1.0, 1.0] and full[0] == full[1] != 1.0
+    assert quarter == pytest.approx([1 + (mass - 1) / 4 for mass in full])
+
+
+def test_worlds_that_share_a_draw_begin_together():
+    worlds = OneDraw(make(VARIED, 2))
+    worlds.reset()
+    with pytest.raises(UserError, match="worlds that share one draw begin together"):
+        worlds.reset(options={"reset_mask": np.array([True, False])})
+    worlds.close()
+
+
 def test_the_outer_step_goes_part_of_the_way():
     strategy = Reptile(inner=2, step_size=0.25)
     learner = strategy.begin(None, HERE)
