@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from simreal_envs.arguments import checked_seeds
+from simreal_envs.arguments import checked_forces, checked_seeds
 from simreal_envs.errors import UserError
 from simreal_envs.schema import Choices, Observation
 from simreal_envs.worlds import Worlds
@@ -129,8 +129,9 @@ class Together(gymnasium.vector.VectorEnv):
 
     def disturb(self, forces: np.ndarray) -> None:
         """Push the robots' bases during the next control step; ``(N, 3)`` N, as `Worlds.disturb`."""
+        forces = checked_forces(forces, self.num_envs)
         for member, rows in zip(self.members, self._rows, strict=True):
-            member.disturb(np.asarray(forces)[rows])
+            member.disturb(forces[rows])
 
     def _merged(self, infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The members' infos as one: an entry that a member does not have is 0, False or None in its rows."""

@@ -162,6 +162,8 @@ def test_a_disturbance_reaches_the_worlds_that_it_is_meant_for():
     together.reset(), calm.reset()
     forces = np.zeros((5, 3))
     forces[4, 0] = 5.0
+    with pytest.raises(UserError, match=r"forces must be 5 x 3 finite numbers, not of shape \(7, 3\)"):
+        together.disturb(np.zeros((7, 3)))
     together.disturb(forces)
     pushed, still = together.step(np.zeros((5, 1)))[0], calm.step(np.zeros((5, 1)))[0]
     assert np.array_equal(pushed[:4], still[:4]) and not np.array_equal(pushed[4], still[4])

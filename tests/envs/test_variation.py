@@ -149,6 +149,10 @@ def test_a_distribution_that_makes_no_sense_is_refused(make, sentence):
         ({"observe": 5}, r"^observe takes {history: .., actions: ..}, not 5$"),
         ({"observe": {"ranges": 5}}, r"^observe: ranges must be pairs of numbers \(low, high\), not 5$"),
         ({"observe": {"ranges": [["a", "b"]]}}, "^observe: ranges must be pairs of numbers"),
+        (
+            {"observe": {"parameters": ["gravity"], "ranges": [[11, 9]]}},
+            r"pairs of numbers \(low, high\), not \[\[11, 9",
+        ),
         ({"observe": {"parameters": 5}}, "^observe: parameters must be a list of names, not 5$"),
         ({"observe": {"tasks": [5], "task": 5}}, r"^observe: tasks must be a list of names, not \[5\]$"),
         ({"variation": 5}, "^expected parameter: value pairs, not 5$"),

@@ -59,8 +59,11 @@ class Observe:
             object.__setattr__(self, "parameters", _names(names, "parameters"))
         try:
             ranges = tuple((float(low), float(high)) for low, high in self.ranges)
+            ordered = all(low <= high for low, high in ranges)
         except (TypeError, ValueError):
-            raise UserError(f"observe: ranges must be pairs of numbers (low, high), not {self.ranges!r}") from None
+            ranges, ordered = (), False
+        if not ordered:
+            raise UserError(f"observe: ranges must be pairs of numbers (low, high), not {self.ranges!r}")
         object.__setattr__(self, "ranges", ranges)
 
     def to_dict(self) -> dict[str, Any]:
