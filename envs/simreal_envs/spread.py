@@ -80,6 +80,7 @@ class Spread(gymnasium.vector.VectorEnv):
             "truncated": ((ends[-1],), "bool"),
             "over": ((ends[-1],), "bool"),  # whose episodes ended
             "final": seen,  # what was observed last in these
+            "facts": ((3 + own.terms, ends[-1]), "float64"),  # see `Tally.facts`
             "diverged": ((len(sizes),), "int64"),
             "progress": ((1,), "float64"),
         }
@@ -151,19 +152,13 @@ class Spread(gymnasium.vector.VectorEnv):
         shared["actions"][:] = self.here.checked(actions, self.num_envs)
         for other in self._others:
             other.step()
-        told = self._gathered(self._part.step)
+        self._gathered(self._part.step)
         observations, *rest = (shared[name].copy() for name in ("observations", "rewards", "terminated", "truncated"))
-        return self.schema.pack(observations), *rest, self._report(told) if any_of(shared["over"]) else {}
+        return self.schema.pack(observations), *rest, self._report() if any_of(shared["over"]) else {}
 
-    def _report(self, told: Sequence[dict[str, np.ndarray] | None]) -> dict[str, Any]:
-        """The infos of a step, from what each process tells of the episodes that ended there."""
-        names = next(outcome for outcome in told if outcome)
-        outcome = {name: np.zeros(self.num_envs, values.dtype) for name, values in names.items()}
-        for rows, own in zip(self._rows, told, strict=True):
-            for name, values in (own or {}).items():
-                outcome[name][rows] = values
+    def _report(self) -> dict[str, Any]:
         over = self._shared["over"].copy()
-        return self.here.report(over, outcome, self._shared["final"][over])
+        return self.here.report(over, np.where(over, self._shared["facts"], 0.0), self._shared["final"][over])
 
     @property
     def progress(self) -> float:
@@ -286,22 +281,21 @@ class Part:
     def share(self, number: int, rows: slice, shared: Mapping[str, np.ndarray]) -> None:
         """Say which part of the shared memory is this one's."""
         of_worlds = ("actions", "observations", "rewards", "terminated", "truncated", "over", "final")
-        self._own = {name: shared[name][rows] for name in of_worlds}
+        self._own = {name: shared[name][rows] for name in of_worlds} | {"facts": shared["facts"][:, rows]}
         self._own["diverged"], self._progress = shared["diverged"][number : number + 1], shared["progress"]
 
-    def step(self) -> dict[str, np.ndarray] | None:
-        """One step of all its worlds; what is told of the episodes that ended in it, None where none did."""
+    def step(self) -> None:
+        """One step of all its worlds."""
         worlds, own = self.worlds, self._own
         worlds.progress = self._progress.item()
-        seen, own["rewards"][:], own["terminated"][:], own["truncated"][:], infos = worlds.advance(
+        seen, own["rewards"][:], own["terminated"][:], own["truncated"][:], ended = worlds.advance(
             own["actions"].copy()
         )
         own["observations"][:], own["diverged"][:] = seen, worlds.diverged
-        if not infos:
+        if ended is None:
             own["over"][:] = False
-            return None
-        own["over"][:], own["final"][:] = infos["_outcome"], worlds.final
-        return infos["outcome"]
+        else:
+            own["over"][:], own["facts"][:], own["final"][:] = ended.over, ended.facts, worlds.final
 
     def reset(self, seed: int | tuple[int, ...] | None, mask: np.ndarray | None) -> None:
         self.worlds.progress = self._progress.item()

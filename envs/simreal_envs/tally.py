@@ -46,8 +46,8 @@ class Tally:
         self.streak *= rows[-1]
         return reward, terminated
 
-    def outcome(self, rows: np.ndarray | slice, length: np.ndarray, terminated: np.ndarray) -> dict[str, np.ndarray]:
-        """Return, length, success and sums of the reward's terms of the episodes in some rows, ``(N,)`` each; 0 elsewhere.
+    def facts(self, rows: np.ndarray | slice, length: np.ndarray, terminated: np.ndarray) -> np.ndarray:
+        """Return, length, success and sums of the reward's terms of the episodes in some rows, ``(terms + 3, N)``; 0 elsewhere.
 
         Args:
             length, terminated: of these episodes alone.
@@ -56,6 +56,10 @@ class Tally:
         facts = np.zeros((len(own) + 1, len(self.streak)))
         facts[0, rows], facts[1, rows], facts[3:, rows] = own[-2], length, own[:-2]
         facts[2, rows] = self._task.success(Episode(length, own[-1] / length, streak, terminated, own[-2]))
+        return facts
+
+    def outcome(self, facts: np.ndarray) -> dict[str, np.ndarray]:
+        """These by name, each ``(N,)``."""
         named = dict(zip(_labels(self.names), facts, strict=True))
         return named | {"l": named["l"].astype(np.int64), "s": named["s"].astype(bool)}
 

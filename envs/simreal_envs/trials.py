@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from simreal_envs.worlds import Worlds
+from simreal_envs.worlds import Ended, Worlds
 
 
 class Trials(Worlds):
@@ -17,8 +15,8 @@ class Trials(Worlds):
     ``infos`` speak of every episode as before.
     """
 
-    def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Ended | None]:
         """See `Worlds.advance`; terminated and truncated are set in the last episode of a trial only."""
-        observation, reward, terminated, truncated, infos = super().advance(actions)
+        observation, reward, terminated, truncated, ended = super().advance(actions)
         over = self._episodes % self.domain.observe.trial == 0  # a new trial has begun, or the first is still going on
-        return observation, reward, terminated & over, truncated & over, infos
+        return observation, reward, terminated & over, truncated & over, ended

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -58,6 +58,20 @@ def make(
         num_worlds, num_workers = whole("num_worlds", num_worlds, 1), whole("num_workers", num_workers, 0)
         return Spread(Worlds, domain, num_worlds, seed, num_workers=num_workers, **options)
     return Worlds(domain, num_worlds, seed, num_workers=num_workers, **options)
+
+
+class Ended(NamedTuple):
+    """Of a step of N worlds in which episodes ended.
+
+    Attributes:
+        over: which ones, bool ``(N,)``.
+        facts: what is told of them, see `Tally.facts`.
+        last: what was observed last in these alone, flat ``(over.sum(), d)``.
+    """
+
+    over: np.ndarray
+    facts: np.ndarray
+    last: np.ndarray
 
 
 class Worlds(gymnasium.vector.VectorEnv):
@@ -288,10 +302,10 @@ class Worlds(gymnasium.vector.VectorEnv):
             observations, a batch of `single_observation_space` (vectors: float32 ``(N, d)``), rewards float64 ``(N,)``,
             terminated and truncated bool ``(N,)``, infos.
         """
-        observation, *rest = self.advance(self.checked(actions, self.num_envs))
-        return self.schema.pack(observation.copy()), *rest
+        observation, *rest, ended = self.advance(self.checked(actions, self.num_envs))
+        return self.schema.pack(observation.copy()), *rest, self.report(*ended) if ended else {}
 
-    def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Ended | None]:
         """`step`, for actions that were `checked`; observations are flat, ``(N, d)``, in memory that these worlds go on to use."""
         around, steps = self._imperfections, self._steps
         if self._intervals:
@@ -337,9 +351,9 @@ class Worlds(gymnasium.vector.VectorEnv):
                 array[self._ended] = 0
             resumed, over = np.flatnonzero(self._ended), any_of(done)
             observation[resumed] = self._begin(resumed)
-        infos = self._finish(done, terminated, observation) if over else {}
+        ended = self._finish(done, terminated, observation) if over else None
         self._ended, self._observation = done, observation
-        return observation, reward, terminated, truncated, infos
+        return observation, reward, terminated, truncated, ended
 
     def disturb(self, forces: np.ndarray) -> None:
         """Push the robots' bases at their centres of mass during the next control step, on top of the parameter ``push``.
@@ -365,25 +379,28 @@ class Worlds(gymnasium.vector.VectorEnv):
             return chosen(actions, num_worlds, self._choices)
         return clipped(actions, (num_worlds, self.schema.action_size))
 
-    def _finish(self, done: np.ndarray, terminated: np.ndarray, observation: np.ndarray) -> dict[str, Any]:
-        """Report the episodes that are over and, in mode SAME_STEP, begin the next ones in place."""
+    @property
+    def terms(self) -> int:
+        """How many terms the reward has."""
+        state = self._state()
+        if state.command is None:  # before the first reset
+            state.command = self.task.command(self._draws, self.num_envs)
+        return len(self.task.reward(state))
+
+    def _finish(self, done: np.ndarray, terminated: np.ndarray, observation: np.ndarray) -> Ended:
+        """What there is to tell of the episodes that are over; in mode SAME_STEP, begin the next ones in place."""
         (ids,) = done.nonzero()
         rows = rows_of(ids)
         last = observation[ids]
-        infos = self.report(done.copy(), self._tally.outcome(rows, self._steps[rows], terminated[rows]), last)
+        ended = Ended(done.copy(), self._tally.facts(rows, self._steps[rows], terminated[rows]), last)
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             self.final[rows] = last
             observation[rows] = self._begin(ids)
-        return infos
+        return ended
 
-    def report(self, over: np.ndarray, outcome: dict[str, np.ndarray], last: np.ndarray) -> dict[str, Any]:
-        """The infos of a step of worlds like these in which episodes ended.
-
-        Args:
-            over: bool ``(N,)``; outcome: what is told of these episodes, by name ``(N,)``; last: what was observed last in
-            those that are over, flat ``(over.sum(), d)``.
-        """
-        infos: dict[str, Any] = {"outcome": outcome, "_outcome": over}
+    def report(self, over: np.ndarray, facts: np.ndarray, last: np.ndarray) -> dict[str, Any]:
+        """The infos of a step of worlds like these in which episodes `Ended`."""
+        infos: dict[str, Any] = {"outcome": self._tally.outcome(facts), "_outcome": over}
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             final, last = np.empty(len(over), dtype=object), self.schema.pack(last)  # of None
             ids = np.flatnonzero(over).tolist()

@@ -314,9 +314,11 @@ class Detailed(Worlds):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        task, whole = copy.copy(self.task), self.task.reward
-        self._tally = Tally(task, self.num_envs)
-        task.reward = lambda state: {f"{name}/{i}": term / 40 for name, term in whole(state).items() for i in range(40)}
+        self.task, whole = copy.copy(self.task), self.task.reward
+        self._tally = Tally(self.task, self.num_envs)
+        self.task.reward = lambda state: {
+            f"{name}/{i}": term / 40 for name, term in whole(state).items() for i in range(40)
+        }
 
 
 def test_a_reward_may_have_any_number_of_terms(started):
