@@ -189,11 +189,12 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
     """Write a bundle; it appears complete or not at all. Equal agents and cards give equal bytes.
 
     Args:
-        folder: replaced when it exists.
+        folder: a bundle that is there is replaced.
         card: further JSON data, e.g. ``source`` (a domain), ``returns``, ``seeds``.
 
     Raises:
-        UserError: when `card` sets a key that the bundle writes itself, or holds something that is not JSON.
+        UserError: when `card` sets a key that the bundle writes itself, or holds something that is not JSON, and when
+            `folder` is there and is no bundle.
     """
     agent = agent if isinstance(agent, Agent) else Agent.of(agent)
     if taken := sorted(set(card or {}) & set(OWN_KEYS)):
@@ -222,8 +223,16 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
         text = json.dumps(full, indent=2, sort_keys=True, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"the card of a bundle must be JSON data with finite numbers: {error}") from error
+    _require_replaceable(Path(folder))
     _publish(Path(folder), {WEIGHTS: weights, CARD: text.encode(), **files})
     return Path(folder)
+
+
+def _require_replaceable(folder: Path) -> None:
+    """Raise a UserError where saving would remove what is no bundle."""
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not (folder / CARD).is_file():
+        raise UserError(f"{folder} is there and is no bundle: save to another folder")
 
 
 def load(folder: str | Path) -> Agent:

@@ -62,6 +62,18 @@ def test_equal_agents_give_equal_bytes_and_saving_replaces_the_folder(bundle, tm
     assert os.listdir(tmp_path) == ["bundle"]
 
 
+def test_saving_removes_nothing_but_a_bundle(trained, tmp_path):
+    runs, script, empty = tmp_path / "runs", tmp_path / "train.py", tmp_path / "empty"
+    (runs / "arm").mkdir(parents=True)
+    script.write_text("import simreal")
+    empty.mkdir()
+    for there in (runs, script):
+        with pytest.raises(UserError, match=f"{there.name} is there and is no bundle: save to another folder"):
+            save(trained, there)
+    assert [path.name for path in runs.iterdir()] == ["arm"] and script.read_text() == "import simreal"
+    assert load(save(trained, empty)).algorithm == "ppo"
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
