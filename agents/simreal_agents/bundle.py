@@ -150,7 +150,7 @@ class Agent:
             float32 ``(N, a)``, clipped to the action space, or int64 ``(N,)`` where actions are discrete.
 
         Raises:
-            UserError: when a stochastic action is asked for without a generator.
+            UserError: no batch of its observations, or a stochastic action is asked for without a generator.
         """
         return self.policy.act(self._rows(observations), deterministic, generator)
 
@@ -163,7 +163,14 @@ class Agent:
         return self.policy.value(self._rows(observations))
 
     def _rows(self, observations: Observations) -> np.ndarray:
-        return self.policy.layout.flatten(observations)
+        layout = self.policy.layout
+        rows = layout.flatten(observations if isinstance(observations, Mapping) else np.asarray(observations))
+        if rows.shape[1] != layout.size:  # broadcasting would make an action of every number of a single observation
+            raise UserError(
+                f"an agent is given a batch of observations of {layout.size} numbers each, not an array of shape "
+                f"{np.shape(observations)}; of a single one, observation[None]"
+            )
+        return rows
 
     @property
     def reward_scale(self) -> float:

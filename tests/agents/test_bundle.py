@@ -276,6 +276,15 @@ def test_acting_is_clipped_seeded_and_needs_a_generator_for_noise(schema):
         agent.act(observations(), deterministic=False)
 
 
+def test_an_observation_without_a_batch_is_refused(schema):
+    agent = Agent.new(schema, NETWORK)
+    for wrong in (observations()[0], observations()[:, :2]):
+        for judge in (agent.act, agent.value):
+            with pytest.raises(UserError, match="given a batch of observations of 3 numbers each"):
+                judge(wrong)
+    np.testing.assert_array_equal(agent.act(observations().tolist()), agent.act(observations().astype(float)))
+
+
 def test_new_agents_follow_their_seed_like_ppo_and_copies_are_independent(schema, make_ppo):
     agent = Agent.new(schema, NETWORK, seed=3)
     copy, ppo = agent.copy(), make_ppo(seed=3)
