@@ -102,6 +102,14 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     note: str = ""
 
+    def __repr__(self) -> str:
+        """In a line what was done and what came of it."""
+        first, last = self.curve[0], self.curve[-1]
+        return (
+            f"Run({self.strategy}, task={self.domain.task!r}, seed={self.seed}, steps={last.env_steps}, "
+            f"return_mean={first.return_mean:.2f} -> {last.return_mean:.2f})"
+        )
+
 
 def pretrain(
     source: Domain,

@@ -119,6 +119,17 @@ class Agent:
         kept = _transitions(learner) if replay else None
         return cls(_copy_of(learner.policy, schema, learner.algorithm), schema, card, kept)
 
+    def __repr__(self) -> str:
+        """In a line what it is; network, card and experience would fill pages."""
+        known = {name: self.card[name] for name in ("seed", "steps") if name in self.card}
+        match self.card:
+            case {"domain": {"task": task}}:
+                known = {"task": task} | known
+        match self.card.get("returns"):
+            case [*_, {"return_mean": float(last)}]:
+                known["return_mean"] = round(last, 2)
+        return f"Agent({', '.join([self.algorithm, *(f'{name}={value!r}' for name, value in known.items())])})"
+
     @property
     def algorithm(self) -> str:
         """What it learned with: ``"ppo"``, ``"sac"``, .."""

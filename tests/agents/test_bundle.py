@@ -74,6 +74,13 @@ def test_saving_removes_nothing_but_a_bundle(trained, tmp_path):
     assert load(save(trained, empty)).algorithm == "ppo"
 
 
+def test_an_agent_is_printed_in_a_line(bundle, trained):
+    assert repr(load(bundle)) == "Agent(ppo)"
+    card = {"domain": {"task": "hopper"}, "seed": 3, "steps": 2048, "returns": [{"return_mean": 1.234}]}
+    known = Agent(trained.policy, load(bundle).schema, card)
+    assert repr(known) == "Agent(ppo, task='hopper', seed=3, steps=2048, return_mean=1.23)"
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
