@@ -74,7 +74,7 @@ def parse(text: str, file: str = "config", overrides: Sequence[str] = (), name: 
         agent = data.get("agent")
         algorithm = agent.get("algorithm", "ppo") if isinstance(agent, Mapping) else "ppo"
         problems = _written(error.errors(include_url=False), marks)
-        raise UserError("\n".join(_sentences(problems, where, str(algorithm)))) from None
+        raise UserError("\n".join(sentences(problems, where, str(algorithm)))) from None
 
 
 def dump(experiment: Experiment) -> str:
@@ -159,7 +159,7 @@ def _written(problems: Sequence[Mapping[str, Any]], marks: Mapping[yaml_strict.P
     return [problem for problem in problems if problem["loc"][2:] not in said or problem["loc"][:3] in marks]
 
 
-def _sentences(problems: Sequence[Mapping[str, Any]], where: Where, algorithm: str) -> list[str]:
+def sentences(problems: Sequence[Mapping[str, Any]], where: Where, algorithm: str) -> list[str]:
     """One sentence per problem: unknown keys first, since a typo also shows up as a missing key; missing keys last."""
     rank = {"extra_forbidden": 0, "missing": 2}
     # A list whose only item is wrong is reported as empty, too.

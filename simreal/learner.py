@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from simreal.config import AgentConfig
+from simreal.config_files import sentences
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters, OffPolicyHyperparameters
 from simreal.stages import cores
-from simreal_envs.errors import UserError, require_known
+from simreal.yaml_strict import dotted
+from simreal_envs.errors import UserError, nearest, require_known
 from simreal_envs.tasks import find_task, is_installed
 from simreal_envs.variation import Curriculum, Domain
 from simreal_envs.worlds import SPREADING, Worlds, make
@@ -56,7 +60,7 @@ class Learning:
             small ones no faster; bits depend on their number.
 
     Raises:
-        UserError: for an algorithm that does not exist, or a number of threads below 1.
+        UserError: for an algorithm that does not exist, or a setting that it cannot take.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -73,10 +77,15 @@ class Learning:
         require_known(self.replay, ("drop", "keep"), "replay setting")
         if self.replay == "keep" and not issubclass(HYPERPARAMETERS[self.algorithm], OffPolicyHyperparameters):
             raise UserError(f"replay: {self.algorithm} has no replay buffer to keep")
-        if isinstance(self.torch_threads, bool) or not isinstance(self.torch_threads, int) or self.torch_threads < 1:
-            raise UserError(f"torch_threads must be a whole number of at least 1, not {self.torch_threads!r}")
+        for name in ("num_worlds", "torch_threads"):
+            count = getattr(self, name)
+            if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
+                raise UserError(f"{name} must be a whole number of at least 1, not {count!r}")
+        if isinstance(self.hidden, str) or not isinstance(self.hidden, Sequence):
+            raise UserError(f"hidden must list the widths of the hidden layers, as (64, 64), not {self.hidden!r}")
         if self.hyperparameters is None:
             object.__setattr__(self, "hyperparameters", HYPERPARAMETERS[self.algorithm]().model_dump())
+        _require_possible(self.algorithm, self.hyperparameters)
 
     @classmethod
     def of(cls, settings: AgentConfig | Mapping[str, Any]) -> Learning:
@@ -92,6 +101,33 @@ class Learning:
         }
         given = self.hyperparameters or {}
         return {name: given[name] for name in OPTIONS if name in given and given[name] != usual[name]}
+
+
+def _require_possible(algorithm: str, given: Any) -> None:
+    """Raise a UserError for a hyperparameter out of its range. What no config may say is left to the algorithm."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"hyperparameters must be a mapping of names to values, not {given!r}")
+    model = HYPERPARAMETERS[algorithm]
+    # Stable-Baselines3 takes functions of the progress and, as a frequency, pairs.
+    numbers = {
+        n: v for n, v in given.items() if n in model.model_fields and not callable(v) and not isinstance(v, tuple)
+    }
+    try:
+        model.model_validate(numbers)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        raise UserError(
+            "\n".join(sentences(problems, lambda *key: dotted(("hyperparameters", *key)), algorithm))
+        ) from None
+
+
+def _require_accepted(given: Iterable[str], kind: type[Transferable], algorithm: str) -> None:
+    """Raise a UserError for a name that neither an algorithm's constructor nor its policy knows."""
+    accepted = {name for base in kind.__mro__ for name in signature(base.__init__).parameters}
+    for name in set(given) - accepted - set(kind.policy_class_.SETTINGS):
+        raise UserError(
+            f"unknown hyperparameter of {algorithm} {name!r}; {nearest(name, HYPERPARAMETERS[algorithm].model_fields)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -187,6 +223,7 @@ class Target:
         require_fit(learning.algorithm, worlds.schema, self.domain.task)
         kind = find_algorithm(learning.algorithm)
         settings = {k: v for k, v in (learning.hyperparameters or {}).items() if k not in OPTIONS}
+        _require_accepted(settings, kind, learning.algorithm)
         own = {"hidden": list(learning.hidden), "activation": learning.activation, "cnn": learning.cnn}
         own |= {name: settings.pop(name) for name in kind.policy_class_.SETTINGS if name in settings}
         if "learning_rate_schedule" in learning.options:

@@ -272,3 +272,41 @@ def test_one_training_run_uses_all_cores_where_it_pays_and_an_experiment_one_eac
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert at_once(pole, 64)["num_threads"] == at_once(cheetah, 64)["num_threads"] == 2
     assert at_once(bullet, 64)["num_workers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "given", "says"),
+    [
+        ("ppo", {"gamma": 2}, "hyperparameters.gamma: must be less than or equal to 1, not 2"),
+        ("ppo", {"batch_size": 0}, "hyperparameters.batch_size: must be greater than or equal to 2, not 0"),
+        ("dqn", {"learning_rate": -1}, "hyperparameters.learning_rate: must be greater than 0, not -1"),
+        ("sac", {"learning_rate": "1e-3"}, "hyperparameters.learning_rate: must be a number, not '1e-3'"),
+        ("td3", {"gamma": float("nan")}, "hyperparameters.gamma: must be a finite number, not nan"),
+        ("sac", {"batch_size": 16.5}, "hyperparameters.batch_size: must be a whole number, not 16.5"),
+        ("sac", [1], "hyperparameters must be a mapping of names to values"),
+    ],
+)
+def test_a_script_is_told_what_a_config_is_told(algorithm, given, says):
+    with pytest.raises(UserError, match=says):
+        Learning(algorithm=algorithm, hyperparameters=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [({"hidden": 64}, "hidden must list the widths"), ({"num_worlds": "4"}, "num_worlds must be a whole number")],
+)
+def test_a_network_and_worlds_that_cannot_be_made_are_refused(given, says):
+    with pytest.raises(UserError, match=says):
+        Learning(**given)
+
+
+def test_a_hyperparameter_that_an_algorithm_does_not_have_is_refused_by_name():
+    with pytest.raises(UserError, match="unknown hyperparameter of td3 'learnin_rate'; did you mean 'learning_rate'"):
+        learner("td3", learnin_rate=1e-3)
+    with pytest.raises(UserError, match="unknown hyperparameter of dqn 'ent_coef'"):
+        learner("dqn", ent_coef=0.1)
+
+
+def test_what_stable_baselines3_takes_beyond_a_config_reaches_the_algorithm():
+    made = learner("sac", learning_rate=lambda remaining: 0.5 * remaining, train_freq=(2, "step"), verbose=0)
+    assert made.lr_schedule(0.5) == 0.25 and made.train_freq.frequency == 2
