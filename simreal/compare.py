@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,11 @@ def diagnose(
     Raises:
         UserError: no runs, runs of several strategies, domains or evaluation grids, or a control arm with a source.
     """
+    for name, given in (("runs", runs), ("scratch", scratch)):
+        if not isinstance(given, Sequence) or not all(isinstance(run, Run) for run in given):
+            raise UserError(
+                f"{name} must be a list of what sr.transfer(..) gives, one per seed, not {reprlib.repr(given)}"
+            )
     everything = [*runs, *scratch]
     if not runs or not scratch:
         raise UserError(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from simreal_agents.bundle import Agent
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, require_a
 from simreal_envs.schema import Observation
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds, make
@@ -137,6 +137,12 @@ def random_actions(worlds: Worlds, rng: np.random.Generator) -> Callable[[], np.
     return lambda: rng.uniform(-1, 1, (n, schema.action_size))
 
 
+def require_both(agent: Agent, domain: Domain) -> None:
+    """Raise a UserError unless these are an agent and a domain."""
+    require_a(Agent, agent, "the agent", "sr.pretrain(..) or sr.load(bundle)")
+    require_a(Domain, domain, "the domain", "sr.Domain(task, ..)")
+
+
 def evaluate(
     agent: Agent, domain: Domain, *, episodes: int = 20, seed: int = EVALUATION_SEED, deterministic: bool = True
 ) -> Evaluation:
@@ -144,6 +150,7 @@ def evaluate(
 
     An agent whose card names the domain where it learned sees this one as it saw that.
     """
+    require_both(agent, domain)
     evaluator = Evaluator(domain.seen_by(agent.card.get("domain")), episodes, seed)
     try:
         return evaluator(agent, deterministic)

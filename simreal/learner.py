@@ -18,7 +18,7 @@ from simreal.config_files import sentences
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters, OffPolicyHyperparameters
 from simreal.stages import cores
 from simreal.yaml_strict import dotted
-from simreal_envs.errors import UserError, nearest, require_known
+from simreal_envs.errors import UserError, nearest, require_a, require_known
 from simreal_envs.tasks import find_task, is_installed
 from simreal_envs.variation import Curriculum, Domain
 from simreal_envs.worlds import SPREADING, Worlds, make
@@ -167,6 +167,8 @@ class Target:
     made: list[Worlds] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        require_a(Domain, self.domain, "the domain", "sr.Domain(task, ..)")
+        require_a(Learning, self.learning, "learning", "sr.Learning(..)")
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or not 0 <= self.seed < 2**31:
             raise UserError(f"a seed must be a whole number from 0 to {2**31 - 1}, not {self.seed!r}")
 

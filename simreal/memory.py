@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from simreal.evaluation import Trace, random_actions
+from simreal.evaluation import Trace, random_actions, require_both
 from simreal.learner import at_once
 from simreal_agents.bundle import Agent
 from simreal_agents.layout import Layout
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, require_a
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 
@@ -88,7 +88,9 @@ def record(
     """
     if steps < 1:
         raise UserError(f"to record experience takes at least 1 step, not {steps}")
+    require_a(Domain, domain, "the domain", "sr.Domain(task, ..)")
     if agent is not None:
+        require_both(agent, domain)
         domain = domain.seen_by(agent.card.get("domain"))
     worlds = make(domain, num_worlds, MEMORY_SEED + seed, **at_once(domain, num_worlds))
     worlds.progress = 1.0  # a curriculum has ended when its agent acts

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simreal.evaluation import EVALUATION_SEED, Evaluator
+from simreal.evaluation import EVALUATION_SEED, Evaluator, require_both
 from simreal.learner import at_once
 from simreal_agents.bundle import Agent
 from simreal_envs.cells import Cells
@@ -98,6 +98,7 @@ def sweep(
     Raises:
         UserError: no parameter or more than two, unknown ones, values out of bounds, or an agent that does not fit.
     """
+    require_both(agent, domain)
     axes = [axis(domain, name, some) for name, some in values.items()]
     with contextlib.closing(Grid(domain.seen_by(agent.card.get("domain")), axes, episodes, seed)) as cells:
         return cells.sweep(agent, deterministic)

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from simreal.tracking.silent import Silent
 from simreal_agents.bundle import Agent
 from simreal_agents.state import Checkpoints
 from simreal_agents.transferable import Transferable
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.errors import Unsupported, UserError, require_a
 from simreal_envs.variation import Domain
 from simreal_envs.view import alike, own_schema
 
@@ -62,8 +63,10 @@ class Schedule:
     marks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.points < 2 or self.episodes < 1:
-            raise UserError(f"steps and episodes must be at least 1 and points at least 2, not {self}")
+        for name, least in (("steps", 1), ("points", 2), ("episodes", 1)):
+            count = getattr(self, name)
+            if not isinstance(count, Real) or count % 1 or count < least:
+                raise UserError(f"{name} must be a whole number of at least {least}, not {count!r}")
         object.__setattr__(self, "marks", tuple(self.marks))
 
     def grid(self, rollout: int) -> list[int]:
@@ -140,7 +143,7 @@ def pretrain(
 
 
 def transfer(
-    agent: Agent,
+    agent: Agent | None,
     target: Domain,
     strategy: Strategy,
     steps: int,
@@ -154,7 +157,7 @@ def transfer(
     checkpoints: str | os.PathLike[str] | None = None,
     early: EarlyWarning | None = None,
 ) -> Run:
-    """Move an agent to a target domain with a strategy. ``Scratch()`` ignores the agent: it is the control arm.
+    """Move an agent to a target domain with a strategy. ``Scratch()`` ignores the agent, which may be None: it is the control arm.
 
     Args:
         steps: target experience, in environment steps.
@@ -165,9 +168,13 @@ def transfer(
         early: what to do when the transfer will probably turn out negative. Give it to every arm that is to be compared,
             the control arm too: its marks join their evaluations.
     """
+    require_a(Strategy, strategy, "the strategy", "sr.FineTune(..) or sr.make_strategy(name)")
     if strategy.stage != "transfer":
         raise UserError(f"{strategy.name} is a way to pretrain: give it to pretrain(strategy=..), and move its agent")
-    known = known_sources([agent, *sources])
+    given = [one for one in (agent, *sources) if one is not None]
+    for one in given + [teacher] * (teacher is not None):
+        require_a(Agent, one, "an agent", "sr.pretrain(..) or sr.load(bundle)")
+    known = known_sources(given)
     if sources and len(known) <= len(sources):
         raise UserError("of several source agents each must say on its card which domain it comes from")
     here = Target(target, learning or Learning(), seed, known, teacher)
@@ -208,6 +215,7 @@ def train(
         early: what to do when the transfer is likely to turn out negative; asked where an agent learns that came from a
             source. Its marks are among those of `schedule`.
     """
+    require_a(Strategy, strategy, "the strategy", "sr.FineTune(..) or sr.make_strategy(name)")
     if strategy.needs_source and agent is None:
         raise UserError(f"the strategy {strategy.name} needs a source agent")
     if agent is not None and not target.sources:

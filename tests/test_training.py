@@ -125,7 +125,7 @@ def test_the_card_says_where_the_agent_comes_from(source):
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"steps": 64, "points": 1}, {"steps": 64, "episodes": 0}])
 def test_a_schedule_without_content_is_refused(settings):
-    with pytest.raises(UserError, match="at least 1 and points at least 2"):
+    with pytest.raises(UserError, match="must be a whole number of at least"):
         Schedule(**settings)
 
 
@@ -143,3 +143,32 @@ def test_a_strategy_that_needs_a_source_says_so():
 def test_an_agent_of_another_task_is_refused(source):
     with pytest.raises(UserError, match="observation fields"):
         train(source, tiny.target(domain=sr.Domain("quadruped")), sr.FineTune(), SCHEDULE)
+
+
+def test_a_verb_says_what_it_is_to_be_given(source):
+    home, tiny_run = tiny.CARTPOLE, {"learning": tiny.LEARNING, "points": 2, "episodes": 1}
+    strategy, domain, agent = "the strategy must be what", "the domain must be what", "agent must be what"
+    for verb, says in (
+        (lambda: sr.transfer(source, home, "fine_tune", 64), strategy),
+        (lambda: sr.transfer(source, home, sr.FineTune, 64), strategy),
+        (lambda: sr.pretrain(home, 64, strategy="epopt"), strategy),
+        (lambda: sr.transfer("runs/agent", home, sr.FineTune(), 64), agent),
+        (lambda: sr.transfer(source, "cartpole_swingup", sr.FineTune(), 64), domain),
+        (lambda: sr.pretrain("cartpole_swingup", 64), domain),
+        (lambda: sr.pretrain(home, 64, learning="ppo"), "learning must be what"),
+        (lambda: sr.pretrain(home, "64"), "steps must be a whole number of at least 1, not '64'"),
+        (lambda: sr.pretrain(home, float("inf")), "steps must be a whole number of at least 1, not inf"),
+        (lambda: sr.evaluate("runs/agent", home), agent),
+        (lambda: sr.evaluate(source, "cartpole_swingup"), domain),
+        (lambda: sr.sweep(source, "cartpole_swingup", {"pole/mass": [1]}), domain),
+        (lambda: sr.examine(source, "cartpole_swingup"), domain),
+        (lambda: sr.record(None, "cartpole_swingup", 8, 0), domain),
+        (lambda: sr.make("cartpole_swingup"), domain),
+        (lambda: sr.diagnose(source, scratch=[]), "runs must be a list of what"),
+    ):
+        with pytest.raises(UserError, match=says):
+            verb()
+    control = sr.transfer(None, home, sr.Scratch(), 64, **tiny_run)  # takes no agent
+    assert repr(control).startswith("Run(Scratch(), task='cartpole_swingup', seed=0, steps=64, return_mean=")
+    with pytest.raises(UserError, match="the strategy fine_tune needs a source agent"):
+        sr.transfer(None, home, sr.FineTune(), 64, **tiny_run)

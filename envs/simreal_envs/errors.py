@@ -5,6 +5,7 @@ UserError            one sentence: what was given, what was expected, the neares
 """
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -51,3 +52,14 @@ def require_known(name: str, options: Iterable[str], what: str, where: str = "")
         return name
     place = f"{where}: " if where else ""
     raise UserError(f"{place}unknown {what} {name!r}; {nearest(name, options)}")
+
+
+def require_a(kind: type, value: object, what: str, like: str) -> None:
+    """Raise a UserError unless `value` is a `kind`.
+
+    Args:
+        what: the argument, as a noun phrase ("the target").
+        like: how one is made, for the sentence.
+    """
+    if not isinstance(value, kind):
+        raise UserError(f"{what} must be what {like} gives, not {reprlib.repr(value)}")

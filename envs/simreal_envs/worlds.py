@@ -16,7 +16,7 @@ from simreal_envs.beginnings import Beginnings
 from simreal_envs.bridges import Bridge
 from simreal_envs.engines.base import Engine, any_of, rows_of
 from simreal_envs.engines.gravity import gravity_vector
-from simreal_envs.errors import UserError, nearest, require_known
+from simreal_envs.errors import UserError, nearest, require_a, require_known
 from simreal_envs.imperfections import QUANTITIES, Imperfections
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Observation, row
@@ -53,6 +53,7 @@ def make(
             of its own needs the usual ``if __name__ == "__main__":``.
         render_mode: None or ``"rgb_array"``.
     """
+    require_a(Domain, domain, "the domain", "sr.Domain(task, ..)")
     options = {"autoreset": autoreset, "num_threads": num_threads, "render_mode": render_mode}
     if num_workers and domain.engine in SPREADING:
         num_worlds, num_workers = whole("num_worlds", num_worlds, 1), whole("num_workers", num_workers, 0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from simreal.evaluation import Evaluator, Trace
+from simreal.evaluation import Evaluator, Trace, require_both
 from simreal.memory import Transitions, record
 from simreal.signals.acting import acting
 from simreal.signals.inside import fingerprint, importance, inside
@@ -82,6 +82,7 @@ def examine(agent: Agent, domain: Domain, source: Agent | None = None, *, episod
         source: the agent that it was made from; by default it is compared with what it knew itself.
         episodes: that it acts in there.
     """
+    require_both(agent, domain)
     source = source or agent
     home = source.card.get("domain")
     with contextlib.closing(Evaluator(domain.seen_by(agent.card.get("domain")), episodes)) as evaluator:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simreal_envs.errors import Unsupported, UserError, nearest, require_known, told
+from simreal_envs.errors import Unsupported, UserError, nearest, require_a, require_known, told
 
 
 def test_a_known_name_is_returned():
@@ -50,3 +50,12 @@ def test_unsupported_is_a_user_error_and_a_value_error():
 def test_what_somebody_elses_exception_says_is_one_line_with_its_kind():
     assert told(ValueError("Error: a\n  b")) == "ValueError: a b" and told(KeyError("x")) == "KeyError: 'x'"
     assert told(ImportError("no module")) == "no module" and told(UserError("what, where")) == "what, where"
+
+
+def test_what_is_of_another_kind_is_named_in_short():
+    require_a(int, 1, "the number", "counting")
+    with pytest.raises(UserError) as raised:
+        require_a(int, "x" * 1000, "the number", "counting")
+    assert (
+        str(raised.value).startswith("the number must be what counting gives, not 'xxx") and len(str(raised.value)) < 90
+    )
