@@ -107,6 +107,11 @@ class Agent:
         Raises:
             UserError: when neither the worlds nor the caller know the schema, or there is no replay buffer to keep.
         """
+        if not isinstance(learner, Transferable):
+            raise UserError(
+                f"an agent is made of a learner of simreal_agents, not of {type(learner).__module__}: save that one's zip, "
+                "and read it with `simreal import` or simreal_agents.sb3.load_zip"
+            )
         schema = schema or _schema_of(learner)
         if schema is None:
             raise UserError("these worlds have no schema, so an agent cannot be made of them: pass schema=")

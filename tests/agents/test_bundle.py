@@ -8,6 +8,7 @@ from pathlib import Path
 import kinds
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 
 from simreal_agents.bundle import CARD, WEIGHTS, Agent, load, load_into, save
@@ -79,6 +80,12 @@ def test_an_agent_is_printed_in_a_line(bundle, trained):
     card = {"domain": {"task": "hopper"}, "seed": 3, "steps": 2048, "returns": [{"return_mean": 1.234}]}
     known = Agent(trained.policy, load(bundle).schema, card)
     assert repr(known) == "Agent(ppo, task='hopper', seed=3, steps=2048, return_mean=1.23)"
+
+
+def test_a_learner_of_stable_baselines3_is_to_come_in_by_its_zip(schema):
+    stock = stable_baselines3.PPO("MlpPolicy", "Pendulum-v1", device="cpu")
+    with pytest.raises(UserError, match=r"not of stable_baselines3\.ppo\.ppo: save that one's zip"):
+        Agent.of(stock, schema)
 
 
 def flip(path):
