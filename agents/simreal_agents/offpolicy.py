@@ -67,7 +67,7 @@ class OffPolicy(Transferable):
         if kwargs.get("n_steps", 1) != 1:
             raise Unsupported(f"{self.algorithm.upper()} learns from single steps, got n_steps={kwargs['n_steps']}")
         self.max_grad_norm = max_grad_norm
-        self._begin(device, lr_scale, loss_terms, progress_hooks)
+        self._begin(device, lr_scale, loss_terms, progress_hooks, kwargs.get("policy_kwargs"))
         chosen = self.policy_class_ if policy is None else policy
         super().__init__(chosen, env, gradient_steps=gradient_steps, device="cpu", **kwargs)
 

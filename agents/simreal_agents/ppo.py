@@ -73,7 +73,7 @@ class PPO(Transferable, stable_baselines3.PPO):
         if kwargs.get("use_sde") or kwargs.get("clip_range_vf") is not None:
             raise Unsupported("PPO supports neither use_sde nor clip_range_vf; leave both out")
         self.scale_rewards = scale_rewards
-        self._begin(device, lr_scale, loss_terms, progress_hooks)
+        self._begin(device, lr_scale, loss_terms, progress_hooks, kwargs.get("policy_kwargs"))
         super().__init__(policy, env, *args, device="cpu", **kwargs)
 
     @property

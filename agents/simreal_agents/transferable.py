@@ -60,8 +60,11 @@ class Transferable:
         lr_scale: Mapping[str, float] | None,
         loss_terms: Iterable[LossTerm],
         progress_hooks: Iterable[ProgressHook],
+        network: Mapping[str, Any] | None,
     ) -> None:
-        """To be called before SB3's constructor."""
+        """To be called before SB3's constructor. `network`: what it is told as policy_kwargs."""
+        for name in network or {}:
+            require_known(name, self.policy_class_.SETTINGS, "network setting", "policy_kwargs")
         if str(device) not in ("cpu", "auto"):
             raise Unsupported(f"{self.algorithm.upper()} for small networks computes on the CPU, got device {device!r}")
         self.loss_terms: list[LossTerm] = list(loss_terms)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from simreal_agents.ppo import PPO
+from simreal_agents.sac import SAC
 from simreal_agents.vecenv import SB3Worlds
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.variation import Domain, Randomization, Uniform
@@ -255,3 +256,9 @@ def test_dropout_leaves_acting_alone_and_has_a_seed():
     torch.manual_seed(5)  # nobody listens
     two.learn(128)
     assert differing(tensors(one), tensors(two)) == set()
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_a_network_setting_of_stable_baselines3_is_refused_by_name(algorithm):
+    with pytest.raises(UserError, match=r"policy_kwargs: unknown network setting .net_arch.; .*hidden"):
+        algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [32]})
