@@ -20,7 +20,8 @@ from typing import Any
 from simreal_envs import registration
 from simreal_envs.errors import Unsupported, UserError, nearest, told
 from simreal_envs.registration import BUILT_IN
-from simreal_envs.tasks.base import Task, check_task
+from simreal_envs.tasks.base import Task
+from simreal_envs.tasks.contract import check_task
 
 GROUP = "simreal.tasks"
 # What names begin with -> module and function (name, where) -> Task of those that are made when they are asked for.

@@ -1,6 +1,6 @@
 """What a task is: vectorized numpy over the state that every engine offers. A task knows no engine.
 
-`check_task` is the contract as a function: run it on a task of your own.
+`simreal_envs.tasks.contract` has the contract as a function.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 from simreal_envs.engines.base import PRESETS, Engine, Player, Robot
 from simreal_envs.engines.registry import start_engine
-from simreal_envs.errors import UserError
 from simreal_envs.imperfections import parameters_of
 from simreal_envs.parameters import Draws, Parameter
 from simreal_envs.schema import Schema
@@ -226,46 +225,3 @@ def norms(vectors: np.ndarray) -> np.ndarray:
 def clipped(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Values brought into [low, high]: `np.clip` takes twice as long for a few rows."""
     return np.minimum(np.maximum(values, low), high)
-
-
-def check_task(task: Task) -> None:
-    """Raise a UserError naming the first way in which a task breaks the contract."""
-    n = 3
-    draws = Draws(0, np.arange(n), np.zeros(n, dtype=int))
-    qpos, qvel = task.initial_state(draws, n)
-    for name, given, rest in zip(("qpos", "qvel"), (qpos, qvel), task.robot.rest, strict=True):
-        _require_shape(f"initial_state {name}", given, (n, len(rest)))
-    action = np.zeros((n, task.schema.action_size))
-    _require_shape("control", task.control(action), (n, len(task.robot.joints)))
-    state = State(qpos, qvel, action, action, task.command(draws, n), _readings(task, qpos, qvel))
-    _require_shape("observe", task.observe(state), (n, task.schema.observation_size))
-    for name, term in task.reward(state).items():
-        _require_shape(f"reward[{name!r}]", term, (n,))
-    for name in ("terminated", "on_goal"):
-        _require_shape(name, getattr(task, name)(state), (n,))
-    zeros = np.zeros(n)
-    episode = Episode(np.full(n, task.episode_steps), zeros, zeros.astype(int), zeros.astype(bool), zeros)
-    _require_shape("success", task.success(episode), (n,))
-    flipped = state.take(np.arange(n)[::-1])
-    if not np.array_equal(task.observe(flipped), task.observe(state)[::-1]):
-        raise UserError(f"task {task.name!r}: observe() mixes worlds: reordering the worlds changes their observations")
-    names = [p.name for p in task.parameters]
-    if len(set(names)) != len(names):
-        raise UserError(f"task {task.name!r}: two parameters have the same name in {names}")
-
-
-def _readings(task: Task, qpos: np.ndarray, qvel: np.ndarray) -> Mapping[str, np.ndarray]:
-    """What the task's own engine, if it has one, measures in some states."""
-    if type(task).make_engine is Task.make_engine:
-        return {}
-    n, engine = len(qpos), task.make_engine(task.engines[0], task.presets[0], len(qpos), 1, 0)
-    try:
-        engine.reset(np.arange(n), qpos, qvel)
-        return getattr(engine, "readings", {})
-    finally:
-        engine.close()
-
-
-def _require_shape(what: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
-    if np.shape(array) != shape:
-        raise UserError(f"{what} has shape {np.shape(array)}, expected {shape}")

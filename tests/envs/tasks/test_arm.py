@@ -24,7 +24,8 @@ from simreal_envs.robots.panda import (
 from simreal_envs.tasks import find_task
 from simreal_envs.tasks.arm_push import CENTRE, HALF, PUCK_START, TIP_HEIGHT, TIP_START, TOLERANCE, TURN, WAY
 from simreal_envs.tasks.arm_reach import ACTION_SCALE, GOAL_HIGH, GOAL_LOW
-from simreal_envs.tasks.base import Episode, State, check_task
+from simreal_envs.tasks.base import Episode, State
+from simreal_envs.tasks.contract import check_task
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 

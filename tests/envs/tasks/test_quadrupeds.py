@@ -10,7 +10,8 @@ from simreal_envs.engines.bullet import BulletEngine
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.robots.legs import JOINTS, LEGS, lowest_foot
 from simreal_envs.tasks import find_task
-from simreal_envs.tasks.base import State, check_task
+from simreal_envs.tasks.base import State
+from simreal_envs.tasks.contract import check_task
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 

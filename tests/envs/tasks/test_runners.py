@@ -10,7 +10,8 @@ from simreal_envs.engines.bullet import BulletEngine
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.parameters import Draws
 from simreal_envs.tasks import find_task, hopper, walker
-from simreal_envs.tasks.base import Episode, State, check_task
+from simreal_envs.tasks.base import Episode, State
+from simreal_envs.tasks.contract import check_task
 from simreal_envs.tasks.planar import foot_motion
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make

@@ -15,7 +15,8 @@ from simreal_envs.robots.pendulum import PENDULUM
 from simreal_envs.robots.reacher import REACHER
 from simreal_envs.tasks import find_task
 from simreal_envs.tasks.ant import ACTION_SCALE, SPEED
-from simreal_envs.tasks.base import Episode, State, check_task
+from simreal_envs.tasks.base import Episode, State
+from simreal_envs.tasks.contract import check_task
 from simreal_envs.tasks.reacher import GOAL_RADIUS
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
