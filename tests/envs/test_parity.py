@@ -1,5 +1,6 @@
 """Two engines side by side: where they agree, how far they are apart, and why; with faults planted in one of them."""
 
+import copy
 import dataclasses
 import json
 from functools import cache
@@ -75,6 +76,17 @@ def joint_with(task, joint, **values):
 def identified(task, one, preset="matched"):
     machine = Machine(find_task(task).robot, preset)
     return Identification(Bench(one), machine, start(find_task(task), 0, 1)[0][0]).finish()
+
+
+def test_a_start_beyond_the_range_of_a_joint_is_compared_like_any_other():
+    def narrow(spec):
+        spec.compiler.degree = True
+        spec.joint("hinge").limited, spec.joint("hinge").range = 1, [-30, 30]  # the task starts with the pole at pi
+
+    task = copy.copy(find_task(CART))
+    task.robot = rebuilt(CART, narrow)
+    found = run(task, NAMES, ("matched",)).presets[0]
+    assert {cause.kind for cause in found.causes} <= {"limit"}
 
 
 @cache

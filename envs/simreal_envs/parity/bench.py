@@ -126,6 +126,13 @@ class Machine:
             qpos[:, vertical[0]] += height
         return qpos
 
+    def within(self, qpos: np.ndarray) -> np.ndarray:
+        """The same poses ``(n, nq)``; joints beyond the ends of their ranges, where limits push, are a tenth of it inside."""
+        qpos, (low, high) = qpos.copy(), self.ranges.T
+        at, room = qpos[:, self.positions], np.where(np.isfinite(high - low), 0.1 * (high - low), 0.0)
+        qpos[:, self.positions] = np.where((at < low) | (at > high), np.clip(at, low + room, high - room), at)
+        return qpos
+
     def standing(self, qpos: np.ndarray) -> np.ndarray:
         """The same poses at the height at which they just touch the floor."""
         qpos = qpos.copy()

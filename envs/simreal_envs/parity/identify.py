@@ -86,12 +86,13 @@ class Identification:
     """The experiments, in two parts: what parameters must not touch before it was measured comes first.
 
     Args:
-        pose: ``(nq,)`` around which the robot is identified; robots with a floor are lifted off it.
+        pose: ``(nq,)`` around which the robot is identified; robots with a floor are lifted off it, and joints are brought
+            into their ranges.
     """
 
     def __init__(self, bench: Bench, machine: Machine, pose: np.ndarray):
         self.bench, self.machine = bench, machine
-        self.pose = machine.lifted(pose[None], HIGH)
+        self.pose = machine.lifted(machine.within(pose[None]), HIGH)
         self.rest = np.zeros((1, machine.model.nv))
         self.which = machine.damped
         self.readback = self._readback()
