@@ -116,7 +116,7 @@ def _bodies(robot: Robot, model: mujoco.MjModel, dynamics: _Dynamics) -> Iterato
     for name, bodies in robot.bodies.items():
         ids = _ids(robot, model.body, "body", bodies)
         words = [f"{name} (each of {len(bodies)})" if len(bodies) > 1 else name]
-        mass = _common(robot, f"masses of {name!r}", model.body_mass[ids])
+        mass = _common(robot, "bodies", f"masses of {name!r}", model.body_mass[ids])
         if not mass > 0:
             raise UserError(f"robot {robot.name!r}: the mass of {name!r} is {mass:g} kg; only what has one can vary")
         if matters("body_mass", ids):
@@ -142,7 +142,7 @@ def _joints(robot: Robot, model: mujoco.MjModel) -> Iterator[Parameter]:
     _require_disjoint(robot, "groups", robot.groups.items())
     for name, joints in robot.groups.items():
         ids = _ids(robot, model.joint, "joint", joints)
-        force, angle = _units(robot, model, name, ids)
+        force, angle = _units(robot, "groups", model, name, ids)
         dofs, limit = model.jnt_dofadr[ids], _force_scale(robot, joints)
         inertia = model.dof_M0[dofs]
         for quantity, unit, values, scale, most in (
@@ -151,7 +151,7 @@ def _joints(robot: Robot, model: mujoco.MjModel) -> Iterator[Parameter]:
             ("armature", "kg" if angle == "m" else "kg m^2", model.dof_armature[dofs], inertia.max(), np.inf),
             ("stiffness", f"{force}/{angle}", model.jnt_stiffness[ids], limit, np.inf),
         ):
-            nominal = _common(robot, f"{quantity} of {name!r}", values)
+            nominal = _common(robot, "groups", f"{quantity} of {name!r}", values)
             high = max(min(max(10 * nominal, _neat(scale)), most), 2 * nominal)
             yield _parameter(f"{name}/{quantity}", quantity, unit, nominal, 0.0, high, joints, [name])
         if model.jnt_limited[ids].all():
@@ -244,10 +244,10 @@ def _drives(robot: Robot, model: mujoco.MjModel) -> Iterator[Parameter]:
     drives = robot.drives or {"actuator": robot.joints}
     _require_disjoint(robot, "drives", drives.items())
     for name, joints in drives.items():
-        force, angle = _units(robot, model, name, _ids(robot, model.joint, "joint", joints))
+        force, angle = _units(robot, "drives", model, name, _ids(robot, model.joint, "joint", joints))
         which = [robot.joints.index(joint) for joint in joints]
         limit, kp, kd = (
-            _common(robot, f"{fact}s of {name!r}", robot.per_joint(fact)[which])
+            _common(robot, "drives", f"{fact}s of {name!r}", robot.per_joint(fact)[which])
             for fact in ("torque_limit", "kp", "kd")
         )
         yield _parameter(f"{name}/strength", "strength", "1", 1, 0.05, 3.0, joints)
@@ -331,16 +331,14 @@ def _differ(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.abs(a - b).max(initial=0.0) > 1e-9 * (1 + np.abs(a).max(initial=0.0)))
 
 
-def _units(robot: Robot, model: mujoco.MjModel, name: str, joints: np.ndarray) -> tuple[str, str]:
-    """Units of force and position of some joints."""
+def _units(robot: Robot, fact: str, model: mujoco.MjModel, name: str, joints: np.ndarray) -> tuple[str, str]:
+    """Units of force and position of joints that one of the robot's facts, groups or drives, gives one name."""
     kinds = {int(kind) for kind in model.jnt_type[joints]}
     if kinds == {int(mujoco.mjtJoint.mjJNT_SLIDE)}:
         return "N", "m"
     if kinds == {int(mujoco.mjtJoint.mjJNT_HINGE)}:
         return "N m", "rad"
-    raise UserError(
-        f"robot {robot.name!r}: the joints of {name!r} must all be hinges or all be slides: give them names of their own"
-    )
+    raise UserError(f"robot {robot.name!r}: the joints of {name!r} must all be hinges or all be slides: {_apart(fact)}")
 
 
 def _force_scale(robot: Robot, joints: Sequence[str]) -> float:
@@ -356,10 +354,17 @@ def _ids(robot: Robot, find: Callable, kind: str, names: Sequence[str]) -> np.nd
         raise UserError(f"robot {robot.name!r} names a {kind} that its model does not have: {error.args[0]}") from None
 
 
-def _common(robot: Robot, what: str, values: np.ndarray) -> float:
+def _common(robot: Robot, fact: str, what: str, values: np.ndarray) -> float:
     if np.ptp(values) > ALIKE * np.abs(values).max():
-        raise UserError(f"robot {robot.name!r}: the {what} differ ({values.tolist()}): give them names of their own")
+        raise UserError(f"robot {robot.name!r}: the {what} differ ({values.tolist()}): {_apart(fact)}")
     return float(values[0])
+
+
+def _apart(fact: str) -> str:
+    """What to do about bodies, groups or drives under one name that are unlike each other."""
+    return (
+        f"give them names of their own in the robot's {fact}, as in {fact}={{'left': ('left',), 'right': ('right',)}}"
+    )
 
 
 def _require_disjoint(robot: Robot, what: str, names: Iterable[tuple[str, Sequence[str]]]) -> None:
