@@ -772,3 +772,11 @@ def test_a_mujoco_environment_continues_from_a_snapshot_with_its_parameters():
     other.restore(saved)
     assert np.array_equal(other.read("torso/mass"), worlds.read("torso/mass"))
     assert all(np.array_equal(other.step(action)[0], seen) for action, seen in zip(actions[10:], first, strict=True))
+
+
+def test_who_cannot_be_pushed_says_so():
+    worlds = make(Domain("gymnasium:CartPole-v1"), 2)
+    worlds.reset()
+    worlds.disturb(np.ones((2, 3)))
+    with pytest.raises(Unsupported, match="gymnasium:CartPole-v1 keeps its robot to itself: there is nobody to push"):
+        worlds.step(np.zeros(2, dtype=int))

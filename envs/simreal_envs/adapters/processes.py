@@ -89,6 +89,9 @@ class GymnasiumEngine(Engine):
             self.readings["reward"][mine] = np.where(sound, reward, 0.0)
             self.readings["terminated"][mine], self.readings["truncated"][mine] = terminated, truncated
 
+    def push(self, force: np.ndarray) -> None:
+        raise Unsupported(f"{self._task.name} keeps its robot to itself: there is nobody to push")
+
     def diverged(self) -> np.ndarray:
         return ~self._sound
 
