@@ -180,6 +180,13 @@ def test_bad_numbers_second_axes_and_mimics_are_dropped_and_said(tmp_path):
     assert model.body("arm").pos.tolist() == [0, 5, 0]
 
 
+@pytest.mark.parametrize("moments", [(0.2149, 0.215, 0), (0.2149, 0.215, -1e-4), (0.1, 0.215, -0.05), (0, 0, 1.0)])
+def test_a_rod_without_a_third_moment_and_a_negative_moment_become_possible(tmp_path, moments):
+    model = compiled(written(tmp_path, link("base", moments=moments)), floating=True)
+    a, b, c = np.sort(model.body("base").inertia)
+    assert a > 0 and c <= a + b and c <= 1.2 * max(moments)
+
+
 def test_package_paths_and_meshes_stop_nobody(tmp_path):
     mesh = collision('<mesh filename="package://nowhere/link.stl" scale="1 1 1 1"/>')
     path = written(tmp_path, link("base", shape=mesh + collision('<sphere radius="0.1"/>')))
@@ -194,6 +201,7 @@ def test_package_paths_and_meshes_stop_nobody(tmp_path):
         ("<sdf></sdf>", "outermost element is <sdf>"),
         ('<robot name="r"><link name="a"/><link name="a"/></robot>', "not a URDF that MuJoCo compiles"),
         ('<robot name="r"></robot>', "a URDF without a link"),
+        (f'<robot name="r">{link("base", "heavy")}</robot>', "link 'base': mass value='heavy' is no number"),
     ],
 )
 def test_what_is_no_urdf_is_refused_in_a_sentence(tmp_path, text, says):

@@ -203,7 +203,11 @@ def _make_inertias_possible(robot: ElementTree.Element) -> list[str]:
         excess = moments[2] - (moments[0] + moments[1]) * (1 - _MARGIN)
         if excess <= 0:
             continue
-        nearest = np.maximum(moments + np.array([1, 1, -1]) * excess / 3, TINY_INERTIA)  # least squares
+        nearest = moments + np.array([1, 1, -1]) * excess / 3  # least squares
+        nearest = np.maximum(
+            nearest, max(TINY_INERTIA, 4 * _MARGIN * moments[2])
+        )  # a rod's third moment is not nothing
+        nearest[1] = min(nearest[1], nearest[2])
         nearest[2] = min(nearest[2], (nearest[0] + nearest[1]) * (1 - 2 * _MARGIN))
         worst = np.abs(nearest - moments).max() / moments[2]
         _set_inertial(link, mass, axes @ np.diag(nearest) @ axes.T)
@@ -218,10 +222,16 @@ def _make_inertias_possible(robot: ElementTree.Element) -> list[str]:
 def _inertial(link: ElementTree.Element) -> tuple[float, np.ndarray]:
     """Mass, and the inertia tensor (3, 3) in the frame of the file; zeros where it says nothing."""
     mass, inertia = link.find("inertial/mass"), link.find("inertial/inertia")
-    xx, yy, zz, xy, xz, yz = (float(inertia.get(k, 0)) if inertia is not None else 0.0 for k in _MOMENTS)
-    return float(mass.get("value", 0)) if mass is not None else 0.0, np.array(
-        [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
-    )
+    xx, yy, zz, xy, xz, yz = (_number(link, inertia, key) for key in _MOMENTS)
+    return _number(link, mass, "value"), np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+def _number(link: ElementTree.Element, element: ElementTree.Element | None, key: str) -> float:
+    value = "0" if element is None else element.get(key, "0")
+    try:
+        return float(value)
+    except ValueError:
+        raise UserError(f"link {link.get('name')!r}: {element.tag} {key}={value!r} is no number") from None
 
 
 def _set_inertial(link: ElementTree.Element, mass: float, tensor: np.ndarray) -> None:
