@@ -34,6 +34,10 @@ ARM = """
 """
 
 
+MOTORS = '<actuator><motor name="winch" joint="lift"/><motor joint="left"/></actuator>'
+DRIVEN = ARM.replace("</mujoco>", f"{MOTORS}</mujoco>")
+
+
 def arm(**changes) -> Robot:
     facts = {
         "name": "arm", "spec": lambda: mujoco.MjSpec.from_string(ARM), "joints": ("left", "right"), "control": "force",
@@ -235,6 +239,10 @@ def test_damping_is_bounded_by_what_an_explicit_step_bears():
         ({"bodies": {"load": ("load",)}}, "'load' is in two of its bodies, 'load' and 'payload'"),
         ({"bodies": {"hand": ("lefd",)}}, "names a body that its model does not have: .*lefd"),
         ({"groups": {"all": ("left", "lift")}}, "joints of 'all' must all be hinges or all be slides.+robot's groups"),
+        ({"base": "lefd"}, "unknown body as the base of the robot 'arm' 'lefd'; did you mean 'left'"),
+        ({"control": "torque"}, "unknown control of the robot 'arm' 'torque'; valid: force, position"),
+        ({"spec": lambda: mujoco.MjSpec.from_string(DRIVEN)}, "actuators of its own .winch, one without a name"),
+        ({"bounds": {"hand/mass": (1, 2)}}, "the bounds 1 to 2 of hand/mass leave out its nominal value, 0.5"),
         ({"bounds": {"hand/mas": (0, 1)}}, "bounds for 'hand/mas', which is no parameter"),
         ({"torque_limit": (1.0, 2.0, 3.0)}, "torque_limit must be one number or one for each of the 2 joints, not 3"),
         ({"terrain": Terrain(roughest=0.05), "bounds": {"terrain/roughness": (0, 0.1)}}, "on a terrain of 0.05 m"),

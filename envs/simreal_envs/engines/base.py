@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from simreal_envs.engines.support import level_of
-from simreal_envs.errors import Unsupported, UserError, told
+from simreal_envs.errors import Unsupported, UserError, require_known, told
 from simreal_envs.parameters import UNSUPPORTED, Parameter
 
 PRESETS = ("matched", "engine_default")
@@ -124,6 +124,9 @@ class Robot:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
     camera: tuple[float, float, float, float] = (3.0, 90.0, -10.0, 0.5)
 
+    def __post_init__(self) -> None:
+        require_known(self.control, ("force", "position"), f"control of the robot {self.name!r}")
+
     @property
     def floating(self) -> bool:
         """Whether the base is free."""
@@ -157,7 +160,10 @@ class Robot:
     def base_body(self) -> str:
         """Name of the body on which pushes act."""
         model = self.model("matched")
-        return self.base or (model.body(model.jnt_bodyid[0]).name if model.njnt else model.body(model.nbody - 1).name)
+        if self.base:
+            names = [model.body(i).name for i in range(1, model.nbody)]
+            return require_known(self.base, names, f"body as the base of the robot {self.name!r}")
+        return model.body(model.jnt_bodyid[0] if model.njnt else model.nbody - 1).name
 
     @property
     def between_links(self) -> bool:
@@ -389,6 +395,11 @@ def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
 def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
     """The robot's own spec with ground, drives and a preset's options."""
     spec = robot.spec()
+    if own := [actuator.name or "one without a name" for actuator in spec.actuators]:
+        raise UserError(
+            f"robot {robot.name!r}: its model has actuators of its own ({', '.join(own)}); the drives of its `joints` are "
+            "added here, so leave them out"
+        )
     _decorate(spec)
     _settle_contacts(robot, spec)
     for bodies in robot.bodies.values():

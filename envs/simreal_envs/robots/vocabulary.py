@@ -78,6 +78,11 @@ def vocabulary(robot: Robot) -> tuple[Parameter, ...]:
             raise UserError(
                 f"robot {robot.name!r}: {name} up to {high:g} m on a terrain of {robot.terrain.roughest:g} m"
             )
+        if not low <= parameters[name].nominal <= high:
+            raise UserError(
+                f"robot {robot.name!r}: the bounds {low:g} to {high:g} of {name} leave out its nominal value, "
+                f"{parameters[name].nominal:g}"
+            )
         parameters[name] = replace(parameters[name], low=low, high=high)
     return tuple(parameters.values())
 
