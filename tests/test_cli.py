@@ -334,6 +334,18 @@ def test_a_broken_package_breaks_no_list(user, monkeypatch, tmp_path):
     assert {"unsupported"} <= set(levels)
 
 
+def test_a_world_that_pays_what_is_no_number_ends_a_command_with_a_sentence(user, monkeypatch):
+    from simreal_envs.tasks import TASKS, CartpoleSwingup
+
+    class Unpaid(CartpoleSwingup):
+        def reward(self, state):
+            return {"nothing": state.qpos[:, 0] * float("nan")}
+
+    monkeypatch.setitem(TASKS, "cartpole_swingup", Unpaid())
+    status, _, err = user("pretrain", "tiny.yaml", "--out", "runs/agent")
+    assert status == 1 and err.splitlines()[-1].startswith("simreal: world 0 returned a reward that is not finite")
+
+
 def test_an_engine_that_is_not_installed_is_told_before_anything_is_trained(user, monkeypatch):
     monkeypatch.setitem(sys.modules, "pybullet", None)  # makes its import fail
     status, out, err = user("run", "tiny.yaml", "targets.light.engine=bullet", "--out", "out")

@@ -56,7 +56,8 @@ def main() -> None:
         from simreal.stages import StageError
         from simreal.tracking.base import TrackingError
 
-        if not isinstance(error, (StageError, TrackingError)):
+        # FloatingPointError: a world or a loss gave numbers that are not finite.
+        if not isinstance(error, (StageError, TrackingError, FloatingPointError)):
             raise
         _exit(1, str(error))
 
