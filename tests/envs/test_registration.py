@@ -28,6 +28,20 @@ class Balance(CartpoleSwingup):
     name = "balance"
 
 
+class Short(CartpoleSwingup):
+    name = "mine"
+
+    def observe(self, state):
+        return super().observe(state)[:, 1:]
+
+
+class Astray(CartpoleSwingup):
+    name = "mine"
+
+    def reward(self, state):
+        return {"all": state.qpos[:, 17]}
+
+
 class Misnamed(CartpoleSwingup):
     name = "something_else"
 
@@ -145,6 +159,12 @@ def test_another_package_brings_a_task(monkeypatch):
         (f"{__name__}:Failing", Unsupported, "cannot be loaded: RuntimeError: no licence"),
         (f"{__name__}:Unfinished", Unsupported, "cannot be loaded: TypeError: .* abstract methods control, "),
         (f"{__name__}:bring", UserError, "is not a Task but"),
+        (f"{__name__}:Short", UserError, r"task 'mine': observe has shape \(3, 4\), expected \(3, 5\)"),
+        (
+            f"{__name__}:Astray",
+            UserError,
+            "the task 'mine' .* breaks off in check_task: IndexError: index 17 is out of",
+        ),
         (f"{__name__}:Misnamed", UserError, "calls itself 'something_else'; the entry point must have the same name"),
     ],
 )
@@ -193,8 +213,9 @@ def test_an_engine_that_cannot_be_loaded_is_unsupported(monkeypatch, target):
 
 def test_a_robot_that_mujoco_refuses_is_named_wherever_its_model_is_needed(monkeypatch):
     bring(monkeypatch, tasks, "simreal.tasks", skewed=f"{__name__}:Skewed")
-    task = find_task("skewed")
+    task = Skewed()
     for ask in (
+        lambda: find_task("skewed"),
         lambda: task.parameters,
         lambda: check_task(task),
         lambda: check_engine(MujocoEngine, task.robot),

@@ -137,6 +137,12 @@ def _bring(point: EntryPoint) -> Task:
         raise UserError(f"{origin} is not a Task but {found!r}")
     if task.name != point.name:
         raise UserError(f"{origin} calls itself {task.name!r}; the entry point must have the same name")
+    try:
+        check_task(task)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{origin} breaks off in check_task: {told(error)}") from error
     return task
 
 
