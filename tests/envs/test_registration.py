@@ -117,6 +117,11 @@ def test_an_unknown_task_is_told_with_the_nearest_and_the_place():
         Domain("quadrupet")
 
 
+def test_a_gymnasium_id_without_its_prefix_is_recognized():
+    with pytest.raises(UserError, match=r"unknown task 'CartPole-v1'; did you mean 'gymnasium:CartPole-v1'\? valid: "):
+        find_task("CartPole-v1")
+
+
 def test_a_task_class_is_found_in_the_package_by_its_name():
     assert tasks.CartpoleSwingup is CartpoleSwingup
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):

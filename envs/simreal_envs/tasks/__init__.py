@@ -17,6 +17,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import gymnasium
+
 from simreal_envs import registration
 from simreal_envs.errors import Unsupported, UserError, nearest, told
 from simreal_envs.registration import BUILT_IN
@@ -100,8 +102,9 @@ def find_task(name: str, where: str = "") -> Task:
     others = _entry_points()
     if name in others:
         return _bring(others[name])
+    hint = f"did you mean 'gymnasium:{name}'? " if name in gymnasium.registry else ""
     raise UserError(
-        f"{place}unknown task {name!r}; {nearest(name, [*TASKS, *GAMES, *others])}, gymnasium:ID for any Gymnasium id, "
+        f"{place}unknown task {name!r}; {hint}{nearest(name, [*TASKS, *GAMES, *others])}, gymnasium:ID for any Gymnasium id, "
         "minatar:GAME or ale:GAME"
     )
 
