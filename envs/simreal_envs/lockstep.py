@@ -27,6 +27,7 @@ import numpy as np
 BUSY_SECONDS = 0.002  # so long a process waits without sleeping: longer than a policy takes to choose actions
 CLOSE_SECONDS = 5.0  # so long a process has to end by itself
 _LOOK_SECONDS = 1.0  # so often who sleeps looks whether the other process is alive
+_SHORT = 1 << 14  # bytes of a message that a pipe takes before anybody reads it
 # In shared memory: how many calls were asked for and are done, what to do now, whether there is an answer.
 _ASKED, _DONE, _ORDER, _TOLD = range(4)
 _CALL, _STEP, _LEAVE = range(3)
@@ -157,14 +158,17 @@ def _serve(
             try:
                 if made is None:
                     made = make(*arguments)
-                elif (answer := made.step() if order == _STEP else getattr(made, method)(*given)) is not None:
+                elif order == _STEP:
+                    made.step()
+                elif (answer := getattr(made, method)(*given)) is not None:
                     message = ForkingPickler.dumps((True, answer))
             except Exception as error:  # whatever it is, the caller gets it
                 message = _packed(error)
-            board[_TOLD] = message is not None
-            board[_DONE] = number
+            board[_TOLD], board[_DONE] = message is not None, number
+            if early := message is not None and len(message) <= _SHORT:
+                pipe.send_bytes(message)  # who is woken then finds it there
             done.release()
-            if message is not None:
+            if message is not None and not early:
                 pipe.send_bytes(message)
     if made is not None:
         made.close()
