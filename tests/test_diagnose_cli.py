@@ -112,6 +112,7 @@ def test_a_plan_from_a_pilot_takes_its_spread_and_its_arms(user):
         (["--csv", "curves.csv", "--step-column", "steps"], "unknown column 'steps'; did you mean 'step'?"),
         (["--csv", "curves.csv", "--margin", "-1"], "margin is -1"),
         (["--plan", "--spread", "0.1", "--effect", "0.01"], "within the margin"),
+        (["--plan", "--csv", "curves.csv", "--verdicts", "0"], "verdicts"),
         (["--plan", "--spread", "0"], "expected a standard deviation above 0"),
     ],
 )

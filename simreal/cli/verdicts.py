@@ -74,7 +74,8 @@ def diagnose(
     if width is None:
         pilot, usual = _pilot(folder, csv, columns, data)
         width, rule = spread_of(pilot), usual | rule
-        verdicts = verdicts or sum(len(arms) - 1 for arms in pilot.values()) or 1
+        taken = sum(len(arms) - 1 for arms in pilot.values()) or 1
+        verdicts = taken if verdicts is None else verdicts
     for name in ("threshold", "paired"):  # the one decides no label, the other none before there are runs
         rule.pop(name, None)
     found = plan_seeds(effect, width, chance, verdicts=1 if verdicts is None else verdicts, **rule).to_dict()
