@@ -29,7 +29,7 @@ from test_surgery import decided, elements, grown, shown
 from simreal_agents import sb3
 from simreal_agents.bundle import Agent
 from simreal_agents.export import largest_difference, to_onnx
-from simreal_agents.sb3_names import KINDS as WITH_SB3
+from simreal_agents.sb3.names import KINDS as WITH_SB3
 from simreal_agents.surgery import fit
 
 COUNT = 500

@@ -48,9 +48,8 @@ ORDER = {
     "simreal_agents": [
         {"adapter", "tasks"},
         {"surgery", "export", "sb3"},
-        {"sb3_export", "sb3_import"},
-        {"averaging", "sb3_files", "sb3_parts", "sb3_pickles", "sb3_settings", "transplant"},
-        {"bundle", "sb3_names"},
+        {"averaging", "transplant"},
+        {"bundle"},
         {"algorithms", "crossq", "ppo", "qrdqn", "td3", "tqc"},
         {"dqn", "sac"},
         {"offpolicy"},
@@ -190,7 +189,7 @@ def test_one_place_of_the_agents_runs_what_others_pickled():
         r"pickle\.loads?\(|Unpickler\(|json_to_data\(|load_from_zip_file|weights_only=False|VecNormalize\.load\("
     )
     found = [name for name in of("simreal_agents") if runs.search(MODULES[name].read_text(encoding="utf-8"))]
-    assert found == ["simreal_agents.sb3_pickles"]
+    assert found == ["simreal_agents.sb3.pickles"]
 
 
 @pytest.mark.parametrize("package", list(PACKAGES))

@@ -22,7 +22,7 @@ from torch import nn
 
 from simreal_agents.bundle import Agent, load
 from simreal_agents.sb3 import load_zip, save_zip
-from simreal_agents.sb3_names import KINDS as KINDS_OF_SB3
+from simreal_agents.sb3.names import KINDS as KINDS_OF_SB3
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.schema import Field, Schema, row
 
@@ -424,7 +424,7 @@ def test_settings_that_mean_nothing_are_one_sentence(zip_of):
 
 def test_a_member_that_would_fill_the_memory_is_not_read(zip_of, monkeypatch):
     path = zip_of(stock())
-    monkeypatch.setattr("simreal_agents.sb3_files.MAX_BYTES", 100)
+    monkeypatch.setattr("simreal_agents.sb3.files.MAX_BYTES", 100)
     with pytest.raises(UserError, match=r"model\.zip: data has \d+ bytes unpacked; at most 100 are read"):
         load_zip(path)
 

@@ -1,6 +1,6 @@
 """What the settings in a zip of SB3 say: JSON, in which a pickled object is a dictionary of texts about it.
 
-With the user's trust some of them are the objects themselves (`sb3_pickles`).
+With the user's trust some of them are the objects themselves (`pickles`).
 """
 
 from __future__ import annotations

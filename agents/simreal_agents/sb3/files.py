@@ -1,7 +1,7 @@
 """Zips of SB3 and folders of RL Zoo as plain data: nothing in them is executed, and nothing is unpacked to the disk.
 
 Weights are read by torch with ``weights_only``, settings from the zip's JSON text, YAML as data. What SB3 pickled stays the
-text that it is in the JSON: `sb3_pickles` alone can load it.
+text that it is in the JSON: `pickles` alone can load it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
-from simreal_agents.sb3_names import Tensors
+from simreal_agents.sb3.names import Tensors
 from simreal_envs.errors import UserError, told
 
 MAX_BYTES = 1 << 28  # of one member of a zip, unpacked: far above any policy that fits our networks

@@ -19,7 +19,7 @@ from simreal_agents.bundle import Agent
 from simreal_agents.encoders import SMALLEST, cnn_of, extent_of
 from simreal_agents.networks import ACTIVATIONS, require_plain
 from simreal_agents.normalizer import RunningMoments
-from simreal_agents.sb3_names import KINDS, Kind, sb3_state
+from simreal_agents.sb3.names import KINDS, Kind, sb3_state
 from simreal_envs.errors import Unsupported, nearest
 from simreal_envs.schema import STATE, Schema
 

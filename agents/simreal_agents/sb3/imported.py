@@ -13,8 +13,8 @@ from simreal_agents.algorithms import find_algorithm
 from simreal_agents.bundle import Agent
 from simreal_agents.encoders import cnn_of
 from simreal_agents.layout import Layout
-from simreal_agents.sb3_names import IMAGE, PARTS, Layers, Tensors, own_layers, shared_encoder, swapped
-from simreal_agents.sb3_parts import Parts
+from simreal_agents.sb3.names import IMAGE, PARTS, Layers, Tensors, own_layers, shared_encoder, swapped
+from simreal_agents.sb3.parts import Parts
 from simreal_envs.errors import UserError
 from simreal_envs.schema import Schema
 
@@ -91,7 +91,7 @@ class Imported:
         widths = [[len(b) for _, b in layers[:-1]] for n in towers for layers in parts.towers.get(n, ())]
         hidden = [max(beside) for beside in zip(*widths, strict=True)]
         if layout.images:
-            # Vectors beside pictures pass our encoder twice: see `sb3_names`.
+            # Vectors beside pictures pass our encoder twice: see `names`.
             hidden.insert(0, parts.features + 2 * len(layout.vector))
         network: dict[str, Any] = {"hidden": hidden, "activation": self.activation, **self.network}
         if any(cnn_of(part, None) != "nature" for part in layout.images):

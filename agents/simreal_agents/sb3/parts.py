@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from simreal_agents.encoders import NATURE
-from simreal_agents.sb3_names import KINDS, Layers, Tensors, prefixes, take_layers, take_moments, take_pictures
+from simreal_agents.sb3.names import KINDS, Layers, Tensors, prefixes, take_layers, take_moments, take_pictures
 from simreal_envs.errors import Unsupported, UserError
 
 READ = "PPO, A2C, SAC, TD3, DDPG, DQN, TQC, CrossQ and QR-DQN can be imported"

@@ -1,15 +1,15 @@
 """Agents from and for Stable-Baselines3.
 
 In: the policy of a zip of PPO, A2C, SAC, TD3, DDPG, DQN, or of sb3-contrib's TQC, CrossQ and QR-DQN, under our module names
-(`sb3_names`). Reading a zip runs nothing that is in it: weights are read by torch with ``weights_only``, settings from the
+(`names`). Reading a zip runs nothing that is in it: weights are read by torch with ``weights_only``, settings from the
 zip's JSON text. What SB3 pickled (``VecNormalize``, the clip range) can run code, so it is read only when the caller trusts
 where it comes from. ``VecNormalize.obs_rms`` becomes ``encoder.normalizer``, its ``ret_rms`` the ``reward_scaler``.
 
 Out: a zip that the stock class opens, and a ``VecNormalize`` with our statistics beside it.
 
-    sb3_files       zips and RL Zoo folders as plain data       sb3_pickles   what runs code: with trust only
-    sb3_parts       what the tensors are                        sb3_settings  what the JSON says
-    sb3_import      the agent of both                           sb3_export    the zip of an agent
+    files      zips and RL Zoo folders as plain data       pickles   what runs code: with trust only
+    parts      what the tensors are                        settings  what the JSON says
+    imported   the agent of both                           export    the zip of an agent
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
-from simreal_agents import sb3_settings
 from simreal_agents.bundle import Agent
 from simreal_agents.files import require_new, write_new
-from simreal_agents.sb3_export import kind_of, vec_normalize_of, zip_of
-from simreal_agents.sb3_files import STATISTICS, Files, read_zip, statistics_beside, zoo_folder
-from simreal_agents.sb3_import import Imported
-from simreal_agents.sb3_names import KINDS
-from simreal_agents.sb3_parts import critic_apart, take_apart
-from simreal_agents.sb3_pickles import statistics_in, unpickled
+from simreal_agents.sb3 import settings
+from simreal_agents.sb3.export import kind_of, vec_normalize_of, zip_of
+from simreal_agents.sb3.files import STATISTICS, Files, read_zip, statistics_beside, zoo_folder
+from simreal_agents.sb3.imported import Imported
+from simreal_agents.sb3.names import KINDS
+from simreal_agents.sb3.parts import critic_apart, take_apart
+from simreal_agents.sb3.pickles import statistics_in, unpickled
 from simreal_envs.errors import UserError
 
 
@@ -58,10 +58,10 @@ def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust
         )
     if trust:
         data = unpickled(data)
-    sb3_settings.require_known_policy(archive, data)
+    settings.require_known_policy(archive, data)
     parts, notes = take_apart(archive, tensors), []
     kind = KINDS[parts.algorithm]
-    activation = sb3_settings.activation(archive, data, kind.activation)
+    activation = settings.activation(archive, data, kind.activation)
     if reason := critic_apart(parts, tensors):
         notes.append(f"the critic was left behind, as {reason}: the agent's is new, warm it up before you fine-tune")
         parts = parts.without_critic()
@@ -71,7 +71,7 @@ def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust
         notes.append(
             f"no VecNormalize: the agent takes observations as they are, and its critic values raw rewards{hint}"
         )
-    bounds = sb3_settings.action_bounds(data, len(parts.others.get("heads.log_std", ())))
+    bounds = settings.action_bounds(data, len(parts.others.get("heads.log_std", ())))
     if bounds is None and parts.algorithm == "ppo" and not parts.chooses:
         notes.append("the zip does not say the bounds of its actions: they are taken to be the task's")
     return Imported(
@@ -79,9 +79,9 @@ def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust
         activation,
         bounds,
         statistics_in(statistics, parts.readings) if statistics is not None else {},
-        sb3_settings.card_of(archive, parts.algorithm, sha256, data, zoo),
+        settings.card_of(archive, parts.algorithm, sha256, data, zoo),
         tuple(notes),
-        sb3_settings.renormalization(archive, data) if kind.renormed else {},
+        settings.renormalization(archive, data) if kind.renormed else {},
     )
 
 

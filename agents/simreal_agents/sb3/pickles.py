@@ -12,7 +12,7 @@ import torch
 from stable_baselines3.common.save_util import json_to_data
 
 from simreal_agents.normalizer import Normalizer
-from simreal_agents.sb3_names import Tensors
+from simreal_agents.sb3.names import Tensors
 from simreal_envs.errors import Unsupported, UserError
 
 
