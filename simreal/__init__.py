@@ -30,6 +30,7 @@ _WHERE = {
     "simreal_envs.engines.check": ("check_engine",),
     "simreal_agents.bundle": ("Agent", "load", "save"),
     "simreal_agents.surgery": ("Surgery", "fit"),
+    "simreal_agents.vecenv": ("SB3Worlds",),
     "simreal.early": ("EarlyWarning",),
     "simreal.learner": ("Learning",),
     "simreal.training": ("Run", "pretrain", "transfer"),
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from simreal.training import Run, pretrain, transfer
     from simreal_agents.bundle import Agent, load, save
     from simreal_agents.surgery import Surgery, fit
+    from simreal_agents.vecenv import SB3Worlds
     from simreal_envs.engines.check import check_engine
     from simreal_envs.errors import Unsupported, UserError
     from simreal_envs.tasks import Task, check_task, find_task

@@ -226,8 +226,9 @@ class Target:
         kind = find_algorithm(learning.algorithm)
         settings = {k: v for k, v in (learning.hyperparameters or {}).items() if k not in OPTIONS}
         _require_accepted(settings, kind, learning.algorithm)
-        own = {"hidden": list(learning.hidden), "activation": learning.activation, "cnn": learning.cnn}
-        own |= {name: settings.pop(name) for name in kind.policy_class_.SETTINGS if name in settings}
+        settings = {"hidden": list(learning.hidden), "activation": learning.activation, "cnn": learning.cnn} | settings
+        own = {name: settings.pop(name) for name in kind.policy_class_.SETTINGS if name in settings}
+        settings.pop("cnn", None)  # CrossQ sees no pictures
         if "learning_rate_schedule" in learning.options:
             rate = settings.get("learning_rate", HYPERPARAMETERS[learning.algorithm]().learning_rate)
             settings["learning_rate"] = schedule(rate, learning.options["learning_rate_schedule"])

@@ -41,15 +41,16 @@ def gymnasium_id(task: str) -> str:
 
 
 IDS = {gymnasium_id(task): task for task in (*BUILT_IN, *GAMES)}
+ANY = "simreal/Task-v0"  # with ``task=``: those of other packages as well
 
 
 def register_envs() -> None:
     """Register every task once. ``gymnasium.make("simreal_envs:simreal/Quadruped-v0")`` needs no import of ours."""
-    for name, task in IDS.items():
+    for name, given in {ANY: {}, **{name: {"task": task} for name, task in IDS.items()}}.items():
         if name not in gymnasium.registry:
             gymnasium.register(
                 id=name,
                 entry_point="simreal_envs.gym:World",
                 vector_entry_point="simreal_envs.gym:vector_worlds",
-                kwargs={"task": task},
+                kwargs=given,
             )

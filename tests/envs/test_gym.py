@@ -233,6 +233,17 @@ def test_the_end_of_an_episode_is_reported_in_the_info():
     assert info["outcome"]["r"] == pytest.approx(total) and info["outcome"]["l"] == 250 and not info["outcome"]["s"]
 
 
+def test_one_id_takes_any_task_by_name():
+    env = gymnasium.make("simreal/Task-v0", task="pendulum_swingup", engine="bullet")
+    assert env.unwrapped.worlds.task.name == "pendulum_swingup" and env.unwrapped.worlds.domain.engine == "bullet"
+    env.close()
+    envs = gymnasium.make_vec("simreal/Task-v0", num_envs=2, task="gymnasium:HalfCheetah-v5")
+    assert envs.reset(seed=0)[0].shape == (2, 17)
+    envs.close()
+    with pytest.raises(TypeError, match="task"):
+        gymnasium.make("simreal/Task-v0")
+
+
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @each_id
 def test_make_vec_makes_batched_worlds(name, mode):
