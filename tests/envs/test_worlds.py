@@ -740,11 +740,11 @@ def test_worlds_that_are_over_keep_no_threads_even_before_garbage_is_collected(e
         worlds = make(Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [0.05, 0.2]}}), 4, num_threads=2)
         worlds.reset()
         worlds.step(np.zeros((4, 1), np.float32))
-        batch = weakref.ref(worlds.engine._batch)
+        batches = [weakref.ref(worlds.engine._batch), weakref.ref(worlds.engine._prepared._batch)]
         if end == "close":
             worlds.close()
         else:
             del worlds
-        assert batch() is None
+        assert [batch() for batch in batches] == [None, None]
     finally:
         gc.enable()

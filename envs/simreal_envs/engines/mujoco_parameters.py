@@ -97,7 +97,7 @@ class MujocoParameters:
         names, rows = tuple(values), ids[:, None]
         plan = self._plans.get(names) or self._plan(names)
         for (write, elements, parameter), value in zip(plan.writes, values.values(), strict=True):
-            write(rows, elements, np.asarray(value, dtype=np.float64)[:, None], parameter)
+            write(self, rows, elements, np.asarray(value, dtype=np.float64)[:, None], parameter)
         # What several of them share is put together once.
         if len(plan.bodies):
             self._set_inertia(rows, plan.bodies)
@@ -117,7 +117,8 @@ class MujocoParameters:
 
         position = self._robot.control == "position"
         self._plans[names] = plan = _Plan(
-            [(getattr(self, f"_apply_{p.quantity}"), self._elements[p.name], p) for p in parameters],
+            # Functions, not methods of this object: it would keep itself, and threads, until garbage is collected.
+            [(getattr(type(self), f"_apply_{p.quantity}"), self._elements[p.name], p) for p in parameters],
             shared({"mass", "inertia"}),
             shared({"strength", "sign", "kp", "kd"} if position else set()),
             any(p.quantity in _SLIDING for p in parameters),
