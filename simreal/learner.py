@@ -226,9 +226,10 @@ class Target:
         kind = find_algorithm(learning.algorithm)
         settings = {k: v for k, v in (learning.hyperparameters or {}).items() if k not in OPTIONS}
         _require_accepted(settings, kind, learning.algorithm)
-        settings = {"hidden": list(learning.hidden), "activation": learning.activation, "cnn": learning.cnn} | settings
-        own = {name: settings.pop(name) for name in kind.policy_class_.SETTINGS if name in settings}
-        settings.pop("cnn", None)  # CrossQ sees no pictures
+        known = kind.policy_class_.SETTINGS
+        own = {"hidden": list(learning.hidden), "activation": learning.activation, "cnn": learning.cnn} | settings
+        own = {name: value for name, value in own.items() if name in known}
+        settings = {name: value for name, value in settings.items() if name not in known}
         if "learning_rate_schedule" in learning.options:
             rate = settings.get("learning_rate", HYPERPARAMETERS[learning.algorithm]().learning_rate)
             settings["learning_rate"] = schedule(rate, learning.options["learning_rate_schedule"])
