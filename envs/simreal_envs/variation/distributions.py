@@ -170,6 +170,11 @@ def read(value: Any, where: str) -> Distribution:
         if len(numbers) != 2:
             raise UserError(f"{where}: {kind} takes two numbers, not {argument!r}")
         return cls(*map(float, numbers))
+    if hasattr(value, "of") or (isinstance(value, Mapping) and "mode" in value):  # a mode: here only inside of a scale
+        raise UserError(
+            f"{where}: when a value is drawn stands around its scale, Startup(Scale(..)) or {{scale: .., mode: startup}}, "
+            f"not inside of it as in {value!r}"
+        )
     raise UserError(f"{where}: expected a number or one of {{{', '.join(KINDS)}}}, not {value!r}")
 
 
@@ -191,7 +196,8 @@ def is_number(value: Any) -> bool:
 def _require_numbers(distribution: Distribution, *values: Any) -> None:
     for value in values:
         if not is_number(value):
-            raise UserError(f"{distribution} takes numbers, not {value!r}")
+            hint = "; a scale stands around it" if isinstance(value, Scale) else ""
+            raise UserError(f"{distribution} takes numbers, not {value!r}{hint}")
 
 
 def _require_ordered(distribution: Distribution, low: float, high: float) -> None:
