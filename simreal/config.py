@@ -458,10 +458,10 @@ def domain_of(spec: DomainConfig, where: str = "") -> "Domain":
     Raises:
         UserError: an unknown task, engine or parameter, or a value out of bounds.
     """
-    from simreal_envs.variation import Domain
+    from simreal_envs.variation.domain import KEYS, Domain
 
     try:
-        return Domain.from_dict(spec.model_dump(), f"{where}.variation" if where else "variation")
+        return Domain.from_dict(spec.model_dump(include={*KEYS}), f"{where}.variation" if where else "variation")
     except UserError as error:
         if not where or str(error).startswith(where):
             raise

@@ -161,6 +161,8 @@ def test_a_distribution_that_makes_no_sense_is_refused(make, sentence):
         ({"observe": {"parameters": 5}}, "^observe: parameters must be a list of names, not 5$"),
         ({"observe": {"tasks": [5], "task": 5}}, r"^observe: tasks must be a list of names, not \[5\]$"),
         ({"variation": 5}, "^expected parameter: value pairs, not 5$"),
+        ({"varation": {"gravity": 9.0}}, "^unknown key of a domain 'varation'; did you mean 'variation'?"),
+        ({5: 6}, "^unknown key of a domain '5'; valid: "),
     ],
 )
 def test_nonsense_in_a_domains_plain_form_is_told_in_one_sentence(part, sentence):

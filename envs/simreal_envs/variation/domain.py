@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from simreal_envs.bridges import Bridge
@@ -93,9 +93,14 @@ class Domain:
         if not isinstance(data, Mapping) or not isinstance(data.get("task"), str):
             place = f"{where}: " if where else ""
             raise UserError(f"{place}a domain must be a mapping that names a task, not {data!r}")
+        for key in data:
+            require_known(str(key), KEYS, "key of a domain", where)
         variation = variation_from_dict(data.get("variation") or {}, where)
         if curriculum := data.get("curriculum"):
             variation = Curriculum.from_dict(curriculum, Randomization(dict(variation.items)), where)
         observe = Observe.from_dict(data.get("observe") or {}, where)
         bridge = Bridge.from_dict(data.get("bridge") or {}, where)
         return cls(data["task"], data.get("engine") or "", variation, data.get("preset") or "", observe, bridge)
+
+
+KEYS = (*(field.name for field in fields(Domain)), "curriculum")  # of a domain's plain form
