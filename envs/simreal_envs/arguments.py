@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+import reprlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,9 +52,35 @@ def checked_seeds(seed: Any, num_worlds: int) -> int | tuple[int, ...] | None:
     return tuple(checked_seed(own) for own in seed)
 
 
+def checked_mask(options: Any, num_worlds: int) -> np.ndarray | None:
+    """The ``reset_mask`` among a reset's options, bool ``(num_worlds,)``; None if there is none."""
+    if not isinstance(options, Mapping | None):
+        raise UserError(f"options of a reset must be a dict such as {{'reset_mask': ..}}, not {options!r}")
+    if (given := (options or {}).get("reset_mask")) is None:
+        return None
+    mask = given if isinstance(given, np.ndarray) else array("reset_mask", given)
+    if mask.shape != (num_worlds,) or mask.dtype != bool:
+        raise UserError(f"reset_mask must be a bool array of shape ({num_worlds},), not {given!r}")
+    return mask
+
+
+def require_snapshot(snapshot: Any, parts: Iterable[str] = ("worlds", "imperfections", "engine")) -> None:
+    """Raise a UserError unless this is a mapping that has the parts of a snapshot."""
+    if not isinstance(snapshot, Mapping) or not {*parts} <= snapshot.keys():
+        raise UserError(f"a snapshot must be what snapshot() of worlds like these gives, not {reprlib.repr(snapshot)}")
+
+
+def array(what: str, given: Any, dtype: type | None = None) -> np.ndarray:
+    """What is given as an array; a UserError for what makes none, such as words or rows of different lengths."""
+    try:
+        return np.asarray(given, dtype)
+    except (TypeError, ValueError):
+        raise UserError(f"{what} must be an array of numbers, a row per world, not {reprlib.repr(given)}") from None
+
+
 def clipped(actions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Actions in [-1, 1], float64 of a shape ``(N, a)``."""
-    actions = np.asarray(actions, dtype=np.float64)
+    actions = array("actions", actions, np.float64)
     if actions.shape != shape:
         if (*actions.shape, 1) != shape:  # one number per world may come without an axis of its own
             raise UserError(f"actions must have the shape {shape}, a row per world, not {actions.shape}")
@@ -67,7 +95,7 @@ def clipped(actions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def chosen(actions: np.ndarray, num_worlds: int, choices: int) -> np.ndarray:
     """Choices ``(N,)`` of a discrete action as flat actions, float64 ``(N, 1)``."""
-    given, wanted = np.asarray(actions), f"actions must be integers from 0 to {choices - 1}, one per world"
+    given, wanted = array("actions", actions), f"actions must be integers from 0 to {choices - 1}, one per world"
     if given.shape != (num_worlds,) or given.dtype.kind not in "iu":
         raise UserError(f"{wanted}: an int64 array of shape ({num_worlds},), not {given.dtype} of {given.shape}")
     if any_of(wrong := given.astype(np.uint64) >= choices):  # those below 0 are very large
@@ -78,7 +106,7 @@ def chosen(actions: np.ndarray, num_worlds: int, choices: int) -> np.ndarray:
 
 def checked_forces(forces: Any, num_worlds: int) -> np.ndarray:
     """Forces as float64 ``(num_worlds, 3)``; a UserError for another shape, or numbers that are not finite."""
-    forces = np.array(forces, dtype=np.float64)
+    forces = array("forces", forces, np.float64).copy()
     if forces.shape != (num_worlds, 3) or not np.isfinite(forces).all():
         raise UserError(f"forces must be {num_worlds} x 3 finite numbers, not of shape {forces.shape}")
     return forces

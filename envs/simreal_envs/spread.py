@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector.utils import batch_space
 
-from simreal_envs.arguments import checked_forces
+from simreal_envs.arguments import checked_forces, require_snapshot
 from simreal_envs.engines.base import any_of
 from simreal_envs.errors import UserError
 from simreal_envs.lockstep import Partner, shared_memory, views
@@ -257,8 +257,14 @@ class Spread(gymnasium.vector.VectorEnv):
 
 def _parts(snapshot: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """A snapshot of `Spread` or `Worlds`, process by process."""
-    parts = snapshot.get("parts")
-    return [snapshot] if parts is None else [parts[str(i)] for i in range(len(parts))]
+    if not isinstance(snapshot, Mapping) or "parts" not in snapshot:
+        require_snapshot(snapshot)
+        return [snapshot]
+    require_snapshot(parts := snapshot["parts"], ("0",))
+    parts = [parts[str(i)] for i in range(len(parts))]
+    for part in parts:
+        require_snapshot(part)
+    return parts
 
 
 def _size(part: Mapping[str, Any]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from simreal_envs.arguments import checked_forces, checked_seeds
+from simreal_envs.arguments import array, checked_forces, checked_mask, checked_seeds, require_snapshot
 from simreal_envs.errors import UserError
 from simreal_envs.schema import Choices, Observation
 from simreal_envs.worlds import Worlds
@@ -106,20 +106,18 @@ class Together(gymnasium.vector.VectorEnv):
         With a seed, the members begin again under that seed, the next one, and so on: equal domains draw differently.
         With a list of one seed per world, each world takes its own.
         """
-        mask = (options or {}).get("reset_mask")
-        if mask is not None and np.shape(mask) != (self.num_envs,):
-            raise UserError(f"reset_mask must be a bool array of shape ({self.num_envs},), not {mask!r}")
+        mask = checked_mask(options, self.num_envs)
         seed = checked_seeds(seed, self.num_envs)
         observations = []
         for i, (member, rows) in enumerate(zip(self.members, self._rows, strict=True)):
-            own = None if mask is None else {"reset_mask": np.asarray(mask)[rows]}
+            own = None if mask is None else {"reset_mask": mask[rows]}
             seeds = seed[rows] if isinstance(seed, tuple) else None if seed is None else seed + i
             observations.append(member.reset(seed=seeds, options=own)[0])
         return _joined(observations), {}
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance every world by one control period; arguments and results are those of `Worlds.step`."""
-        actions = np.asarray(actions)
+        actions = array("actions", actions)
         if actions.shape[:1] != (self.num_envs,):
             raise UserError(f"expected actions for {self.num_envs} worlds, got an array of shape {actions.shape}")
         steps = [member.step(actions[rows]) for member, rows in zip(self.members, self._rows, strict=True)]
@@ -155,6 +153,7 @@ class Together(gymnasium.vector.VectorEnv):
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from a snapshot of the same members; with any other, nothing changes."""
+        require_snapshot(snapshot, ("0",))
         if len(snapshot) != len(self.members):
             raise UserError(f"the snapshot is of the worlds of {len(snapshot)} domains, not of {len(self.members)}")
         for i, member in enumerate(self.members):

@@ -11,7 +11,16 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from simreal_envs.arguments import checked_forces, checked_seed, checked_seeds, chosen, clipped, whole
+from simreal_envs.arguments import (
+    checked_forces,
+    checked_mask,
+    checked_seed,
+    checked_seeds,
+    chosen,
+    clipped,
+    require_snapshot,
+    whole,
+)
 from simreal_envs.beginnings import Beginnings
 from simreal_envs.bridges import Bridge
 from simreal_envs.engines.base import Engine, any_of, rows_of
@@ -215,14 +224,10 @@ class Worlds(gymnasium.vector.VectorEnv):
             UserError: one is none, both are given, or the mask leaves worlds out that have no episode yet.
         """
         seed = checked_seeds(seed, num_worlds)
-        mask = (options or {}).get("reset_mask")
-        if mask is None:
+        if (mask := checked_mask(options, num_worlds)) is None:
             return seed, None
-        if np.shape(mask) != (num_worlds,) or np.asarray(mask).dtype != bool:
-            raise UserError(f"reset_mask must be a bool array of shape ({num_worlds},), not {mask!r}")
         if seed is not None:
             raise UserError("reset takes a seed or a reset_mask, not both: a seed begins all worlds again")
-        mask = np.asarray(mask)
         if self._command is None and not mask.all():
             raise UserError(
                 f"the first reset must begin all worlds; reset_mask leaves world {int(np.argmin(mask))} out"
@@ -480,10 +485,12 @@ class Worlds(gymnasium.vector.VectorEnv):
         )
 
     def require_own(self, snapshot: Mapping[str, Any]) -> None:
-        """Raise a UserError if a snapshot is of another domain or number of worlds."""
+        """Raise a UserError if this is no snapshot, or one of another domain or number of worlds."""
         mine = self.described(self.num_envs)
-        if (theirs := snapshot.get("of", mine)) != mine:  # snapshots of before do not say
+        # Snapshots of before do not say.
+        if isinstance(snapshot, Mapping) and (theirs := snapshot.get("of", mine)) != mine:
             raise UserError(f"the snapshot is of {theirs}; these are {mine}")
+        require_snapshot(snapshot)
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from a snapshot of the same domain and number of worlds; with any other, nothing changes.

@@ -3,6 +3,7 @@
 import gc
 import re
 import weakref
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -14,6 +15,7 @@ from simreal_envs.gym import World
 from simreal_envs.imperfections import QUANTITIES
 from simreal_envs.parameters import UNSUPPORTED, Draws
 from simreal_envs.tasks import TASKS
+from simreal_envs.together import Together
 from simreal_envs.variation import (
     Choice,
     Curriculum,
@@ -633,6 +635,36 @@ def test_a_snapshot_of_other_worlds_is_refused_and_changes_nothing(other):
     ):
         worlds.restore(others.snapshot())
     assert str(worlds.snapshot()) == str(before)
+
+
+@pytest.mark.parametrize("nothing", [{}, None, "x", [1], {"worlds": {}, "imperfections": {}}, {"parts": {}}])
+def test_what_is_no_snapshot_is_refused_and_changes_nothing(nothing):
+    pole = Domain("cartpole_swingup")
+    one, spread = make(pole, 2), make(replace(pole, engine="bullet"), 2, num_workers=1)
+    for worlds in (one, spread, Together([one])):
+        worlds.reset(seed=1)
+        before = worlds.snapshot()
+        with pytest.raises(UserError, match=r"^a snapshot must be what snapshot\(\) of worlds like these gives, not "):
+            worlds.restore(nothing)
+        assert str(worlds.snapshot()) == str(before)
+    one.close(), spread.close()
+
+
+@pytest.mark.parametrize("nonsense", ["x", {}, [[1.0], [2.0, 3.0]], [object(), object()]])
+def test_actions_forces_and_options_that_are_no_arrays_are_told_in_one_sentence(nonsense):
+    one, choices = make(Domain("cartpole_swingup"), 2), make(Domain("grid_catch"), 2)
+    several = Together([one])
+    for worlds in (one, several, choices):
+        worlds.reset(seed=1)
+        with pytest.raises(UserError, match="actions"):
+            worlds.step(nonsense)
+    for worlds in (one, several):
+        with pytest.raises(UserError, match=r"^forces must be an array of numbers, a row per world, not "):
+            worlds.disturb(nonsense)
+        with pytest.raises(UserError, match=r"^reset_mask must be"):
+            worlds.reset(options={"reset_mask": nonsense})
+        with pytest.raises(UserError, match=r"^options of a reset must be a dict such as {'reset_mask': ..}, not 'x'"):
+            worlds.reset(options="x")
 
 
 def test_a_restored_episode_reports_its_whole_return_and_reward_terms():
