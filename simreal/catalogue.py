@@ -63,7 +63,7 @@ def _installed() -> tuple[list[Any], dict[str, str]]:
             _ = task.parameters, _task(task)  # which compiles its model, and asks for what a row needs
             found.append(task)
         except Exception as error:  # another package's task may raise anything, which must not hide all others
-            broken[name] = f"cannot be loaded: {told(error)}"
+            broken[name] = f"unavailable: {told(error)}"
     return found, broken
 
 
@@ -115,7 +115,7 @@ def _strategy(name: str) -> dict[str, Any]:
         cls = STRATEGIES[name]
     except UserError as error:
         nothing: dict[str, Any] = {"stage": None, "needs": [], "takes": [], "settings": {}}
-        return {"name": name, "says": str(error), "family": "cannot be loaded", **nothing}
+        return {"name": name, "says": str(error), "family": "unavailable", **nothing}
     return {
         "name": name,
         "says": cls.says,

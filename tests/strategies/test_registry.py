@@ -86,7 +86,7 @@ def test_the_command_line_knows_it(installed):
     assert done.returncode == 0, done.stderr
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
     assert ["slow_heads", "fine-tunes with slow heads"] in lines
-    assert "libmissing.so is not there" in done.stdout.partition("cannot be loaded\n")[2]
+    assert "libmissing.so is not there" in done.stdout.partition("unavailable\n")[2]
 
 
 @dataclass(frozen=True)
