@@ -65,7 +65,7 @@ class Schedule:
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("points", 2), ("episodes", 1)):
             count = getattr(self, name)
-            if not isinstance(count, Real) or count % 1 or count < least:
+            if not isinstance(count, Real) or isinstance(count, bool) or count % 1 or count < least:
                 raise UserError(f"{name} must be a whole number of at least {least}, not {count!r}")
         object.__setattr__(self, "marks", tuple(self.marks))
 
