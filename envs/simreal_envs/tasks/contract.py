@@ -20,7 +20,8 @@ _WORLDS = 3  # enough to see whether rows are mixed
 def check_task(task: Task) -> None:
     """Raise a UserError naming the first way in which a task breaks the contract.
 
-    Warns of a joint that starts beyond its range: possible, and nearly always a mistake.
+    Warns of a joint that starts beyond its range, and of gains that the physics step cannot bear: possible, and nearly
+    always a mistake.
     """
     if not isinstance(task, Task):
         raise UserError(f"check_task takes a task, such as find_task('hopper') or MyTask(), not {task!r}")
@@ -55,7 +56,11 @@ def _start(task: Task) -> State:
         np.array_equal(qpos, again[0]) and np.array_equal(qvel, again[1]),
         "initial_state() differs from call to call: every random number must come from its draws",
     )
-    _warn_of_ranges(task, qpos)
+    if not isinstance(task.robot, Player):
+        model = task.robot.model("matched")
+        joints = np.flatnonzero(model.jnt_type >= int(mujoco.mjtJoint.mjJNT_SLIDE))  # or a hinge
+        _warn_of_ranges(task, model, joints, qpos)
+        _warn_of_gains(task, model, joints, qpos)
     action = np.zeros((_WORLDS, task.schema.action_size))
     return State(qpos, qvel, action, action, task.command(_draws(), _WORLDS), _readings(task, qpos, qvel))
 
@@ -71,11 +76,8 @@ def _initial_state(task: Task) -> tuple[np.ndarray, np.ndarray]:
     return qpos, qvel
 
 
-def _warn_of_ranges(task: Task, qpos: np.ndarray) -> None:
-    if isinstance(task.robot, Player):
-        return
-    model = task.robot.model("matched")
-    for joint in np.flatnonzero(model.jnt_limited & (model.jnt_type >= int(mujoco.mjtJoint.mjJNT_SLIDE))):  # or a hinge
+def _warn_of_ranges(task: Task, model: mujoco.MjModel, joints: np.ndarray, qpos: np.ndarray) -> None:
+    for joint in joints[model.jnt_limited[joints] != 0]:
         (low, high), at = model.jnt_range[joint], qpos[:, model.jnt_qposadr[joint]]
         slack = 0.01 * (high - low)  # Gymnasium's noise around the end of a range is no mistake
         beyond = at[(at < low - slack) | (at > high + slack)]
@@ -86,6 +88,46 @@ def _warn_of_ranges(task: Task, qpos: np.ndarray) -> None:
                 "radian), from where the engine pushes it back",
                 stacklevel=4,
             )
+
+
+def _warn_of_gains(task: Task, model: mujoco.MjModel, joints: np.ndarray, qpos: np.ndarray) -> None:
+    """Warn of the joint that is furthest beyond what explicit steps bear, if there is one.
+
+    A step v += dt / I (-k q - d v), q += dt v multiplies the motion of a joint by less than -1 if d + k dt / 2 > 2 I / dt.
+    I is what it moves while all other joints are free, 1 / (M^-1)_jj. Their own drives only make it worse: whoever is
+    warned is wrong, not everybody who is wrong is warned.
+    """
+    robot, dt, dofs = task.robot, model.opt.timestep, model.jnt_dofadr[joints]
+    if model.opt.integrator != mujoco.mjtIntegrator.mjINT_EULER:
+        return  # a Gymnasium environment's own
+    stiffness, damping = np.zeros(model.nv), np.zeros(model.nv)
+    stiffness[dofs] = model.jnt_stiffness[joints]
+    if model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP:
+        damping[dofs] = model.dof_damping[dofs]
+    if robot.control == "position":
+        driven = robot.joint_addresses()[1]
+        stiffness[driven] += robot.per_joint("kp")
+        damping[driven] += robot.per_joint("kd")
+    data, full = mujoco.MjData(model), np.empty((model.nv, model.nv))
+    inertia = np.full(model.nv, np.inf)
+    for start in qpos:
+        data.qpos[:] = start
+        mujoco.mj_forward(model, data)
+        mujoco.mj_fullM(model, data, full)
+        inertia = np.minimum(inertia, 1 / np.diag(np.linalg.inv(full)))
+    asked, borne = (damping + stiffness * dt / 2)[dofs], 2 * inertia[dofs] / dt
+    if len(joints) and (asked > borne).any():
+        worst = int(np.argmax(asked / borne))
+        joint, dof = joints[worst], dofs[worst]
+        unit = "kg" if model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_SLIDE else "kg m^2"
+        warnings.warn(
+            f"task {task.name!r}: the joint {model.joint(joint).name!r} will shake, since its drive and damping (kp "
+            f"{stiffness[dof]:.3g}, kd {damping[dof]:.3g}) are too much for physics steps of {dt:g} s: it moves "
+            f"{inertia[dof]:.3g} {unit} at the start, armature included, which bears kd + kp timestep / 2 up to "
+            f"{borne[worst]:.3g}, not {asked[worst]:.3g}; lower the gains, shorten the timestep, or give the joint the "
+            "armature of its rotor",
+            stacklevel=4,
+        )
 
 
 def _check_calls(task: Task, state: State) -> None:

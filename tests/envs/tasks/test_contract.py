@@ -1,13 +1,19 @@
 """The contract of a task: what breaks it is named, in one sentence."""
 
 import dataclasses
+import warnings
 
+import mujoco
 import numpy as np
 import pytest
 
+from simreal_envs.engines.base import Robot
 from simreal_envs.errors import UserError
+from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks import TASKS, CartpoleSwingup
 from simreal_envs.tasks.contract import check_task
+from simreal_envs.variation import Domain
+from simreal_envs.worlds import make
 
 CARTPOLE = TASKS["cartpole_swingup"]
 
@@ -73,6 +79,67 @@ def test_a_start_beyond_the_range_of_a_joint_is_warned_of():
 
     with pytest.warns(match="'hopper': initial_state.. puts the joint '.+' at 2, outside of its range of"):
         check_task(Bent())
+
+
+SWING = """<mujoco><worldbody><body name="rod"><joint name="hinge" axis="0 1 0"/>
+<inertial pos="0 0 -0.1" mass="0.1" diaginertia="1e-3 1e-3 1e-3"/></body></worldbody></mujoco>"""  # I = 2e-3 kg m^2
+SCHEMA = Schema(
+    (Field("angle", "rad", ("hinge",), -1.0, 1.0), Field("velocity", "rad/s", ("hinge",), -9.0, 9.0)),
+    (Field("target", "1", ("hinge",), -1.0, 1.0),), 0.02,
+)  # fmt: skip
+
+
+class Swing(CartpoleSwingup):
+    """A rod that a position drive holds."""
+
+    name, schema, substeps, terms = "swing", SCHEMA, 10, ()
+
+    def __init__(self, kp, kd):
+        self.robot = Robot(
+            "swing", lambda: mujoco.MjSpec.from_string(SWING), ("hinge",), "position", 1e3, 0.002, kp, kd,
+            groups={"hinge": ("hinge",)},
+        )  # fmt: skip
+
+    def initial_state(self, draws, n):
+        return np.full((n, 1), 0.1), np.zeros((n, 1))
+
+    def control(self, action):
+        return 0.0 * action
+
+    def observe(self, state):
+        return np.concatenate([state.qpos, state.qvel], axis=1)
+
+    def reward(self, state):
+        return {"still": -np.abs(state.qvel[:, 0])}
+
+    def terminated(self, state):
+        return np.zeros(len(state.qpos), dtype=bool)
+
+    on_goal = terminated
+
+
+@pytest.mark.parametrize(("kp", "kd"), [(20.0, 1.9), (20.0, 2.05), (1_900.0, 0.05), (2_000.0, 0.05)])
+def test_gains_that_a_physics_step_cannot_bear_are_warned_of_and_shake(kp, kd, monkeypatch):
+    task, shakes = Swing(kp, kd), kd + 0.001 * kp > 2.0  # 2 I / dt
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        check_task(task)
+    assert [str(w.message).startswith("task 'swing': the joint 'hinge' will shake") for w in told] == [True] * shakes
+    assert not shakes or "it moves 0.002 kg m^2" in str(told[0].message)
+    monkeypatch.setitem(TASKS, "swing", task)
+    for engine in ("mujoco", "bullet"):
+        worlds = make(Domain("swing", engine))
+        worlds.reset()
+        for _ in range(100):
+            worlds.step(np.zeros((1, 1)))
+        assert (np.abs(worlds.engine.qvel).max() > 0.1 or worlds.diverged > 0) == shakes
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_no_task_of_ours_is_warned_of(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_task(TASKS[name])
 
 
 def test_a_robot_of_which_mujoco_makes_no_model_is_named_with_the_task():
