@@ -64,7 +64,7 @@ def add_shapes(
 
 def place_camera(camera: mujoco.MjvCamera, robot: Robot, model: mujoco.MjModel, data: mujoco.MjData) -> None:
     """Put a free camera where the robot's pictures are taken from: it looks at a robot that moves, else at the origin."""
-    camera.distance, camera.azimuth, camera.elevation, height = robot.camera
+    camera.distance, camera.azimuth, camera.elevation, height = robot.viewpoint()
     camera.lookat[:] = [*(data.xpos[model.jnt_bodyid[0], :2] if follows(model) else (0.0, 0.0)), height]
 
 

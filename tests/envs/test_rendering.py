@@ -1,11 +1,14 @@
 """Pictures, where there is OpenGL to draw them with."""
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 
+from simreal_envs.engines.base import Robot
 from simreal_envs.errors import Unsupported
 from simreal_envs.registration import IDS
+from simreal_envs.rendering import render_mujoco
 from simreal_envs.tasks import TASKS
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds
@@ -51,6 +54,17 @@ def test_drawing_does_not_disturb_the_physics():
     for _ in range(5):
         assert drawn.render() is not None and plain.render() is None
         assert np.array_equal(drawn.step(np.full((2, 12), 0.3))[0], plain.step(np.full((2, 12), 0.3))[0])
+
+
+@pytest.mark.parametrize(("size", "height"), [(0.02, 0.0), (1.0, 2.5), (30.0, -9.0)])
+def test_a_robot_without_a_camera_of_its_own_is_in_the_picture_whatever_its_size_and_place(size, height):
+    model = f"""<mujoco><worldbody><body pos="0 0 {height}"><joint name="hinge" axis="0 1 0"/>
+    <geom type="box" size="{size / 10} {size / 10} {size / 2}" rgba="0 0 0 1"/></body></worldbody></mujoco>"""
+    robot = Robot("block", lambda: mujoco.MjSpec.from_string(model), ("hinge",), "force", 1.0, 0.002)
+    picture = render_mujoco(robot, robot.model("matched"), np.zeros(1), 320, 240)
+    rows, columns = np.nonzero((picture < 60).all(axis=2))  # the sky is bright
+    assert 60 < np.ptp(rows) < 200 and 10 < np.ptp(columns) < 280
+    assert rows.min() > 10 and rows.max() < 230 and columns.min() > 20 and columns.max() < 300
 
 
 def test_the_camera_follows_a_robot_that_walks_away():

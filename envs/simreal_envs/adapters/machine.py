@@ -58,7 +58,7 @@ def machine(name: str, model: mujoco.MjModel, actuated: bool = True) -> Machine:
     return Machine(
         name=name, spec=mujoco.MjSpec, joints=joints, control="force", torque_limit=strongest,
         timestep=float(model.opt.timestep), bodies={b: (b,) for b in bodies if b}, groups={j: (j,) for j in groups if j},
-        camera=(max(3.0, 1.2 * min(model.stat.extent, 4.0)), 90.0, -10.0, float(model.stat.center[2])), compiled=model,
+        compiled=model,
     )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ class Robot:
         self_collision: whether parts of the robot may touch each other where their contype and conaffinity say so;
             without it they touch the floor and what is fixed to the world, nothing else.
         bounds: parameter name -> (low, high), where the bounds that follow from the model do not fit.
-        camera: (distance m, azimuth deg, elevation deg, height m) from which a picture is taken.
+        camera: (distance m, azimuth deg, elevation deg, height m) from which a picture is taken; None: as fits the robot.
     """
 
     name: str
@@ -122,7 +122,7 @@ class Robot:
     terrain: Terrain | None = None
     self_collision: bool = False
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
-    camera: tuple[float, float, float, float] = (3.0, 90.0, -10.0, 0.5)
+    camera: tuple[float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
         require_known(self.control, ("force", "position"), f"control of the robot {self.name!r}")
@@ -150,6 +150,10 @@ class Robot:
         """The default state: ``qpos (nq,)`` and ``qvel (nv,)``."""
         model = self.model("matched")
         return model.qpos0, np.zeros(model.nv)
+
+    def viewpoint(self) -> tuple[float, float, float, float]:
+        """`camera`, or one that has the robot's default state in the picture with room to move."""
+        return self.camera or _facing(self.model("matched"))
 
     def joint_addresses(self) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the actuated joints in ``qpos`` and in ``qvel``, each of shape ``(len(joints),)``."""
@@ -415,6 +419,19 @@ def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
         spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
         spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP
     return spec
+
+
+def _facing(model: mujoco.MjModel) -> tuple[float, float, float, float]:
+    """A camera that looks at the z axis where the robot is, and the more from above, the flatter it lies."""
+    data, parts = mujoco.MjData(model), model.geom_bodyid > 0
+    if not parts.any():
+        return 3.0, 90.0, -10.0, 0.5
+    mujoco.mj_kinematics(model, data)
+    radius = model.geom_rbound[parts, None]
+    low, high = (data.geom_xpos[parts] - radius).min(axis=0), (data.geom_xpos[parts] + radius).max(axis=0)
+    width, height = 2 * max(-low[:2].min(), high[:2].max()), high[2] - low[2]
+    elevation = -10.0 - 40.0 * (1 - min(1.0, height / width))
+    return 2.2 * float(max(width, height)), 90.0, float(elevation), float(low[2] + high[2]) / 2
 
 
 def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:

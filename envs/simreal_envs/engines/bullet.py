@@ -133,7 +133,7 @@ def blueprint(robot: Robot, preset: str) -> Blueprint:
         },
         parameters={p.name: (p.quantity, p.elements) for p in robot.parameters if p.supported("bullet") != UNSUPPORTED},
         base=robot.base_body(),
-        camera=robot.camera,
+        camera=robot.viewpoint(),
     )
 
 
