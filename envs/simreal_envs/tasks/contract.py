@@ -9,7 +9,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Player
+from simreal_envs.engines.base import Player, Robot
 from simreal_envs.errors import UserError
 from simreal_envs.parameters import Draws
 from simreal_envs.tasks.base import Episode, State, Task
@@ -57,10 +57,9 @@ def _start(task: Task) -> State:
         "initial_state() differs from call to call: every random number must come from its draws",
     )
     if not isinstance(task.robot, Player):
-        model = task.robot.model("matched")
-        joints = np.flatnonzero(model.jnt_type >= int(mujoco.mjtJoint.mjJNT_SLIDE))  # or a hinge
-        _warn_of_ranges(task, model, joints, qpos)
-        _warn_of_gains(task, model, joints, qpos)
+        joints = np.flatnonzero(task.robot.model("matched").jnt_type >= int(mujoco.mjtJoint.mjJNT_SLIDE))  # or a hinge
+        _warn_of_ranges(task.name, task.robot, joints, qpos)
+        _warn_of_gains(task.name, task.robot, joints, qpos)
     action = np.zeros((_WORLDS, task.schema.action_size))
     return State(qpos, qvel, action, action, task.command(_draws(), _WORLDS), _readings(task, qpos, qvel))
 
@@ -76,28 +75,30 @@ def _initial_state(task: Task) -> tuple[np.ndarray, np.ndarray]:
     return qpos, qvel
 
 
-def _warn_of_ranges(task: Task, model: mujoco.MjModel, joints: np.ndarray, qpos: np.ndarray) -> None:
+def _warn_of_ranges(task: str, robot: Robot, joints: np.ndarray, qpos: np.ndarray) -> None:
+    model = robot.model("matched")
     for joint in joints[model.jnt_limited[joints] != 0]:
         (low, high), at = model.jnt_range[joint], qpos[:, model.jnt_qposadr[joint]]
         slack = 0.01 * (high - low)  # Gymnasium's noise around the end of a range is no mistake
         beyond = at[(at < low - slack) | (at > high + slack)]
         if len(beyond):
             warnings.warn(
-                f"task {task.name!r}: initial_state() puts the joint {model.joint(joint).name!r} at {beyond[0]:.3g}, outside "
+                f"task {task!r}: initial_state() puts the joint {model.joint(joint).name!r} at {beyond[0]:.3g}, outside "
                 f"of its range of {low:.3g} to {high:.3g} (m or rad; MJCF is read in degrees unless its compiler says "
                 "radian), from where the engine pushes it back",
                 stacklevel=4,
             )
 
 
-def _warn_of_gains(task: Task, model: mujoco.MjModel, joints: np.ndarray, qpos: np.ndarray) -> None:
+def _warn_of_gains(task: str, robot: Robot, joints: np.ndarray, qpos: np.ndarray) -> None:
     """Warn of the joint that is furthest beyond what explicit steps bear, if there is one.
 
     A step v += dt / I (-k q - d v), q += dt v multiplies the motion of a joint by less than -1 if d + k dt / 2 > 2 I / dt.
     I is what it moves while all other joints are free, 1 / (M^-1)_jj. Their own drives only make it worse: whoever is
     warned is wrong, not everybody who is wrong is warned.
     """
-    robot, dt, dofs = task.robot, model.opt.timestep, model.jnt_dofadr[joints]
+    model = robot.model("matched")
+    dt, dofs = model.opt.timestep, model.jnt_dofadr[joints]
     if model.opt.integrator != mujoco.mjtIntegrator.mjINT_EULER:
         return  # a Gymnasium environment's own
     stiffness, damping = np.zeros(model.nv), np.zeros(model.nv)
@@ -121,7 +122,7 @@ def _warn_of_gains(task: Task, model: mujoco.MjModel, joints: np.ndarray, qpos: 
         joint, dof = joints[worst], dofs[worst]
         unit = "kg" if model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_SLIDE else "kg m^2"
         warnings.warn(
-            f"task {task.name!r}: the joint {model.joint(joint).name!r} will shake, since its drive and damping (kp "
+            f"task {task!r}: the joint {model.joint(joint).name!r} will shake, since its drive and damping (kp "
             f"{stiffness[dof]:.3g}, kd {damping[dof]:.3g}) are too much for physics steps of {dt:g} s: it moves "
             f"{inertia[dof]:.3g} {unit} at the start, armature included, which bears kd + kp timestep / 2 up to "
             f"{borne[worst]:.3g}, not {asked[worst]:.3g}; lower the gains, shorten the timestep, or give the joint the "
