@@ -123,7 +123,9 @@ def test_the_card_says_where_the_agent_comes_from(source):
     assert "wall_s" not in card["returns"][0]
 
 
-@pytest.mark.parametrize("settings", [{"steps": 0}, {"steps": True}, {"steps": 64, "points": 1}, {"steps": 64, "episodes": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"steps": 0}, {"steps": True}, {"steps": 64, "points": 1}, {"steps": 64, "episodes": 0}]
+)
 def test_a_schedule_without_content_is_refused(settings):
     with pytest.raises(UserError, match="must be a whole number of at least"):
         Schedule(**settings)

@@ -84,6 +84,9 @@ def test_an_awkward_robot_moves_alike_in_both_engines():
     np.testing.assert_allclose(engines[0].qvel, engines[1].qvel, atol=1e-10)
 
 
+PENDULUM = '<body name="b"><joint name="j"/><geom size="0.1"/></body>'
+
+
 @pytest.mark.parametrize(
     ("inside", "named"),
     [
@@ -99,6 +102,21 @@ def test_an_awkward_robot_moves_alike_in_both_engines():
         ),
         ('<body name="b"><joint/><geom size="0.1"/></body>', "joint without a name"),
         ('<body><joint name="j"/><geom size="0.1"/></body>', "body without a name"),
+        ('<geom type="plane" size="1 1 1" pos="0 0 -0.1"/>' + PENDULUM, "a ground that is not level at z = 0"),
+        ('<geom type="plane" size="1 1 1" euler="0 5 0"/>' + PENDULUM, "a ground that is not level at z = 0"),
+        (PENDULUM.replace('name="b"', 'name="b" gravcomp="1"'), "gravity compensation"),
+        (PENDULUM.replace("<geom", '<geom margin="0.01"'), "contacts at a distance"),
+        (PENDULUM.replace("<joint", '<joint type="free" damping="1"'), "damping or friction of a free joint"),
+        (f'{PENDULUM}</worldbody><option viscosity="0.1"/><worldbody>', "a medium"),
+        (f'{PENDULUM}</worldbody><option density="1000"/><worldbody>', "a medium"),
+        (
+            f'{PENDULUM}</worldbody><option><flag gravity="disable"/></option><worldbody>',
+            r"disabled physics \(gravity\)",
+        ),
+        (
+            f'{PENDULUM}</worldbody><tendon><fixed stiffness="1"><joint joint="j" coef="1"/></fixed></tendon><worldbody>',
+            "tendons",
+        ),
     ],
 )
 def test_what_bullet_cannot_simulate_is_refused_by_name(inside, named):

@@ -125,7 +125,10 @@ def test_a_scale_of_a_negative_nominal_value_keeps_its_bounds_in_order():
         (lambda: Interval(Uniform(0, 1), True), "every must be a positive number of seconds, not True"),
         (lambda: Interval(Uniform(0, 1), 0.0), "every must be a positive number of seconds, not 0.0"),
         (lambda: Startup(Interval(Uniform(0, 1), 1.0)), "a value has one mode"),
-        (lambda: Scale(Startup(Uniform(0, 1))), r"^Scale: when a value is drawn stands around its scale, Startup\(Scale\("),
+        (
+            lambda: Scale(Startup(Uniform(0, 1))),
+            r"^Scale: when a value is drawn stands around its scale, Startup\(Scale\(",
+        ),
         (
             lambda: Randomization({"gravity": {"scale": {"uniform": [0.9, 1], "mode": "startup"}}}),
             r"^gravity: when a value is drawn stands around its scale, .* {scale: .., mode: startup}, not inside of it",

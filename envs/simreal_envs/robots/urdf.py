@@ -34,7 +34,7 @@ def to_urdf(model: mujoco.MjModel, name: str = "robot") -> str:
 
     Raises:
         Unsupported: the model has something that Bullet cannot express (ball joints, a free joint on anything but the
-            only tree, colliding ellipsoids, armature, equality constraints, contact pairs).
+            only tree, colliding ellipsoids, armature, tendons, a medium, a ground that is not level at z = 0, ..).
     """
     _require_expressible(model)
     floating = is_floating(model)
@@ -213,8 +213,9 @@ def _require_expressible(model: mujoco.MjModel) -> None:
             refuse(f"the ball joint {name!r}")
     if model.dof_armature.any():
         refuse(f"armature (joint {model.joint(model.dof_jntid[np.flatnonzero(model.dof_armature)[0]]).name!r})")
-    if model.neq or model.npair:
-        refuse("equality constraints" if model.neq else "contact pairs")
+    for what, there in _absent(model).items():
+        if there:
+            refuse(what)
     for geom in range(model.ngeom):
         kind = mujoco.mjtGeom(model.geom_type[geom])
         known = kind in _SHAPES or kind == mujoco.mjtGeom.mjGEOM_MESH
@@ -223,6 +224,30 @@ def _require_expressible(model: mujoco.MjModel) -> None:
             refuse(
                 f"the colliding shape {model.geom(geom).name or geom!r} ({kind.name.removeprefix('mjGEOM_').lower()})"
             )
+
+
+def _absent(model: mujoco.MjModel) -> dict[str, bool]:
+    """What Bullet does not have, in words, and whether a model has it."""
+    flag, free = mujoco.mjtDisableBit, np.arange(6 if is_floating(model) else 0)
+    physics = ("CONSTRAINT", "FRICTIONLOSS", "LIMIT", "CONTACT", "SPRING", "DAMPER", "GRAVITY", "ACTUATION")
+    disabled = [name.lower() for name in physics if model.opt.disableflags & getattr(flag, f"mjDSBL_{name}")]
+    planes = [geom for geom in range(model.ngeom) if _collides(model, geom)]
+    planes = [geom for geom in planes if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_PLANE]
+    level = np.isclose(model.geom_pos[planes, 2], 0) & np.isclose(np.abs(model.geom_quat[planes, 1:3]), 0).all(axis=1)
+    return {
+        "equality constraints": model.neq > 0,
+        "contact pairs": model.npair > 0,
+        "tendons": model.ntendon > 0,
+        "a medium (density, viscosity)": model.opt.density > 0 or model.opt.viscosity > 0,
+        "gravity compensation": bool(model.body_gravcomp.any()),
+        "springs and dampers that are not linear": any(  # from MuJoCo 4 on
+            getattr(model, name, np.zeros(0)).any() for name in ("jnt_stiffnesspoly", "dof_dampingpoly")
+        ),
+        "damping or friction of a free joint": bool((model.dof_damping[free] + model.dof_frictionloss[free]).any()),
+        "contacts at a distance (margin)": bool(model.geom_margin.any()),
+        "a ground that is not level at z = 0": not level.all(),
+        f"disabled physics ({', '.join(disabled)})": bool(disabled),
+    }
 
 
 def _origin(position: np.ndarray, angles: np.ndarray) -> str:
