@@ -36,6 +36,8 @@ ARM = """
 
 MOTORS = '<actuator><motor name="winch" joint="lift"/><motor joint="left"/></actuator>'
 DRIVEN = ARM.replace("</mujoco>", f"{MOTORS}</mujoco>")
+GROUNDED = ARM.replace("<worldbody>", '<worldbody><geom name="lawn" type="plane" size="1 1 1"/>')
+WEAK = ARM.replace('<joint name="left"', '<joint name="left" actuatorfrcrange="-2 2"')
 
 
 def arm(**changes) -> Robot:
@@ -242,6 +244,11 @@ def test_damping_is_bounded_by_what_an_explicit_step_bears():
         ({"base": "lefd"}, "unknown body as the base of the robot 'arm' 'lefd'; did you mean 'left'"),
         ({"control": "torque"}, "unknown control of the robot 'arm' 'torque'; valid: force, position"),
         ({"spec": lambda: mujoco.MjSpec.from_string(DRIVEN)}, "actuators of its own .winch, one without a name"),
+        (
+            {"spec": lambda: mujoco.MjSpec.from_string(GROUNDED)},
+            "model has a ground of its own .lawn.* leave one of them",
+        ),
+        ({"spec": lambda: mujoco.MjSpec.from_string(WEAK)}, "drive of 'left' gives up to 3, but .* lets through 2"),
         ({"bounds": {"hand/mass": (1, 2)}}, "the bounds 1 to 2 of hand/mass leave out its nominal value, 0.5"),
         ({"bounds": {"hand/mas": (0, 1)}}, "bounds for 'hand/mas', which is no parameter"),
         ({"torque_limit": (1.0, 2.0, 3.0)}, "torque_limit must be one number or one for each of the 2 joints, not 3"),
@@ -251,6 +258,20 @@ def test_damping_is_bounded_by_what_an_explicit_step_bears():
 def test_a_mistake_in_a_robot_is_named(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         _ = arm(**changes).parameters
+
+
+@pytest.mark.parametrize("kind", ["mujoco", "bullet"])
+def test_a_torque_limit_beyond_that_of_the_models_joint_acts(kind):
+    """A URDF's effort, or an actuatorfrcrange, would hold back what the parameter raises, and in MuJoCo alone."""
+    if kind == "bullet":
+        pytest.importorskip("pybullet")
+    robot = arm(spec=lambda: mujoco.MjSpec.from_string(WEAK.replace("-2 2", "-3 3")), floor=False)
+    engine = start_engine(kind, robot, "matched", 2)
+    engine.apply(np.arange(2), {"actuator/torque_limit": np.array([3.0, 9.0])})
+    engine.reset(np.arange(2), np.tile(robot.rest[0], (2, 1)), np.zeros((2, 3)))
+    engine.step(np.tile([9.0, 0.0], (2, 1)), 10)
+    assert engine.qvel[1, 0] > 1.5 * engine.qvel[0, 0]
+    engine.close()
 
 
 @pytest.mark.parametrize(

@@ -383,6 +383,7 @@ def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
         raise
     except Exception as error:
         raise UserError(f"robot {robot.name!r}: MuJoCo cannot make a model of it: {told(error)}") from error
+    _leave_limits_to_drives(robot, model)
     if robot.terrain:
         model.hfield_data[:] = _elevations(robot.terrain)
     if preset == "matched":
@@ -394,6 +395,19 @@ def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
         # Joint friction as hard as Bullet's motor constraint: differences fall from 5-12 % of the effect to below 2 %.
         model.dof_solimp[:, :2] = 0.999
     return model
+
+
+def _leave_limits_to_drives(robot: Robot, model: mujoco.MjModel) -> None:
+    """A URDF's effort, or an actuatorfrcrange: Bullet knows none, and it would hold back a drive whose limit is raised."""
+    for name, limit in zip(robot.joints, robot.per_joint("torque_limit"), strict=True):
+        joint = model.joint(name).id
+        most = np.abs(model.jnt_actfrcrange[joint]).min()
+        if model.jnt_actfrclimited[joint] and limit > most * (1 + 1e-6):
+            raise UserError(
+                f"robot {robot.name!r}: the drive of {name!r} gives up to {limit:g}, but its joint lets through {most:g} "
+                "(in MJCF actuatorfrcrange, in URDF effort): lower its torque_limit or raise that of the model"
+            )
+    model.jnt_actfrclimited[:] = 0
 
 
 def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
@@ -446,6 +460,14 @@ def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:
                 geom.contype, geom.conaffinity = 0, geom.contype | geom.conaffinity
     if not (robot.floor or robot.terrain):
         return
+    kinds = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
+    if own := [
+        g.name or "one without a name" for g in spec.worldbody.geoms if g.type in kinds and g.contype | g.conaffinity
+    ]:
+        raise UserError(
+            f"robot {robot.name!r}: its model has a ground of its own ({', '.join(own)}), to which its `floor` or `terrain` "
+            "would add another: leave one of them out"
+        )
     floor = spec.worldbody.add_geom(name="floor", friction=[0, 0, 0], material="floor")
     if not robot.terrain:
         floor.type, floor.size = mujoco.mjtGeom.mjGEOM_PLANE, [0, 0, 1]
