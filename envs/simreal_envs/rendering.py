@@ -14,7 +14,7 @@ from simreal_envs.errors import Unsupported
 
 LOAD_DENSITY = 1500.0  # kg/m^3: how large a payload is drawn
 MARKER_RADIUS = 0.025  # m
-_MARKER, _LOAD = (0.93, 0.16, 0.22, 0.9), (0.80, 0.52, 0.25, 1.0)
+_MARKER, _LOAD, _ROD = (0.93, 0.16, 0.22, 0.9), (0.80, 0.52, 0.25, 1.0), (0.45, 0.48, 0.53, 1.0)
 
 
 def render_mujoco(
@@ -54,12 +54,18 @@ def render_mujoco(
 def add_shapes(
     scene: mujoco.MjvScene, robot: Robot, model: mujoco.MjModel, data: mujoco.MjData, markers: Mapping[str, np.ndarray]
 ) -> None:
-    """Put what is not in the model into a scene: markers, each ``(3,)`` m, and the load as a box of its mass."""
+    """Put what is not in the model into a scene: markers, each ``(3,)`` m, the load as a box of its mass, and rods for
+    bodies without a shape, such as those of a URDF whose meshes `repaired` left out: else there would be nothing to see."""
     for point in markers.values():
         _add(scene, mujoco.mjtGeom.mjGEOM_SPHERE, point, MARKER_RADIUS, _MARKER)
     if robot.payload and (load := model.body(robot.payload)).mass[0] > 0.1:
         edge = (load.mass[0] / LOAD_DENSITY) ** (1 / 3)
         _add(scene, mujoco.mjtGeom.mjGEOM_BOX, data.xpos[load.id], edge / 2, _LOAD, data.xmat[load.id])
+    for body in range(1, model.nbody):
+        if model.body_geomnum[body] == 0 and model.body(body).name != robot.payload:
+            joint, parent = data.xpos[body], model.body_parentid[body]
+            for end in (data.xipos[body], *([data.xpos[parent]] if parent > 0 else [])):
+                _add(scene, mujoco.mjtGeom.mjGEOM_CAPSULE, joint, 0.01 * robot.viewpoint()[0], _ROD, end=end)
 
 
 def place_camera(camera: mujoco.MjvCamera, robot: Robot, model: mujoco.MjModel, data: mujoco.MjData) -> None:
@@ -85,8 +91,8 @@ def _tilt(scene: mujoco.MjvScene, around: np.ndarray, gravity: np.ndarray) -> No
         camera.forward, camera.up = turn.apply(camera.forward), turn.apply(camera.up)
 
 
-def _add(scene, kind, position, size: float, rgba, turn=None) -> None:
-    """Put one more shape into a scene, beside the model's own."""
+def _add(scene, kind, position, size: float, rgba, turn=None, end=None) -> None:
+    """Put one more shape into a scene, beside the model's own; with an end, it reaches there from its position."""
     if scene.ngeom >= scene.maxgeom:
         return
     scene.ngeom += 1
@@ -95,6 +101,8 @@ def _add(scene, kind, position, size: float, rgba, turn=None) -> None:
         scene.geoms[scene.ngeom - 1], kind, np.full(3, size), np.asarray(position, dtype=float), frame,
         np.array(rgba, dtype=np.float32),
     )  # fmt: skip
+    if end is not None:
+        mujoco.mjv_connector(scene.geoms[scene.ngeom - 1], kind, size, position, end)
 
 
 @lru_cache(maxsize=4)

@@ -56,6 +56,17 @@ def test_drawing_does_not_disturb_the_physics():
         assert np.array_equal(drawn.step(np.full((2, 12), 0.3))[0], plain.step(np.full((2, 12), 0.3))[0])
 
 
+def test_a_robot_without_any_shape_shows_as_rods():
+    model = """<mujoco><worldbody><body name="arm" pos="0 0 1"><joint name="hinge" axis="0 1 0"/>
+    <inertial pos="0 0 0.2" mass="1" diaginertia="0.01 0.01 0.01"/>
+    <body name="hand" pos="0 0 0.4"><joint name="wrist" axis="0 1 0"/>
+    <inertial pos="0 0 0.1" mass="1" diaginertia="0.01 0.01 0.01"/></body></body></worldbody></mujoco>"""
+    robot = Robot("bare", lambda: mujoco.MjSpec.from_string(model), ("hinge", "wrist"), "force", 1.0, 0.002)
+    up, across = (render_mujoco(robot, robot.model("matched"), np.array([q, 0]), 320, 240) for q in (0.0, 1.57))
+    tall, wide = (np.nonzero((picture < 160).all(axis=2)) for picture in (up, across))  # the sky is bright
+    assert np.ptp(tall[0]) > 3 * np.ptp(tall[1]) > 0 and np.ptp(wide[1]) > 3 * np.ptp(wide[0]) > 0
+
+
 @pytest.mark.parametrize(("size", "height"), [(0.02, 0.0), (1.0, 2.5), (30.0, -9.0)])
 def test_a_robot_without_a_camera_of_its_own_is_in_the_picture_whatever_its_size_and_place(size, height):
     model = f"""<mujoco><worldbody><body pos="0 0 {height}"><joint name="hinge" axis="0 1 0"/>

@@ -438,11 +438,10 @@ def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
 def _facing(model: mujoco.MjModel) -> tuple[float, float, float, float]:
     """A camera that looks at the z axis where the robot is, and the more from above, the flatter it lies."""
     data, parts = mujoco.MjData(model), model.geom_bodyid > 0
-    if not parts.any():
-        return 3.0, 90.0, -10.0, 0.5
     mujoco.mj_kinematics(model, data)
-    radius = model.geom_rbound[parts, None]
-    low, high = (data.geom_xpos[parts] - radius).min(axis=0), (data.geom_xpos[parts] + radius).max(axis=0)
+    points = np.concatenate([data.xpos[1:], data.xipos[1:], data.geom_xpos[parts]])  # a body may have no shape
+    radius = np.concatenate([np.full(2 * model.nbody - 2, 0.01), model.geom_rbound[parts]])[:, None]
+    low, high = (points - radius).min(axis=0), (points + radius).max(axis=0)
     width, height = 2 * max(-low[:2].min(), high[:2].max()), high[2] - low[2]
     elevation = -10.0 - 40.0 * (1 - min(1.0, height / width))
     return 2.2 * float(max(width, height)), 90.0, float(elevation), float(low[2] + high[2]) / 2
