@@ -242,6 +242,17 @@ def test_damping_is_bounded_by_what_an_explicit_step_bears():
         ({"bodies": {"hand": ("lefd",)}}, "names a body that its model does not have: .*lefd"),
         ({"groups": {"all": ("left", "lift")}}, "joints of 'all' must all be hinges or all be slides.+robot's groups"),
         ({"base": "lefd"}, "unknown body as the base of the robot 'arm' 'lefd'; did you mean 'left'"),
+        ({"joints": ("left", "rihgt")}, "robot 'arm': unknown joint 'rihgt'; did you mean 'right'"),
+        ({"joints": "left"}, r"joints must be a tuple of names, \('left',\), not 'left'"),
+        ({"bodies": {"hand": "left"}}, "bodies must be names in tuples .* not {'hand': 'left'}"),
+        ({"spec": "arm.xml"}, "spec must be a function that makes an MjSpec, .* not 'arm.xml'"),
+        ({"spec": lambda: "arm.xml"}, "its `spec` must make an MjSpec, not 'arm.xml'"),
+        ({"torque_limit": 0.0}, "torque_limit must be finite and above 0, not 0.0"),
+        ({"torque_limit": (3.0, float("nan"))}, "torque_limit must be finite and above 0"),
+        ({"kd": "1"}, "kd must be finite and at least 0, not '1'"),
+        ({"timestep": -0.002}, "timestep must be finite and above 0, not -0.002"),
+        ({"control": "position"}, "kp must be above 0 for position drives"),
+        ({"camera": (1.0, 2.0)}, "camera must be .distance, azimuth, elevation, height., not"),
         ({"control": "torque"}, "unknown control of the robot 'arm' 'torque'; valid: force, position"),
         ({"spec": lambda: mujoco.MjSpec.from_string(DRIVEN)}, "actuators of its own .winch, one without a name"),
         (
@@ -258,6 +269,11 @@ def test_damping_is_bounded_by_what_an_explicit_step_bears():
 def test_a_mistake_in_a_robot_is_named(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         _ = arm(**changes).parameters
+
+
+def test_the_facts_of_a_robot_may_come_in_lists():
+    listed = arm(joints=["left", "right"], torque_limit=[3.0, 3.0], kd=np.array([0.0, 0.0]))
+    assert hash(listed) and [p.name for p in listed.parameters] == [p.name for p in arm().parameters]
 
 
 @pytest.mark.parametrize("kind", ["mujoco", "bullet"])

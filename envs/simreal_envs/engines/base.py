@@ -126,6 +126,34 @@ class Robot:
 
     def __post_init__(self) -> None:
         require_known(self.control, ("force", "position"), f"control of the robot {self.name!r}")
+        _require(
+            callable(self.spec), self, "spec", "a function that makes an MjSpec, lambda: mujoco.MjSpec.from_file(path)"
+        )
+        for fact in ("joints", "torque_limit", "kp", "kd", "camera"):
+            if isinstance(value := getattr(self, fact), list | np.ndarray):
+                object.__setattr__(self, fact, tuple(value))  # a list has no hash
+        _require(not isinstance(self.joints, str), self, "joints", f"a tuple of names, ({self.joints!r},)")
+        for fact in ("bodies", "groups", "drives"):
+            named, like = (
+                getattr(self, fact),
+                "names in tuples by the name that users type, {'arm': ('link_1', 'link_2')}",
+            )
+            plain = not isinstance(named, Mapping) or any(isinstance(names, str) for names in named.values())
+            _require(not plain, self, fact, like)
+        for fact, least in (
+            ("timestep", "above 0"),
+            ("torque_limit", "above 0"),
+            ("kp", "at least 0"),
+            ("kd", "at least 0"),
+        ):
+            values = np.asarray(getattr(self, fact))
+            fits = values.dtype.kind in "fiu" and np.isfinite(values).all()
+            fits = fits and (values > 0 if least == "above 0" else values >= 0).all()
+            _require(fits, self, fact, f"finite and {least}")
+        _require(
+            self.control == "force" or np.any(self.kp), self, "kp", "above 0 for position drives, which it makes move"
+        )
+        _require(self.camera is None or len(self.camera) == 4, self, "camera", "(distance, azimuth, elevation, height)")
 
     @property
     def floating(self) -> bool:
@@ -185,6 +213,11 @@ class Robot:
                 f"not {value.size}"
             )
         return np.broadcast_to(value, (len(self.joints),)).copy()
+
+
+def _require(holds: bool, robot: Robot, fact: str, expected: str) -> None:
+    if not holds:
+        raise UserError(f"robot {robot.name!r}: {fact} must be {expected}, not {getattr(robot, fact)!r}")
 
 
 @dataclass(frozen=True)
@@ -413,6 +446,8 @@ def _leave_limits_to_drives(robot: Robot, model: mujoco.MjModel) -> None:
 def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
     """The robot's own spec with ground, drives and a preset's options."""
     spec = robot.spec()
+    if not isinstance(spec, mujoco.MjSpec):
+        raise UserError(f"robot {robot.name!r}: its `spec` must make an MjSpec, not {spec!r}")
     if own := [actuator.name or "one without a name" for actuator in spec.actuators]:
         raise UserError(
             f"robot {robot.name!r}: its model has actuators of its own ({', '.join(own)}); the drives of its `joints` are "
@@ -489,7 +524,9 @@ def _elevations(terrain: Terrain) -> np.ndarray:
 
 def _add_drives(robot: Robot, spec: mujoco.MjSpec) -> None:
     facts = (robot.per_joint(fact) for fact in ("kp", "kd", "torque_limit"))
+    names = [joint.name for joint in spec.joints]
     for name, kp, kd, limit in zip(robot.joints, *facts, strict=True):
+        require_known(name, names, "joint", f"robot {robot.name!r}")
         actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         actuator.gainprm[0] = kp if robot.control == "position" else 1.0
         actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE

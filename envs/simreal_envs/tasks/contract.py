@@ -15,13 +15,14 @@ from simreal_envs.parameters import Draws
 from simreal_envs.tasks.base import Episode, State, Task
 
 _WORLDS = 3  # enough to see whether rows are mixed
+_DEEP = 0.03  # m; Gymnasium's half-cheetah starts 1.6 cm in the floor
 
 
 def check_task(task: Task) -> None:
     """Raise a UserError naming the first way in which a task breaks the contract.
 
-    Warns of a joint that starts beyond its range, and of gains that the physics step cannot bear: possible, and nearly
-    always a mistake.
+    Warns of what is possible and nearly always a mistake: a joint that starts beyond its range, a start inside of the
+    floor, a free base with nothing below it, gains that the physics step cannot bear.
     """
     if not isinstance(task, Task):
         raise UserError(f"check_task takes a task, such as find_task('hopper') or MyTask(), not {task!r}")
@@ -41,6 +42,11 @@ def _check_facts(task: Task) -> None:
     for name in ("substeps", "episode_steps"):
         value = getattr(task, name)
         _require(isinstance(value, int) and value > 0, f"{name} must be a whole number of at least 1, not {value!r}")
+    for field in task.schema.action:
+        _require(
+            field.discrete or (np.all(field.low == -1) and np.all(field.high == 1)),
+            f"the action {field.name!r} goes from {field.low} to {field.high}: an action is in [-1, 1], and control() scales it",
+        )
     period, made = task.schema.control_period, task.substeps * task.robot.timestep
     _require(
         np.isclose(period, made, rtol=1e-6, atol=0.0),
@@ -59,9 +65,19 @@ def _start(task: Task) -> State:
     if not isinstance(task.robot, Player):
         joints = np.flatnonzero(task.robot.model("matched").jnt_type >= int(mujoco.mjtJoint.mjJNT_SLIDE))  # or a hinge
         _warn_of_ranges(task.name, task.robot, joints, qpos)
+        _warn_of_surroundings(task.name, task.robot, qpos)
         _warn_of_gains(task.name, task.robot, joints, qpos)
     action = np.zeros((_WORLDS, task.schema.action_size))
-    return State(qpos, qvel, action, action, task.command(_draws(), _WORLDS), _readings(task, qpos, qvel))
+    command = task.command(_draws(), _WORLDS)
+    _require(
+        np.ndim(command) == 2 and len(command) == _WORLDS,
+        f"command() has shape {np.shape(command)}, expected ({_WORLDS}, c)",
+    )
+    _require(
+        np.array_equal(command, task.command(_draws(), _WORLDS)),
+        "command() differs from call to call: every random number must come from its draws",
+    )
+    return State(qpos, qvel, action, action, command, _readings(task, qpos, qvel))
 
 
 def _draws() -> Draws:
@@ -69,7 +85,10 @@ def _draws() -> Draws:
 
 
 def _initial_state(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    qpos, qvel = task.initial_state(_draws(), _WORLDS)
+    start = task.initial_state(_draws(), _WORLDS)
+    pair = isinstance(start, tuple | list) and len(start) == 2
+    _require(pair, f"initial_state() must return qpos and qvel, not one {type(start).__name__}")
+    qpos, qvel = start
     for name, given, rest in zip(("qpos", "qvel"), (qpos, qvel), task.robot.rest, strict=True):
         _require_numbers(f"initial_state {name}", given, (_WORLDS, len(rest)))
     return qpos, qvel
@@ -88,6 +107,29 @@ def _warn_of_ranges(task: str, robot: Robot, joints: np.ndarray, qpos: np.ndarra
                 "radian), from where the engine pushes it back",
                 stacklevel=4,
             )
+
+
+def _warn_of_surroundings(task: str, robot: Robot, qpos: np.ndarray) -> None:
+    model = robot.model("matched")
+    data, touchable = mujoco.MjData(model), (model.geom_contype | model.geom_conaffinity) != 0
+    if robot.floating and model.opt.gravity.any() and not (touchable & (model.geom_bodyid == 0)).any():
+        warnings.warn(
+            f"task {task!r}: the base of the robot {robot.name!r} is free and there is nothing to stand on: it will fall "
+            "without end; floor=True of the Robot adds a ground",
+            stacklevel=4,
+        )
+    for start in qpos:
+        data.qpos[:] = start
+        mujoco.mj_forward(model, data)
+        deepest = min(data.contact, key=lambda contact: contact.dist, default=None)
+        if deepest is not None and deepest.dist < -_DEEP:
+            one, other = (model.body(model.geom_bodyid[geom]).name for geom in deepest.geom)
+            warnings.warn(
+                f"task {task!r}: initial_state() puts {other!r} {-deepest.dist:.2g} m into {one!r}, from where the engine "
+                "throws it out",
+                stacklevel=4,
+            )
+            return
 
 
 def _warn_of_gains(task: str, robot: Robot, joints: np.ndarray, qpos: np.ndarray) -> None:

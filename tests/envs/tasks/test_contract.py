@@ -16,6 +16,8 @@ from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 
 CARTPOLE = TASKS["cartpole_swingup"]
+(FORCE,) = CARTPOLE.schema.action
+WIDE = dataclasses.replace(CARTPOLE.schema, action=(dataclasses.replace(FORCE, name="force", low=-3.0, high=3.0),))
 
 
 def broken(**members):
@@ -45,6 +47,13 @@ def broken(**members):
         ({"success": lambda s: s * 1.0}, "success must be an array of bools, not float64"),
         ({"initial_state": lambda s: (s[0] * np.nan, s[1])}, "initial_state qpos is not finite"),
         ({"initial_state": lambda s: (s[0] + np.random.default_rng().random(), s[1])}, "differs from call to call"),
+        ({"initial_state": lambda s: s[0]}, r"initial_state\(\) must return qpos and qvel, not one ndarray"),
+        ({"command": lambda c: np.zeros(3)}, r"command\(\) has shape \(3,\), expected \(3, c\)"),
+        ({"command": lambda c: np.random.default_rng().random((3, 1))}, r"command\(\) differs from call to call"),
+        (
+            {"schema": WIDE},
+            r"the action 'force' goes from -3.0 to 3.0: an action is in \[-1, 1\], and control\(\) scales",
+        ),
         ({"substeps": 3}, r"control_period is 0.02 s, but 3 substeps of 0.005 s are 0.015 s"),
         ({"episode_steps": 2.5}, "episode_steps must be a whole number of at least 1, not 2.5"),
     ],
@@ -79,6 +88,26 @@ def test_a_start_beyond_the_range_of_a_joint_is_warned_of():
 
     with pytest.warns(match="'hopper': initial_state.. puts the joint '.+' at 2, outside of its range of"):
         check_task(Bent())
+
+
+@pytest.mark.parametrize(
+    ("height", "floor", "sentence"),
+    [
+        (-0.1, True, r"initial_state\(\) puts '.+' 0\.\d+ m into 'world'"),
+        (0.4, False, "will fall without end; floor=True"),
+    ],
+)
+def test_a_start_inside_of_the_floor_and_a_fall_without_end_are_warned_of(height, floor, sentence):
+    class Sunk(type(TASKS["ant"])):
+        robot = dataclasses.replace(TASKS["ant"].robot, floor=floor)
+
+        def initial_state(self, draws, n):
+            qpos, qvel = super().initial_state(draws, n)
+            qpos[:, 2] = height
+            return qpos, qvel
+
+    with pytest.warns(match=sentence):
+        check_task(Sunk())
 
 
 SWING = """<mujoco><worldbody><body name="rod"><joint name="hinge" axis="0 1 0"/>
