@@ -743,6 +743,10 @@ def test_without_a_way_to_draw_there_are_no_pictures():
         ({"task": "gymnasium:nowhere/Thing-v0"}, "name the package: gymnasium:PACKAGE:nowhere/Thing-v0"),
         ({"task": PENDULUM, "engine": "mujoco"}, r"unknown engine of gymnasium:Pendulum-v1 'mujoco'; valid: gymnasium"),
         ({"task": "gymnasium:Hopper-v5", "engine": "bullet"}, "unknown engine of gymnasium:Hopper-v5 'bullet'; valid: mujoco"),
+        (
+            {"task": PENDULUM, "variation": {"kwargs/g": {"uniform": [5, 15], "mode": "interval", "every": 1.0}}},
+            "kwargs/g cannot change in the middle of an episode",
+        ),
         ({"task": PENDULUM, "variation": {"kwargs/gravity": 3}}, r"did you mean 'kwargs/g'\?"),
         ({"task": "gymnasium:Hopper-v5", "variation": {"tosro/mass": 3}}, r"did you mean 'torso/mass'\?"),
         ({"task": "gymnasium:test/Walk-v0", "variation": Shift({"kwargs/wind": 0.5})}, "kwargs/wind must be one of"),

@@ -83,7 +83,7 @@ def resolve(variation: Variation, task: Task, engine: str, where: str = "") -> t
 def _require_interval(parameter: Parameter, interval: Interval, task: Task, where: str) -> None:
     """Refuse an interval that would never come, and parameters that stand still during an episode."""
     period, episode = task.schema.control_period, task.episode_steps * task.schema.control_period
-    if parameter.quantity in ("timestep", "roughness", "flavour"):
+    if parameter.quantity in ("timestep", "roughness", "flavour", "constructor"):
         raise UserError(
             f"{where}: {parameter.name} cannot change in the middle of an episode: use mode reset or startup"
         )
