@@ -38,6 +38,25 @@ def test_an_engine_that_there_is_not_is_named():
         check_engine("bulet", CARTPOLE)
 
 
+class Begun:
+    """Somebody's first attempt."""
+
+    def __init__(self, robot, preset, num_worlds, num_workers):
+        self.robot, self.num_worlds = robot, num_worlds
+
+    def reset(self, ids, qpos, qvel):
+        self.qpos, self.qvel = qpos, qvel
+
+
+def test_what_an_engine_lacks_is_named_and_what_is_none_told_apart():
+    with pytest.raises(
+        UserError, match=r"^engine 'Begun' .*: it has no apply\(\), read\(\), push\(\), step\(\), .*close\(\);"
+    ):
+        check_engine(Begun, CARTPOLE)
+    with pytest.raises(UserError, match="takes the name or the class of an engine, not 5"):
+        check_engine(5, CARTPOLE)
+
+
 class Springless(MujocoEngine):
     """Refuses springs, and says so."""
 

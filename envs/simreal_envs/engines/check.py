@@ -33,6 +33,8 @@ def check_engine(factory: Factory | str, robot: Robot) -> None:
     """
     name = factory if isinstance(factory, str) else getattr(factory, "name", getattr(factory, "__name__", "engine"))
     factory = partial(start_engine, factory) if isinstance(factory, str) else factory
+    if not callable(factory):
+        raise UserError(f"check_engine takes the name or the class of an engine, not {factory!r}")
     check = _Check(name, robot)
     for step in (
         check.shapes,
@@ -44,6 +46,7 @@ def check_engine(factory: Factory | str, robot: Robot) -> None:
         check.divergence,
     ):
         engine = factory(robot, "matched", _WORLDS, 0)
+        check.methods(engine)
         try:
             step(engine)
         finally:
@@ -63,6 +66,11 @@ class _Check:
     def require(self, good: bool, complaint: str) -> None:
         if not good:
             raise UserError(f"engine {self.name!r} with robot {self.robot.name!r}: {complaint}")
+
+    def methods(self, engine: Engine) -> None:
+        wanted = [name for name, one in vars(Engine).items() if callable(one) and not name.startswith("_")]
+        missing = [f"{name}()" for name in wanted if "prepare" not in name and not hasattr(engine, name)]
+        self.require(not missing, f"it has no {', '.join(missing)}; a subclass of Engine inherits what has a default")
 
     def begin(self, engine: Engine) -> None:
         engine.reset(self.everyone, *(np.tile(part, (_WORLDS, 1)) for part in self.start))
