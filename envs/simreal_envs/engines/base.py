@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import mujoco
 import numpy as np
@@ -215,7 +215,7 @@ class Robot:
         return np.broadcast_to(value, (len(self.joints),)).copy()
 
 
-def _require(holds: bool, robot: Robot, fact: str, expected: str) -> None:
+def _require(holds: Any, robot: Robot, fact: str, expected: str) -> None:
     if not holds:
         raise UserError(f"robot {robot.name!r}: {fact} must be {expected}, not {getattr(robot, fact)!r}")
 

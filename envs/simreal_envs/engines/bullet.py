@@ -102,7 +102,8 @@ def blueprint(robot: Robot, preset: str) -> Blueprint:
         raise Unsupported(f"the bullet engine starts from gravity along -z, not {model.opt.gravity.tolist()}")
     terrain, surroundings = robot.terrain, surroundings_to_urdf(model)
     alone = robot.between_links
-    ground = "terrain" if terrain else "plane" if (own := _ground(model)) is not None else ""
+    own = _ground(model)
+    ground = "terrain" if terrain else "plane" if own is not None else ""
     if ground == "plane" and model.geom_type[own] == mujoco.mjtGeom.mjGEOM_HFIELD:
         raise Unsupported("the bullet engine knows no height field of a model's own, only the `terrain` of a robot")
     return Blueprint(
