@@ -35,6 +35,11 @@ class WithTargets(nn.Module):
         """To be called after parameters got new memory (changes in place are seen)."""
         object.__setattr__(self, "_kernel", None)
 
+    def obs_to_tensor(self, observation: Any) -> tuple[Any, bool]:
+        """SB3's, for what Gymnasium's MuJoCo shows: float64, which SB3 casts in its own features extractors."""
+        tensor, vectorized = super().obs_to_tensor(observation)  # type: ignore[misc]
+        return tensor.float() if tensor.dtype == torch.float64 else tensor, vectorized
+
     @torch.no_grad()
     def reset_targets(self) -> None:
         """Make the target copies equal to what they follow; for weights that came from elsewhere."""

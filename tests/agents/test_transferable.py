@@ -2,10 +2,12 @@
 
 import copy
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 
+from simreal_agents.algorithms import ALGORITHMS, find_algorithm
 from simreal_agents.ppo import PPO
 from simreal_agents.sac import SAC
 from simreal_agents.vecenv import SB3Worlds
@@ -262,3 +264,28 @@ def test_dropout_leaves_acting_alone_and_has_a_seed():
 def test_a_network_setting_of_stable_baselines3_is_refused_by_name(algorithm):
     with pytest.raises(UserError, match=r"policy_kwargs: unknown network setting .net_arch.; .*hidden"):
         algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [32]})
+
+
+def doubles(choice):
+    """Two copies of an environment of Gymnasium whose observations are float64, as those of MuJoCo are."""
+    env = gymnasium.make("CartPole-v1" if choice else "Pendulum-v1")
+    wide = gymnasium.spaces.Box(-np.inf, np.inf, env.observation_space.shape, np.float64)
+    return gymnasium.wrappers.TransformObservation(env, lambda seen: seen.astype(np.float64), wide)
+
+
+def small(algorithm, env, seed=0):
+    """A learner of any algorithm over an environment of Gymnasium."""
+    settings = {"n_steps": 8, "batch_size": 8} if algorithm == "ppo" else {"learning_starts": 16, "batch_size": 16}
+    network = {"hidden": [8, 8]} | ({"critic_width": 8} if algorithm == "crossq" else {})
+    return find_algorithm(algorithm)("MlpPolicy", env, seed=seed, policy_kwargs=network, **settings)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_learner_predicts_from_observations_of_any_number_type(algorithm):
+    ours = small(algorithm, doubles("dqn" in algorithm)).learn(32)
+    seen = ours.env.reset()
+    assert seen.dtype == np.float64
+    for given in (seen, list(seen[0])):
+        acted, _ = ours.predict(given, deterministic=True)
+        same, _ = ours.predict(np.asarray(given, np.float32), deterministic=True)
+        np.testing.assert_array_equal(acted, same)
