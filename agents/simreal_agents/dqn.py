@@ -52,17 +52,9 @@ class DQN(OffPolicy, stable_baselines3.DQN):
         super().__init__(policy, env, gradient_steps=gradient_steps, **kwargs)
         self.max_grad_norm = max_grad_norm  # SB3 has written its own default over it
 
-    def set_random_seed(self, seed: int | None = None) -> None:
-        """As `Transferable.set_random_seed`."""
-        super().set_random_seed(seed)
-        self._predictions = torch.Generator().manual_seed(0 if seed is None else seed)
-
     def _create_aliases(self) -> None:
         # What SB3 looks for in these are batch normalizations, of which there are none.
         self.q_net, self.q_net_target = self.policy, self.policy.target
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_predictions"]
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False

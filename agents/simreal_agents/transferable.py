@@ -27,6 +27,7 @@ from simreal_agents.optimizer import FlatAdam
 from simreal_agents.vecenv import FlatVecEnv, SB3Worlds, Step
 from simreal_envs.errors import Unsupported, UserError, nearest, require_known
 
+GENERATORS = ("_noise", "_order", "_predictions")
 LossTerm = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
 ProgressHook = Callable[[Any, float], None]
 
@@ -113,6 +114,7 @@ class Transferable:
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed this agent's own generators and the worlds; global random state is left alone."""
         self._noise, self._order = stream(seed, "noise"), stream(seed, "order")
+        self._predictions = torch.Generator().manual_seed(0 if seed is None else seed)
         if seed is not None and self.env is not None:
             self.env.seed(seed)
 
@@ -294,7 +296,7 @@ class Transferable:
         super().save(path, exclude, include)  # type: ignore[misc]
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "loss_terms", "progress_hooks", "additions", "_noise", "_order"]  # type: ignore[misc]
+        return [*super()._excluded_save_params(), "loss_terms", "progress_hooks", "additions", *GENERATORS]  # type: ignore[misc]
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """SB3's; also restores what is frozen."""
@@ -369,10 +371,14 @@ class Transferable:
             self.seconds["other"] += time.perf_counter() - start - (sum(self.seconds.values()) - before)
 
     def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
-        """SB3's ``predict``, for observations as the worlds show them."""
+        """SB3's ``predict``, for observations as the worlds show them; draws from a generator of its own."""
         if isinstance(self.observation_space, Flattened):
             observation = self.observation_space.rows(observation)
-        return super().predict(observation, *args, **kwargs)  # type: ignore[misc]
+        with torch.random.fork_rng(devices=[]):  # SB3's distributions know no generator but the global one
+            torch.set_rng_state(self._predictions.get_state())
+            result = super().predict(observation, *args, **kwargs)  # type: ignore[misc]
+            self._predictions.set_state(torch.get_rng_state())
+        return result
 
     def _announce_progress(self, env: VecEnv) -> None:
         """Tell curricula and hooks how much of this ``learn`` call is done."""

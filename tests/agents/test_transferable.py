@@ -289,3 +289,20 @@ def test_a_learner_predicts_from_observations_of_any_number_type(algorithm):
         acted, _ = ours.predict(given, deterministic=True)
         same, _ = ours.predict(np.asarray(given, np.float32), deterministic=True)
         np.testing.assert_array_equal(acted, same)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_predictions_that_are_drawn_have_a_seed_and_leave_global_random_state_alone(algorithm):
+    ours = small(algorithm, gymnasium.make("CartPole-v1" if "dqn" in algorithm else "Pendulum-v1"))
+    ours.exploration_rate = 0.5  # DQN's
+    seen, before = np.tile(ours.env.reset(), (64, 1)), torch.get_rng_state()
+
+    def drawn(seed):
+        ours.set_random_seed(seed)
+        return [ours.predict(seen)[0] for _ in range(2)]
+
+    one, same, other = drawn(1), drawn(1), drawn(2)
+    np.testing.assert_array_equal(one, same)
+    assert torch.equal(before, torch.get_rng_state())
+    if algorithm != "td3":  # whose policy has no noise
+        assert (one[0] != one[1]).any() and (one[0] != other[0]).any()
