@@ -405,6 +405,17 @@ class Experiment(Section):
         object.__setattr__(self, "strategy", None)
         return self
 
+    @model_validator(mode="after")
+    def _learns_everywhere(self) -> "Experiment":
+        starts = getattr(self.agent.hyperparameters, "learning_starts", 0)
+        for name, spec in {**self.sources, **self.targets}.items():
+            if spec.steps <= starts:
+                raise ValueError(
+                    f"agent.hyperparameters.learning_starts {starts} leaves no update in the {spec.steps} steps of "
+                    f"{name!r}: give it less, or more steps"
+                )
+        return self
+
 
 def _strategy(given: Any, name: str = "") -> Any:
     """The fields of a StrategyConfig from any form that a user may write; `name` stands where no type is given."""

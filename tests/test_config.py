@@ -22,7 +22,7 @@ sources:
     variation: {pole/mass: {uniform: [0.05, 0.15]}, "*/mass": {scale: {uniform: [0.8, 1.2]}}}
     curriculum: {start: 0.2, until: 0.5}
 targets:
-  heavy: {engine: bullet, steps: 1000, variation: {pole/mass: 0.15}}
+  heavy: {engine: bullet, steps: 2000, variation: {pole/mass: 0.15}}
   v1.2:
 strategies:
   zero_shot:
@@ -48,6 +48,16 @@ def test_a_config_is_resolved_with_all_defaults():
     assert (heavy.task, heavy.engine, heavy.preset) == ("cartpole_swingup", "bullet", None)
     assert experiment.targets["v1.2"].steps == 60_000
     assert (experiment.evaluation.points, experiment.verdict.min_seeds, experiment.tracking.wandb) == (9, 5, "auto")
+
+
+def test_a_budget_without_a_single_update_is_refused():
+    agent = "agent={algorithm: sac, hyperparameters: {learning_starts: %d}}"
+    said = mistake(agent % 2000)
+    assert said == (
+        "q.yaml: agent.hyperparameters.learning_starts 2000 leaves no update in the 2000 steps of 'heavy': "
+        "give it less, or more steps"
+    )
+    parse(TEXT, "q.yaml", [agent % 999])
 
 
 def test_the_control_arm_is_always_there_and_strategies_may_have_names_of_their_own():
@@ -178,7 +188,7 @@ def test_mistakes_are_answered_with_one_sentence(override, sentence):
 
 
 def test_mistakes_in_the_file_carry_the_line():
-    said = mistake(text=TEXT.replace("steps: 1000", "stps: 1000"))
+    said = mistake(text=TEXT.replace("steps: 2000", "stps: 2000"))
     assert said.startswith("q.yaml:12: targets.heavy.stps: unknown key 'stps'; did you mean 'steps'?")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from simreal_agents.replay import Batch, Replay
 from simreal_agents.transferable import LossTerm, ProgressHook, Transferable, require_finite
 from simreal_agents.vecenv import Step, step_arrays
 from simreal_envs.errors import Unsupported, UserError
+
+log = logging.getLogger(__name__)
 
 UNSUPPORTED = (
     "action_noise", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "use_sde",
@@ -140,6 +143,16 @@ class OffPolicy(Transferable):
         self.replay_buffer.restore(state["replay"])
 
     # ---- experience -------------------------------------------------------------------------------------------------
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        total, callback = super()._setup_learn(*args, **kwargs)
+        rollouts = math.ceil((total - self.num_timesteps) / self.rollout_size)
+        if self.num_timesteps < (end := self.num_timesteps + rollouts * self.rollout_size) <= self.learning_starts:
+            log.warning(
+                "simreal: warning: %s learns nothing in this call: it ends at step %d, and updates begin after "
+                "learning_starts=%d", self.algorithm.upper(), end, self.learning_starts,
+            )  # fmt: skip
+        return total, callback
 
     def _explore(self, rows: np.ndarray) -> np.ndarray:
         """Actions for raw rows ``(N, size)``, in the form in which they are stored."""

@@ -104,6 +104,18 @@ def test_before_learning_starts_actions_are_uniform(make_learner):
     assert {name.split(".")[1] for name in differing(before, tensors(learner))} == {"normalizer"}
 
 
+def test_a_call_that_ends_before_learning_starts_says_so(make_learner, caplog):
+    learner = make_learner(learning_starts=64, train_freq=3)  # rollouts of 24 steps
+    learner.learn(48)
+    assert [record.getMessage() for record in caplog.records] == [
+        "simreal: warning: SAC learns nothing in this call: it ends at step 48, and updates begin after learning_starts=64"
+    ]
+    learner.learn(0, reset_num_timesteps=False)
+    learner.learn(10, reset_num_timesteps=False)  # up to 72
+    make_learner(learning_starts=64, train_freq=3).learn(64)
+    assert learner._n_updates > 0 and len(caplog.records) == 1
+
+
 def test_a_truncated_episode_goes_on_in_the_buffer_and_a_terminated_one_does_not(make_learner, point_mass):
     class Short(point_mass):
         limit = 7
