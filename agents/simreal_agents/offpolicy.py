@@ -142,6 +142,17 @@ class OffPolicy(Transferable):
         super().restore_training_state(state)
         self.replay_buffer.restore(state["replay"])
 
+    def save_replay_buffer(self, path: Any) -> None:
+        """Refused: SB3's is a pickle."""
+        raise Unsupported(
+            "a replay buffer goes with its agent: write both with Agent.of(learner, replay=True).save(folder) instead of "
+            "save_replay_buffer, and give them back with learner.replay_buffer.add(**load(folder).replay)"
+        )
+
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        """Refused: SB3's is a pickle, which can run any code."""
+        self.save_replay_buffer(path)
+
     # ---- experience -------------------------------------------------------------------------------------------------
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:

@@ -104,6 +104,18 @@ def test_before_learning_starts_actions_are_uniform(make_learner):
     assert {name.split(".")[1] for name in differing(before, tensors(learner))} == {"normalizer"}
 
 
+def test_a_replay_buffer_is_no_pickle_but_goes_with_the_agent(make_learner, tmp_path):
+    learner, other = make_learner(), make_learner(seed=1)
+    learner.learn(160)
+    for refused in (learner.save_replay_buffer, learner.load_replay_buffer):
+        with pytest.raises(Unsupported, match=r"Agent\.of\(learner, replay=True\).*\.replay_buffer\.add\("):
+            refused(tmp_path / "replay")
+    folder = bundle.Agent.of(learner, replay=True).save(tmp_path / "agent")
+    other.replay_buffer.add(**bundle.load(folder).replay)
+    for name, column in learner.replay_buffer.state().columns.items():
+        np.testing.assert_array_equal(other.replay_buffer.state().columns[name][:160], column[:160])
+
+
 def test_a_call_that_ends_before_learning_starts_says_so(make_learner, caplog):
     learner = make_learner(learning_starts=64, train_freq=3)  # rollouts of 24 steps
     learner.learn(48)
