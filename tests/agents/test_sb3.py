@@ -1,6 +1,7 @@
 """Policies cross between SB3 and us with equal actions, and nothing in a file runs unless its reader says so."""
 
 import base64
+import inspect
 import io
 import json
 import pickle
@@ -20,6 +21,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
+from simreal_agents.algorithms import ALGORITHMS
 from simreal_agents.bundle import Agent, load
 from simreal_agents.sb3 import load_zip, save_zip
 from simreal_agents.sb3.names import KINDS as KINDS_OF_SB3
@@ -618,6 +620,8 @@ def test_an_agent_of_every_kind_goes_out_and_comes_back(algorithm, observation, 
         schema = replace(schema, observation=tuple(f for f in schema.observation if f.name != GRID.name))
     network = {"activation": "relu"} if observation == "mixed" else {}
     agent = agent_of(algorithm, schema=schema, **network, **({} if observation == "vector" else {"cnn": "nature"}))
+    if algorithm != "ppo":  # a stock class asks for the memory of its buffer when it loads
+        agent = replace(agent, card={**agent.card, "hyperparameters": {"buffer_size": 64, "batch_size": 8}})
     stock_class(algorithm)
     files = save_zip(agent, tmp_path / "agent.zip")
     model = stock_class(algorithm).load(files[0])
@@ -640,8 +644,17 @@ def test_an_agent_of_every_kind_goes_out_and_comes_back(algorithm, observation, 
             assert torch.equal(state[name], tensor) or name.startswith("reward_scaler"), name
     model.set_env(DummyVecEnv([lambda: Shown(schema)]))
     if algorithm != "ppo":
-        model.learning_starts, model.batch_size, model.buffer_size = 4, 8, 64
+        model.learning_starts = 4
         model.learn(8)  # and goes on learning
+        assert model.replay_buffer.size() == 8
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "ppo"])
+def test_what_a_card_does_not_say_is_the_stock_default(algorithm, tmp_path):
+    (file, *_) = save_zip(agent_of(algorithm, action="choice" if "dqn" in algorithm else "box"), tmp_path / "agent.zip")
+    model = stock_class(algorithm).load(file)
+    assert model.buffer_size == inspect.signature(stock_class(algorithm)).parameters["buffer_size"].default
+    assert model.replay_buffer.buffer_size == model.buffer_size
 
 
 def test_an_agent_that_sees_with_other_convolutions_stays_here(tmp_path):

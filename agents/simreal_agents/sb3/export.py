@@ -98,9 +98,13 @@ def _require_written(agent: Agent) -> None:
 def _model(agent: Agent, kind: Kind) -> Any:
     """A model of the stock class with the agent's settings and a policy of its shape, as it is after training."""
     layout, make = agent.policy.layout, kind.load()
-    known = inspect.signature(make).parameters.keys() - {"policy", "env", "policy_kwargs", "device", "seed", "verbose"}
-    settings = {name: value for name, value in agent.card.get("hyperparameters", {}).items() if name in known}
-    kept = {"buffer_size": settings.pop("buffer_size")} if "buffer_size" in settings else {}
+    known = inspect.signature(make).parameters
+    told = known.keys() - {"policy", "env", "policy_kwargs", "device", "seed", "verbose"}
+    settings = {name: value for name, value in agent.card.get("hyperparameters", {}).items() if name in told}
+    kept = {}
+    if "buffer_size" in known:  # no memory for what is not filled here
+        kept = {"buffer_size": settings.get("buffer_size", known["buffer_size"].default)}
+        settings["buffer_size"] = 1
     model = make(
         "MlpPolicy" if not layout.images else "MultiInputPolicy" if len(layout.parts) > 1 else "CnnPolicy",
         None,
@@ -108,7 +112,6 @@ def _model(agent: Agent, kind: Kind) -> Any:
         device="cpu",
         _init_setup_model=False,
         **settings,
-        **({"buffer_size": 1} if "buffer_size" in known else {}),  # no memory for what is not filled here
     )
     # SB3 moves channels to the front before its policies see a picture.
     venv = _venv(agent.schema)
