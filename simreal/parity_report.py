@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simreal.report.html import embedded, file_text, plotly, policy_for, publish
+from simreal.report.html import embedded, file_text, plotly, policy_for, publish, typeset
 from simreal.report.words import NOTHING, listing, number
 from simreal_envs.audit import FELT
 
@@ -255,7 +255,7 @@ def render(report: Mapping[str, Any], command: str = "") -> str:
     """The report as an HTML page that needs no network."""
     scripts = [plotly(), file_text("parity.js")]
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(file_text), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(file_text), autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=typeset
     )
     environment.filters |= {"si": si, "ratio": ratio, "number": number, "listing": listing}
     drawn = {c["preset"]: {p["name"]: p.get("traces", {}) for p in c["probes"]} for c in report["presets"]}

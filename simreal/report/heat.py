@@ -6,9 +6,8 @@ A cell's shade is a share of 0 to 1: nothing to the strongest colour.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from simreal.report import words
 from simreal.report.signals import LABELS, called, entries
-from simreal.report.words import CONTROL, arm_name, present, steps
+from simreal.report.words import CONTROL, arm_name, number, present, steps
 
 COLUMNS = 9  # of a map over time that still fit a phone
 # signal -> what the two ends of its colours say, and the values there (None: 0, and the largest there is)
@@ -21,11 +20,6 @@ LAYERS: dict[str, tuple[str, str, float, float | None]] = {
     "dormant_units": ("all at work", "all dormant", 0.0, 1.0),
     "saturated_units": ("all responsive", "all at their ends", 0.0, 1.0),
 }
-
-
-def number(value: float) -> str:
-    """Return a number with a minus sign rather than a hyphen."""
-    return words.number(value).replace("-", "\N{MINUS SIGN}")
 
 
 def layer_maps(report: Mapping[str, Any], targets: Iterable[str]) -> list[dict[str, Any]]:
@@ -97,7 +91,7 @@ def brief(value: float) -> str:
         else f"{value:.{2 if abs(value) < 0.995 else 1 if abs(value) < 9.95 else 0}f}"
     )
     text = text.removesuffix(".00") if text in ("0.00", "-0.00") else text
-    return text.replace("-0.", "-.").replace("-", "\N{MINUS SIGN}") if abs(value) >= 0.005 else "0"
+    return text.replace("-0.", "-.") if abs(value) >= 0.005 else "0"
 
 
 def robustness_maps(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -84,16 +84,16 @@ def page(template: str, drawn: Mapping[str, Any], named: Callable[[Mapping[str, 
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
+        finalize=typeset,
     )
     environment.filters |= {
-        "signed": _minus(words.signed),
-        "number": _minus(words.number),
+        "signed": words.signed,
+        "number": words.number,
         "percent": lambda share: f"{100 * share:.0f} %",
         "steps": words.steps,
-        "steps_saved": _minus(words.steps_saved),
+        "steps_saved": words.steps_saved,
         "duration": duration,
         "listing": words.listing,
-        "minus": lambda text: re.sub(r"(?<=[ \[])-(?=\d)", "\N{MINUS SIGN}", text),
         "main_reason": words.main_reason,
         "named": named,
         "origin": words.origin,
@@ -274,14 +274,21 @@ def _mark(scale: figures.Scale, effect: Mapping[str, float]) -> dict[str, float]
     return {"at": scale.at(effect["value"]), "low_at": scale.at(low), "high_at": scale.at(high)}
 
 
-def _minus(say: Any) -> Any:
-    """Return `say` with the hyphen of negative numbers set as a minus sign."""
-    return lambda value: say(value).replace("-", "\N{MINUS SIGN}")
+def typeset(data: Any) -> Any:
+    """Return `data` with the hyphen of negative numbers set as a minus sign in all of its texts.
+
+    A page has that sign throughout, as Plotly's axes do; on a terminal and in files numbers have a hyphen.
+    """
+    if type(data) is str:  # scripts and styles are Markup
+        return re.sub(r"(?<![\w.-])-(?=\.?\d)|(?<=\de)-(?=\d)", "\N{MINUS SIGN}", data)
+    if isinstance(data, Mapping):
+        return {key: typeset(value) for key, value in data.items()}
+    return [typeset(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def embedded(data: Any) -> str:
     """Return `data` as JSON that cannot close the script element it stands in."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return json.dumps(typeset(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def policy_for(scripts: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ LABELS = {
     ),
     "policy_kl": ("policy's KL from the source", "How far the policy has moved from the source's, in nats."),
     "policy_entropy": ("policy's entropy", "How much the policy explores, in nats."),
-    "policy_std": ("policy's standard deviation", "How widely the policy draws its actions, which span −1 to 1."),
+    "policy_std": ("policy's standard deviation", "How widely the policy draws its actions, which span -1 to 1."),
     "action_saturation": ("saturated actions", "Share of mean actions at their limits."),
     "normalizer_shift": (
         "observations' shift",
@@ -275,7 +275,7 @@ def _went(name: str, arms: Sequence[tuple[Series, Mapping[str, Any]]]) -> str:
         seen = [value for value in entry["values"].get(name) or [] if present(value)]
         if seen:
             went = f" → {number(seen[-1])}" if len(seen) > 1 else ""
-            said.append(f"{line.label} {number(seen[0])}{went}".replace("-", "\N{MINUS SIGN}"))
+            said.append(f"{line.label} {number(seen[0])}{went}")
     return "; ".join(said)
 
 

@@ -105,6 +105,7 @@ def number(value: float | None) -> str:
     """Return `value` to three or four significant digits ("0.021", "12.3", "1,234"), a dash where there is none."""
     if not present(value):
         return NOTHING
+    value = value or 0.0  # -0.0 is none below it
     size = abs(value)
     if size >= 100:
         return f"{value:,.0f}"

@@ -6,7 +6,7 @@ import pytest
 from finished import make_whole
 
 from simreal.report.comparison import compare, render
-from simreal.report.html import publish, write
+from simreal.report.html import publish, typeset, write
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def test_the_words_of_the_page_are_those_of_the_report(browser, page, whole):
     )
     assert [verdict[1:] for _, verdict in badges] == [arm["verdict"] for arm in whole["arms"]]
     for arm in whole["arms"]:
-        assert all(reason["says"] in text for reason in arm["reasons"][:4])
-        assert "{value:+.2f}".format(**arm["area"]).replace("-", "\N{MINUS SIGN}") in text
+        assert all(typeset(reason["says"]) in text for reason in arm["reasons"][:4])
+        assert typeset("{value:+.2f}".format(**arm["area"])) in text
 
 
 def test_a_signal_is_chosen_with_the_keyboard_and_the_panels_follow(browser, page, whole):

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from simreal.report.html import duration, forest, parameter_rows, render, why, write
+from simreal.report.html import duration, forest, parameter_rows, render, typeset, why, write
 from simreal.report.words import NOTHING, main_reason
 
 
@@ -61,11 +61,33 @@ def test_every_verdict_stands_in_the_table_with_its_symbol_and_effect(report):
             assert f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") in said
 
 
+@pytest.mark.parametrize(
+    ("written", "set_as"),
+    [
+        ("-0.41 [-0.49, +0.33], -.1", "−0.41 [−0.49, +0.33], −.1"),
+        ("(explained variance -0.41)", "(explained variance −0.41)"),
+        ("2.1e-05", "2.1e−05"),
+        ("2026-11-22, 0.6-1.4, seed-3, --seed 3, domain-randomized, sha-1", None),
+        ({"x": [-1, "-1"], "-1": ("-2",)}, {"x": [-1, "−1"], "-1": ["−2"]}),
+    ],
+)
+def test_negative_numbers_have_a_minus_sign_and_nothing_else_has(written, set_as):
+    assert typeset(written) == (written if set_as is None else set_as)
+
+
+def test_a_page_has_one_sign_for_negative_numbers(whole):
+    text = render(whole)
+    (drawn,) = re.findall(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)
+    texts = [Page(text).words(), *re.findall(r'"((?:[^"\\]|\\.)*)"', drawn)]
+    assert sum(said.count("\N{MINUS SIGN}") for said in texts) > 100
+    assert not [said for said in texts if re.search(r"(?<![\w.-])-\.?\d", said)]
+
+
 def test_the_first_screen_says_what_explains_the_best_arm_of_every_target(report):
     head = Page(render(report).partition("</header>")[0]).words()
     for target, strategy in (("heavy", "fine_tune"), ("reversed", "fine_tune")):
         (arm,) = [a for a in report["arms"] if (a["target"], a["strategy"]) == (target, strategy)]
-        assert main_reason(arm) in head
+        assert typeset(main_reason(arm)) in head
 
 
 def section(text, name):
@@ -78,10 +100,10 @@ def test_why_has_every_reason_as_it_is_written_what_all_arms_share_first_and_onc
         arms = [arm for arm in whole["arms"] if arm["target"] == target]
         card = part.split(f'href="#target-{target}"')[1].split('<h3 class="of">')[0]
         shared, *entries = card.split('<ul class="arms">')[1].split("<li><div>")[1:]
-        assert "all strategies" in shared and card.count(arms[0]["reasons"][1]["says"]) == 1
-        assert arms[0]["reasons"][1]["says"] in shared
+        common = typeset(arms[0]["reasons"][1]["says"])
+        assert "all strategies" in shared and card.count(common) == 1 and common in shared
         for arm, entry in zip(arms, entries, strict=True):
-            decision, _, *own = (html.escape(reason["says"], quote=True) for reason in arm["reasons"])
+            decision, _, *own = (html.escape(typeset(reason["says"]), quote=True) for reason in arm["reasons"])
             shown, _, more = entry.partition("<details>")
             places = [shown.index(says) for says in (decision, *own[:3])]
             assert places == sorted(places) and own[3] in more

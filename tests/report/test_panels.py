@@ -75,7 +75,7 @@ def test_what_happened_is_said_in_words(whole):
         target_entry["values"]["policy_std"] = [1.0, 0.5] if len(target_entry["env_steps"]) > 1 else [-1.0]
     went = panels(whole, "heavy")["choices"]["policy_std"]["went"]
     assert entry["values"]["policy_std"] == [1.0, 0.5]
-    assert went == "zero_shot −1; fine_tune 1 → 0.5; frozen_encoder 1 → 0.5; scratch 1 → 0.5"
+    assert went == "zero_shot -1; fine_tune 1 → 0.5; frozen_encoder 1 → 0.5; scratch 1 → 0.5"
 
 
 @pytest.mark.parametrize(

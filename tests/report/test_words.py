@@ -22,6 +22,7 @@ from simreal.report.words import (
     ("value", "said"),
     [
         (0, "0"),
+        (-0.0, "0"),
         (1.0, "1"),
         (0.5, "0.5"),
         (0.0213, "0.021"),
