@@ -168,25 +168,15 @@ class Agent:
         Raises:
             UserError: no batch of its observations, or a stochastic action is asked for without a generator.
         """
-        return self.policy.act(self._rows(observations), deterministic, generator)
+        return self.policy.act(self.policy.layout.rows(observations), deterministic, generator)
 
     def distribution(self, observations: Observations) -> Distribution:
         """What the policy would do, before clipping: see `distributions`."""
-        return self.policy.distribution(self._rows(observations))
+        return self.policy.distribution(self.policy.layout.rows(observations))
 
     def value(self, observations: Observations) -> np.ndarray:
         """State values ``(N,)`` float32, in scaled reward units: multiply rewards by ``reward_scale`` to compare."""
-        return self.policy.value(self._rows(observations))
-
-    def _rows(self, observations: Observations) -> np.ndarray:
-        layout = self.policy.layout
-        rows = layout.flatten(observations if isinstance(observations, Mapping) else np.asarray(observations))
-        if rows.shape[1] != layout.size:  # broadcasting would make an action of every number of a single observation
-            raise UserError(
-                f"an agent is given a batch of observations of {layout.size} numbers each, not an array of shape "
-                f"{np.shape(observations)}; of a single one, observation[None]"
-            )
-        return rows
+        return self.policy.value(self.policy.layout.rows(observations))
 
     @property
     def reward_scale(self) -> float:

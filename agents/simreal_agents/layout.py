@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from simreal_envs.errors import Unsupported
+from simreal_envs.errors import Unsupported, UserError
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Part:
         image: whether it is a picture.
         channels_first: of a picture.
         scale: what pixels are multiplied with: the reciprocal of the brightest one where that is known and above 1.
+        bytes: of a picture: whether the worlds show bytes (or true and false).
     """
 
     name: str
@@ -37,6 +38,7 @@ class Part:
     image: bool = False
     channels_first: bool = False
     scale: float = 1.0
+    bytes: bool = False
 
     @property
     def columns(self) -> slice:
@@ -75,8 +77,9 @@ class Layout:
             first = len(box.shape) == 3 and 2 * box.shape[0] <= min(box.shape[1:])
             brightest = float(box.high.max()) if image else 1.0
             scale = 1 / brightest if 1 < brightest < np.inf else 1.0
-            parts.append(Part(name, start, start + math.prod(shape), shape, image, first, scale))
-        bytes_only = all(part.image for part in parts) and all(box.dtype in (np.uint8, bool) for box in boxes.values())
+            as_bytes = image and box.dtype in (np.uint8, bool)
+            parts.append(Part(name, start, start + math.prod(shape), shape, image, first, scale, as_bytes))
+        bytes_only = all(part.bytes for part in parts)
         return cls(tuple(parts), np.dtype(np.uint8 if bytes_only else np.float32))
 
     @property
@@ -108,6 +111,40 @@ class Layout:
             return observations
         return observations.reshape(len(observations), -1).astype(self.dtype, copy=False)
 
+    def rows(self, observations: Any) -> np.ndarray:
+        """As `flatten`, of what somebody gives to an agent: nothing passes for what it is not.
+
+        Raises:
+            UserError: a part is missing or has another shape, or a picture of bytes has numbers that are none.
+        """
+        if not isinstance(observations, Mapping):
+            observations = np.asarray(observations)
+            if observations.ndim == 2 and observations.shape[1] == self.size:
+                for part in self.parts:
+                    _require_bytes(part, observations[:, part.columns])
+                return self.flatten(observations)
+        if isinstance(observations, Mapping) == (self.parts[0].name == ""):
+            names = ", ".join(part.name for part in self.parts)
+            wanted = f"a dictionary with {names}" if names else "one array"
+            raise UserError(f"an agent that sees {wanted} was given {_shapes(observations)}")
+        given = observations if isinstance(observations, Mapping) else {"": observations}
+        if missing := [part.name for part in self.parts if part.name not in given]:
+            raise UserError(f"observations lack {missing[0]!r}, got {_shapes(given)}")
+        arrays = {part.name: np.asarray(given[part.name]) for part in self.parts}
+        for part in self.parts:
+            shape = arrays[part.name].shape
+            # Vectors may have axes of one element; those of pictures are in this order.
+            fits = part.shape in (shape[1:], (*shape[1:], 1)) if part.image else math.prod(shape[1:]) == part.shape[0]
+            if not shape or not fits:
+                raise UserError(
+                    f"an agent is given a batch of observations of {' x '.join(map(str, part.shape))} numbers each, not "
+                    f"{_shapes(given)}; of a single one, observation[None]"
+                )
+            _require_bytes(part, arrays[part.name])
+        if len({len(array) for array in arrays.values()}) > 1:
+            raise UserError(f"the parts of a batch must be of as many observations, got {_shapes(given)}")
+        return self.flatten(arrays if isinstance(observations, Mapping) else arrays[""])
+
     def row(self, observation: Any) -> np.ndarray:
         """One observation as a row ``(size,)``."""
         if isinstance(observation, Mapping):
@@ -136,10 +173,28 @@ class Flattened(spaces.Box):
     def rows(self, observation: Any) -> np.ndarray:
         """Observations of `space` as rows ``(n, size)``, or one of them as ``(size,)``."""
         if isinstance(observation, Mapping):
-            name, box = next(iter(self.space.spaces.items()))  # type: ignore[attr-defined]
-            batch: Any = {key: np.asarray(part) for key, part in observation.items()}
-            single = batch[name].shape == box.shape
-        else:
-            batch = np.asarray(observation)
-            single = batch.shape == self.space.shape
-        return self.layout.row(batch) if single else self.layout.flatten(batch)
+            boxes = self.space.spaces.items()  # type: ignore[attr-defined]
+            if all(np.shape(observation.get(name)) == box.shape for name, box in boxes):
+                return self.layout.rows({name: np.asarray(part)[None] for name, part in observation.items()})[0]
+        elif np.shape(observation) == self.space.shape:
+            return self.layout.rows(np.asarray(observation)[None])[0]
+        return self.layout.rows(observation)
+
+
+def _require_bytes(part: Part, array: np.ndarray) -> None:
+    """Raise a UserError where a part that is shown as bytes is given numbers that are none."""
+    if not part.bytes or array.dtype in (np.uint8, bool):
+        return
+    with np.errstate(invalid="ignore"):
+        wrong = array[array.astype(np.uint8) != array]
+    if wrong.size:
+        raise UserError(
+            f"{part.name or 'the observation'} is shown as bytes, whole numbers from 0 to 255, and was given {wrong[0]}: "
+            "give pixels as the worlds do"
+        )
+
+
+def _shapes(observations: Any) -> str:
+    if isinstance(observations, Mapping) and "" not in observations:
+        return ", ".join(f"{name} of shape {np.shape(part)}" for name, part in observations.items())
+    return f"an array of shape {np.shape(observations[''] if isinstance(observations, Mapping) else observations)}"

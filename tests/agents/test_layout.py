@@ -7,7 +7,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from simreal_agents.layout import Flattened, Layout
 from simreal_agents.ppo import PPO
 from simreal_agents.vecenv import FlatVecEnv, step_arrays
-from simreal_envs.errors import Unsupported
+from simreal_envs.errors import Unsupported, UserError
 
 CAMERA = spaces.Box(0, 255, (5, 6, 3), np.uint8)
 STATE = spaces.Box(-1, 1, (4,), np.float32)
@@ -132,6 +132,39 @@ def test_one_observation_is_told_from_a_batch_of_one(space):
     single = {name: part[0] for name, part in seen.items()} if isinstance(seen, dict) else seen[0]
     assert np.array_equal(flat.rows(first), rows[:1])
     assert np.array_equal(flat.rows(single), rows[0])
+
+
+@pytest.mark.parametrize(
+    ("space", "change", "says"),
+    [
+        (CAMERA, lambda seen: seen.transpose(0, 3, 1, 2), r"of 5 x 6 x 3 numbers each, not an array of shape \(3, 3, 5, 6\)"),
+        (CAMERA, lambda seen: seen[0, 0], r"not an array of shape \(6, 3\); of a single one, observation\[None\]"),
+        (CAMERA, lambda seen: seen / 255, r"is shown as bytes, whole numbers from 0 to 255, and was given 0\.\d+: give"),
+        (CAMERA, lambda seen: seen.astype(int) - 300, "from 0 to 255, and was given -"),
+        (CAMERA, lambda seen: {"camera": seen}, r"sees one array was given camera of shape \(3, 5, 6, 3\)"),
+        (STATE, lambda seen: {"state": seen}, r"sees one array was given state of shape \(3, 4\)"),
+        (MIXED, lambda seen: {**seen, "camera": seen["camera"] / 255}, "^camera is shown as bytes"),
+        (MIXED, lambda seen: {**seen, "camera": np.moveaxis(seen["camera"], 3, 1)}, "of 5 x 6 x 3 numbers each, not camera of"),
+        (MIXED, lambda seen: {name: seen[name] for name in ("camera", "state")}, "lack 'depth', got camera of shape"),
+        (MIXED, lambda seen: {**seen, "state": seen["state"][:2]}, r"as many observations, got .*state of shape \(2, 4\)"),
+        (MIXED, lambda seen: seen["camera"], "a dictionary with camera, depth, state was given an array of shape"),
+    ],
+)  # fmt: skip
+def test_what_is_given_to_an_agent_is_not_taken_for_something_else(space, change, says):
+    seen = batch(space, 3)
+    with pytest.raises(UserError, match=says):
+        Layout.of(space).rows(change(seen))
+    np.testing.assert_array_equal(Layout.of(space).rows(seen), Layout.of(space).flatten(seen))
+
+
+@pytest.mark.parametrize("space", [CAMERA, GREY, MIXED])
+def test_bytes_may_be_of_any_number_type(space):
+    layout, seen = Layout.of(space), batch(space, 3)
+    wide = {k: part.astype(float) for k, part in seen.items()} if isinstance(seen, dict) else seen.astype(float)
+    rows = layout.rows(wide)
+    assert rows.dtype == layout.dtype
+    np.testing.assert_array_equal(rows, layout.flatten(seen))
+    np.testing.assert_array_equal(layout.rows(layout.flatten(seen)), rows)
 
 
 @pytest.mark.parametrize("space", [CAMERA, GREY, MIXED])
