@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, unwrap_vec_normalize
 
 from simreal_agents.additions import Addition, Experience, adds
 from simreal_agents.allocator import keep_freed_memory
@@ -86,6 +86,11 @@ class Transferable:
             # SB3 also moves the channels of pictures to the front; ours stay as `predict` and agents get them.
             env = BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
             env = env.venv if isinstance(env, VecTransposeImage) else env
+        if (statistics := unwrap_vec_normalize(env)) and statistics.norm_obs:
+            raise Unsupported(
+                "agents normalize observations themselves, and statistics of VecNormalize would stay behind when they "
+                "transfer: leave it out, or make it with norm_obs=False"
+            )
         return env if Layout.of(env.observation_space).is_vector else FlatVecEnv(env)
 
     def _setup_model(self) -> None:

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from simreal_agents.algorithms import ALGORITHMS, find_algorithm
 from simreal_agents.ppo import PPO
@@ -264,6 +265,16 @@ def test_dropout_leaves_acting_alone_and_has_a_seed():
 def test_a_network_setting_of_stable_baselines3_is_refused_by_name(algorithm):
     with pytest.raises(UserError, match=r"policy_kwargs: unknown network setting .net_arch.; .*hidden"):
         algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [32]})
+
+
+def test_statistics_that_would_stay_behind_are_refused():
+    def env(**settings):
+        return VecNormalize(DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")]), **settings)
+
+    for algorithm in ("ppo", "sac"):
+        with pytest.raises(Unsupported, match=r"VecNormalize would stay behind .* norm_obs=False"):
+            small(algorithm, env())
+        small(algorithm, env(norm_obs=False)).learn(8)
 
 
 def doubles(choice):
