@@ -389,7 +389,8 @@ def _weights(policy: torch.nn.Module) -> bytes:
 
 def _read(folder: Path, name: str) -> bytes:
     if not folder.is_dir():
-        raise UserError(f"there is no bundle at {folder}; expected a folder with {CARD} and {WEIGHTS}")
+        zipped = "; zips of Stable-Baselines3 come in with `simreal import`" if folder.suffix == ".zip" else ""
+        raise UserError(f"there is no bundle at {folder}; expected a folder with {CARD} and {WEIGHTS}{zipped}")
     path = folder / name
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise UserError(f"bundle {folder}: {name} is a link or a device, but a bundle holds plain files of its own")

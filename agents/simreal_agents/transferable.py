@@ -95,10 +95,13 @@ class Transferable:
 
     def _setup_model(self) -> None:
         states = self.__dict__.pop("_generator_states", None)
-        super()._setup_model()  # type: ignore[misc]
-        if not isinstance(self.policy, self.policy_class_):
+        if not issubclass(self.policy_class, self.policy_class_):
             wanted = f"{self.policy_class_.__module__}.{self.policy_class_.__name__}"
-            raise Unsupported(f"{self.algorithm.upper()} needs {wanted}, got {type(self.policy).__name__}")
+            raise Unsupported(
+                f"{self.algorithm.upper()} needs {wanted}, got {self.policy_class.__module__}.{self.policy_class.__name__}; "
+                "simreal_agents.sb3.load_zip reads zips of Stable-Baselines3"
+            )
+        super()._setup_model()  # type: ignore[misc]
         if states is not None:
             self._noise.set_state(states[0])
             self._order.set_state(states[1])

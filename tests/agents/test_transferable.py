@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from simreal_agents.algorithms import ALGORITHMS, find_algorithm
 from simreal_agents.ppo import PPO
 from simreal_agents.sac import SAC
+from simreal_agents.sb3.names import KINDS
 from simreal_agents.vecenv import SB3Worlds
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.variation import Domain, Randomization, Uniform
@@ -265,6 +266,21 @@ def test_dropout_leaves_acting_alone_and_has_a_seed():
 def test_a_network_setting_of_stable_baselines3_is_refused_by_name(algorithm):
     with pytest.raises(UserError, match=r"policy_kwargs: unknown network setting .net_arch.; .*hidden"):
         algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [32]})
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_policy_of_stable_baselines3_is_refused_with_what_reads_its_zip(algorithm, tmp_path):
+    stock = pytest.importorskip(KINDS[algorithm].where.partition(":")[0]) and KINDS[algorithm].load()
+    env = gymnasium.make("CartPole-v1" if "dqn" in algorithm else "Pendulum-v1")
+    stock("MlpPolicy", env, device="cpu", **({} if algorithm == "ppo" else {"buffer_size": 10})).save(
+        tmp_path / "stock"
+    )
+    for attempt in (
+        lambda: find_algorithm(algorithm).load(tmp_path / "stock"),
+        lambda: find_algorithm(algorithm)(stock.policy_aliases["MlpPolicy"], env),
+    ):
+        with pytest.raises(Unsupported, match=rf"^{algorithm.upper()} needs simreal_agents\..* got s.*load_zip reads"):
+            attempt()
 
 
 def test_statistics_that_would_stay_behind_are_refused():
