@@ -295,10 +295,8 @@ class OffPolicy(Transferable):
         )
         self.optimizer.zero_grad()
         with torch.enable_grad():
-            for term in self.loss_terms:
-                loss = term(self.policy, tensors)
-                if loss is not None and loss.requires_grad:
-                    loss.backward()
+            for loss in self._losses(tensors):
+                loss.backward()
         return self.optimizer.gradients.clone()
 
     def _step(self, names: Collection[str], extra: torch.Tensor | None, loss: float = 0.0) -> None:

@@ -305,9 +305,5 @@ class PPO(Transferable, stable_baselines3.PPO):
 
     def _add_gradients(self, batch: dict[str, torch.Tensor]) -> None:
         # The parameters' .grad already hold the surrogate's gradient; autograd adds to it in place.
-        terms = [term(self.policy, batch) for term in self.loss_terms]
-        total = torch.stack(
-            [term for term in terms if term is not None and term.requires_grad] or [torch.zeros(())]
-        ).sum()
-        if total.requires_grad:
-            total.backward()
+        if losses := list(self._losses(batch)):
+            torch.stack(losses).sum().backward()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Literal
 
@@ -387,6 +387,21 @@ class Transferable:
             result = super().predict(observation, *args, **kwargs)  # type: ignore[misc]
             self._predictions.set_state(torch.get_rng_state())
         return result
+
+    def _losses(self, batch: dict[str, torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The extra losses that there is something to learn from; others are None, or of what is frozen."""
+        for term in self.loss_terms:
+            loss = term(self.policy, batch)
+            if loss is None:
+                continue
+            if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+                shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""
+                name = getattr(term, "__qualname__", type(term).__name__)
+                raise UserError(
+                    f"a loss term gives a scalar tensor or None, and {name} gave a {type(loss).__name__}{shape}"
+                )
+            if loss.requires_grad:
+                yield loss.reshape(())
 
     def _announce_progress(self, env: VecEnv) -> None:
         """Tell curricula and hooks how much of this ``learn`` call is done."""

@@ -293,6 +293,21 @@ def test_statistics_that_would_stay_behind_are_refused():
         small(algorithm, env(norm_obs=False)).learn(8)
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [(lambda w: 1.0, "gave a float$"), (lambda w: w.square().sum(1), r"gave a Tensor of shape \(8,\)$")],
+)
+def test_what_is_no_loss_is_named(algorithm, loss, says):
+    def pulls(policy, batch):
+        return loss(policy.trunk.actor[0].weight)
+
+    ours = small(algorithm, gymnasium.make("Pendulum-v1"))
+    ours.loss_terms.append(pulls)
+    with pytest.raises(UserError, match=f"a loss term gives a scalar tensor or None, and .*pulls {says}"):
+        ours.learn(32)
+
+
 def doubles(choice):
     """Two copies of an environment of Gymnasium whose observations are float64, as those of MuJoCo are."""
     env = gymnasium.make("CartPole-v1" if choice else "Pendulum-v1")
