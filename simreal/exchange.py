@@ -44,7 +44,8 @@ def export_bundle(bundle: str | Path, to: str, out: Path | None = None) -> dict[
     if to == "sb3":
         model, *statistics = sb3.save_zip(agent, out)
         rows = {"file": str(model), "statistics": str(statistics[0]) if statistics else "none: raw observations"}
-        return {**rows, "opens_with": sb3.opens_with(agent)}
+        actions = "choices" if agent.schema.choices else "from -1 to 1 over the range of the machine's"
+        return {**rows, "actions": actions, "opens_with": sb3.opens_with(agent)}
     require_new(out, ".onnx")
     recorded, source = record(agent)
     done = export_onnx(agent, out, recorded)

@@ -27,6 +27,7 @@ from simreal_agents.sb3 import load_zip, save_zip
 from simreal_agents.sb3.names import KINDS as KINDS_OF_SB3
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.schema import Field, Schema, row
+from simreal_envs.tasks import find_task
 
 
 class Nothing(gymnasium.Env):
@@ -647,6 +648,20 @@ def test_an_agent_of_every_kind_goes_out_and_comes_back(algorithm, observation, 
         model.learning_starts = 4
         model.learn(8)  # and goes on learning
         assert model.replay_buffer.size() == 8
+
+
+def test_an_export_acts_in_its_environment_where_actions_are_rescaled(zip_of, tmp_path):
+    swing = find_task("gymnasium:Pendulum-v1").schema
+    env = gymnasium.make("Pendulum-v1")  # torques within 2 N m
+    stock = stable_baselines3.SAC("MlpPolicy", env, buffer_size=10, device="cpu", seed=0)
+    (file, *_) = save_zip(load_zip(zip_of(stock)).agent(swing), tmp_path / "back.zip")
+    rescaled = gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)
+    back = stable_baselines3.SAC.load(file, env=rescaled)
+    seen, _ = env.reset(seed=0)
+    told, _ = back.predict(seen, deterministic=True)
+    np.testing.assert_allclose(rescaled.action(told), stock.predict(seen, deterministic=True)[0], atol=1e-5)
+    with pytest.raises(ValueError, match="Action spaces do not match"):
+        stable_baselines3.SAC.load(file, env=env)
 
 
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "ppo"])
