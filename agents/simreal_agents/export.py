@@ -30,7 +30,7 @@ from simreal_agents.bundle import Agent, Observations
 from simreal_agents.files import require_new, write_new
 from simreal_agents.networks import stream
 from simreal_agents.normalizer import Normalizer
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.errors import Unsupported, UserError, require_a
 from simreal_envs.schema import row
 
 FORMAT = 1
@@ -118,6 +118,7 @@ def export_onnx(agent: Agent, path: str | Path, observations: Observations | Non
         UserError: the file cannot be written, or an output differs by more than `TOLERANCE`; nothing is written then.
         Unsupported: the packages of the extra ``export`` are not installed.
     """
+    require_a(Agent, agent, "the agent", "sr.pretrain(..) or sr.load(bundle)")
     path = require_new(Path(path), ".onnx")
     model = to_onnx(agent)
     batches = [typical_observations(agent)] + ([] if observations is None else [observations])

@@ -21,7 +21,7 @@ from simreal_agents.bundle import OWN_KEYS, Agent
 from simreal_agents.matching import NEW_ENCODER, Kind, Matching, aliases, match, match_pictures
 from simreal_agents.networks import require_plain
 from simreal_agents.transplant import start_of, transplant
-from simreal_envs.errors import Unsupported, UserError, require_known
+from simreal_envs.errors import Unsupported, UserError, require_a, require_known
 from simreal_envs.schema import Field, Schema
 
 Fate = Literal["matched", "rescaled", "created", "dropped"]
@@ -139,6 +139,7 @@ def fit(
         Unsupported: when the target needs a new encoder, chooses where the agent does not, or has another reach of
             squashed actions; for agents with columns, a memory or several heads.
     """
+    require_a(Agent, agent, "the agent", "sr.pretrain(..) or sr.load(bundle)")
     require_known(encoder, ("keep", "new"), "encoder setting", "fit")
     require_plain(agent.policy.network, "surgery")
     theirs, fresh = _target_schema(agent, target, observation, action), encoder == "new"

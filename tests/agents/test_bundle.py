@@ -12,6 +12,9 @@ import stable_baselines3
 import torch
 
 from simreal_agents.bundle import CARD, WEIGHTS, Agent, load, load_into, save
+from simreal_agents.export import export_onnx
+from simreal_agents.sb3 import save_zip
+from simreal_agents.surgery import fit
 from simreal_envs.errors import UserError
 from simreal_envs.schema import Field, Schema
 
@@ -265,6 +268,16 @@ def test_an_agent_from_before_there_were_several_cnns_sees_as_it_did(tmp_path):
 def test_a_missing_bundle_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match="there is no bundle at"):
         load(tmp_path / "nowhere")
+
+
+def test_where_an_agent_is_asked_for_a_path_is_refused(schema, tmp_path):
+    for call in (
+        lambda path: fit(path, schema),
+        lambda path: export_onnx(path, tmp_path / "agent.onnx"),
+        lambda path: save_zip(path, tmp_path / "agent.zip"),
+    ):
+        with pytest.raises(UserError, match=r"the agent must be what .*sr\.load\(bundle\) gives, not 'runs/agent'"):
+            call("runs/agent")
 
 
 def test_a_card_must_be_json_and_cannot_forge_what_the_bundle_writes(trained, tmp_path):

@@ -26,7 +26,7 @@ from simreal_agents.sb3.imported import Imported
 from simreal_agents.sb3.names import KINDS
 from simreal_agents.sb3.parts import critic_apart, take_apart
 from simreal_agents.sb3.pickles import statistics_in, unpickled
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, require_a
 
 
 def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust: bool = False) -> Imported:
@@ -98,6 +98,7 @@ def save_zip(agent: Agent, path: str | Path) -> list[Path]:
         UserError: one of the files exists already or cannot be written.
         Unsupported: SB3 has no such algorithm or network, or the package that has it is not installed.
     """
+    require_a(Agent, agent, "the agent", "sr.pretrain(..) or sr.load(bundle)")
     path = require_new(Path(path), ".zip")
     files = {path: zip_of(agent)}
     if (statistics := vec_normalize_of(agent)) is not None:
