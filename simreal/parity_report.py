@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simreal.report.html import embedded, file_text, plotly, policy_for, publish, typeset
+from simreal.report.html import embedded, file_text, plotly, policy_for, publish, typeset, verbatim
 from simreal.report.words import NOTHING, listing, number
 from simreal_envs.audit import FELT
 
@@ -257,7 +257,7 @@ def render(report: Mapping[str, Any], command: str = "") -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(file_text), autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=typeset
     )
-    environment.filters |= {"si": si, "ratio": ratio, "number": number, "listing": listing}
+    environment.filters |= {"si": si, "ratio": ratio, "number": number, "listing": listing, "verbatim": verbatim}
     drawn = {c["preset"]: {p["name"]: p.get("traces", {}) for p in c["probes"]} for c in report["presets"]}
     return environment.get_template("parity.html.jinja").render(
         report=report, command=command, glossary=GLOSSARY, badges=BADGES, symbols=SYMBOLS, short=SHORT,

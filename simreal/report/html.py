@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from simreal.report import figures, heat, signals, words
 
@@ -87,6 +87,7 @@ def page(template: str, drawn: Mapping[str, Any], named: Callable[[Mapping[str, 
         finalize=typeset,
     )
     environment.filters |= {
+        "verbatim": verbatim,
         "signed": words.signed,
         "number": words.number,
         "percent": lambda share: f"{100 * share:.0f} %",
@@ -279,11 +280,16 @@ def typeset(data: Any) -> Any:
 
     A page has that sign throughout, as Plotly's axes do; on a terminal and in files numbers have a hyphen.
     """
-    if type(data) is str:  # scripts and styles are Markup
+    if type(data) is str:  # scripts, styles and what is `verbatim` are Markup
         return re.sub(r"(?<![\w.-])-(?=\.?\d)|(?<=\de)-(?=\d)", "\N{MINUS SIGN}", data)
     if isinstance(data, Mapping):
         return {key: typeset(value) for key, value in data.items()}
     return [typeset(value) for value in data] if isinstance(data, list | tuple) else data
+
+
+def verbatim(text: str) -> Markup:
+    """Return what somebody may copy and use, a command or a config, as it is: a minus sign would be no number there."""
+    return escape(text)
 
 
 def embedded(data: Any) -> str:

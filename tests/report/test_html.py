@@ -83,6 +83,12 @@ def test_a_page_has_one_sign_for_negative_numbers(whole):
     assert not [said for said in texts if re.search(r"(?<![\w.-])-\.?\d", said)]
 
 
+def test_commands_and_configs_are_shown_as_they_can_be_copied(whole):
+    told = {"command": "simreal run heavy.yaml targets.heavy.variation.gravity=-3", "config": "gravity: -3.0\n"}
+    text = render(whole | {"reproduce": told})
+    assert "variation.gravity=-3<" in text and "gravity: -3.0\n" in text
+
+
 def test_the_first_screen_says_what_explains_the_best_arm_of_every_target(report):
     head = Page(render(report).partition("</header>")[0]).words()
     for target, strategy in (("heavy", "fine_tune"), ("reversed", "fine_tune")):
