@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Protocol
 
 import mujoco
@@ -79,6 +79,27 @@ class Terrain:
         return np.rint(np.asarray(roughness) / self.STEP).astype(int)
 
 
+def _is_finite(value: Any, above: float = -np.inf, least: float = -np.inf) -> bool:
+    numbers = np.asarray(value)
+    return numbers.dtype.kind in "fiu" and bool((np.isfinite(numbers) & (numbers > above) & (numbers >= least)).all())
+
+
+def _names_lists(value: Any) -> bool:
+    return isinstance(value, Mapping) and not any(isinstance(names, str) for names in value.values())
+
+
+_ABOVE_0 = (partial(_is_finite, above=0), "finite and above 0")
+_AT_LEAST_0 = (partial(_is_finite, least=0), "finite and at least 0")
+_NAMED = (_names_lists, "names in tuples by the name that users type, {'arm': ('link_1', 'link_2')}")
+_FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of a robot: whether it fits, what is expected
+    "spec": (callable, "a function that makes an MjSpec, lambda: mujoco.MjSpec.from_file(path)"),
+    "joints": (lambda value: not isinstance(value, str), "a tuple of names, ('hip', 'knee')"),
+    "bodies": _NAMED, "groups": _NAMED, "drives": _NAMED,
+    "timestep": _ABOVE_0, "torque_limit": _ABOVE_0, "kp": _AT_LEAST_0, "kd": _AT_LEAST_0,
+    "camera": (lambda value: value is None or len(value) == 4, "(distance, azimuth, elevation, height)"),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Robot:
     """A machine and the facts about it. The spec is the only source of truth for every engine.
@@ -126,34 +147,14 @@ class Robot:
 
     def __post_init__(self) -> None:
         require_known(self.control, ("force", "position"), f"control of the robot {self.name!r}")
-        _require(
-            callable(self.spec), self, "spec", "a function that makes an MjSpec, lambda: mujoco.MjSpec.from_file(path)"
-        )
         for fact in ("joints", "torque_limit", "kp", "kd", "camera"):
             if isinstance(value := getattr(self, fact), list | np.ndarray):
                 object.__setattr__(self, fact, tuple(value))  # a list has no hash
-        _require(not isinstance(self.joints, str), self, "joints", f"a tuple of names, ({self.joints!r},)")
-        for fact in ("bodies", "groups", "drives"):
-            named, like = (
-                getattr(self, fact),
-                "names in tuples by the name that users type, {'arm': ('link_1', 'link_2')}",
-            )
-            plain = not isinstance(named, Mapping) or any(isinstance(names, str) for names in named.values())
-            _require(not plain, self, fact, like)
-        for fact, least in (
-            ("timestep", "above 0"),
-            ("torque_limit", "above 0"),
-            ("kp", "at least 0"),
-            ("kd", "at least 0"),
-        ):
-            values = np.asarray(getattr(self, fact))
-            fits = values.dtype.kind in "fiu" and np.isfinite(values).all()
-            fits = fits and (values > 0 if least == "above 0" else values >= 0).all()
-            _require(fits, self, fact, f"finite and {least}")
-        _require(
-            self.control == "force" or np.any(self.kp), self, "kp", "above 0 for position drives, which it makes move"
-        )
-        _require(self.camera is None or len(self.camera) == 4, self, "camera", "(distance, azimuth, elevation, height)")
+        for fact, (fits, expected) in _FACTS.items():
+            if not fits(value := getattr(self, fact)):
+                raise UserError(f"robot {self.name!r}: {fact} must be {expected}, not {value!r}")
+        if self.control == "position" and not np.any(self.kp):
+            raise UserError(f"robot {self.name!r}: kp must be above 0 for position drives, which it makes move")
 
     @property
     def floating(self) -> bool:
@@ -213,11 +214,6 @@ class Robot:
                 f"not {value.size}"
             )
         return np.broadcast_to(value, (len(self.joints),)).copy()
-
-
-def _require(holds: Any, robot: Robot, fact: str, expected: str) -> None:
-    if not holds:
-        raise UserError(f"robot {robot.name!r}: {fact} must be {expected}, not {getattr(robot, fact)!r}")
 
 
 @dataclass(frozen=True)
