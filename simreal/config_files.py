@@ -6,9 +6,9 @@ Every mistake gets a sentence, with the file and line, or the override, that it 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,8 @@ from simreal import yaml_strict
 from simreal.config import Experiment, Where, name_of
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters
 from simreal_envs.errors import UserError, nearest, require_known
+
+T = TypeVar("T")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -121,6 +123,45 @@ def _override(data: dict[str, Any], override: str, marks: dict[yaml_strict.Path,
     for length in range(1, len(path)):
         marks.setdefault(path[:length], place)
     return _replaced(data, path, document.value, place)
+
+
+def with_blame(attempt: Callable[[Sequence[str]], T], overrides: Sequence[str]) -> T:
+    """Return what `attempt` makes of all overrides; a mistake is the override's without which there was none.
+
+    Only the keys of a config know where they were written, and many a mistake is one of several keys together: of a value and
+    its parameter, of two domains. So the overrides are tried in turn.
+
+    Raises:
+        UserError: the sentences of `attempt`; those that an override brought begin with it.
+    """
+    try:
+        return attempt(overrides)
+    except UserError as error:
+        kind, sentences = type(error), str(error).splitlines()
+    told = [_told(attempt, overrides[:count]) for count in range(len(overrides))]
+    right = [count for count, said in enumerate(told) if not said]
+    if right:
+        told = [*told[right[-1] + 1 :], sentences]
+        first = [next(n for n, said in enumerate(told, start=right[-1]) if line in said) for line in sentences]
+        sentences = [_blaming(overrides[n], line) for n, line in zip(first, sentences, strict=True)]
+    raise kind("\n".join(sentences))
+
+
+def _told(attempt: Callable[[Sequence[str]], Any], overrides: Sequence[str]) -> list[str]:
+    try:
+        attempt(overrides)
+    except UserError as error:
+        return str(error).splitlines()
+    return []
+
+
+def _blaming(override: str, sentence: str) -> str:
+    place = f"override {override!r}: "
+    if sentence.startswith(place):
+        return sentence
+    # The line where the keys around the override's were written says nothing; that of others says what it contradicts.
+    around = re.match(r".*?:\d+: (?=(\S+): )", sentence)
+    return place + (sentence[around.end() :] if around and override.startswith(around[1]) else sentence)
 
 
 def _split(key: str, data: Any, place: str) -> yaml_strict.Path:

@@ -52,6 +52,44 @@ def agent(finished, tmp_path):
     return folder
 
 
+# ---- overrides ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "pretrain", "evaluate"])
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("targets.light.variation.pole/mas=2", "targets.light: unknown parameter of cartpole_swingup 'pole/mas'; did you"),
+        ("targets.light.engine=bulet", "targets.light: unknown engine 'bulet'; did you mean 'bullet'?"),
+        ("strategies.fine_tune.lr_scal=1", "strategies.fine_tune: unknown setting 'lr_scal' of the strategy fine_tune; did"),
+        ("agent.hyperparameters.batch_size=65", "agent: hyperparameters.batch_size 65 is more than the 64 transitions"),
+        ("agent.algorithm=sac", "tiny.yaml:5: agent.hyperparameters.n_steps: unknown key 'n_steps'; ppo has it, sac does not"),
+        ("verdict.margin=7", "verdict.margin: must be less than or equal to 1"),
+    ],
+)  # fmt: skip
+def test_a_mistake_of_an_override_is_told_as_it_was_typed(user, command, override, sentence):
+    words = {"run": ["run"], "pretrain": ["pretrain"], "evaluate": ["evaluate", "zoo:cartpole"]}[command]
+    out = [] if command == "evaluate" else ["--out", "out"]
+    status, _, stderr = user(*words, "tiny.yaml", "workers=1", override, "video=1", *out)
+    assert status == 2 and stderr.splitlines()[0].startswith(f"simreal: override {override!r}: {sentence}")
+    assert not (user.cwd / "out").exists()
+
+
+def test_of_several_overrides_each_is_told_its_own_mistake_and_the_file_keeps_its_own(user):
+    mistakes = ["sources.plain.engine=bulet", "targets.light.variation.pole/mas=2"]
+    told = user("run", "tiny.yaml", mistakes[0], "seeds=3", mistakes[1], "--out", "out")[2].splitlines()
+    assert [
+        line.removeprefix("simreal: ").startswith(f"override {one!r}: ")
+        for line, one in zip(told, mistakes, strict=True)
+    ] == [True] * 2
+    (user.cwd / "wrong.yaml").write_text(tiny.CONFIG.replace("pole/mass", "pole/mas"))
+    said = one_sentence(user("run", "wrong.yaml", "targets.light.steps=64", "--out", "out")[2])
+    assert said.startswith("simreal: wrong.yaml:9: targets.light: unknown parameter of cartpole_swingup 'pole/mas'")
+    assert one_sentence(
+        user("run", "tiny.yaml", "targets.light.engine=bulet", "targets.light.engine=bullt")[2]
+    ).startswith("simreal: override 'targets.light.engine=bullt': ")
+
+
 # ---- what the commands print and write ---------------------------------------------------------------------------------
 
 
@@ -483,7 +521,11 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_continues(user):
 def test_each_of_several_mistakes_gets_its_sentence(user):
     status, out, err = user("run", "tiny.yaml", "task=cartpole", "--out", "out")
     assert (status, out) == (2, "")
-    assert [line.split(": ")[2] for line in err.splitlines()] == ["sources.plain", "targets.light"]
+    places = [line.split(": ")[1:4] for line in err.splitlines()]
+    assert places == [
+        ["override 'task=cartpole'", "tiny.yaml:7", "sources.plain"],
+        ["override 'task=cartpole'", "tiny.yaml:9", "targets.light"],
+    ]
     for line in err.splitlines():
         assert "unknown task 'cartpole'; did you mean 'cartpole_swingup'? valid: cartpole_swingup, " in one_sentence(
             line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,13 +28,22 @@ Task = Annotated[Positional[str], arg(metavar="TASK", help="name of a task")]
 Json = Annotated[bool, arg(name="json", help="print the result as JSON on stdout", help_behavior_hint="")]
 
 
-def opened(config: str, overrides: tuple[str, ...] = ()) -> tuple[Experiment, Where, dict[tuple[str, str], Domain]]:
-    """A config for a command that makes one agent or is given one: its experiment, where keys were written, its domains."""
-    from simreal.arms import check
-    from simreal.config_files import resolve
+def opened(
+    config: str, overrides: tuple[str, ...] = (), moves: bool = False
+) -> tuple[Experiment, Where, dict[tuple[str, str], Domain]]:
+    """A config that makes sense: its experiment, where keys were written, its domains.
 
-    experiment, where = resolve(config, overrides)
-    return experiment, where, check(experiment, where, moves=False)
+    Args:
+        moves: whether the config's agents go where it says; not for a command that makes one agent or is given one.
+    """
+    from simreal.arms import check
+    from simreal.config_files import resolve, with_blame
+
+    def attempt(overrides: Sequence[str]) -> tuple[Experiment, Where, dict[tuple[str, str], Domain]]:
+        experiment, where = resolve(config, overrides)
+        return experiment, where, check(experiment, where, moves)
+
+    return with_blame(attempt, overrides)
 
 
 def domain_of(domains: Mapping[tuple[str, str], Domain], name: str, *kinds: str) -> tuple[str, Domain]:

@@ -24,13 +24,11 @@ def run(config: Config, overrides: Overrides = (), /, out: Path | None = None, j
         out: where everything is written (default: runs/NAME).
     """
     from simreal import experiment as experiments
-    from simreal.arms import check, staying
-    from simreal.config_files import resolve
+    from simreal.arms import staying
     from simreal.report.terminal import print_verdicts
 
-    experiment, where = resolve(config, overrides)
+    experiment, where, _ = opened(config, overrides, moves=True)
     out = out or Path("runs") / experiment.name
-    check(experiment, where)  # what is wrong with it comes before what is to be known of it
     if names := ", ".join(staying(experiment)):
         note(
             f"{where('sequence')}: cannot begin with agents of their own making, so that they do not go along it: "
