@@ -242,7 +242,7 @@ def _card(
 
 
 def why(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the reasons of a target's arms: first those that all of them have, then of each arm its decision and its own.
+    """Return the reasons of a target's arms: first what all of them have, then of each arm its decision and its own.
 
     Of every group a few are shown at once, and the rest unfolds.
     """
@@ -250,9 +250,12 @@ def why(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     decisions = [own.pop(0)["says"] if own and own[0]["name"] in words.DECISIONS else "" for own in reasons]
     everywhere = set.intersection(*({reason["says"] for reason in own} for own in reasons)) if len(arms) > 1 else set()
     shared = [reason for reason in reasons[0] if reason["says"] in everywhere] if everywhere else []
-    groups = [_group(None, "", shared)] if shared else []
+    alike = decisions[0] if len(arms) > 1 and len(set(decisions)) == 1 else ""
+    groups = [_group(None, alike, shared)] if shared or alike else []
     for arm, decision, own in zip(arms, decisions, reasons, strict=True):
-        groups.append(_group(arm, decision, [reason for reason in own if reason["says"] not in everywhere]))
+        groups.append(
+            _group(arm, decision * (not alike), [reason for reason in own if reason["says"] not in everywhere])
+        )
     return groups
 
 

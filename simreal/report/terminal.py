@@ -16,7 +16,7 @@ from simreal.report.words import (
     compared,
     headline,
     interval,
-    main_reason,
+    main_reasons,
     number,
     outcomes,
     recipes,
@@ -93,18 +93,20 @@ def print_plan(plan: Mapping[str, Any], console: Console | None = None) -> None:
 
 
 def print_verdicts(report: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the table, the main reason of every arm and the sentence that sums it up; in colour only on a terminal."""
+    """Print the table, the main reason of every arm, what warned early and the sentence that sums it up; in colour only on a terminal."""
     console = console or Console()
     console.print(verdict_table(report))
     console.print()
     for name, says in recipes(report).items():
         console.print(Text.assemble((f"{name} = ", "bold"), says), style="dim")
     arms = compared(report)
-    for arm in arms:
-        why = Text.assemble((f"{arm['target']}, {arm_name(arm, arms)}: ", "bold"), main_reason(arm))
-        console.print(why, style="dim")
-        if (arm.get("early_warning") or {}).get("acted"):
-            console.print(Text.assemble(("  early warning: ", "bold"), arm["early_warning"]["says"]), style="dim")
+    warned = {
+        f"{arm['target']}, {arm_name(arm, arms)}, early warning": arm["early_warning"]["says"]
+        for arm in arms
+        if (arm.get("early_warning") or {}).get("acted")
+    }
+    for whose, says in {**main_reasons(report), **warned}.items():
+        console.print(Text.assemble((f"{whose}: ", "bold"), says), style="dim")
     console.print()
     if (report.get("sequence") or {}).get("ways"):
         console.print(sequence_table(report))

@@ -158,6 +158,26 @@ def main_reason(arm: Mapping[str, Any]) -> str:
     return reasons[0]["says"] if reasons else ""
 
 
+def main_reasons(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return whose main reason is what: "heavy, fine_tune and frozen_encoder" -> the sentence, which is said once."""
+    arms = compared(report)
+    shared: dict[str, list[Mapping[str, Any]]] = {}
+    for arm in arms:
+        shared.setdefault(main_reason(arm), []).append(arm)
+    return {_together(those, arms): says for says, those in shared.items()}
+
+
+def _together(those: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]]) -> str:
+    """Name some of all arms by target; targets of which these are all stand first and together."""
+    by_target = {
+        target: [a for a in those if a["target"] == target] for target in dict.fromkeys(a["target"] for a in those)
+    }
+    whole = [t for t, found in by_target.items() if 1 < len(found) == sum(a["target"] == t for a in arms)]
+    names = {t: listing([arm_name(a, arms) for a in found]) for t, found in by_target.items() if t not in whole}
+    everywhere = [f"{listing(whole)}, all strategies"] if whole else []
+    return "; ".join([*everywhere, *(f"{target}, {of}" for target, of in names.items())])
+
+
 def compared(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the arms that were compared with the control, which is none of them."""
     return [arm for arm in report.get("arms") or [] if arm["strategy"] != report.get("control", CONTROL)]

@@ -48,6 +48,8 @@ def test_every_verdict_has_a_reason_and_the_decision_comes_first(transfer):
 def test_an_inconclusive_verdict_asks_for_more_seeds():
     first = reasons(0.55)[0]
     assert "add seeds" in first.says
+    assert first.says == reasons(0.56)[0].says  # what stands beside every arm is not in it, so that it can be said once
+    assert reasons(0.9, seeds=2)[0].says == reasons(0.1, seeds=2)[0].says
 
 
 def test_a_jumpstart_is_explained_in_both_directions():

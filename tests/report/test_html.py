@@ -116,6 +116,18 @@ def test_why_has_every_reason_as_it_is_written_what_all_arms_share_first_and_onc
             assert [shown.count(f'<li class="{kind}">') for kind in ("harm", "gain", "caution")] == [1, 1, 1]
 
 
+def test_a_decision_that_all_arms_share_is_said_once_for_all_strategies(whole):
+    arms = [arm for arm in whole["arms"] if arm["target"] == "heavy"]
+    few = {"name": "too_few_seeds", "value": 2, "says": "2 seeds; add seeds."}
+    for arm, others in zip(arms, ([], [{"name": "x", "says": "Its own."}], []), strict=True):
+        arm |= {"verdict": "inconclusive", "reasons": [few, *others]}
+    first, *own = why(arms)
+    assert (first["arm"], first["decision"]) == (None, "2 seeds; add seeds.")
+    assert [(group["decision"], len(group["first"])) for group in own] == [("", 0), ("", 1), ("", 0)]
+    card = section(render(whole), "why").split('href="#target-heavy"')[1].split('<h3 class="of">')[0]
+    assert card.count("add seeds") == 1 and "No reason was recorded" not in card
+
+
 def test_a_single_arm_shares_nothing(whole):
     (group,) = why(whole["arms"][:1])
     assert group["arm"] is whole["arms"][0] and [len(group["first"]), len(group["more"])] == [3, 2]

@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from simreal.report.terminal import print_verdicts
+from simreal.report.words import main_reasons
 
 
 def printed(report, **options):
@@ -22,7 +23,7 @@ def test_every_arm_has_its_verdict_interval_and_reason_within_100_columns(report
     for row, arm in zip(rows, report["arms"], strict=True):
         assert arm["strategy"] in row and arm["verdict"] in row
         assert "{value:+.2f} [{low:+.2f}, {high:+.2f}]".format(**arm["area"]) in row
-        assert f"{arm['target']}, {arm['strategy']}: " in text
+    assert all(f"{whose}: {says}" in " ".join(text.split()) for whose, says in main_reasons(report).items())
     assert "▲ positive" in text and "▼ negative" in text and "■ neutral" in text and "? inconclusive" in text
 
 
@@ -37,6 +38,20 @@ def test_what_holds_for_all_verdicts_stands_before_the_answer(report):
     text = printed(report)
     places = [text.index(words) for words in ("Six verdicts", "Rows were averaged", "Transfer helps on")]
     assert places == sorted(places)
+
+
+def test_what_all_arms_are_told_is_printed_once(report):
+    for arm in report["arms"]:
+        arm |= {
+            "verdict": "inconclusive",
+            "reasons": [{"name": "too_few_seeds", "value": 2, "says": "2 seeds; add seeds."}],
+        }
+    text = printed(report)
+    assert text.count("add seeds") == 1
+    assert (
+        f"{', '.join(list(report['targets'])[:-1])} and {list(report['targets'])[-1]}, all strategies: 2 seeds; add"
+        in text
+    )
 
 
 @pytest.mark.parametrize("terminal", [True, False])

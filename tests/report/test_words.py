@@ -8,6 +8,7 @@ from simreal.report.words import (
     interval,
     listing,
     main_reason,
+    main_reasons,
     number,
     origin,
     outcomes,
@@ -100,6 +101,18 @@ def test_the_main_reason_of_a_clear_verdict_is_not_the_number_that_stands_beside
     assert main_reason({"verdict": "inconclusive", "reasons": reasons}) == "The area is large."
     assert main_reason({"verdict": "negative", "reasons": reasons[:1]}) == "The area is large."
     assert main_reason({"verdict": "neutral"}) == ""
+
+
+def test_a_main_reason_that_arms_share_is_said_once_with_their_names():
+    def because(target, strategy, says):
+        return arm(target, strategy, "inconclusive", 0.1) | {"reasons": [{"name": "area", "says": says}]}
+
+    report = {"arms": [
+        because("t0", "a", "Few."), because("t0", "b", "Few."), because("t1", "a", "Few."), because("t1", "b", "Few."),
+        because("t2", "a", "Few."), because("t2", "b", "Wide."), because("t3", "a", "Few."),
+        because("t0", "scratch", "Control."),
+    ]}  # fmt: skip
+    assert main_reasons(report) == {"t0 and t1, all strategies; t2, a; t3, a": "Few.", "t2, b": "Wide."}
 
 
 def test_an_arm_says_where_it_begins_and_who_teaches_it():

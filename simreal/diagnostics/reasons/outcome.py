@@ -14,23 +14,26 @@ if TYPE_CHECKING:
 
 
 def decision(verdict: "Verdict") -> Reason:
-    """Return the arithmetic of the label, which precedes all reasons."""
+    """Return the arithmetic of the label, which precedes all reasons.
+
+    Of a verdict that is open it holds no number of the arm's own, so that arms can share the sentence.
+    """
     seeds, area, margin = min(verdict.seeds_transfer, verdict.seeds_scratch), verdict.area, verdict.margin
     if seeds < verdict.min_seeds:
         says = (
             f"{_seeds(verdict.seeds_transfer)} of transfer and {verdict.seeds_scratch} of scratch, fewer than the "
-            f"{verdict.min_seeds} a verdict needs: the area difference of {area} may be luck; add seeds."
+            f"{verdict.min_seeds} a verdict needs: the difference may be luck; add seeds."
         )
         return Reason("too_few_seeds", seeds, says)
-    meaning = {
-        "positive": f"the whole interval is above the margin of {margin:g}: transfer pays on this budget.",
-        "negative": f"the whole interval is below the margin of -{margin:g}: train from scratch or change strategy.",
-        "neutral": f"the whole interval is within the margin of {margin:g}: transfer makes no difference that matters.",
-        "inconclusive": f"the interval reaches across the margin of {margin:g}: "
+    differs = f"differs from scratch by {area}; the whole interval is"
+    says = {
+        "positive": f"{differs} above the margin of {margin:g}: transfer pays on this budget.",
+        "negative": f"{differs} below the margin of -{margin:g}: train from scratch or change strategy.",
+        "neutral": f"{differs} within the margin of {margin:g}: transfer makes no difference that matters.",
+        "inconclusive": f"differs from scratch by an interval that reaches across the margin of {margin:g}: "
         "add seeds or a longer budget before acting on it.",
     }[verdict.label]
-    says = f"Over {verdict.budget:,.0f} target steps the normalized area differs from scratch by {area}; {meaning}"
-    return Reason("area", area.value, says)
+    return Reason("area", area.value, f"Over {verdict.budget:,.0f} target steps the normalized area {says}")
 
 
 def _seeds(number: int) -> str:
