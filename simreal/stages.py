@@ -426,7 +426,7 @@ class _Run:
             self._idle.append(self._busy.pop(name))
             self._fail(name, details[0])
         else:
-            raise UserError(details[0])
+            raise UserError(f"{self._plan.stages[name].label}: {details[0]}")
 
     def _finish(self, name: str, wall_s: float, cpu_s: float, says: str) -> None:
         _publish(self._plan.stages[name], wall_s, cpu_s)

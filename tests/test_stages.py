@@ -127,8 +127,8 @@ def test_a_failing_stage_stops_only_those_that_need_it(tmp_path):
     assert hidden(tmp_path) == []
 
 
-def test_a_users_mistake_found_by_a_stage_is_passed_on_as_it_is(tmp_path):
-    with pytest.raises(UserError, match=r"^unknown parameter 'mas'; did you mean 'mass'\? valid: mass$"):
+def test_a_users_mistake_found_by_a_stage_is_passed_on_with_its_name(tmp_path):
+    with pytest.raises(UserError, match=r"^a: unknown parameter 'mas'; did you mean 'mass'\? valid: mass$"):
         run([stage(tmp_path, "a", "wrong_input")], tmp_path)
     assert not (tmp_path / "errors").exists()
 

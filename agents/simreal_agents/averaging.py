@@ -37,8 +37,11 @@ def mean_of(agents: Sequence[Agent]) -> Agent:
         )
     for other in others:
         first.schema.require_same(other.schema, "the first agent", "another one")
-        if (first.algorithm, first.policy.network) != (other.algorithm, other.policy.network):
-            raise UserError("agents with different algorithms or networks have no mean: train them with one config")
+        one, two = ({"algorithm": agent.algorithm, **agent.policy.network} for agent in (first, other))
+        if differ := [
+            f"{key} {one.get(key)!r} and {two.get(key)!r}" for key in {**one, **two} if one.get(key) != two.get(key)
+        ]:
+            raise UserError(f"agents that are not alike have no mean of their weights: they have {', '.join(differ)}")
     mean = first.copy()
     normalizer = _merge(mean.policy.encoder.normalizer, [agent.policy.encoder.normalizer for agent in agents])
     scaler = _merge(mean.policy.reward_scaler, [agent.policy.reward_scaler for agent in agents])

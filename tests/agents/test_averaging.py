@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -79,8 +81,11 @@ def test_agents_that_do_the_same_under_other_statistics_have_a_mean_that_does_it
 def test_what_has_no_mean_is_refused():
     with pytest.raises(UserError, match="at least two"):
         mean_of([new(0)])
-    with pytest.raises(UserError, match="different algorithms or networks"):
+    hidden = re.escape(f"they have hidden {NETWORK['hidden']} and [6]")
+    with pytest.raises(UserError, match=hidden):
         mean_of([new(0), Agent.new(SCHEMA, {**NETWORK, "hidden": [6]})])
+    with pytest.raises(UserError, match=r"they have algorithm 'ppo' and 'sac'"):
+        mean_of([new(0), Agent.new(SCHEMA, NETWORK, algorithm="sac")])
     recurrent = {**NETWORK, "memory": {"steps": 1, "fields": [[0, 3]], "units": 2, "kind": "mlp"}}
     with pytest.raises(Unsupported, match="this agent has memory in it"):
         mean_of([Agent.new(SCHEMA, recurrent), Agent.new(SCHEMA, recurrent)])
