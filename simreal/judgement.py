@@ -38,7 +38,8 @@ def judge(
     source, strategy, target, step = key
     domains = domains_of(experiment)
     names = [] if source == NO_SOURCE else source.split("+")
-    homes = [("targets", before)] if before else [("sources", name) for name in names]
+    earlier = experiment.sequence[: step - 1] if step else ()
+    homes = [*(("sources", name) for name in names), *(("targets", name) for name in earlier)]
     known_to_differ = outside([domains[one] for one in homes], domains["targets", target])
     evidence = [{**one, "outside": known_to_differ} for _, one in seeds.values()]
     moved_from = f"{names[0]} (the first of its sources)" if len(names) > 1 else "the source"

@@ -1,7 +1,9 @@
 import pytest
 
 from simreal import judgement
+from simreal.config_files import load
 from simreal.diagnostics import diagnose
+from simreal.finished import read
 from simreal.judgement import outside, score
 from simreal.results import build_report
 from simreal_envs.variation import Domain
@@ -19,6 +21,34 @@ def test_reasons_say_which_domain_was_forgotten(several, monkeypatch):
     first = "plain (the first of its sources)"  # of those that `careful` averages
     alone = [first, "the source", first, "the source"]
     assert called == [*alone, first, "the domain before", "the source", "the domain before"]
+
+
+def test_a_step_of_a_sequence_knows_the_worlds_of_all_steps_before_it(several, monkeypatch):
+    found = []
+
+    def listening(*curves, evidence, **settings):
+        found.append(evidence[0]["outside"].get("pole/mass"))
+        return diagnose(*curves, evidence=evidence, **settings)
+
+    monkeypatch.setattr(judgement, "diagnose", listening)
+    folder = read(load(several.out / "config.yaml"), several.out)
+    sources, returning = (
+        ["plain", "plain+robust"],
+        folder.experiment.model_copy(update={"sequence": ("heavy", "light", "heavy")}),
+    )
+    for experiment, step in ((folder.experiment, 2), (returning, 3)):
+        for source in sources:
+            key = (source, "careful" if "+" in source else "taught", "heavy", step)
+            seeds = folder.arms[(*key[:3], 0)]
+            judgement.judge(
+                key, seeds, folder.control("heavy"), experiment, folder.scales["heavy"], None, before="light"
+            )
+    assert found == [
+        (1.5, 0.8, 1.0, "kg"),
+        (1.5, 0.8, 1.2, "kg"),
+        None,
+        None,
+    ]  # at last it was in the heavy world before
 
 
 def test_parameters_of_a_target_that_its_sources_never_had_are_named():

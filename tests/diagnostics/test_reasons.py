@@ -147,7 +147,7 @@ SIGNALS = [
     ({"delta_r": 9.0}, "delta_r", "+9.0 nats", 4.0),
     ({"reward_correlation": -0.7}, "reward_reversed", "correlates by -0.70", 0.6),
     ({"reward_residual": 25.0}, "reward_residual", "errs 25.0 times as much", 1.2),
-    ({"outside": {"lag": (0.02, 0, 0, "s")}}, "parameters_outside", "lag is 0.02 s (0 in", {"mass": (1.45, 0.6, 1.4, "kg")}),
+    ({"outside": {"lag": (0.02, 0, 0, "s")}}, "parameters_outside", "lag is 0.02 s (0 where", {"mass": (1.45, 0.6, 1.4, "kg")}),
     ({"diverged_episodes": 3}, "diverged_episodes", "diverged in 3 episodes", 0),
 ]  # fmt: skip
 CAUSES = [
@@ -276,7 +276,9 @@ def test_at_most_three_parameters_are_named_the_farthest_first():
     values = {"a": 9.0, "b": 1.2, "c": -4.0, "d": 5.0, "e": 4.0}
     evidence = {"outside": {name: (value, 0.0, 1.0, "kg" * (name == "c")) for name, value in values.items()}}
     says = said("parameters_outside", evidence=[evidence]).says
-    assert says.startswith("On the target a is 9 (0 to 1 in the source), c is -4 kg (0 to 1 in the source), d is 5 (0")
+    assert says.startswith(
+        "On the target a is 9 (0 to 1 where it learned), c is -4 kg (0 to 1 where it learned), d is 5 (0"
+    )
     assert "e is" not in says and "b is" not in says
 
 

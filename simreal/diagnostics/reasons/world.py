@@ -195,7 +195,7 @@ def _outside(verdict: "Verdict", facts: Facts) -> Iterator[Reason]:
     if not far:
         return
     told = [
-        f"{name} is {value:g}{f' {unit}' if unit not in ('', '1') else ''} ({_range(low, high)} in {facts['source']})"
+        f"{name} is {value:g}{f' {unit}' if unit not in ('', '1') else ''} ({_range(low, high)} where it learned)"
         for name, (value, low, high, unit) in ((name, outside[name]) for name in far)
     ]
     says = (
