@@ -11,6 +11,7 @@ import numpy as np
 
 from simreal.diagnostics import Curves, Verdict
 from simreal.diagnostics import diagnose as diagnose_curves
+from simreal.diagnostics.curves import scale_end
 from simreal.evaluation import Evaluator
 from simreal.strategies import Scratch
 from simreal.training import Run
@@ -59,7 +60,7 @@ def diagnose(
     return diagnose_curves(
         *arms,
         random_return=random_return,
-        reference_return=max(best, random_return + 1.0),
+        reference_return=scale_end(best, random_return),
         rng=np.random.default_rng(seed),
         evidence=[run.evidence for run in runs],
         stochastic=sampled,

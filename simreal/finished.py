@@ -15,6 +15,7 @@ from simreal.arms import NO_SOURCE, Arm, arms, chains, check, needed
 from simreal.config import CONTROL_ARM, Experiment
 from simreal.curve import Row, read_curve
 from simreal.diagnostics import Curves
+from simreal.diagnostics.curves import scale_end
 from simreal.experiment import finished_stages
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
@@ -132,15 +133,14 @@ def scale_of(target: str, finished: Finished, out: Path) -> Levels:
     best = max(
         float(curves_of(seeds).returns.mean(axis=0).max()) for key, seeds in finished.items() if key[2] == target
     )
-    # Where nothing ever beats a random policy there is no scale; one unit of reward keeps the numbers finite.
-    return {"random": random, "reference": max(best, random + 1.0)}
+    return {"random": random, "reference": scale_end(best, random)}
 
 
 def source_scale(source: str, experiment: Experiment, out: Path) -> Levels | None:
     """0 is a random policy; 1 is what the source agents earned at the end of pretraining."""
     random = random_return("sources", source, out)
     finals = source_finals(source, experiment, out)
-    return {"random": random, "reference": max(float(np.mean(finals)), random + 1.0)} if finals else None
+    return {"random": random, "reference": scale_end(float(np.mean(finals)), random)} if finals else None
 
 
 def source_finals(source: str, experiment: Experiment, out: Path) -> list[float]:

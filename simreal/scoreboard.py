@@ -26,6 +26,7 @@ from rich.text import Text
 
 from simreal.curve import read_curve
 from simreal.diagnostics import Curves, Verdict, diagnose, together
+from simreal.diagnostics.curves import scale_end
 from simreal.progress import Tally, duration
 from simreal.report.terminal import STYLES
 from simreal.report.words import SYMBOLS, number, signed
@@ -176,7 +177,7 @@ class Scoreboard:
         best = max(_curves(curves).returns.mean(axis=0).max() for curves in arms if curves)
         path = self._out / "references/targets" / target / "random.json"
         random = json.loads(path.read_text(encoding="utf-8"))["return_mean"] if path.is_file() else 0.0
-        return random, max(float(best), random + 1.0)
+        return random, scale_end(float(best), random)
 
     # ---- how it is drawn ----------------------------------------------------------------------------------------
 

@@ -34,7 +34,22 @@ def test_a_verdict_prints_and_is_the_same_every_time(runs):
 def test_settings_reach_the_verdict(runs):
     verdict = sr.diagnose(runs["frozen"], scratch=runs["scratch"], min_seeds=2, margin=1e6, random_return=-20.0)
     assert (verdict.label, verdict.margin) == ("neutral", 1e6)
-    assert verdict.scale == pytest.approx(max(20 + best(runs, "frozen"), 20 + best(runs, "scratch"), 1.0))
+    assert verdict.scale == pytest.approx(20 + max(best(runs, "frozen"), best(runs, "scratch")))
+
+
+def test_the_unit_of_rewards_does_not_change_a_verdict(runs):
+    def paid_in(unit, some):
+        columns = ("return_mean", "stochastic_return_mean")
+        rows = [
+            [replace(row, **{name: unit * getattr(row, name) for name in columns}) for row in run.curve] for run in some
+        ]
+        return [replace(run, curve=tuple(curve)) for run, curve in zip(some, rows, strict=True)]
+
+    def area(unit):
+        sides = [paid_in(unit, runs[name]) for name in ("frozen", "scratch")]
+        return sr.diagnose(sides[0], scratch=sides[1], min_seeds=2, random_return=-20.0 * unit).area
+
+    assert area(0.001).value == pytest.approx(area(1.0).value) != 0
 
 
 def best(runs, name):

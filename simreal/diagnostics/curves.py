@@ -85,6 +85,15 @@ def normalize(returns: ArrayLike, random_return: float, reference_return: float)
     return (np.asarray(returns, dtype=float) - random_return) / (reference_return - random_return)
 
 
+def scale_end(best: float, random_return: float) -> float:
+    """Return the raw return that becomes 1 where `random_return` becomes 0: the best one, however small the rewards are.
+
+    Where nothing beats a random policy there is no scale; one unit of reward keeps the numbers finite.
+    """
+    beaten = best - random_return > ROUNDING * max(abs(best), abs(random_return))
+    return best if beaten else random_return + 1.0
+
+
 def start(curves: Curves) -> FloatArray:
     """Return the return before any update, ``(seeds,)``."""
     return curves.returns[:, 0]

@@ -10,6 +10,7 @@ from simreal.diagnostics.curves import (
     is_flat,
     median_time,
     normalize,
+    scale_end,
     start,
     time_to_threshold,
 )
@@ -58,6 +59,12 @@ def test_a_slope_is_flat_when_its_interval_contains_zero():
 
 def test_normalization_puts_random_at_0_and_the_reference_at_1_also_for_negative_returns():
     np.testing.assert_allclose(normalize([-1200, -675, -150], -1200, -150), [0, 0.5, 1])
+
+
+def test_a_scale_ends_at_the_best_return_and_where_nothing_beats_a_random_policy_a_unit_above_it():
+    assert (scale_end(0.7, 0.01), scale_end(-20.0, -21.5)) == (0.7, -20.0)
+    assert (scale_end(0.0, 0.0), scale_end(-3.0, -2.0)) == (1.0, -1.0)
+    assert scale_end(-20.000000000000004, -20.00000000000001) == pytest.approx(-19.0)  # rounding beats nothing
 
 
 def test_forgetting_is_the_loss_in_units_of_the_sources_scale():

@@ -25,15 +25,15 @@ def decision(verdict: "Verdict") -> Reason:
             f"{verdict.min_seeds} a verdict needs: the difference may be luck; add seeds."
         )
         return Reason("too_few_seeds", seeds, says)
-    differs = f"differs from scratch by {area}; the whole interval is"
+    differs = f"the normalized area differs from scratch by {area}; the whole interval is"
     says = {
         "positive": f"{differs} above the margin of {margin:g}: transfer pays on this budget.",
         "negative": f"{differs} below the margin of -{margin:g}: train from scratch or change strategy.",
         "neutral": f"{differs} within the margin of {margin:g}: transfer makes no difference that matters.",
-        "inconclusive": f"differs from scratch by an interval that reaches across the margin of {margin:g}: "
+        "inconclusive": f"the interval of the normalized area against scratch reaches across the margin of {margin:g}: "
         "add seeds or a longer budget before acting on it.",
     }[verdict.label]
-    return Reason("area", area.value, f"Over {verdict.budget:,.0f} target steps the normalized area {says}")
+    return Reason("area", area.value, f"Over {verdict.budget:,.0f} target steps {says}")
 
 
 def _seeds(number: int) -> str:
