@@ -51,7 +51,7 @@ def train(name: str) -> Agent:
     """Do what the card of an agent says."""
     with tempfile.TemporaryDirectory() as place:
         told = [str(ROOT / word) if word.startswith("configs/") else word for word in shlex.split(command(name))[1:]]
-        subprocess.run([sys.executable, "-m", "simreal.cli", *told], cwd=place, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", "simreal", *told], cwd=place, check=True, stdout=subprocess.DEVNULL)
         return load(Path(place) / name)
 
 

@@ -36,7 +36,8 @@ def _read_report(path: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is neither the folder of an experiment nor a report.json ({error})") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} is neither the folder of an experiment nor a report.json ({why})") from None
     if not isinstance(report, dict) or not {"experiment", "arms", "format"} <= report.keys():
         raise UserError(f"{path} is not the report.json of an experiment")
     return report

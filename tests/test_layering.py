@@ -23,6 +23,7 @@ PACKAGES = {
 # do not know each other. A package (strategies, diagnostics, report, tracking) is one name; its inside must be acyclic.
 ORDER = {
     "simreal": [
+        {"__main__"},
         {"cli"},
         {"side_by_side"},
         {"results"},

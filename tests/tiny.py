@@ -79,7 +79,7 @@ def environment(home: Path) -> dict[str, str]:
 
 def command(*words: object) -> list[str]:
     """The command line `simreal WORDS`."""
-    return [sys.executable, "-m", "simreal.cli", *map(str, words)]
+    return [sys.executable, "-m", "simreal", *map(str, words)]
 
 
 def cli(*words: object, cwd: Path, closed: bool = False, **more: str) -> subprocess.CompletedProcess[str]:

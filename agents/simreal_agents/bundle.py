@@ -397,7 +397,9 @@ def _read(folder: Path, name: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"bundle {folder}: {name} is missing or cannot be read ({error.strerror})") from error
+        inside = sorted(card.parent.name for card in folder.glob(f"*/{CARD}"))
+        nearer = f"; bundles in this folder: {', '.join(inside)}" if inside else ""
+        raise UserError(f"bundle {folder}: {name} is missing or cannot be read ({error.strerror}){nearer}") from error
 
 
 def _verified(folder: Path, name: str, card: Any) -> bytes:

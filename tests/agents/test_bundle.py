@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,6 +269,12 @@ def test_an_agent_from_before_there_were_several_cnns_sees_as_it_did(tmp_path):
 def test_a_missing_bundle_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match="there is no bundle at"):
         load(tmp_path / "nowhere")
+
+
+def test_the_folder_above_bundles_names_them(bundle, tmp_path):
+    shutil.copytree(bundle, tmp_path / "plain" / "seed-0")
+    with pytest.raises(UserError, match=r"card\.json is missing .*; bundles in this folder: seed-0$"):
+        load(tmp_path / "plain")
 
 
 def test_where_an_agent_is_asked_for_a_path_is_refused(schema, tmp_path):

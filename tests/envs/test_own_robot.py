@@ -55,11 +55,11 @@ def test_the_package_of_the_page_passes_its_own_check(lab):
 
 
 def test_the_command_line_knows_its_task_and_parameters(lab):
-    tasks = json.loads(run(lab, "-m", "simreal.cli", "list", "tasks", "--json"))
+    tasks = json.loads(run(lab, "-m", "simreal", "list", "tasks", "--json"))
     (task,) = [row for row in tasks if row["name"] == NAME]
     assert {"mujoco", "bullet"} <= set(task["engines"]) and task["robot"] == "qube"
     names = {
-        row["name"] for row in json.loads(run(lab, "-m", "simreal.cli", "list", "parameters", "--task", NAME, "--json"))
+        row["name"] for row in json.loads(run(lab, "-m", "simreal", "list", "parameters", "--task", NAME, "--json"))
     }
     page = PAGE.read_text(encoding="utf-8")
     promised = re.findall(r"`([\w/]+)`", re.search(r"\*\*What you did not write\.\*\*(.*?)\n\n", page, re.DOTALL)[1])

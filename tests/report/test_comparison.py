@@ -151,7 +151,9 @@ def test_the_command_writes_a_page_and_its_json(report, other, tmp_path, capsys)
 def test_the_command_refuses_what_it_cannot_read(report, tmp_path):
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report))
-    with pytest.raises(UserError, match="neither the folder of an experiment nor a report"):
+    with pytest.raises(
+        UserError, match=r"nothing is neither the folder of an experiment nor a report\.json \(No such file"
+    ):
         run_report((path, tmp_path / "nothing"), out=tmp_path / "x.html")
     with pytest.raises(UserError, match="must name an"):
         run_report((path, path), out=tmp_path / "x.pdf")

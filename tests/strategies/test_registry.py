@@ -80,7 +80,7 @@ def test_what_cannot_be_loaded_says_so_and_harms_nobody_else(installed):
 
 def test_the_command_line_knows_it(installed):
     done = subprocess.run(
-        [sys.executable, "-m", "simreal.cli", "list", "strategies"], text=True, capture_output=True, timeout=60,
+        [sys.executable, "-m", "simreal", "list", "strategies"], text=True, capture_output=True, timeout=60,
         env={**tiny.environment(installed), "PYTHONPATH": str(installed)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,5 @@
+"""``python -m simreal`` is the command `simreal`."""
+
+from simreal.cli import main
+
+main()
