@@ -26,7 +26,7 @@ from bench_tables import show
 from simreal import config_files
 from simreal.arms import check
 from simreal.learner import Learning, Target
-from simreal.training import Schedule
+from simreal.schedule import Schedule
 from simreal_agents.state import Checkpoints
 from simreal_agents.transferable import Transferable
 from simreal_envs.variation import Domain

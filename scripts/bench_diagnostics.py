@@ -24,13 +24,14 @@ from unittest import mock
 from bench_common import Row, one_thread_each, say, write_json
 from bench_tables import show
 
-from simreal import config_files, training
+from simreal import config_files, one_arm
 from simreal.arms import check, strategy_of
 from simreal.diagnostics.early_warning import MARKS
 from simreal.evaluation import Evaluator
 from simreal.learner import Learning, Target
+from simreal.schedule import Schedule
 from simreal.signals import experience_of
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.bundle import Agent, load
 from simreal_envs.variation import Domain
 
@@ -65,8 +66,8 @@ Seconds = dict[str, list[float]]  # of every call, by function
 
 
 def clocked(name: str, spent: Seconds) -> Callable[..., Any]:
-    """What `simreal.training` calls `name`, by the clock."""
-    function = getattr(training, name)
+    """What `simreal.one_arm` calls `name`, by the clock."""
+    function = getattr(one_arm, name)
 
     def timed(*args: Any, **settings: Any) -> Any:
         start = time.perf_counter()
@@ -84,7 +85,7 @@ def signals(spent: Seconds | None) -> Iterator[None]:
         replaced = {name: clocked(name, spent) for name in spent}
     else:
         replaced = {"look": lambda *_, **__: {}, "experience_of": lambda *_: None}
-    with mock.patch.multiple(training, **replaced):
+    with mock.patch.multiple(one_arm, **replaced):
         yield
 
 

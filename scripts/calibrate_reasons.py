@@ -24,10 +24,11 @@ from simreal.config_files import load as load_config
 from simreal.diagnostics.reasons import facts_of
 from simreal.diagnostics.reasons.normal import NORMAL
 from simreal.learner import Learning, Target
+from simreal.schedule import Schedule
 from simreal.signals import examine
 from simreal.stages import write_text
 from simreal.strategies import FineTune
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.bundle import load
 from simreal_envs.tasks import find_task
 from simreal_envs.variation import Domain

@@ -30,10 +30,11 @@ from simreal.diagnostics import Curves, diagnose
 from simreal.diagnostics.early_warning import MARKS, features
 from simreal.evaluation import Evaluator
 from simreal.learner import Learning, Target
+from simreal.schedule import Schedule
 from simreal.signals import Origin, look
 from simreal.strategies import make_strategy
 from simreal.strategies.base import Strategy
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.bundle import Agent, load, save
 from simreal_envs.tasks import TASKS, Task, find_task
 from simreal_envs.variation import Domain

@@ -291,14 +291,16 @@ def overhead(seeds: int = 2) -> float:
     import simreal as sr
     from simreal import training
     from simreal.learner import Learning, Target
+    from simreal.one_arm import OneArm
+    from simreal.schedule import Schedule
 
     domain, learning = sr.Domain("cartpole_swingup"), Learning(num_worlds=24, hyperparameters={"n_steps": 40})
-    watched = training.Schedule(140_000, points=8, episodes=16, marks=MARKS)
-    plain = {*training.Schedule(140_000, points=8, episodes=16).grid(960)}
+    watched = Schedule(140_000, points=8, episodes=16, marks=MARKS)
+    plain = {*Schedule(140_000, points=8, episodes=16).grid(960)}
     agent = sr.pretrain(domain, 20_000, learning=learning, points=2)
     extra, total = 0.0, 0.0
 
-    class Timed(training._Arm):
+    class Timed(OneArm):
         def _evaluate(self) -> None:
             nonlocal extra
             begun = time.process_time()
@@ -312,7 +314,7 @@ def overhead(seeds: int = 2) -> float:
             extra += time.process_time() - begun if steps in plain else 0.0
             return said
 
-    usual, training._Arm = training._Arm, Timed
+    training.OneArm = Timed
     try:
         for seed in range(seeds):
             begun = time.process_time()
@@ -320,7 +322,7 @@ def overhead(seeds: int = 2) -> float:
             training.train(agent, target, sr.FineTune(), watched, early=sr.EarlyWarning("warn"))
             total += time.process_time() - begun
     finally:
-        training._Arm = usual
+        training.OneArm = OneArm
     return 100 * extra / (total - extra)
 
 

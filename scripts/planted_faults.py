@@ -28,10 +28,11 @@ from simreal.diagnostics.reasons import Reason, explain
 from simreal.diagnostics.reasons.base import SYMPTOM
 from simreal.learner import Learning, Target
 from simreal.memory import record
+from simreal.schedule import Schedule
 from simreal.signals import SAMPLE, examine, fingerprint
 from simreal.stages import write_text
 from simreal.strategies import FineTune, Scratch
-from simreal.training import Schedule, pretrain, train
+from simreal.training import pretrain, train
 from simreal_agents.bundle import Agent, load
 from simreal_envs.tasks import TASKS, find_task
 from simreal_envs.tasks.base import Task

@@ -33,7 +33,8 @@ _WHERE = {
     "simreal_agents.vecenv": ("SB3Worlds",),
     "simreal.early": ("EarlyWarning",),
     "simreal.learner": ("Learning",),
-    "simreal.training": ("Run", "pretrain", "transfer"),
+    "simreal.one_arm": ("Run",),
+    "simreal.training": ("pretrain", "transfer"),
     "simreal.evaluation": ("Evaluation", "evaluate"),
     "simreal.robustness": ("Sweep", "sweep"),
     "simreal.strategies": (
@@ -85,7 +86,8 @@ if TYPE_CHECKING:
         SelfSupervised, SelfSupervisedTarget, SourceMix, SourceReplay, Strategy, Tca, TeacherStudent, TopLayers,
         WeightAverage, ZeroShot, make_strategy,
     )  # fmt: skip
-    from simreal.training import Run, pretrain, transfer
+    from simreal.one_arm import Run
+    from simreal.training import pretrain, transfer
     from simreal_agents.bundle import Agent, load, save
     from simreal_agents.surgery import Surgery, fit
     from simreal_agents.vecenv import SB3Worlds

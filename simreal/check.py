@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from simreal.learner import Learning, Source, Target
+from simreal.one_arm import Run
+from simreal.schedule import Schedule
 from simreal.strategies import Strategy, described, make_strategy
-from simreal.training import Run, Schedule, pretrain, train
+from simreal.training import pretrain, train
 from simreal_agents.bundle import Agent, load, save
 from simreal_envs.variation import Domain, Randomization, Shift, Uniform
 

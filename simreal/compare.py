@@ -13,8 +13,8 @@ from simreal.diagnostics import Curves, Verdict
 from simreal.diagnostics import diagnose as diagnose_curves
 from simreal.diagnostics.curves import scale_end
 from simreal.evaluation import Evaluator
+from simreal.one_arm import Run
 from simreal.strategies import Scratch
-from simreal.training import Run
 from simreal_envs.errors import UserError
 
 

@@ -189,9 +189,10 @@ def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
 def _train(folder, state, report, agent, target, strategy, settings, steps, evaluation, source, early=None) -> str:
     """Learn; the folder gets curve, ledger, evidence and the agent."""
     from simreal.curve import write_curve
+    from simreal.schedule import Schedule
     from simreal.strategies import make_strategy
     from simreal.tracking.ledger import Ledger
-    from simreal.training import Schedule, train
+    from simreal.training import train
     from simreal_agents.bundle import save
 
     ledger = Ledger(folder / "metrics.jsonl")

@@ -18,8 +18,9 @@ from simreal.evaluation import Evaluator, evaluate
 from simreal.inspection import inspect
 from simreal.learner import Source, Target
 from simreal.memory import record
+from simreal.schedule import Schedule
 from simreal.strategies import MultiTask
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.bundle import Agent, load
 from simreal_envs.bridges import CHANNELS, GAMEPAD, Bridge
 from simreal_envs.errors import UserError

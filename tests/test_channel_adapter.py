@@ -11,8 +11,9 @@ import torch
 import simreal as sr
 from simreal.check import check_strategy
 from simreal.learner import Target
+from simreal.schedule import Schedule
 from simreal.strategies import ChannelAdapter, make_strategy
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.adapter import adapted
 from simreal_agents.bundle import Agent, load
 from simreal_envs.errors import UserError

@@ -11,7 +11,8 @@ from simreal.config_files import parse
 from simreal.diagnostics.early_warning import MARKS, Warning
 from simreal.early import EarlyWarning, summary
 from simreal.experiment import plan
-from simreal.training import Schedule, train
+from simreal.schedule import Schedule
+from simreal.training import train
 from simreal_envs.errors import UserError
 
 SCHEDULE = Schedule(tiny.ROLLOUT * 20, points=3, episodes=2, marks=MARKS)

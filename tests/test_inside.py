@@ -10,9 +10,10 @@ import torch
 import simreal as sr
 from simreal.evaluation import Evaluator
 from simreal.learner import Target
+from simreal.schedule import Schedule
 from simreal.signals import Origin, look
 from simreal.signals.inside import fingerprint, fingerprint_change, inside, movement, plasticity
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.bundle import Agent, load
 from simreal_agents.insides import activations
 from simreal_envs.schema import Field, Schema

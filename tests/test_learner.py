@@ -13,7 +13,8 @@ import simreal as sr
 from simreal.config import AgentConfig
 from simreal.hyperparameters import HYPERPARAMETERS, OffPolicyHyperparameters
 from simreal.learner import Learning, Target, at_once, require_fit, schedule
-from simreal.training import Schedule, train
+from simreal.schedule import Schedule
+from simreal.training import train
 from simreal_agents.algorithms import find_algorithm
 from simreal_agents.ppo import PPO
 from simreal_envs.errors import UserError

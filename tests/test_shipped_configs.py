@@ -7,8 +7,9 @@ import pytest
 from simreal.arms import check
 from simreal.config_files import load
 from simreal.learner import Learning, Target
+from simreal.schedule import Schedule
 from simreal.strategies import make_strategy
-from simreal.training import Schedule, train
+from simreal.training import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = [

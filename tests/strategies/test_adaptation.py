@@ -7,10 +7,11 @@ import tiny
 
 import simreal as sr
 from simreal.learner import Source, Target
+from simreal.schedule import Schedule
 from simreal.strategies import make_strategy
 from simreal.strategies.instances import SourceMix
 from simreal.strategies.maps import AdaptiveNormalization
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.bundle import Agent
 from simreal_envs.errors import UserError
 

@@ -5,8 +5,9 @@ import pytest
 
 import simreal as sr
 from simreal import memory
+from simreal.schedule import Schedule
 from simreal.strategies import Distill
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.additions.cloning import Tuition
 from simreal_envs.errors import UserError
 

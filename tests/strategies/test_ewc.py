@@ -7,8 +7,9 @@ import tiny
 import simreal as sr
 from simreal.learner import Source
 from simreal.memory import record
+from simreal.schedule import Schedule
 from simreal.strategies import EWC, make_strategy
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.additions.depth import flattened
 from simreal_agents.additions.fisher import diagonal
 from simreal_envs.errors import UserError

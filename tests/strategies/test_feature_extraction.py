@@ -2,8 +2,9 @@ import pytest
 import tiny
 
 import simreal as sr
+from simreal.schedule import Schedule
 from simreal.strategies import LinearProbe, RandomEncoder, TopLayers, make_strategy
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.additions.depth import layers_of
 from simreal_envs.errors import UserError
 

@@ -8,8 +8,9 @@ import torch
 
 import simreal as sr
 from simreal.learner import Target
+from simreal.schedule import Schedule
 from simreal.strategies import L2SP, GradualUnfreeze, LayerwiseLR, LowRank, make_strategy
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.additions.depth import layers_of, places_of
 from simreal_envs.errors import UserError
 

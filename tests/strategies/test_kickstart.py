@@ -4,8 +4,9 @@ import pytest
 
 import simreal as sr
 from simreal.learner import Target
+from simreal.schedule import Schedule
 from simreal.strategies import Kickstart
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_envs.errors import UserError
 
 

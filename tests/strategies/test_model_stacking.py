@@ -6,8 +6,9 @@ import torch
 
 import simreal as sr
 from simreal.learner import Learning, Source, Target
+from simreal.schedule import Schedule
 from simreal.strategies.model_stacking import ModelStacking
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_envs.errors import UserError
 
 SCHEDULE = Schedule(2 * tiny.ROLLOUT, points=2, episodes=1)

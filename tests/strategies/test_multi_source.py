@@ -5,9 +5,10 @@ import torch
 
 import simreal as sr
 from simreal.learner import Learning, Source, Target
+from simreal.schedule import Schedule
 from simreal.strategies import make_strategy
 from simreal.strategies.multi_source import WAYS, MultiSource
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_envs.errors import UserError
 from simreal_envs.tasks import find_task
 

@@ -5,8 +5,9 @@ import tiny
 import simreal as sr
 from simreal.check import check_strategy
 from simreal.learner import Source, Target
+from simreal.schedule import Schedule
 from simreal.strategies.multi_task import MultiTask
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.additions import Experience
 from simreal_agents.additions.balance import Balance, by_progress
 from simreal_envs.errors import UserError

@@ -6,8 +6,9 @@ import tiny
 
 import simreal as sr
 from simreal.learner import Target
+from simreal.schedule import Schedule
 from simreal.strategies import NetworkSurgery, make_strategy
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.surgery import Surgery
 from simreal_envs.errors import UserError
 

@@ -7,8 +7,9 @@ import tiny
 
 import simreal as sr
 from simreal.learner import Target
+from simreal.schedule import Schedule
 from simreal.strategies import make_strategy
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_envs.errors import UserError
 
 SCHEDULE = Schedule(128, points=3, episodes=1)

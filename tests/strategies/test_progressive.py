@@ -6,8 +6,9 @@ import tiny
 
 import simreal as sr
 from simreal.learner import Learning, Source, Target
+from simreal.schedule import Schedule
 from simreal.strategies.progressive import Progressive
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_envs.errors import UserError
 
 SCHEDULE = Schedule(2 * tiny.ROLLOUT, points=2, episodes=1)

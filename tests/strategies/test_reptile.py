@@ -8,8 +8,9 @@ import torch
 import simreal as sr
 from simreal.check import check_strategy
 from simreal.learner import Target
+from simreal.schedule import Schedule
 from simreal.strategies.reptile import Reptile
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_envs.around import OneDraw
 from simreal_envs.errors import UserError
 from simreal_envs.worlds import make

@@ -3,8 +3,9 @@ import pupils
 import pytest
 
 import simreal as sr
+from simreal.schedule import Schedule
 from simreal.strategies import ResetDistill
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_envs.errors import UserError
 
 HEAVY = sr.Domain("cartpole_swingup", variation={"pole/mass": 3.0, "gravity": 15.0})

@@ -8,9 +8,10 @@ import tiny
 import torch
 
 from simreal.evaluation import evaluate
+from simreal.schedule import Schedule
 from simreal.strategies import FineTune, ZeroShot
 from simreal.strategies.rl2 import RL2
-from simreal.training import Schedule, pretrain, train
+from simreal.training import pretrain, train
 from simreal_agents.bundle import Agent
 from simreal_envs.errors import UserError
 from simreal_envs.trials import Trials

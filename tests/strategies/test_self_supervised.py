@@ -9,8 +9,9 @@ import torch
 import simreal as sr
 from simreal.learner import Target
 from simreal.memory import record
+from simreal.schedule import Schedule
 from simreal.strategies.self_supervised import OBJECTIVES, SelfSupervised, SelfSupervisedTarget
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.additions import self_supervision
 from simreal_agents.additions.self_supervision import Objective, info_nce, pretrain_encoder
 from simreal_envs.errors import UserError

@@ -5,8 +5,9 @@ import torch
 
 import simreal as sr
 from simreal.learner import Source
+from simreal.schedule import Schedule
 from simreal.strategies import SourceReplay
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_envs.errors import UserError
 
 HEAVY = sr.Domain("cartpole_swingup", variation={"pole/mass": 3.0, "gravity": 15.0})

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 import simreal as sr
+from simreal.schedule import Schedule
 from simreal.strategies import Privileged, TeacherStudent, teacher_student
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.additions import features
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Observe

@@ -6,8 +6,9 @@ import tiny
 
 import simreal as sr
 from simreal.learner import Source
+from simreal.schedule import Schedule
 from simreal.strategies import WeightAverage
-from simreal.training import Schedule, train
+from simreal.training import train
 from simreal_agents.averaging import mean_of
 from simreal_envs.errors import UserError
 

@@ -9,8 +9,9 @@ import tiny
 from simreal.arms import check
 from simreal.config_files import load
 from simreal.learner import Learning, Target
+from simreal.schedule import Schedule
 from simreal.strategies import make_strategy
-from simreal.training import Schedule, pretrain, train
+from simreal.training import pretrain, train
 from simreal.video import Panel, film
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make

@@ -1,0 +1,46 @@
+"""When an agent is evaluated and its run written down, in environment steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from numbers import Real
+
+from simreal_envs.errors import UserError
+
+CHECKPOINTS = 20  # besides those at evaluations: what is lost when a run is killed is a twentieth of it at most
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long an agent learns and how it is evaluated on the way.
+
+    Attributes:
+        steps: environment steps in the domain, rounded up to whole rollouts.
+        points: evaluations, the one before any update included; at least 2. There are fewer where the agent collects
+            less often than that: an evaluation is always between two rollouts.
+        episodes: episodes per evaluation, each for the deterministic and for the stochastic policy.
+        marks: percentages of the budget at which there is an evaluation, too.
+    """
+
+    steps: int
+    points: int = 9
+    episodes: int = 20
+    marks: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("points", 2), ("episodes", 1)):
+            count = getattr(self, name)
+            if not isinstance(count, Real) or isinstance(count, bool) or count % 1 or count < least:
+                raise UserError(f"{name} must be a whole number of at least {least}, not {count!r}")
+        object.__setattr__(self, "marks", tuple(self.marks))
+
+    def grid(self, rollout: int) -> list[int]:
+        """Environment steps of every evaluation, from 0, for a learner that collects `rollout` steps at a time."""
+        gaps = (self.points - 1) * rollout
+        marks = {-(-mark * self.steps // (100 * rollout)) * rollout for mark in self.marks}
+        return sorted({-(-i * self.steps // gaps) * rollout for i in range(self.points)} | marks)
+
+    def checkpoints(self, rollout: int) -> set[int]:
+        """Environment steps at which the run can be continued: evenly spread, and at evaluations unless they are many."""
+        evenly = replace(self, points=CHECKPOINTS + 1).grid(rollout)
+        return {*evenly, *(self.grid(rollout) if self.points <= 1.5 * CHECKPOINTS else ())}
