@@ -1,12 +1,16 @@
 """One tiny experiment that is run once, as a user would, for all tests that look at what it leaves behind."""
 
 import json
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+
+# A shell without job control lets its background jobs ignore interrupts, and so would all processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
