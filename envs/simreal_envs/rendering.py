@@ -61,11 +61,12 @@ def add_shapes(
     if robot.payload and (load := model.body(robot.payload)).mass[0] > 0.1:
         edge = (load.mass[0] / LOAD_DENSITY) ** (1 / 3)
         _add(scene, mujoco.mjtGeom.mjGEOM_BOX, data.xpos[load.id], edge / 2, _LOAD, data.xmat[load.id])
+    thickness = 0.01 * robot.viewpoint()[0]
     for body in range(1, model.nbody):
         if model.body_geomnum[body] == 0 and model.body(body).name != robot.payload:
             joint, parent = data.xpos[body], model.body_parentid[body]
             for end in (data.xipos[body], *([data.xpos[parent]] if parent > 0 else [])):
-                _add(scene, mujoco.mjtGeom.mjGEOM_CAPSULE, joint, 0.01 * robot.viewpoint()[0], _ROD, end=end)
+                _add(scene, mujoco.mjtGeom.mjGEOM_CAPSULE, joint, thickness, _ROD, end=end)
 
 
 def place_camera(camera: mujoco.MjvCamera, robot: Robot, model: mujoco.MjModel, data: mujoco.MjData) -> None:

@@ -84,13 +84,13 @@ def _is_finite(value: Any, above: float = -np.inf, least: float = -np.inf) -> bo
     return numbers.dtype.kind in "fiu" and bool((np.isfinite(numbers) & (numbers > above) & (numbers >= least)).all())
 
 
-def _names_lists(value: Any) -> bool:
+def _names_several(value: Any) -> bool:
     return isinstance(value, Mapping) and not any(isinstance(names, str) for names in value.values())
 
 
 _ABOVE_0 = (partial(_is_finite, above=0), "finite and above 0")
 _AT_LEAST_0 = (partial(_is_finite, least=0), "finite and at least 0")
-_NAMED = (_names_lists, "names in tuples by the name that users type, {'arm': ('link_1', 'link_2')}")
+_NAMED = (_names_several, "names in tuples by the name that users type, {'arm': ('link_1', 'link_2')}")
 _FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of a robot: whether it fits, what is expected
     "spec": (callable, "a function that makes an MjSpec, lambda: mujoco.MjSpec.from_file(path)"),
     "joints": (lambda value: not isinstance(value, str), "a tuple of names, ('hip', 'knee')"),
@@ -182,7 +182,7 @@ class Robot:
 
     def viewpoint(self) -> tuple[float, float, float, float]:
         """`camera`, or one that has the robot's default state in the picture with room to move."""
-        return self.camera or _facing(self.model("matched"))
+        return self.camera or _facing(self)
 
     def joint_addresses(self) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the actuated joints in ``qpos`` and in ``qvel``, each of shape ``(len(joints),)``."""
@@ -466,8 +466,10 @@ def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
     return spec
 
 
-def _facing(model: mujoco.MjModel) -> tuple[float, float, float, float]:
+@cache
+def _facing(robot: Robot) -> tuple[float, float, float, float]:
     """A camera that looks at the z axis where the robot is, and the more from above, the flatter it lies."""
+    model = robot.model("matched")
     data, parts = mujoco.MjData(model), model.geom_bodyid > 0
     mujoco.mj_kinematics(model, data)
     points = np.concatenate([data.xpos[1:], data.xipos[1:], data.geom_xpos[parts]])  # a body may have no shape
