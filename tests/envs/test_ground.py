@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from simreal_envs.engines.base import colliding_geoms
+from simreal_envs.engines.contacts import colliding_geoms
 from simreal_envs.robots.ground import lowest_points, random_pose, reaching
 from simreal_envs.tasks import find_task
 

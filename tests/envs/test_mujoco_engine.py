@@ -6,8 +6,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from simreal_envs.engines.base import Terrain
 from simreal_envs.engines.mujoco import MujocoEngine
+from simreal_envs.engines.terrain import Terrain
 from simreal_envs.parameters import UNSUPPORTED, Draws
 from simreal_envs.parity.bench import lying
 from simreal_envs.tasks import TASKS as ALL_TASKS

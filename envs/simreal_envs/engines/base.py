@@ -14,69 +14,14 @@ from typing import Any, ClassVar, Protocol
 
 import mujoco
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
+from simreal_envs.engines.nominal import compiled
 from simreal_envs.engines.support import level_of
-from simreal_envs.errors import Unsupported, UserError, require_known, told
+from simreal_envs.engines.terrain import Terrain
+from simreal_envs.errors import Unsupported, UserError, require_known
 from simreal_envs.parameters import UNSUPPORTED, Parameter
 
 PRESETS = ("matched", "engine_default")
-
-
-@dataclass(frozen=True)
-class Terrain:
-    """Rough ground: a field of heights in place of the plane, the same in every engine.
-
-    The heights are smooth random numbers between -roughness and roughness, a function of the seed alone. Around the
-    origin, where robots start, the ground is level at z = 0.
-
-    Attributes:
-        size: extent along x and y in m, centred at the origin.
-        resolution: distance of neighbouring heights in m.
-        roughness: nominal amplitude in m; the parameter ``terrain/roughness`` changes it world by world.
-        roughest: largest amplitude in m.
-        wavelength: distance in m over which heights are alike.
-        flat: radius in m of the level ground around the origin; over one more wavelength it becomes rough.
-        seed: of the heights.
-    """
-
-    STEP: ClassVar[float] = 0.005  # m; amplitudes are multiples of it
-
-    size: tuple[float, float] = (12.0, 8.0)
-    resolution: float = 0.1
-    roughness: float = 0.04
-    roughest: float = 0.12
-    wavelength: float = 0.5
-    flat: float = 0.5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("roughness", "roughest"):
-            value = getattr(self, name)
-            if value < 0 or abs(value / self.STEP - round(value / self.STEP)) > 1e-6:
-                raise UserError(f"a terrain's {name} must be a multiple of {self.STEP:g} m, not {value:g}")
-        if not self.roughness <= self.roughest > 0:
-            raise UserError(
-                f"a terrain's roughness ({self.roughness:g} m) must not exceed its roughest ({self.roughest:g} m)"
-            )
-
-    def heights(self) -> np.ndarray:
-        """Heights at amplitude 1, float64 ``(rows along y, columns along x)``: from exactly -1 to exactly 1, 0 at the start."""
-        columns, rows = (round(extent / self.resolution) + 1 for extent in self.size)
-        noise = np.random.default_rng(self.seed).standard_normal((rows, columns))
-        heights = gaussian_filter(noise, 0.5 * self.wavelength / self.resolution, mode="nearest")
-        y, x = np.meshgrid(*(self.resolution * (np.arange(n) - (n - 1) / 2) for n in (rows, columns)), indexing="ij")
-        away = np.clip((np.hypot(x, y) - self.flat) / self.wavelength, 0.0, 1.0)
-        heights = (heights - heights.mean()) * away**2 * (3 - 2 * away)
-        return np.where(heights > 0, heights / heights.max(), heights / -heights.min())
-
-    def amplitudes(self) -> np.ndarray:
-        """All the amplitudes that there are, in m: 0 to `roughest`."""
-        return self.STEP * np.arange(round(self.roughest / self.STEP) + 1)
-
-    def level(self, roughness: np.ndarray | float) -> np.ndarray:
-        """Index of the nearest amplitude."""
-        return np.rint(np.asarray(roughness) / self.STEP).astype(int)
 
 
 def _is_finite(value: Any, above: float = -np.inf, least: float = -np.inf) -> bool:
@@ -172,7 +117,7 @@ class Robot:
         Raises:
             UserError: MuJoCo cannot make a model of it.
         """
-        return _compile(self, preset)
+        return compiled(self, preset)
 
     @property
     def rest(self) -> tuple[np.ndarray, np.ndarray]:
@@ -235,6 +180,20 @@ class Player:
     def rest(self) -> tuple[np.ndarray, np.ndarray]:
         """As of a robot: the key of an episode's draws stands for the state, ``(1,)``, and there is no velocity, ``(0,)``."""
         return np.zeros(1), np.zeros(0)
+
+
+@cache
+def _facing(robot: Robot) -> tuple[float, float, float, float]:
+    """A camera that looks at the z axis where the robot is, and the more from above, the flatter it lies."""
+    model = robot.model("matched")
+    data, parts = mujoco.MjData(model), model.geom_bodyid > 0
+    mujoco.mj_kinematics(model, data)
+    points = np.concatenate([data.xpos[1:], data.xipos[1:], data.geom_xpos[parts]])  # a body may have no shape
+    radius = np.concatenate([np.full(2 * model.nbody - 2, 0.01), model.geom_rbound[parts]])[:, None]
+    low, high = (points - radius).min(axis=0), (points + radius).max(axis=0)
+    width, height = 2 * max(-low[:2].min(), high[:2].max()), high[2] - low[2]
+    elevation = -10.0 - 40.0 * (1 - min(1.0, height / width))
+    return 2.2 * float(max(width, height)), 90.0, float(elevation), float(low[2] + high[2]) / 2
 
 
 @cache
@@ -340,54 +299,6 @@ def any_of(mask: np.ndarray) -> bool:
     return b"\1" in mask.tobytes()
 
 
-def partners(model: mujoco.MjModel) -> np.ndarray:
-    """Which geoms can touch which, bool ``(ngeom, ngeom)``: by contype and conaffinity, and not within one rigid body or,
-    where the model says so, between a body and its parent."""
-    types, affinities = model.geom_contype, model.geom_conaffinity
-    allowed = (types[:, None] & affinities) != 0
-    rigid = model.body_weldid[model.geom_bodyid]
-    apart = rigid[:, None] != rigid
-    if not model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_FILTERPARENT:
-        parent = model.body_weldid[model.body_parentid[rigid]]
-        related = (parent[:, None] == rigid) & (parent[:, None] > 0)  # the world is nobody's parent here
-        apart &= ~(related | related.T)
-    return (allowed | allowed.T) & apart
-
-
-def colliding_geoms(model: mujoco.MjModel) -> np.ndarray:
-    """Ids of the geoms that can touch something and whose friction counts; that of our floor and obstacles is none."""
-    touches = partners(model).any(axis=1)
-    return np.flatnonzero(touches & ((model.geom_bodyid > 0) | (model.geom_friction[:, 0] > 0)))
-
-
-def contact_dimensions(model: mujoco.MjModel, geoms: np.ndarray) -> np.ndarray:
-    """Largest dimension of the contacts that some geoms can have, ``(len(geoms),)``: MuJoCo takes the larger one of the
-    two geoms', so a foot that asks for no friction has some on a floor that does."""
-    others = np.where(partners(model)[geoms], model.geom_condim, 0)
-    return np.maximum(model.geom_condim[geoms], others.max(axis=1, initial=0))
-
-
-def effective_friction(model: mujoco.MjModel, geoms: np.ndarray) -> np.ndarray:
-    """Sliding, torsional and rolling coefficients that contacts of some geoms have, shape ``(len(geoms), 3)``."""
-    return model.geom_friction[geoms] * (contact_dimensions(model, geoms)[:, None] >= [3, 4, 6])
-
-
-def drives_of(robot: Robot, model: mujoco.MjModel) -> np.ndarray | None:
-    """Ids of the actuators that drive the robot's joints, in their order; None unless that is all that they do.
-
-    A model of somebody else's may have actuators that are not drives in the sense of `Robot`.
-    """
-    kinds = model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
-    ids = []
-    for name in robot.joints:
-        (mine,) = np.nonzero(kinds & (model.actuator_trnid[:, 0] == model.joint(name).id))
-        if len(mine) != 1 or not model.actuator_forcelimited[mine[0]]:
-            return None
-        ids.append(int(mine[0]))
-    plain = robot.control == "position" or not model.actuator_biasprm[ids].any()
-    return np.array(ids, dtype=int) if plain and not model.actuator_dyntype[ids].any() else None
-
-
 def require_supported(engine: Engine, names: Iterable[str]) -> None:
     """Raise `Unsupported` if an engine does not have one of some parameters."""
     refused = _refused(engine.robot, type(engine))
@@ -402,148 +313,3 @@ def _refused(robot: Robot, kind: type[Engine]) -> frozenset[str]:
     return frozenset(
         p.name for p in robot.parameters if level_of(support, p.quantity, robot.between_links) == UNSUPPORTED
     )
-
-
-@cache
-def _compile(robot: Robot, preset: str) -> mujoco.MjModel:
-    try:
-        model = _specified(robot, preset).compile()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"robot {robot.name!r}: MuJoCo cannot make a model of it: {told(error)}") from error
-    _leave_limits_to_drives(robot, model)
-    if robot.terrain:
-        model.hfield_data[:] = _elevations(robot.terrain)
-    if preset == "matched":
-        # The stiffest contact, limit and joint friction that MuJoCo's reference safety allows: 2 time steps.
-        stiff = [2 * robot.timestep, 1.0]
-        model.geom_solref[:] = stiff
-        model.jnt_solref[:] = stiff
-        model.dof_solref[:] = stiff
-        # Joint friction as hard as Bullet's motor constraint: differences fall from 5-12 % of the effect to below 2 %.
-        model.dof_solimp[:, :2] = 0.999
-    return model
-
-
-def _leave_limits_to_drives(robot: Robot, model: mujoco.MjModel) -> None:
-    """A URDF's effort, or an actuatorfrcrange: Bullet knows none, and it would hold back a drive whose limit is raised."""
-    for name, limit in zip(robot.joints, robot.per_joint("torque_limit"), strict=True):
-        joint = model.joint(name).id
-        most = np.abs(model.jnt_actfrcrange[joint]).min()
-        if model.jnt_actfrclimited[joint] and limit > most * (1 + 1e-6):
-            raise UserError(
-                f"robot {robot.name!r}: the drive of {name!r} gives up to {limit:g}, but its joint lets through {most:g} "
-                "(in MJCF actuatorfrcrange, in URDF effort): lower its torque_limit or raise that of the model"
-            )
-    model.jnt_actfrclimited[:] = 0
-
-
-def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
-    """The robot's own spec with ground, drives and a preset's options."""
-    spec = robot.spec()
-    if not isinstance(spec, mujoco.MjSpec):
-        raise UserError(f"robot {robot.name!r}: its `spec` must make an MjSpec, not {spec!r}")
-    if own := [actuator.name or "one without a name" for actuator in spec.actuators]:
-        raise UserError(
-            f"robot {robot.name!r}: its model has actuators of its own ({', '.join(own)}); the drives of its `joints` are "
-            "added here, so leave them out"
-        )
-    _decorate(spec)
-    _settle_contacts(robot, spec)
-    for bodies in robot.bodies.values():
-        for name in bodies:
-            if spec.body(name) is not None:
-                spec.body(name).simple = False  # a "simple" body could never move its centre of mass
-    _add_drives(robot, spec)
-    spec.option.timestep = robot.timestep
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
-    # A diverged world must be seen and counted, not silently put back to its start.
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-    if preset == "matched":
-        spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-        spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP
-    return spec
-
-
-@cache
-def _facing(robot: Robot) -> tuple[float, float, float, float]:
-    """A camera that looks at the z axis where the robot is, and the more from above, the flatter it lies."""
-    model = robot.model("matched")
-    data, parts = mujoco.MjData(model), model.geom_bodyid > 0
-    mujoco.mj_kinematics(model, data)
-    points = np.concatenate([data.xpos[1:], data.xipos[1:], data.geom_xpos[parts]])  # a body may have no shape
-    radius = np.concatenate([np.full(2 * model.nbody - 2, 0.01), model.geom_rbound[parts]])[:, None]
-    low, high = (points - radius).min(axis=0), (points + radius).max(axis=0)
-    width, height = 2 * max(-low[:2].min(), high[:2].max()), high[2] - low[2]
-    elevation = -10.0 - 40.0 * (1 - min(1.0, height / width))
-    return 2.2 * float(max(width, height)), 90.0, float(elevation), float(low[2] + high[2]) / 2
-
-
-def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:
-    """Add the ground, and decide what may touch what."""
-    for body in spec.bodies:
-        for geom in body.geoms:
-            if body == spec.worldbody:
-                # MuJoCo takes the larger friction of two geoms, Bullet the product: with 0 for what is fixed to the
-                # world here and 1 there, the robot's own coefficient means the same number in both.
-                geom.friction = [0, 0, 0]
-            elif not robot.self_collision:
-                geom.contype, geom.conaffinity = 0, geom.contype | geom.conaffinity
-    if not (robot.floor or robot.terrain):
-        return
-    kinds = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
-    if own := [
-        g.name or "one without a name" for g in spec.worldbody.geoms if g.type in kinds and g.contype | g.conaffinity
-    ]:
-        raise UserError(
-            f"robot {robot.name!r}: its model has a ground of its own ({', '.join(own)}), to which its `floor` or `terrain` "
-            "would add another: leave one of them out"
-        )
-    floor = spec.worldbody.add_geom(name="floor", friction=[0, 0, 0], material="floor")
-    if not robot.terrain:
-        floor.type, floor.size = mujoco.mjtGeom.mjGEOM_PLANE, [0, 0, 1]
-        return
-    # MuJoCo cannot scale a height field world by world, but a world can choose among several.
-    (rows, columns), terrain = robot.terrain.heights().shape, robot.terrain
-    half = [terrain.resolution * (columns - 1) / 2, terrain.resolution * (rows - 1) / 2]
-    size, blank = [*half, 2 * terrain.roughest, 0.1], [0.0] * (rows * columns)  # _elevations follow
-    for level in range(len(terrain.amplitudes())):
-        spec.add_hfield(name=f"terrain_{level}", nrow=rows, ncol=columns, size=size, userdata=blank)
-    floor.type, floor.hfieldname = mujoco.mjtGeom.mjGEOM_HFIELD, f"terrain_{terrain.level(terrain.roughness)}"
-    floor.pos = [0, 0, -terrain.roughest]
-
-
-def _elevations(terrain: Terrain) -> np.ndarray:
-    """The fields of all amplitudes in MuJoCo's numbers, 0 to 1, one after the other."""
-    heights = terrain.heights().ravel()
-    return np.concatenate([0.5 + 0.5 * amplitude / terrain.roughest * heights for amplitude in terrain.amplitudes()])
-
-
-def _add_drives(robot: Robot, spec: mujoco.MjSpec) -> None:
-    facts = (robot.per_joint(fact) for fact in ("kp", "kd", "torque_limit"))
-    names = [joint.name for joint in spec.joints]
-    for name, kp, kd, limit in zip(robot.joints, *facts, strict=True):
-        require_known(name, names, "joint", f"robot {robot.name!r}")
-        actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-        actuator.gainprm[0] = kp if robot.control == "position" else 1.0
-        actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
-        actuator.biasprm[:3] = [0, -kp, -kd]
-        actuator.forcelimited, actuator.ctrllimited = 1, 0
-        actuator.forcerange = [-limit, limit]
-
-
-def _decorate(spec: mujoco.MjSpec) -> None:
-    """A bright sky, a chequered floor and even light: what a picture needs to show where the robot is."""
-    spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [0.45] * 3, [0.5] * 3
-    texture, builtin = mujoco.mjtTexture, mujoco.mjtBuiltin
-    spec.add_texture(
-        name="sky", type=texture.mjTEXTURE_SKYBOX, builtin=builtin.mjBUILTIN_GRADIENT, width=256, height=1536,
-        rgb1=[0.78, 0.86, 0.94], rgb2=[0.96, 0.97, 0.98],
-    )  # fmt: skip
-    spec.add_texture(
-        name="chequers", type=texture.mjTEXTURE_2D, builtin=builtin.mjBUILTIN_CHECKER, width=256, height=256,
-        rgb1=[0.80, 0.82, 0.85], rgb2=[0.70, 0.73, 0.77],
-    )  # fmt: skip
-    material = spec.add_material(name="floor", texrepeat=[2, 2], texuniform=True)
-    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "chequers"

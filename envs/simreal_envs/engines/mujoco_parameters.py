@@ -14,8 +14,10 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from simreal_envs.engines.base import Robot, colliding_geoms, contact_dimensions, drives_of, effective_friction
+from simreal_envs.engines.base import Robot
+from simreal_envs.engines.contacts import colliding_geoms, contact_dimensions, effective_friction
 from simreal_envs.engines.gravity import gravity_vector, slopes
+from simreal_envs.engines.nominal import drives_of
 from simreal_envs.parameters import Parameter
 
 # mj_setConst recomputes what depends on masses (invweight0 scales contacts); the other fields are read as they are.

@@ -9,7 +9,8 @@ from functools import cached_property
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Engine, Robot, colliding_geoms
+from simreal_envs.engines.base import Engine, Robot
+from simreal_envs.engines.contacts import colliding_geoms
 from simreal_envs.robots.ground import lowest_points, random_pose
 
 _FALL = 0.02  # m: step of the search for the floor, which is thicker

@@ -14,10 +14,13 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Robot, Terrain, colliding_geoms, drives_of, effective_friction, partners
+from simreal_envs.engines.base import Robot
+from simreal_envs.engines.contacts import colliding_geoms, effective_friction, partners
 from simreal_envs.engines.gravity import gravity_vector
+from simreal_envs.engines.nominal import drives_of
 from simreal_envs.engines.registry import engine_names, support_of
 from simreal_envs.engines.support import level_of
+from simreal_envs.engines.terrain import Terrain
 from simreal_envs.errors import UserError
 from simreal_envs.parameters import EXACT, Parameter
 from simreal_envs.robots.ground import reaching

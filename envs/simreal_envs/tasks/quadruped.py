@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from simreal_envs.engines.base import Terrain
+from simreal_envs.engines.terrain import Terrain
 from simreal_envs.parameters import Draws
 from simreal_envs.robots import a1, laikago, mini_cheetah
 from simreal_envs.robots.legs import JOINTS, lowest_foot
