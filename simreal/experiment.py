@@ -98,7 +98,7 @@ def _tell_of_others(stages: list[Stage], out: Path) -> None:
 
 def _require_engines(domains: dict[tuple[str, str], Domain], where: Where | None) -> None:
     """Refuse a domain whose engine is not installed now, not when its turn comes after hours of pretraining."""
-    from simreal_envs.engines.bullet_world import import_pybullet
+    from simreal_envs.engines.bullet_import import import_pybullet
     from simreal_envs.errors import Unsupported
 
     for (kind, name), domain in domains.items():

@@ -11,8 +11,8 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Robot, require_supported
 from simreal_envs.engines.bullet_clients import BulletClients
+from simreal_envs.engines.bullet_import import import_pybullet
 from simreal_envs.engines.bullet_plan import Blueprint, Joint, Link
-from simreal_envs.engines.bullet_world import import_pybullet
 from simreal_envs.engines.contacts import effective_friction
 from simreal_envs.engines.support import BULLET
 from simreal_envs.errors import Unsupported

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from simreal_envs.engines.bullet_frames import to_bodies
+from simreal_envs.engines.bullet_import import import_pybullet, quiet
 from simreal_envs.engines.bullet_plan import Blueprint, urdf_folder
-from simreal_envs.engines.bullet_world import BulletWorld, import_pybullet, quiet, to_bodies
+from simreal_envs.engines.bullet_world import BulletWorld
 
 ABSURD = 1e6  # m, rad, m/s or rad/s: no robot gets here; the world has diverged
 
@@ -231,7 +233,7 @@ class BulletClients:
         """
         saved = {name: getattr(self, name).copy() for name in ("qpos", "qvel", "push", "failed")}
         for name in self._blueprint.parameters:
-            saved[f"parameter:{name}"] = np.array([world.values.get(name, np.nan) for world in self._worlds])
+            saved[f"parameter:{name}"] = np.array([world.in_force.values.get(name, np.nan) for world in self._worlds])
         self.restore(saved)
         return saved
 

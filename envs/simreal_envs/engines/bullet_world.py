@@ -1,33 +1,26 @@
-"""One world of the Bullet engine: a client with the ground, the surroundings and the robot, and the parameters in force.
-
-Bullet's base frame is the inertial frame of the base link (its centre of mass and principal axes) and its velocities
-are of that point; `BulletWorld` converts from and to MuJoCo's convention.
-"""
+"""One world of the Bullet engine: a client with the ground, the surroundings and the robot, and the parameters in force."""
 
 from __future__ import annotations
 
-import ctypes
 import math
-import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simreal_envs.engines import bullet_memory
-from simreal_envs.engines.bullet_plan import Blueprint, Quaternion, Vector, urdf_folder
+from simreal_envs.engines.bullet_frames import to_centre
+from simreal_envs.engines.bullet_import import quiet
+from simreal_envs.engines.bullet_in_force import DRIVE_QUANTITIES, GRIPS, InForce
+from simreal_envs.engines.bullet_plan import Blueprint, Vector, urdf_folder
 from simreal_envs.engines.bullet_probe import measure_dissipation, measure_limits
-from simreal_envs.engines.gravity import gravity_vector, slopes
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.engines.gravity import slopes
+from simreal_envs.errors import UserError
 
 MAX_JOINT_VELOCITY = 1e7  # Bullet clips at 100 by default, MuJoCo nowhere
-DRIVE_QUANTITIES = ("strength", "sign", "kp", "kd", "torque_limit")
 _INFO = {"mass": 0, "friction": 1, "restitution": 5, "rolling": 6, "torsional": 7}  # places in getDynamicsInfo
 _CALLED = {"friction": "lateralFriction", "torsional": "spinningFriction", "rolling": "rollingFriction"}
-GRIPS = ("body_friction", "one_friction")  # sliding friction of a kind of body and of a body alone
 
 # What belongs to the world and not to the robot, and what sets it.
 WORLD_QUANTITIES = {
@@ -44,24 +37,15 @@ class BulletWorld:
 
     Attributes:
         client, robot: Bullet's ids. joints: Bullet's indices of the moving joints.
-        values: the parameters in force that are not nominal.
-        drives: per driven joint its position in `joints` and kp, kd, torque limit and signed strength in force.
-        springs: position in `joints`, stiffness and rest position of every joint that has a spring.
+        in_force: the parameters in force.
+        drives, springs: see `InForce`; kept here, where `step` needs them.
         frame: that of a floating base's centre of mass in the body's frame: position, quaternion.
     """
 
     def __init__(self, pb: Any, plan: Blueprint, folder: str):
         self._pb, self._plan = pb, plan
-        self.values: dict[str, float] = {}
-        self._names = {
-            (quantity if quantity != "com" else name[-5:], element): name
-            for name, (quantity, elements) in plan.parameters.items()
-            for element in elements or ("",)
-        }
+        self.in_force = InForce(plan)
         self._actions = {name: self._actions_of(*meant) for name, meant in plan.parameters.items()}
-        self._order = {name: index for index, name in enumerate(plan.joints)}
-        self._base_link = next(iter(plan.links)) if plan.floating else ""
-        self._largest = max((link.contact[0] for link in plan.links.values()), default=0.0)
         with bullet_memory.trimmed():
             self.client = bullet_memory.connect(pb)
             if self.client < 0:
@@ -140,7 +124,7 @@ class BulletWorld:
         self.joints = [by_name[name] for name in plan.joints]
         self.actuated = [by_name[name] for name in plan.actuated]
         if plan.floating:
-            self.frame = self._inertial_frame()
+            self.frame = self.in_force.base_frame()
 
         for link in self._links.values():
             pb.changeDynamics(
@@ -169,55 +153,38 @@ class BulletWorld:
 
     def rebuild(self) -> None:
         """Begin again from an empty client, with the same parameters: one that met NaN never recovers."""
-        with quiet(), urdf_folder(self._plan, self._moved()) as folder:
+        with quiet(), urdf_folder(self._plan, self.in_force.moved()) as folder:
             self._pb.resetSimulation(physicsClientId=self.client)
             self._build_surroundings(folder)
             self._build_robot(folder)
-        self._set_again(self.values)
+        self._set_again(self.in_force.values)
 
     def _reload(self) -> None:
         """Load the robot again, the only way in which Bullet moves a centre of mass. The state is lost."""
-        with quiet(), urdf_folder(self._plan, self._moved()) as folder:
+        with quiet(), urdf_folder(self._plan, self.in_force.moved()) as folder:
             before = self.robot
             self._pb.removeBody(before, physicsClientId=self.client)
             self._build_robot(folder)
         if self.robot != before:
             raise RuntimeError(f"Bullet gave the reloaded robot the id {self.robot} in place of {before}")
-        self._set_again(name for name in self.values if self._plan.parameters[name][0] not in WORLD_QUANTITIES)
+        self._set_again(name for name in self.in_force.values if self._plan.parameters[name][0] not in WORLD_QUANTITIES)
 
     def _set_again(self, names: Iterable[str]) -> None:
         for method, *arguments in dict.fromkeys(action for name in names for action in self._actions[name]):
             getattr(self, method)(*arguments)
-
-    def _moved(self) -> dict[str, Vector]:
-        """Link -> offset of its centre of mass, where there is one."""
-        offsets = {link: self._offset(link) for link in self._plan.links}
-        return {link: offset for link, offset in offsets.items() if any(offset)}
-
-    def _offset(self, link: str) -> Vector:
-        x, y, z = (self._value(f"com_{axis}", link, 0.0) for axis in "xyz")
-        return x, y, z
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
     def apply(self, values: Mapping[str, float]) -> bool:
         """Set parameters, NaN for nominal. True if that has lost the state of the robot."""
         movable = any(self._plan.parameters[name][0] == "com" for name in values)
-        before = self._moved() if movable else {}
-        for name, value in values.items():
-            if math.isnan(value):
-                self.values.pop(name, None)
-            else:
-                self.values[name] = value
-        reload = movable and self._moved() != before
+        before = self.in_force.moved() if movable else {}
+        self.in_force.set(values)
+        reload = movable and self.in_force.moved() != before
         if reload:
             self._reload()
         self._set_again(values)
         return reload
-
-    def _value(self, quantity: str, element: str, nominal: float) -> float:
-        """What is in force for one link, joint or (`element` empty) the world."""
-        return self.values.get(self._names.get((quantity, element), ""), nominal)
 
     def _actions_of(self, quantity: str, elements: tuple[str, ...]) -> list[tuple[str, ...]]:
         """The methods, with arguments, that give Bullet what is in force of a parameter."""
@@ -238,54 +205,26 @@ class BulletWorld:
         return [(f"_set_{quantity}", element) for element in elements]
 
     def _set_inertial(self, name: str) -> None:
-        link = self._plan.links[name]
-        mass = self._value("mass", name, link.mass)
-        scale = mass / link.mass * self._value("inertia", name, 1.0)
+        mass, inertia = self.in_force.inertial(name)
         # Mass alone would make Bullet recompute the inertia from the collision shape.
         self._pb.changeDynamics(
-            self.robot, self._links[name], mass=mass, localInertiaDiagonal=[moment * scale for moment in link.inertia],
-            physicsClientId=self.client,
-        )  # fmt: skip
+            self.robot, self._links[name], mass=mass, localInertiaDiagonal=inertia, physicsClientId=self.client
+        )
 
     def _set_contact(self, name: str, quantity: str) -> None:
         if quantity == "restitution":
-            called, value = quantity, self._value(quantity, name, 0.0)
+            called, value = quantity, self.in_force.value(quantity, name, 0.0)
         else:
-            called, value = _CALLED[quantity], self._coefficient(name, quantity)
+            called, value = _CALLED[quantity], self.in_force.coefficient(name, quantity)
         self._pb.changeDynamics(self.robot, self._links[name], **{called: value}, physicsClientId=self.client)
 
-    def _coefficient(self, name: str, quantity: str, grips: Iterable[str] = GRIPS) -> float:
-        """What Bullet gets for the friction of a link; of sliding friction, some of what goes into it may be left out."""
-        nominal = self._plan.links[name].contact[list(_CALLED).index(quantity)]
-        value = self._value(quantity, name, math.nan)
-        if math.isnan(value):
-            value = nominal
-        elif quantity == "friction":
-            value *= self._share(name)
-        if quantity == "friction":
-            for grip in grips:
-                value *= self._grip(name, grip)
-        return math.sqrt(value) if quantity == "friction" and self._plan.product else value
-
-    def _grip(self, name: str, quantity: str) -> float:
-        """Factor of one of `GRIPS` on the sliding friction of a link."""
-        parameter = self._names.get((quantity, name), "")
-        return self.values[parameter] / self._nominal_grip(parameter) if parameter in self.values else 1.0
-
-    def _nominal_grip(self, parameter: str) -> float:
-        return max(self._plan.links[link].contact[0] for link in self._plan.parameters[parameter][1])
-
-    def _share(self, name: str) -> float:
-        """Sliding friction of a link as a share of the largest one."""
-        return self._plan.links[name].contact[0] / self._largest if self._largest else 1.0
-
     def _set_damping(self, joint: str) -> None:
-        damping = self._value("damping", joint, self._plan.joints[joint].damping)
+        damping = self.in_force.value("damping", joint, self._plan.joints[joint].damping)
         self._pb.changeDynamics(self.robot, self._index(joint), jointDamping=damping, physicsClientId=self.client)
 
     def _set_frictionloss(self, joint: str) -> None:
         # Bullet turns on a velocity motor in every joint; with the joint's dry friction as force it is that friction.
-        force = self._value("frictionloss", joint, self._plan.joints[joint].frictionloss)
+        force = self.in_force.value("frictionloss", joint, self._plan.joints[joint].frictionloss)
         pb = self._pb
         pb.setJointMotorControl2(
             self.robot,
@@ -297,55 +236,30 @@ class BulletWorld:
         )
 
     def _set_range(self, joint: str) -> None:
-        low, high = self._plan.joints[joint].limits
-        middle, half = (low + high) / 2, (high - low) / 2 * self._value("range", joint, 1.0)
+        low, high = self.in_force.limits(joint)
         self._pb.changeDynamics(
-            self.robot, self._index(joint), jointLowerLimit=middle - half, jointUpperLimit=middle + half, physicsClientId=self.client
-        )  # fmt: skip
+            self.robot, self._index(joint), jointLowerLimit=low, jointUpperLimit=high, physicsClientId=self.client
+        )
 
     def _set_gravity(self) -> None:
-        parts = (
-            self._value("gravity", "", self._plan.gravity),
-            self._value("slope", "", 0.0),
-            self._value("slope_side", "", 0.0),
-        )
-        gravity = gravity_vector(*(np.array([part]) for part in parts))[0]
-        self._pb.setGravity(*gravity.tolist(), physicsClientId=self.client)
+        self._pb.setGravity(*self.in_force.gravity(), physicsClientId=self.client)
 
     def _set_timestep(self) -> None:
-        self._pb.setTimeStep(self._timestep(), physicsClientId=self.client)
+        self._pb.setTimeStep(self.in_force.timestep(), physicsClientId=self.client)
         for joint in self._plan.joints:  # Bullet has stored the impulse of a step, not the force
             self._set_frictionloss(joint)
 
-    def _timestep(self) -> float:
-        return self._value("timestep", "", self._plan.timestep)
-
     def _set_roughness(self) -> None:
-        self._make_field(self._amplitude(), self._field)
-
-    def _amplitude(self) -> float:
-        amplitudes = np.array(self._plan.amplitudes)
-        return float(amplitudes[np.abs(amplitudes - self._value("roughness", "", self._plan.roughness)).argmin()])
+        self._make_field(self.in_force.amplitude(), self._field)
 
     def _set_drives(self) -> None:
-        plan, dead = self._plan, self._failed()
-        self.drives = []
-        for index, joint in enumerate(plan.actuated):
-            kp, kd, limit, strength, sign = (
-                self._value(quantity, joint, plan.drives[quantity][index]) for quantity in ("kp", "kd", "torque_limit", "strength", "sign")
-            )  # fmt: skip
-            gain = 0.0 if index == dead else sign * strength
-            self.drives.append((self._order[joint], kp, kd, limit, gain))
-
-    def _failed(self) -> int:
-        return int(self._value("failure", self._plan.actuated[0], -1)) if self._plan.actuated else -1
+        self.drives = self.in_force.drives()
 
     def _set_springs(self) -> None:
-        stiffness = {name: self._value("stiffness", name, joint.stiffness) for name, joint in self._plan.joints.items()}
-        self.springs = [(self._order[name], k, self._plan.joints[name].rest) for name, k in stiffness.items() if k]
+        self.springs = self.in_force.springs()
 
     def _index(self, joint: str) -> int:
-        return self.joints[self._order[joint]]
+        return self.joints[self.in_force.order[joint]]
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -361,27 +275,25 @@ class BulletWorld:
         if quantity == "failure":
             return float(next((i for i, drive in enumerate(self.drives) if drive[4] == 0), -1))
         if quantity == "stiffness":
-            return dict((index, k) for index, k, _ in self.springs).get(self._order[elements[0]], 0.0)
+            return dict((index, k) for index, k, _ in self.springs).get(self.in_force.order[elements[0]], 0.0)
         if quantity == "roughness":
-            return self._amplitude()
+            return self.in_force.amplitude()
         if quantity in ("gravity", "slope", "slope_side", "timestep"):
             return self._read_world(quantity)
         if quantity in ("damping", "frictionloss", "range"):
             return math.nan if broken else self._measure(quantity, elements[0])
         if quantity == "friction":
-            link = max((link for link in elements if link in plan.links), key=self._share)
+            link = max((link for link in elements if link in plan.links), key=self.in_force.share)
             value = pb.getDynamicsInfo(self.robot, self._links[link], physicsClientId=client)[1]
-            grip = math.prod(self._grip(link, each) for each in GRIPS)
+            grip = math.prod(self.in_force.grip(link, each) for each in GRIPS)
             return (value**2 if plan.product else value) / grip if grip else 0.0
         if quantity in GRIPS:
-            link = max(elements, key=self._share)
+            link = max(elements, key=self.in_force.share)
             value = pb.getDynamicsInfo(self.robot, self._links[link], physicsClientId=client)[1]
-            rest = self._coefficient(link, "friction", [each for each in GRIPS if each != quantity])
-            return self._nominal_grip(name) * value / rest if rest else 0.0
-        info, link = (
-            pb.getDynamicsInfo(self.robot, self._links[elements[0]], physicsClientId=client),
-            plan.links[elements[0]],
-        )
+            rest = self.in_force.coefficient(link, "friction", [each for each in GRIPS if each != quantity])
+            return self.in_force.nominal_grip(name) * value / rest if rest else 0.0
+        info = pb.getDynamicsInfo(self.robot, self._links[elements[0]], physicsClientId=client)
+        link = plan.links[elements[0]]
         if quantity == "com":
             axis = "xyz".index(name[-1])
             return info[3][axis] - link.position[axis]
@@ -392,7 +304,7 @@ class BulletWorld:
 
     def _read_drive(self, quantity: str, index: int) -> float:
         if quantity in ("strength", "sign"):  # of a dead drive, too: they are in force again when it works again
-            return self._value(quantity, self._plan.actuated[index], 1.0)
+            return self.in_force.value(quantity, self._plan.actuated[index], 1.0)
         return self.drives[index][1 + ("kp", "kd", "torque_limit").index(quantity)]
 
     def _read_world(self, quantity: str) -> float:
@@ -413,18 +325,18 @@ class BulletWorld:
             self._let_touch(a, b, False)
         self._set_link_damping(0.0)
         middles = [j.middle for j in plan.joints.values()]
-        arguments = pb, client, self.robot, self.joints, middles, self._timestep()
+        arguments = pb, client, self.robot, self.joints, middles, self.in_force.timestep()
         if quantity == "range":
             low, high = plan.joints[joint].limits
             reach = 4 * (high - low)
             for index in self.joints:
                 pb.setJointMotorControl2(self.robot, index, pb.VELOCITY_CONTROL, force=0, physicsClientId=client)
-            value = np.diff(measure_limits(*arguments, self._order[joint], reach))[0] / (high - low)
+            value = np.diff(measure_limits(*arguments, self.in_force.order[joint], reach))[0] / (high - low)
             for each in plan.joints:
                 self._set_frictionloss(each)
         else:
             measured = measure_dissipation(*arguments)[quantity == "frictionloss"]
-            value = measured[self._order[joint]]
+            value = measured[self.in_force.order[joint]]
         self._set_link_damping(plan.link_damping)
         for a, b in self._touching:
             self._let_touch(a, b, True)
@@ -447,20 +359,9 @@ class BulletWorld:
         joints, first = self._plan.joints.values(), (7, 6) if self._plan.floating else (0, 0)
         pose, velocity = (((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
         if self._plan.floating:
-            (px, py, pz, *rotation), (vx, vy, vz, *local_spin) = (qpos[:7].tolist(), qvel[:6].tolist())
-            position, quaternion = self.frame
-            ox, oy, oz = offset = rotate(rotation, position)
-            spin = rotate(rotation, local_spin)
-            tx, ty, tz = cross(spin, offset)
-            w, x, y, z = multiply(rotation, quaternion)
-            pose, velocity = (((px + ox, py + oy, pz + oz), (x, y, z, w)), ((vx + tx, vy + ty, vz + tz), spin))
+            pose, velocity = to_centre(qpos, qvel, *self.frame)
         angles = [angle - joint.reference for angle, joint in zip(qpos[first[0] :].tolist(), joints, strict=True)]
         self.put(pose, velocity, list(zip(angles, qvel[first[1] :].tolist(), strict=True)))
-
-    def _inertial_frame(self) -> tuple[Vector, Quaternion]:
-        """Frame of a floating base's centre of mass in the body's frame."""
-        base, (x, y, z) = self._plan.links[self._base_link], self._offset(self._base_link)
-        return (base.position[0] + x, base.position[1] + y, base.position[2] + z), base.quaternion
 
     def raw_state(self) -> tuple[Any, Any, Any]:
         """Pose and velocity of the base and the joints' positions and velocities, in Bullet's convention."""
@@ -496,91 +397,3 @@ class BulletWorld:
         else:
             where = pb.getLinkState(self.robot, link, 0, 1, self.client)[0]  # no velocity, kinematics of now
         pb.applyExternalForce(self.robot, link, force, where, pb.WORLD_FRAME, self.client)
-
-
-def import_pybullet() -> Any:
-    """The pybullet module, imported without its greeting; `Unsupported` where it is not installed."""
-    if "pybullet" in sys.modules and sys.modules["pybullet"] is not None:
-        return sys.modules["pybullet"]
-    try:
-        with quiet():
-            import pybullet
-    except ImportError as error:
-        raise Unsupported(
-            "engine bullet needs pybullet, which is not installed and has wheels for Python 3.10 and 3.11 only: "
-            "pip install pybullet"
-        ) from error
-    return pybullet
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Send what C code prints to stdout and stderr to the null device: Bullet prints past Python's streams."""
-    libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
-    _flush(libc)
-    saved = os.dup(1), os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        yield
-    finally:
-        _flush(libc)  # a C buffer that is written later would be seen after all
-        for stream, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, stream)
-            os.close(copy)
-        os.close(null)
-
-
-def _flush(libc: Any) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    libc.fflush(None)
-
-
-def to_bodies(states: np.ndarray, positions: np.ndarray, orientation: Quaternion) -> tuple[np.ndarray, np.ndarray]:
-    """Floating bases in MuJoCo's convention, ``(n, 7)`` and ``(n, 6)``.
-
-    Args:
-        states: of the centres of mass as `BulletWorld.base_state` gives them, ``(n, 13)``.
-        positions, orientation: their frames in the bodies' frames, ``(n, 3)`` and one for all.
-    """
-    px, py, pz, x, y, z, w, vx, vy, vz, *spin = states.T
-    a, b, c, d = orientation
-    w, x, y, z = rotation = multiply((w, x, y, z), (a, -b, -c, -d))
-    ox, oy, oz = offset = rotate(rotation, positions.T)
-    tx, ty, tz = cross(spin, offset)
-    qpos = np.stack([px - ox, py - oy, pz - oz, *rotation], axis=1)
-    return qpos, np.stack([vx - tx, vy - ty, vz - tz, *rotate((w, -x, -y, -z), spin)], axis=1)
-
-
-# Components are plain floats, which numpy is slow with, or arrays with a number for each world: to the same bits.
-
-
-def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
-    """Hamilton product of two (w, x, y, z) quaternions."""
-    w, x, y, z = a
-    u, i, j, k = b
-    return (
-        w * u - x * i - y * j - z * k,
-        w * i + x * u + y * k - z * j,
-        w * j - x * k + y * u + z * i,
-        w * k + x * j - y * i + z * u,
-    )
-
-
-def rotate(quaternion: Quaternion, vector: Vector) -> Vector:
-    """A vector turned by a unit quaternion."""
-    w, *axis = quaternion
-    tx, ty, tz = twice = tuple(2 * c for c in cross(axis, vector))
-    cx, cy, cz = cross(axis, twice)
-    x, y, z = vector
-    return x + w * tx + cx, y + w * ty + cy, z + w * tz + cz
-
-
-def cross(a: Vector, b: Vector) -> Vector:
-    """The vector product."""
-    ax, ay, az = a
-    bx, by, bz = b
-    return ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
