@@ -73,7 +73,7 @@ ORDER = {
         {"audit"},
         {"around", "cells", "gym", "viewer", "parity", "together", "trials"},
         {"worlds"},
-        {"beginnings", "senses", "spread", "tally", "view"},
+        {"beginnings", "conditions", "senses", "spread", "tally", "view"},
         {"variation"},
         {"adapters", "bridges", "games"},
         {"tasks"},

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -23,10 +22,9 @@ from simreal_envs.arguments import (
 )
 from simreal_envs.beginnings import Beginnings
 from simreal_envs.bridges import Bridge
+from simreal_envs.conditions import Conditions
 from simreal_envs.engines.base import Engine, any_of, rows_of
-from simreal_envs.engines.gravity import gravity_vector
-from simreal_envs.errors import UserError, nearest, require_a, require_known
-from simreal_envs.imperfections import QUANTITIES, Imperfections
+from simreal_envs.errors import UserError, require_a, require_known
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Observation, row
 from simreal_envs.senses import Senses
@@ -134,10 +132,10 @@ class Worlds(gymnasium.vector.VectorEnv):
         plain = (domain.observe, domain.bridge) == (Observe(), Bridge())
         self._view = None if plain else View(domain, num_worlds)
         self.engine = make_engine(domain, num_worlds, num_threads, num_workers)
-        self._surround()
+        self._conditions = Conditions(self.task, self.varied, self.engine, num_worlds)
+        self._imperfections = self._conditions.imperfections
         self._senses = Senses(self.task, self._imperfections, num_worlds)
         self._tally = Tally(self.task, num_worlds)
-        self._parameters = {p.name: p for p in self.task.parameters}
         self._choices = self.schema.choices
         self._intervals = [(v, v.steps(self.schema.control_period)) for v in self.varied if v.mode == "interval"]
 
@@ -161,23 +159,6 @@ class Worlds(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
-    def _surround(self) -> None:
-        """Put around the engine what varies there; which parameters that are, and which are the engine's."""
-        quantities = [v.parameter.quantity for v in self.varied]
-        # The length of a physics step matters to delays, too, and comes before them.
-        around = {i: quantity for i, quantity in enumerate(quantities) if quantity in (*QUANTITIES, "timestep")}
-        self._around = dict(sorted(around.items(), key=lambda item: item[1] != "timestep"))
-        self._physics = {i: v.parameter.name for i, v in enumerate(self.varied) if quantities[i] not in QUANTITIES}
-        modes = {
-            quantity: v.mode for quantity, v in zip(quantities, self.varied, strict=True) if quantity in QUANTITIES
-        }
-        self._imperfections = Imperfections(
-            self.task.robot, self.task.schema, self.task.control, self.task.substeps, self.num_envs, modes
-        )
-        # On a slope gravity is not along -z: what an inertial sensor measures there, one direction per world.
-        sloping = any(quantity in ("slope", "slope_side") for quantity in quantities)
-        self._down = np.tile([0.0, 0.0, -1.0], (self.num_envs, 1)) if sloping else None
-
     def _key(self) -> None:
         """Key all draws by the seed; with one seed per world, each is the first world of its own."""
         alone = isinstance(self.seed, tuple)
@@ -186,10 +167,10 @@ class Worlds(gymnasium.vector.VectorEnv):
         # Where nothing comes between the initial state and what is observed of it, that is known ahead, too.
         ahead = getattr(self.engine, "starts_exactly", False) and not hasattr(self.engine, "readings")
         around, images = self._imperfections, any(field.grid for field in self.schema.observation)
-        ahead = ahead and not (around.distorts or around.senses or images or self._down is not None)
+        ahead = ahead and not (around.distorts or around.senses or images or self._conditions.down is not None)
         observe = self._senses.exactly if ahead else None
         self._beginnings = Beginnings(
-            self.task, self.varied, self._draws, self.num_envs, prepare=_weakly(self._prepare), observe=observe,
+            self.task, self.varied, self._draws, self.num_envs, prepare=self._conditions.prepare, observe=observe,
             trial=self.domain.observe.trial, lasting=around.lasting,
         )  # fmt: skip
 
@@ -241,12 +222,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         width = self.domain.variation.width(self.progress)
         keys, values, qpos, qvel, command, lasting, observation, prepared = self._beginnings.take(ids, episodes, width)
         self._draws.resume(rows, keys)
-        for i, quantity in self._around.items():
-            self._imperfections.set(quantity, rows, values[i])
-        if prepared is None or not self.engine.apply_prepared(ids, prepared):
-            self._apply(ids, {name: values[i] for i, name in self._physics.items()})
-        elif self._down is not None:
-            self._turn_down()
+        self._conditions.begin(ids, rows, values, prepared)
         self.engine.reset(ids, qpos, qvel)
         self._imperfections.begin(rows, lasting)
         if self._command is None:
@@ -262,39 +238,16 @@ class Worlds(gymnasium.vector.VectorEnv):
             observation = self._senses.begin(self._state().take(rows), self._draws, self._steps, rows)
         return self._view.begin(ids, observation, values, episodes, lengths) if self._view else observation
 
-    def _prepare(self, values: np.ndarray, qpos: np.ndarray) -> np.ndarray | None:
-        """What the engine needs to set values ``(n, parameters)`` of the machines quickly, if it has a quick way."""
-        named = {name: values[:, i] for i, name in self._physics.items()}
-        if (start := getattr(self.engine, "prepare_start", None)) is not None:
-            return start(named, qpos)
-        prepare = getattr(self.engine, "prepare", None)
-        return prepare(named) if prepare is not None and named else None
-
-    def _apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-        """Set parameters of the machines and of their surroundings."""
-        if not values:
-            return
-        self.engine.apply(ids, values)
-        if "slope" in values or "slope/side" in values:
-            self._turn_down()
-
-    def _turn_down(self) -> None:
-        angles = self.engine.read("slope"), self.engine.read("slope/side")
-        self._down[:] = gravity_vector(np.ones(self.num_envs), *angles)
-
     def _redraw(self) -> None:
         """Draw and apply anew, in the middle of episodes, what is varied at intervals that begin now."""
         for varied, every in self._intervals:
             ids = np.flatnonzero((self._steps % every == 0) & (self._steps > 0))
             if not len(ids):
                 continue
-            draws, name = self._draws.take(ids), varied.parameter.name
-            quantiles = draws.uniform(name, 1, self._steps[ids] // every)[:, 0]
+            draws = self._draws.take(ids)
+            quantiles = draws.uniform(varied.parameter.name, 1, self._steps[ids] // every)[:, 0]
             values = varied.values(quantiles, draws, self.domain.variation.width(self.progress))
-            if varied.parameter.quantity in QUANTITIES:
-                self._imperfections.set(varied.parameter.quantity, ids, values)
-            else:
-                self._apply(ids, {name: values})
+            self._conditions.change(varied.parameter, ids, values)
             if self._view:
                 self._view.vary(self.varied.index(varied), ids, values)
 
@@ -425,12 +378,7 @@ class Worlds(gymnasium.vector.VectorEnv):
             rest = self.task.robot.rest
             qpos, qvel = (np.where(broken[:, None], *pair) for pair in zip(rest, (qpos, qvel), strict=True))
         delay = self._imperfections.delay
-        return State(qpos, qvel, delay.latest, delay.previous, self._command, self._readings())
-
-    def _readings(self) -> Mapping[str, np.ndarray]:
-        """What else a task may know of its worlds."""
-        own = getattr(self.engine, "readings", {})
-        return own if self._down is None else {**own, "down": self._down}
+        return State(qpos, qvel, delay.latest, delay.previous, self._command, self._conditions.readings())
 
     @property
     def final_observation(self) -> Observation:
@@ -438,13 +386,7 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def read(self, parameter: str) -> np.ndarray:
         """The value of a parameter in force in each world, SI, shape ``(N,)``, as the engine reports it."""
-        found = self._parameters.get(parameter)
-        if found is None:
-            names = list(self._parameters)
-            raise UserError(f"unknown parameter of {self.task.name} {parameter!r}; {nearest(parameter, names)}")
-        if found.quantity in QUANTITIES:
-            return self._imperfections.read(found.quantity)
-        return self.engine.read(parameter)
+        return self._conditions.read(parameter)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """The values in force of everything that varies, as the engine reports them: name -> ``(N,)``."""
@@ -463,15 +405,18 @@ class Worlds(gymnasium.vector.VectorEnv):
     # -- to stop and to go on -----------------------------------------------------------------------------------------
 
     _OWN_STATE = (
-        "seed", "progress", "diverged", "_episodes", "_steps", "_command", "_ended", "_observation", "final", "_down",
-        "_disturbance",
+        "seed", "progress", "diverged", "_episodes", "_steps", "_command", "_ended", "_observation", "final", "_disturbance",
     )  # fmt: skip
-    _TALLIED = ("names", "sums", "streak")  # of the tally, in snapshots with a line before them
+
+    def _kept(self) -> dict[str, tuple[Any, str]]:
+        """What a snapshot keeps of these worlds themselves: name there -> whose attribute it is."""
+        parts = ((self._conditions, ("down",)), (self._tally, ("names", "sums", "streak")))
+        own = {name: (self, name) for name in self._OWN_STATE}
+        return own | {f"_{name}": (part, name) for part, names in parts for name in names}
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to continue to the same bits, as arrays and numbers."""
-        own = {name: _copied(getattr(self, name)) for name in self._OWN_STATE}
-        own |= {f"_{name}": _copied(getattr(self._tally, name)) for name in self._TALLIED}
+        own = {name: _copied(getattr(*place)) for name, place in self._kept().items()}
         view = {"view": self._view.snapshot()} if self._view else {}
         parts = {"imperfections": self._imperfections.snapshot(), "engine": self.engine.snapshot()}
         return {"of": self.described(self.num_envs), "worlds": own, **parts, **view}
@@ -499,11 +444,9 @@ class Worlds(gymnasium.vector.VectorEnv):
             UserError: it is of others.
         """
         self.require_own(snapshot)
-        for name, value in snapshot["worlds"].items():
-            if name[1:] in self._TALLIED:
-                setattr(self._tally, name[1:], _copied(value))
-            else:
-                setattr(self, name, _copied(value))
+        for name, place in self._kept().items():
+            if name in snapshot["worlds"]:  # not in one of before
+                setattr(*place, _copied(snapshot["worlds"][name]))
         self._key()
         self._imperfections.restore(snapshot["imperfections"])
         self.engine.restore(snapshot["engine"])
@@ -512,7 +455,7 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         self.engine.close()
-        self.engine = _Closed()
+        self.engine = self._conditions.engine = _Closed()  # type: ignore[assignment]
 
 
 class _Closed:
@@ -524,12 +467,6 @@ class _Closed:
 
 def _copied(value: Any) -> Any:
     return np.copy(value) if isinstance(value, np.ndarray) else value
-
-
-def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method, without keeping its owner: worlds that nobody uses any more are to go at once, and their threads too."""
-    reference = weakref.WeakMethod(method)
-    return lambda *arguments: reference()(*arguments)  # type: ignore[misc]
 
 
 def render_fps(task: Task) -> int:
