@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from simreal.files import write_text
 from simreal.manifest import manifest
 
 
@@ -118,11 +119,8 @@ def write_json(path: Path, command: str, rows: Sequence[Row]) -> None:
     """Write ``{"machine": .., "rows": [..]}``; the file appears complete or not at all."""
     made = manifest(command)
     machine = {**made["machine"], **{key: made[key] for key in ("command", "started", "versions", "git")}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     data: dict[str, Any] = {"machine": machine, "rows": [asdict(row) for row in rows]}
-    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(data, indent=1) + "\n")
 
 
 def say(text: str) -> None:

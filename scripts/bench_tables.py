@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from simreal.files import write_text
 
 _SLOT = re.compile(r"(<!-- table: (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Cells = dict[str, dict[str, str]]  # line -> column -> text
@@ -98,9 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Rewrite the benchmark tables of a page from its result files.")
     parser.add_argument("page", type=Path, nargs="?", default=Path("docs/performance.md"))
     page: Path = parser.parse_args().page
-    temporary = page.with_name(f".{page.name}.tmp")
-    temporary.write_text(fill(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
-    os.replace(temporary, page)
+    write_text(page, fill(page.read_text(encoding="utf-8"), page.parent))
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from bench_common import say
 from simreal.config_files import load as load_config
 from simreal.diagnostics.reasons import facts_of
 from simreal.diagnostics.reasons.normal import NORMAL
+from simreal.files import write_text
 from simreal.learner import Learning, Target
 from simreal.schedule import Schedule
 from simreal.signals import examine
-from simreal.stages import write_text
 from simreal.strategies import FineTune
 from simreal.training import train
 from simreal_agents.bundle import load

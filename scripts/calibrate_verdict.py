@@ -10,7 +10,6 @@ scratch do well with the same seeds.
 
 import argparse
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from simreal.diagnostics import Curves, bootstrap_interval, diagnose, power, tog
 from simreal.diagnostics.curves import area
 from simreal.diagnostics.statistics import METHODS, is_correlated, mean, mean_difference
 from simreal.diagnostics.verdict import decide
+from simreal.files import write_text
 
 GRID = np.linspace(0, 60_000, 9)
 PARTS = ("verdicts", "power", "families", "pairing", "seeds")
@@ -221,10 +221,7 @@ def main():
         result["pairing"] = pairing(np.random.default_rng(3), min(arguments.trials, 2000))
     if "seeds" in arguments.only:
         result["seeds"] = seeds(arguments.runs)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = arguments.out.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(temporary, arguments.out)
+    write_text(arguments.out, json.dumps(result, indent=1) + "\n")
     tables = {**result, "power": result.get("power", {}).get("cells", [])}
     names = ("coverage", "verdicts", "power", "families", "pairing", "seeds")
     for row in [row for name in names for row in tables.get(name, [])]:

@@ -22,8 +22,9 @@ from simreal import config_files
 from simreal.arms import NO_SOURCE, Arm
 from simreal.config import CONTROL_ARM
 from simreal.experiment import run
+from simreal.files import write_text
 from simreal.manifest import manifest
-from simreal.stages import CARD, write_text
+from simreal.stages import CARD
 from simreal_envs.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs/games"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 import re
 import sys
 import types
@@ -25,6 +24,7 @@ from pydantic.fields import FieldInfo
 
 from simreal.catalogue import listing
 from simreal.config_files import model_at
+from simreal.files import write_text
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters
 from simreal.strategies import STRATEGIES
 
@@ -554,9 +554,7 @@ def main() -> None:
             continue
         stale.append(page.name)
         if not check:
-            temporary = page.with_name(f".{page.name}.tmp")
-            temporary.write_text(new, encoding="utf-8")
-            os.replace(temporary, page)
+            write_text(page, new)
     print(f"{'out of date' if check else 'written'}: {', '.join(stale)}" if stale else "all tables are up to date")
     if check and stale:
         sys.exit(1)

@@ -20,7 +20,7 @@ from bench_common import say
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
-from simreal.stages import write_text
+from simreal.files import write_text
 from simreal_agents.algorithms import find_algorithm
 from simreal_agents.vecenv import SB3Worlds
 from simreal_envs.variation import Domain

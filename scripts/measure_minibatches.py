@@ -24,8 +24,8 @@ from measure_learning import CASES, POINTS, Curve, ours
 from scipy import stats
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from simreal.files import write_text
 from simreal.manifest import manifest
-from simreal.stages import write_text
 
 TASK, WORLDS, LAST = "halfcheetah", 64, POINTS // 4  # points in the last quarter
 COMMAND = "python scripts/measure_minibatches.py"

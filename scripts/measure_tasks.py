@@ -23,7 +23,7 @@ from bench_common import Row, say, write_json
 
 from simreal import config_files
 from simreal.config import Experiment
-from simreal.stages import write_text
+from simreal.files import write_text
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.tasks import TASKS
 from simreal_envs.variation import Domain

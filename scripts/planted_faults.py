@@ -26,11 +26,11 @@ from simreal.config_files import load as load_config
 from simreal.diagnostics import Curves, Verdict, diagnose
 from simreal.diagnostics.reasons import Reason, explain
 from simreal.diagnostics.reasons.base import SYMPTOM
+from simreal.files import write_text
 from simreal.learner import Learning, Target
 from simreal.memory import record
 from simreal.schedule import Schedule
 from simreal.signals import SAMPLE, examine, fingerprint
-from simreal.stages import write_text
 from simreal.strategies import FineTune, Scratch
 from simreal.training import pretrain, train
 from simreal_agents.bundle import Agent, load

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from simreal.files import write_table
 from simreal_envs.errors import UserError
 
 
@@ -27,12 +27,7 @@ class Row:
 
 def write_curve(curve: tuple[Row, ...], path: Path) -> None:
     """Write curve.csv; floats in full precision."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(Row.__dataclass_fields__))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in curve)
-    os.replace(temporary, path)
+    write_table(path, Row.__dataclass_fields__, (asdict(row).values() for row in curve))
 
 
 def read_curve(path: Path) -> tuple[Row, ...]:

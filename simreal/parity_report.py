@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simreal.report.html import embedded, file_text, plotly, policy_for, publish, typeset, verbatim
+from simreal.files import write_text
+from simreal.report.html import embedded, file_text, plotly, policy_for, typeset, verbatim
 from simreal.report.words import NOTHING, listing, number
 from simreal_envs.audit import FELT
 
@@ -270,7 +271,7 @@ def render(report: Mapping[str, Any], command: str = "") -> str:
 
 def write(report: Mapping[str, Any], path: Path, command: str = "") -> Path:
     """Write the page, complete or not at all."""
-    return publish(render(report, command), path)
+    return write_text(path, render(report, command))
 
 
 def matrix(comparison: Mapping[str, Any]) -> dict[str, Any]:

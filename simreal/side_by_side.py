@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from simreal.files import write_text
 from simreal.report.comparison import compare, labels, render
-from simreal.report.html import publish
 from simreal.results import build_report
 from simreal_envs.errors import UserError
 
@@ -27,8 +27,8 @@ def compare_reports(folders: Sequence[Path], page: Path) -> dict[str, Any]:
         raise UserError(f"--out must name an .html file, not {str(page)!r}")
     reports = [build_report(one) if one.is_dir() else _read_report(one) for one in folders]
     comparison = compare(dict(zip(labels(folders, reports), reports, strict=True)))
-    publish(json.dumps(comparison, indent=1, allow_nan=False) + "\n", page.with_suffix(".json"))
-    publish(render(comparison), page)
+    write_text(page.with_suffix(".json"), json.dumps(comparison, indent=1, allow_nan=False) + "\n")
+    write_text(page, render(comparison))
     return comparison
 
 

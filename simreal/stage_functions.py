@@ -11,7 +11,7 @@ from typing import Any
 
 from simreal.arms import NO_SOURCE, Arm
 from simreal.config import CONTROL_ARM
-from simreal.stages import write_text
+from simreal.files import write_text
 from simreal_envs.variation import Domain
 
 Report = Callable[[float, str], None]

@@ -45,7 +45,7 @@ ORDER = {
         {"config"},
         {"hyperparameters", "scoreboard"},
         {"diagnostics", "report", "tracking", "progress", "signals_over_time", "curve"},
-        {"yaml_strict"},
+        {"files", "yaml_strict"},
     ],
     "simreal_agents": [
         {"adapter", "tasks"},

@@ -24,8 +24,8 @@ def parity(
         seed: of start states and random actions.
         out: folder for parity.html and parity.json, which holds the motions, too.
     """
+    from simreal.files import write_text
     from simreal.parity_report import print_parity, write
-    from simreal.report.html import publish
     from simreal_envs.engines.base import PRESETS
     from simreal_envs.parity import run as compare_engines
 
@@ -34,7 +34,7 @@ def parity(
     with shown(f"parity of {task} on {' and '.join(names)}") as report:
         found = compare_engines(task, names, presets, policy=policy, seed=seed, say=report)
     if out:
-        publish(jsonlib.dumps(found.to_dict(), allow_nan=False) + "\n", out / "parity.json")
+        write_text(out / "parity.json", jsonlib.dumps(found.to_dict(), allow_nan=False) + "\n")
         write(found.to_dict(), out / "parity.html", command())
     if json:
         return print_json(found.to_dict(traces=False))

@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from simreal.files import write_text
 from simreal.report import figures, heat, signals, words
 
 TEMPLATES = "simreal.report"
@@ -120,16 +121,7 @@ def _parts(over_time: bool, layers: bool, robustness: bool, videos: bool) -> dic
 
 def write(report: Mapping[str, Any], path: str | os.PathLike[str], videos: Mapping[str, bytes] | None = None) -> Path:
     """Write the page to `path`, complete or not at all, and return the path."""
-    return publish(render(report, videos), Path(path))
-
-
-def publish(page: str, path: Path) -> Path:
-    """Write a text to `path`, complete or not at all, and return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    return write_text(Path(path), render(report, videos))
 
 
 def duration(seconds: float | None) -> str:

@@ -1,12 +1,12 @@
 """CSV: tidy files that a spreadsheet opens."""
 
-import csv
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from simreal.files import write_table
 from simreal.tracking.ledger import STEP
 
 
@@ -64,12 +64,7 @@ class CsvTracker:
 
 
 def _write(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([_cell(value) for value in row] for row in rows)
-    os.replace(temporary, path)
+    write_table(path, columns, ([_cell(value) for value in row] for row in rows))
 
 
 def _cell(value: Any) -> Any:

@@ -5,8 +5,9 @@ import re
 import pytest
 from finished import make_whole
 
+from simreal.files import write_text
 from simreal.report.comparison import compare, render
-from simreal.report.html import publish, typeset, write
+from simreal.report.html import typeset, write
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_a_script_that_was_smuggled_in_does_not_run(browser, page, tmp_path):
 
 def test_a_comparison_is_drawn_on_any_screen(browser, whole, tmp_path):
     other = whole | {"experiment": "wider"}
-    path = publish(render(compare({"quickstart": whole, "wider": other})), tmp_path / "comparison.html")
+    path = write_text(tmp_path / "comparison.html", render(compare({"quickstart": whole, "wider": other})))
     browser.open(path, width=360, height=780)
     assert browser.console == [] and browser.requests == []
     assert browser.js("document.documentElement.scrollWidth") <= 360
