@@ -28,6 +28,7 @@ from bench_common import say
 from simreal import config_files
 from simreal.arms import NO_SOURCE, Arm, arms, chains, check
 from simreal.config import CONTROL_ARM, Experiment, domains
+from simreal.execution import StageError, run_stages
 from simreal.experiment import finished_stages, plan
 from simreal.files import write_text
 from simreal.finished import (
@@ -45,7 +46,7 @@ from simreal.judgement import judge
 from simreal.manifest import manifest
 from simreal.progress import progress_to
 from simreal.results import build_report, recipe
-from simreal.stages import CARD, Stage, StageError, run_stages, versions
+from simreal.stages import CARD, Stage, versions
 from simreal.strategies import STRATEGIES, make_strategy
 from simreal_envs.errors import UserError, require_known
 

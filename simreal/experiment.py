@@ -27,9 +27,10 @@ from simreal import config_files, yaml_strict
 from simreal.arms import Arm, arms, chains, check, moved_to, needed, strategy_of
 from simreal.config import CONTROL_ARM, Experiment, StrategyConfig, Where, name_of
 from simreal.diagnostics.early_warning import MARKS
+from simreal.execution import run_stages
 from simreal.files import write_text
 from simreal.progress import Progress, progress_to
-from simreal.stages import CARD, Stage, is_done, output_lock, run_here, run_stages, stage_key, versions
+from simreal.stages import CARD, Stage, is_done, output_lock, run_here, stage_key, versions
 from simreal.tracking.base import TrackingError
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain

@@ -1,4 +1,4 @@
-"""Tiny stage functions for test_stages.py; imported by worker processes."""
+"""Tiny stage functions for tests of stages; imported by worker processes."""
 
 import ctypes
 import os

@@ -14,9 +14,10 @@ import tiny
 from simreal import cli, experiment
 from simreal.arms import check
 from simreal.config_files import parse
+from simreal.execution import StageError
 from simreal.experiment import finished_stages, plan, require_free
 from simreal.progress import SilentProgress
-from simreal.stages import StageError, versions
+from simreal.stages import versions
 from simreal.tracking.base import TrackingError
 from simreal.tracking.mirror import mirror_experiment
 from simreal_envs.errors import UserError

@@ -40,6 +40,7 @@ ORDER = {
         {"strategies", "signals"},
         {"memory"},
         {"evaluation", "learner"},
+        {"execution"},
         {"stages"},
         {"worker", "config_files"},
         {"config"},

@@ -53,7 +53,7 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         _exit(1, f"{where}{error.strerror or error}{_continues()}")
     except Exception as error:
-        from simreal.stages import StageError
+        from simreal.execution import StageError
         from simreal.tracking.base import TrackingError
 
         # FloatingPointError: a world or a loss gave numbers that are not finite.
