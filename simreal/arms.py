@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simreal.config import Experiment, StrategyConfig, Where
+from simreal.config import Experiment, Where
 from simreal.config import domains as domains_of
+from simreal.config_strategies import StrategyConfig
 from simreal_envs.bridges import Bridge
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.variation import Domain, Observe

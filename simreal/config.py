@@ -16,35 +16,29 @@ Every field has one sentence, a range and a default; command-line help and the d
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    SerializeAsAny,
-    StrictBool,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, SerializeAsAny, StrictBool, ValidationInfo, field_validator, model_validator
 
-from simreal.hyperparameters import HYPERPARAMETERS, Float, Hyperparameters, Int, OffPolicyHyperparameters, Section
+from simreal.config_domains import BridgeConfig, DomainConfig, SourceConfig, TargetConfig, domain_of
+from simreal.config_strategies import OneStrategy, StrategyConfig, fields_of
+from simreal.hyperparameters import (
+    HYPERPARAMETERS,
+    Float,
+    Hyperparameters,
+    Int,
+    Name,
+    OffPolicyHyperparameters,
+    Section,
+    or_empty,
+)
 from simreal_envs.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from simreal_envs.variation import Domain
 
 CONTROL_ARM = "scratch"
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-
-Name = Annotated[str, StringConstraints(pattern=NAME, max_length=80)]
 
 Where = Callable[..., str]
 """where("targets", "heavy") -> "configs/quickstart.yaml:12: targets.heavy", to begin an error sentence with."""
-
-
-def _empty(value: Any) -> Any:
-    # `scratch:` with nothing behind it means "with the defaults".
-    return {} if value is None else value
 
 
 class AgentConfig(Section):
@@ -82,7 +76,7 @@ class AgentConfig(Section):
         model = HYPERPARAMETERS.get(info.data.get("algorithm", ""))
         if model is None:
             return value
-        return value if type(value) is model else model.model_validate(_empty(value))
+        return value if type(value) is model else model.model_validate(or_empty(value))
 
     @model_validator(mode="after")
     def _fits(self) -> "AgentConfig":
@@ -91,142 +85,6 @@ class AgentConfig(Section):
         if problem := self.hyperparameters.problem(self.num_worlds):
             raise ValueError(f"hyperparameters.{problem}")
         return self
-
-
-class StrategyConfig(Section):
-    """How an agent is moved across. In YAML the settings stand beside `type`."""
-
-    type: str | tuple[str | dict[str, dict[str, Any]], ...] = Field(
-        description="The strategy, or a list of names and {name: settings}; default: the name it is given in the config."
-    )
-    settings: dict[str, Any] = Field(default_factory=dict, description="What this strategy may be told.")
-    sources: tuple[Name, ...] | None = Field(
-        None, min_length=2, description="The sources of a strategy that learns from several (null: all)."
-    )
-    teacher: Name | None = Field(None, description="The source whose agents teach.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _combined(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        given, settings = data.get("type"), data.get("settings") or {}
-        if isinstance(given, str):
-            return data
-        if given is None:
-            raise ValueError("type is missing: the name of a strategy, or a list of strategies to combine")
-        if not isinstance(given, list | tuple) or not given:
-            raise ValueError(f"type must be the name of a strategy or a list of strategies to combine, not {given!r}")
-        if settings:
-            raise ValueError(
-                f"{next(iter(settings))!r} stands beside a combination; give it to one of its parts, "
-                f"as in [{name_of(given[0]) or 'fine_tune'}, {{l2sp: {{alpha: 0.1}}}}]"
-            )
-        parts = [_part(place, part) for place, part in enumerate(given, start=1)]
-        if len(parts) > 1:
-            return {**data, "type": tuple(parts)}
-        ((name, inner),) = parts[0].items() if isinstance(parts[0], Mapping) else ((parts[0], {}),)
-        return {**data, "type": name, "settings": inner}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The strategy, or those that are combined."""
-        return (self.type,) if isinstance(self.type, str) else tuple(map(name_of, self.type))
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        kind = self.type if isinstance(self.type, str) else list(self.type)
-        extra = {"sources": list(self.sources) if self.sources else None, "teacher": self.teacher}
-        return {"type": kind, **self.settings, **{key: value for key, value in extra.items() if value is not None}}
-
-
-class CurriculumConfig(Section):
-    """A linear widening of the randomization while pretraining."""
-
-    start: Float = Field(0.0, ge=0, le=1, description="Share of the full randomization at the beginning.")
-    until: Float = Field(0.5, gt=0, le=1, description="Share of pretraining after which the randomization is full.")
-
-
-class ObserveConfig(Section):
-    """What agents see beyond the task's own observation."""
-
-    history: Int = Field(1, ge=1, le=10_000, description="Steps of which they see the observation (1: the present).")
-    actions: StrictBool = Field(False, description="Whether they see the actions of the past steps, too.")
-    rewards: StrictBool = Field(False, description="Whether they see the rewards of the past steps, too.")
-    parameters: Literal["all"] | tuple[str, ...] = Field(
-        (), description="Parameters whose values in this world they know: names, patterns, or all that vary."
-    )
-    trial: Int = Field(1, ge=1, le=10_000, description="Episodes over which a history goes on.")
-
-
-class BridgeConfig(Section):
-    """In which terms a game is shown and played, so that agents of one game fit another."""
-
-    channels: Literal["native", "union", "padding"] = Field(
-        "native",
-        description="The game's own channels, one vocabulary for all games, or the own ones padded with zeros to as many.",
-    )
-    actions: Literal["native", "union"] = Field(
-        "native", description="The game's own choices, or those of all games, of which absent ones are never chosen."
-    )
-
-
-class DomainConfig(Section):
-    """A domain: task, engine and how the world differs from nominal."""
-
-    task: Annotated[str, Field(min_length=1)] = Field(description="What is to be done; default: the experiment's task.")
-    engine: Annotated[str, Field(min_length=1)] | None = Field(
-        None, description="What computes the world; by default the first that the task runs on, mujoco for ours."
-    )
-    preset: str | None = Field(
-        None,
-        description="matched or engine_default: settings that agree across engines, or each engine's own; "
-        "of Atari games machado18 or nature15; by default the first.",
-    )
-    variation: dict[str, Any] = Field(
-        default_factory=dict, description="Parameters that differ from nominal: numbers (SI) or distributions."
-    )
-    observe: ObserveConfig | None = Field(
-        None, description="What agents see beyond the task's own observation (null: nothing)."
-    )
-    bridge: BridgeConfig | None = Field(
-        None, description="In which terms a game is shown and played; default: the experiment's bridge."
-    )
-
-    @field_validator("variation", mode="before")
-    @classmethod
-    def _no_variation_is_nominal(cls, value: Any) -> Any:
-        return _empty(value)
-
-
-class SourceConfig(DomainConfig):
-    """A domain to pretrain in."""
-
-    steps: Int = Field(200_000, ge=1, le=10**11, description="Steps of experience for pretraining.")
-    curriculum: CurriculumConfig | None = Field(None, description="Widen the randomization during pretraining.")
-    strategy: StrategyConfig | None = Field(
-        None, description="How to pretrain: a name, its settings beside `type`, or a list (null: plainly)."
-    )
-
-    @field_validator("strategy", mode="before")
-    @classmethod
-    def _written_shortly(cls, value: Any) -> Any:
-        return None if value is None else _strategy(value)
-
-    @model_validator(mode="after")
-    def _curriculum_widens_something(self) -> "SourceConfig":
-        if self.curriculum and not self.variation:
-            raise ValueError("a curriculum needs a variation to widen")
-        return self
-
-
-class TargetConfig(DomainConfig):
-    """A domain to transfer to."""
-
-    steps: Int = Field(60_000, ge=1, le=10**11, description="Steps of target experience of every arm.")
-    sources: tuple[Name, ...] | None = Field(
-        None, min_length=1, description="The sources whose agents are moved here (null: all)."
-    )
 
 
 class EvaluationConfig(Section):
@@ -286,7 +144,7 @@ class Experiment(Section):
     agent: AgentConfig = Field(default_factory=AgentConfig, description="The learner and its network.")
     sources: dict[Name, SourceConfig] = Field(min_length=1, description="The domains to pretrain in, by name.")
     targets: dict[Name, TargetConfig] = Field(min_length=1, description="The domains to transfer to, by name.")
-    strategy: StrategyConfig | None = Field(
+    strategy: OneStrategy = Field(
         None,
         exclude=True,
         description="One more of the strategies, named after its parts: a name, or a list to combine.",
@@ -314,7 +172,7 @@ class Experiment(Section):
     @field_validator("agent", "evaluation", "verdict", "early_warning", "tracking", mode="before")
     @classmethod
     def _empty_section(cls, value: Any) -> Any:
-        return _empty(value)
+        return or_empty(value)
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -342,17 +200,12 @@ class Experiment(Section):
             raise ValueError("a grid has at least 2 values per side, or 0 for none")
         return value
 
-    @field_validator("strategy", mode="before")
-    @classmethod
-    def _written_shortly(cls, value: Any) -> Any:
-        return None if value is None else _strategy(value)
-
     @field_validator("strategies", mode="before")
     @classmethod
     def _with_control_arm(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, Mapping):
             return value
-        strategies = {str(name): _strategy(given, str(name)) for name, given in value.items()}
+        strategies = {str(name): fields_of(given, str(name)) for name, given in value.items()}
         if more := info.data.get("strategy"):
             if (name := "-".join(more.names)) in strategies:
                 raise ValueError(f"there is a {name!r} already, which `strategy` would add")
@@ -417,66 +270,15 @@ class Experiment(Section):
         return self
 
 
-def _strategy(given: Any, name: str = "") -> Any:
-    """The fields of a StrategyConfig from any form that a user may write; `name` stands where no type is given."""
-    if isinstance(given, str | list | tuple):
-        return {"type": given}
-    given = _empty(given)
-    if not isinstance(given, Mapping):
-        return given
-    fields = {key: given[key] for key in ("sources", "teacher") if key in given}
-    settings = {key: value for key, value in given.items() if key != "type" and key not in fields}
-    return {"type": given.get("type", name or None), "settings": settings, **fields}
-
-
-def _part(place: int, given: Any) -> str | dict[str, dict[str, Any]]:
-    """A part of a combination: its name, or its name with its settings."""
-    if isinstance(given, Mapping) and isinstance(given.get("type"), str):
-        given = {given["type"]: {key: value for key, value in given.items() if key != "type"}}
-    if isinstance(given, Mapping) and len(given) == 1:
-        ((name, settings),) = given.items()
-        if isinstance(name, str) and (settings is None or isinstance(settings, Mapping)):
-            return {name: dict(settings)} if settings else name
-    if isinstance(given, str):
-        return given
-    raise ValueError(f"part {place} must be a strategy or a strategy with its settings {{name: {{..}}}}, not {given!r}")
-
-
-def name_of(part: Any) -> str:
-    """The strategy that a part of a combination names."""
-    if isinstance(part, Mapping):
-        part = part.get("type") or next(iter(part), "")
-    return part if isinstance(part, str) else ""
-
-
 def _with_defaults(spec: Any, given: Mapping[str, Any]) -> Any:
     if isinstance(spec, DomainConfig):
         return spec
-    spec = _empty(spec)
+    spec = or_empty(spec)
     if not isinstance(spec, Mapping):
         return spec
     # What is not given anywhere is to be told as missing, not as null.
     rest = {key: value for key, value in spec.items() if key not in ("task", "bridge") or value is not None}
     return {**given, **rest}
-
-
-def domain_of(spec: DomainConfig, where: str = "") -> "Domain":
-    """Return the domain that a source (with its curriculum) or a target describes.
-
-    Args:
-        where: begins error sentences ("quickstart.yaml:12: targets.heavy").
-
-    Raises:
-        UserError: an unknown task, engine or parameter, or a value out of bounds.
-    """
-    from simreal_envs.variation.domain import KEYS, Domain
-
-    try:
-        return Domain.from_dict(spec.model_dump(include={*KEYS}), f"{where}.variation" if where else "variation")
-    except UserError as error:
-        if not where or str(error).startswith(where):
-            raise
-        raise type(error)(f"{where}: {error}") from None
 
 
 def domains(experiment: Experiment, where: Where | None = None) -> dict[tuple[str, str], "Domain"]:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from simreal import yaml_strict
-from simreal.config import Experiment, Where, name_of
+from simreal.config import Experiment, Where
+from simreal.config_strategies import name_of
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters
 from simreal_envs.errors import UserError, nearest, require_known
 

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from simreal import config_files, yaml_strict
 from simreal.arms import Arm, arms, chains, check, moved_to, needed, strategy_of
-from simreal.config import CONTROL_ARM, Experiment, StrategyConfig, Where, name_of
+from simreal.config import CONTROL_ARM, Experiment, Where
+from simreal.config_strategies import StrategyConfig, name_of
 from simreal.diagnostics.early_warning import MARKS
 from simreal.execution import run_stages
 from simreal.files import write_text

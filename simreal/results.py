@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from simreal.arms import moved_to, needed
-from simreal.config import Experiment, StrategyConfig
+from simreal.config import Experiment
 from simreal.config_files import dump
+from simreal.config_strategies import StrategyConfig
 from simreal.curve import Row
 from simreal.diagnostics import Curves, across_targets, summarize
 from simreal.experiment import ROBUSTNESS, VIDEOS, load_experiment, read_manifest

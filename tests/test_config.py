@@ -5,7 +5,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from simreal.config import AgentConfig, Experiment, domain_of, domains
+from simreal.config import AgentConfig, Experiment, domains
+from simreal.config_domains import domain_of
 from simreal.config_files import dump, find, load, model_at, parse
 from simreal.hyperparameters import HYPERPARAMETERS, PARTS
 from simreal_envs.errors import UserError

@@ -44,6 +44,8 @@ ORDER = {
         {"stages"},
         {"worker", "config_files"},
         {"config"},
+        {"config_domains"},
+        {"config_strategies"},
         {"hyperparameters", "scoreboard"},
         {"diagnostics", "report", "tracking", "progress", "signals_over_time", "curve"},
         {"files", "yaml_strict"},

@@ -11,7 +11,8 @@ from simreal.cli.output import command, note, print_json, shown, tell
 from simreal_envs.errors import UserError, require_known
 
 if TYPE_CHECKING:
-    from simreal.config import Experiment, StrategyConfig
+    from simreal.config import Experiment
+    from simreal.config_strategies import StrategyConfig
     from simreal.strategies import Strategy
     from simreal_agents.bundle import Agent
     from simreal_envs.variation import Domain
@@ -103,7 +104,7 @@ def transfer(
 
 def _combined(text: str, experiment: Experiment) -> StrategyConfig:
     """The strategy of a config, or any by its name; several with commas between, combined."""
-    from simreal.config import StrategyConfig
+    from simreal.config_strategies import StrategyConfig
     from simreal.strategies import STRATEGIES
 
     names = [name.strip() for name in text.split(",")]
