@@ -12,7 +12,8 @@ from rich.console import Console
 import simreal as sr
 from simreal import cli
 from simreal.inspection import inspect, print_inspection
-from simreal_agents.bundle import Agent, _card_checksum
+from simreal_agents.bundle import Agent
+from simreal_agents.bundle_files import card_checksum
 from simreal_agents.surgery import fit
 from simreal_envs.errors import UserError
 from simreal_envs.schema import Field, Schema
@@ -118,7 +119,7 @@ def test_agents_of_every_algorithm_and_of_pictures_are_shown(tmp_path):
 def test_a_network_whose_card_leaves_settings_out_is_shown_as_it_is(bundle):
     card = json.loads((bundle / "card.json").read_text())
     del card["network"]["activation"]
-    card["card_sha256"] = _card_checksum(card)
+    card["card_sha256"] = card_checksum(card)
     (bundle / "card.json").write_text(json.dumps(card))
     found = inspect(bundle)
     assert found["card"]["network"]["activation"] == "tanh" and "3 - 8 - 4 - 1, tanh" in printed(found)

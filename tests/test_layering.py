@@ -71,6 +71,7 @@ ORDER = {
         {"kernels"},
         {"vecenv", "distributions", "heads", "passes", "replay", "matching", "zoo"},
         {"allocator", "hub", "layout", "normalizer", "gae", "units", "files", "state", "products", "targets", "renorm"},
+        {"bundle_files"},
     ],
     "simreal_envs": [
         {"audit"},

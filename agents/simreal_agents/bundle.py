@@ -11,11 +11,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -30,6 +27,17 @@ import torch
 from safetensors import SafetensorError
 
 from simreal_agents.algorithms import ALGORITHMS, find_algorithm
+from simreal_agents.bundle_files import (
+    CARD,
+    FORMAT,
+    KEPT,
+    WEIGHTS,
+    card_checksum,
+    publish,
+    read_card,
+    read_columns,
+    verified,
+)
 from simreal_agents.distributions import Distribution
 from simreal_agents.encoders import CNNS, cnn_of
 from simreal_agents.layout import Layout
@@ -37,12 +45,9 @@ from simreal_agents.networks import MODULES, matching_groups
 from simreal_agents.transferable import Transferable
 from simreal_agents.vecenv import SB3Worlds
 from simreal_agents.zoo import located
-from simreal_envs.errors import UserError, nearest, require_known
+from simreal_envs.errors import UserError, require_known
 from simreal_envs.schema import Schema
 
-FORMAT = 1
-WEIGHTS, CARD = "weights.safetensors", "card.json"
-REPLAY, EXPERIENCE = "replay.safetensors", "experience.safetensors"
 PACKAGES = ("gymnasium", "numpy", "safetensors", "stable-baselines3", "torch")
 LINEAGE = ("algorithm", "domain", "strategy", "seed", "steps", "surgery")
 OWN_KEYS = (
@@ -57,8 +62,6 @@ OWN_KEYS = (
     "sha256",
     "card_sha256",
 )
-COLUMNS = {"observations", "next_observations", "actions", "rewards", "terminated"}  # of a replay buffer
-KEPT = {"replay": (REPLAY, COLUMNS), "experience": (EXPERIENCE, COLUMNS | {"truncated", "episode"})}
 Observations = np.ndarray | Mapping[str, np.ndarray]
 
 
@@ -232,20 +235,12 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
     } | kept
     try:
         full = json.loads(json.dumps(full, allow_nan=False))  # what a reader will see: lists, string keys
-        full["card_sha256"] = _card_checksum(full)
+        full["card_sha256"] = card_checksum(full)
         text = json.dumps(full, indent=2, sort_keys=True, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"the card of a bundle must be JSON data with finite numbers: {error}") from error
-    _require_replaceable(Path(folder))
-    _publish(Path(folder), {WEIGHTS: weights, CARD: text.encode(), **files})
+    publish(Path(folder), {WEIGHTS: weights, CARD: text.encode(), **files})
     return Path(folder)
-
-
-def _require_replaceable(folder: Path) -> None:
-    """Raise a UserError where saving would remove what is no bundle."""
-    empty = folder.is_dir() and not any(folder.iterdir())
-    if folder.exists() and not empty and not (folder / CARD).is_file():
-        raise UserError(f"{folder} is there and is no bundle: save to another folder")
 
 
 def load(folder: str | Path) -> Agent:
@@ -258,8 +253,8 @@ def load(folder: str | Path) -> Agent:
         UserError: when it is missing, incomplete, damaged, or of a format this version does not read.
     """
     folder = located(folder)
-    card = _read_card(folder)
-    data = _verified(folder, WEIGHTS, card)
+    card = read_card(folder, ALGORITHMS)
+    data = verified(folder, WEIGHTS, card)
     try:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -279,7 +274,8 @@ def load(folder: str | Path) -> Agent:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         said = f"lacks {error}" if isinstance(error, KeyError) else f"holds what is no setting of it: {error}"
         raise UserError(f"bundle {folder}: schema or network in {CARD} {said}") from error
-    kept = {what: _read_columns(folder, what, card[what], agent.policy.layout.size) for what in KEPT if what in card}
+    size = agent.policy.layout.size
+    kept = {what: read_columns(folder, what, card[what], size) for what in KEPT if what in card}
     return Agent(agent.policy, agent.schema, card, **kept)
 
 
@@ -385,96 +381,3 @@ def _copy_of(policy: Any, schema: Schema, algorithm: str) -> Any:
 def _weights(policy: torch.nn.Module) -> bytes:
     """Every tensor, in the bytes of a bundle; equal tensors give equal bytes."""
     return safetensors.torch.save({n: tensor.contiguous() for n, tensor in sorted(policy.state_dict().items())})
-
-
-def _read(folder: Path, name: str) -> bytes:
-    if not folder.is_dir():
-        zipped = "; zips of Stable-Baselines3 come in with `simreal import`" if folder.suffix == ".zip" else ""
-        raise UserError(f"there is no bundle at {folder}; expected a folder with {CARD} and {WEIGHTS}{zipped}")
-    path = folder / name
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UserError(f"bundle {folder}: {name} is a link or a device, but a bundle holds plain files of its own")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        inside = sorted(card.parent.name for card in folder.glob(f"*/{CARD}"))
-        nearer = f"; bundles in this folder: {', '.join(inside)}" if inside else ""
-        raise UserError(f"bundle {folder}: {name} is missing or cannot be read ({error.strerror}){nearer}") from error
-
-
-def _verified(folder: Path, name: str, card: Any) -> bytes:
-    """The content of a file, once it has the ``sha256`` that the card, or its part about the file, says."""
-    data = _read(folder, name)
-    if not isinstance(card, dict) or hashlib.sha256(data).hexdigest() != card.get("sha256"):
-        raise UserError(f"bundle {folder}: {name} does not match its sha256, it was changed or cut off after saving")
-    return data
-
-
-def _read_columns(folder: Path, what: str, card: Any, size: int) -> dict[str, np.ndarray]:
-    name, expected = KEPT[what]
-    data = _verified(folder, name, card)
-    try:
-        columns = safetensors.numpy.load(data)
-        shapes = {columns[name].shape for name in ("observations", "next_observations")}
-        lengths = {len(column) for column in columns.values()}
-        if set(columns) != expected or shapes != {(len(columns["rewards"]), size)} or len(lengths) > 1:
-            raise ValueError(f"columns {sorted(columns)}, observations of {sorted(shapes)}")
-        if (told := card.get("transitions")) != (there := len(columns["rewards"])):
-            raise ValueError(f"{CARD} tells of {told!r}, and there are {there}")
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"bundle {folder}: {name} does not hold this agent's transitions: {error}") from error
-    return columns
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    text = _read(folder, CARD)
-    try:
-        card = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"bundle {folder}: {CARD} is not valid JSON, it was changed or cut off after saving") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        found = card.get("format") if isinstance(card, dict) else None
-        raise UserError(f"bundle {folder} has format {found!r} but this version of simreal reads format {FORMAT}")
-    if card.get("card_sha256") != _card_checksum(card):
-        raise UserError(f"bundle {folder}: {CARD} does not match its own checksum, it was changed after saving")
-    if card.get("algorithm", "ppo") not in tuple(ALGORITHMS):
-        raise UserError(
-            f"bundle {folder} holds an agent of {card['algorithm']!r}, which this version of simreal does not read; "
-            f"{nearest(card['algorithm'], ALGORITHMS)}"
-        )
-    for name in ("schema", "network", "versions"):
-        if name not in card:
-            raise UserError(f"bundle {folder}: {CARD} has no {name!r}")
-        if not isinstance(card[name], dict):
-            raise UserError(f"bundle {folder}: {name} in {CARD} must be a mapping, not {card[name]!r}")
-    return card
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _card_checksum(card: Mapping[str, Any]) -> str:
-    content = {key: value for key, value in card.items() if key != "card_sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def _publish(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write `files` beside `folder` and rename; a folder that is there already is moved aside first."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        new, old = work / "new", work / "old"
-        new.mkdir()
-        for name, content in files.items():
-            (new / name).write_bytes(content)
-        if folder.exists():
-            os.replace(folder, old)
-        try:
-            os.replace(new, folder)
-        except OSError:
-            if old.exists():
-                os.replace(old, folder)
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

@@ -18,13 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from simreal_agents.bundle_files import CARD, KEPT, WEIGHTS
 from simreal_envs.errors import Unsupported, UserError
 
 log = logging.getLogger(__name__)
 
 PREFIX, TO = "hf:", "hub:"
-FILES = ("card.json", "weights.safetensors")
-FURTHER = {"replay": "replay.safetensors", "experience": "experience.safetensors"}  # where the card says so
+FILES = (CARD, WEIGHTS)
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _REVISION = re.compile(r"[A-Za-z0-9][\w./-]*")
 
@@ -43,7 +43,7 @@ def push(folder: Path, name: str) -> str:
     """
     name, _ = parsed(name)
     hub = _package()
-    card = json.loads((folder / FILES[0]).read_bytes())
+    card = json.loads((folder / CARD).read_bytes())
     files: dict[str, Any] = {file: str(folder / file) for file in _files(card)}
     files["README.md"] = model_card(card, name).encode()
     operations = [hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in files.items()]
@@ -72,7 +72,7 @@ def pull(name: str) -> Path:
     api = hub.HfApi()
     try:
         alone = not _answers(hub, api, name, revision)
-        card = Path(api.hf_hub_download(name, FILES[0], revision=revision, local_files_only=alone))
+        card = Path(api.hf_hub_download(name, CARD, revision=revision, local_files_only=alone))
         commit, wanted = card.parent.name, _files(_plain(card))
         files = [
             card,
@@ -103,19 +103,19 @@ def _answers(hub: Any, api: Any, name: str, revision: str | None) -> bool:
 
     A download that fails is repeated by the Hub's client, for half a minute and without a word. This asks once, and says so.
     """
-    known = hub.try_to_load_from_cache(name, FILES[0], revision=revision)
+    known = hub.try_to_load_from_cache(name, CARD, revision=revision)
     if isinstance(known, str) and Path(known).parent.name == revision:
         return True
     log.warning("simreal: connecting to %s, for %s", api.endpoint, name)
     try:
-        api.get_hf_file_metadata(url=hub.hf_hub_url(name, FILES[0], revision=revision, endpoint=api.endpoint))
+        api.get_hf_file_metadata(url=hub.hf_hub_url(name, CARD, revision=revision, endpoint=api.endpoint))
     except Exception as error:  # of whatever the Hub's client is built on
         return getattr(error, "response", None) is not None
     return True
 
 
 def _files(card: Mapping[str, Any]) -> list[str]:
-    return [*FILES, *(file for key, file in FURTHER.items() if key in card)]
+    return [*FILES, *(file for key, (file, _) in KEPT.items() if key in card)]
 
 
 def _plain(card: Path) -> dict[str, Any]:

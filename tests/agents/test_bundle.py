@@ -12,7 +12,8 @@ import pytest
 import stable_baselines3
 import torch
 
-from simreal_agents.bundle import CARD, WEIGHTS, Agent, load, load_into, save
+from simreal_agents.bundle import Agent, load, load_into, save
+from simreal_agents.bundle_files import CARD, WEIGHTS
 from simreal_agents.export import export_onnx
 from simreal_agents.sb3 import save_zip
 from simreal_agents.surgery import fit

@@ -1,0 +1,137 @@
+"""The files of a bundle: read with their checksums, written so that the folder appears complete or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from simreal_envs.errors import UserError, nearest
+
+FORMAT = 1
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+REPLAY, EXPERIENCE = "replay.safetensors", "experience.safetensors"
+COLUMNS = {"observations", "next_observations", "actions", "rewards", "terminated"}  # of a replay buffer
+KEPT = {"replay": (REPLAY, COLUMNS), "experience": (EXPERIENCE, COLUMNS | {"truncated", "episode"})}
+
+
+def _read(folder: Path, name: str) -> bytes:
+    if not folder.is_dir():
+        zipped = "; zips of Stable-Baselines3 come in with `simreal import`" if folder.suffix == ".zip" else ""
+        raise UserError(f"there is no bundle at {folder}; expected a folder with {CARD} and {WEIGHTS}{zipped}")
+    path = folder / name
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"bundle {folder}: {name} is a link or a device, but a bundle holds plain files of its own")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        inside = sorted(card.parent.name for card in folder.glob(f"*/{CARD}"))
+        nearer = f"; bundles in this folder: {', '.join(inside)}" if inside else ""
+        raise UserError(f"bundle {folder}: {name} is missing or cannot be read ({error.strerror}){nearer}") from error
+
+
+def verified(folder: Path, name: str, card: Any) -> bytes:
+    """The content of a file, once it has the ``sha256`` that the card, or its part about the file, says."""
+    data = _read(folder, name)
+    if not isinstance(card, dict) or hashlib.sha256(data).hexdigest() != card.get("sha256"):
+        raise UserError(f"bundle {folder}: {name} does not match its sha256, it was changed or cut off after saving")
+    return data
+
+
+def read_columns(folder: Path, what: str, card: Any, size: int) -> dict[str, np.ndarray]:
+    """Transitions that were kept with an agent.
+
+    Args:
+        what: a key of `KEPT`.
+        card: its part about them.
+        size: of an observation.
+    """
+    name, expected = KEPT[what]
+    data = verified(folder, name, card)
+    try:
+        columns = safetensors.numpy.load(data)
+        shapes = {columns[name].shape for name in ("observations", "next_observations")}
+        lengths = {len(column) for column in columns.values()}
+        if set(columns) != expected or shapes != {(len(columns["rewards"]), size)} or len(lengths) > 1:
+            raise ValueError(f"columns {sorted(columns)}, observations of {sorted(shapes)}")
+        if (told := card.get("transitions")) != (there := len(columns["rewards"])):
+            raise ValueError(f"{CARD} tells of {told!r}, and there are {there}")
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"bundle {folder}: {name} does not hold this agent's transitions: {error}") from error
+    return columns
+
+
+def read_card(folder: Path, algorithms: Collection[str]) -> dict[str, Any]:
+    """The card, once it has its own checksum and all that loading needs.
+
+    Args:
+        algorithms: those that this version knows.
+    """
+    text = _read(folder, CARD)
+    try:
+        card = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"bundle {folder}: {CARD} is not valid JSON, it was changed or cut off after saving") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        found = card.get("format") if isinstance(card, dict) else None
+        raise UserError(f"bundle {folder} has format {found!r} but this version of simreal reads format {FORMAT}")
+    if card.get("card_sha256") != card_checksum(card):
+        raise UserError(f"bundle {folder}: {CARD} does not match its own checksum, it was changed after saving")
+    if card.get("algorithm", "ppo") not in tuple(algorithms):
+        raise UserError(
+            f"bundle {folder} holds an agent of {card['algorithm']!r}, which this version of simreal does not read; "
+            f"{nearest(card['algorithm'], algorithms)}"
+        )
+    for name in ("schema", "network", "versions"):
+        if name not in card:
+            raise UserError(f"bundle {folder}: {CARD} has no {name!r}")
+        if not isinstance(card[name], dict):
+            raise UserError(f"bundle {folder}: {name} in {CARD} must be a mapping, not {card[name]!r}")
+    return card
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def card_checksum(card: Mapping[str, Any]) -> str:
+    """The sha256 (hex) of all that a card says besides."""
+    content = {key: value for key, value in card.items() if key != "card_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def publish(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write `files` beside `folder` and rename; a bundle that is there already is moved aside first.
+
+    Raises:
+        UserError: what is there is no bundle.
+    """
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not (folder / CARD).is_file():
+        raise UserError(f"{folder} is there and is no bundle: save to another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        new, old = work / "new", work / "old"
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        if folder.exists():
+            os.replace(folder, old)
+        try:
+            os.replace(new, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
