@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,9 +45,12 @@ class Addition:
     Attributes:
         merge: makes one gradient ``(n,)`` of those of k domains ``(k, n)``; PPO then computes one for every domain of a
             minibatch. None: all domains are one batch.
+        keeps: names of the attributes that change and decide the future: generators, numbers, arrays that are not
+            changed in place. What is more than that needs methods of its own, `training_state` and its counterpart.
     """
 
     merge: Callable[[Tensor], Tensor] | None = None
+    keeps: ClassVar[tuple[str, ...]] = ()
 
     def collected(self, learner: Transferable, experience: Experience) -> None:
         """After every rollout (off-policy: every step), before anything is learned from it."""
@@ -71,10 +74,16 @@ class Addition:
 
     def training_state(self) -> dict[str, Any]:
         """All that changes here and decides the future: nested dicts of tensors, arrays, numbers, strings."""
-        return {}
+        kept = {name: getattr(self, name) for name in self.keeps}
+        return {name: one.get_state() if isinstance(one, torch.Generator) else one for name, one in kept.items()}
 
     def restore_training_state(self, state: Mapping[str, Any]) -> None:
         """Continue where `training_state` was taken."""
+        for name in self.keeps:
+            if isinstance(one := getattr(self, name), torch.Generator):
+                one.set_state(state[name])
+            else:
+                setattr(self, name, state[name])
 
 
 def adds(addition: Addition, moment: str) -> bool:

@@ -83,6 +83,8 @@ class Alignment(Addition):
         generator: draws as many source states as a minibatch has target states.
     """
 
+    keeps = ("generator", "progress")
+
     def __init__(self, rows: np.ndarray, weight: float, layer: str, generator: torch.Generator):
         self.rows, self.weight, self.see, self.generator = torch.from_numpy(rows), weight, LAYERS[layer], generator
         self.progress = 0.0  # share of the budget that is used
@@ -100,13 +102,6 @@ class Alignment(Addition):
     @abstractmethod
     def distance(self, source: Tensor, target: Tensor) -> Tensor:
         """A scalar for features ``(n, d)`` of n states each."""
-
-    def training_state(self) -> dict[str, Any]:
-        return {"generator": self.generator.get_state(), "progress": self.progress}
-
-    def restore_training_state(self, state: Mapping[str, Any]) -> None:
-        self.generator.set_state(state["generator"])
-        self.progress = state["progress"]
 
 
 class Covariances(Alignment):

@@ -146,6 +146,8 @@ class Tuition(Addition):
         temperature: see `distribution`.
     """
 
+    keeps = ("weight",)
+
     def __init__(self, teacher: Any, weight: float, columns: np.ndarray | None = None, temperature: float = 1.0):
         self.teacher, self.weight, self.temperature = teacher, weight, temperature
         self.columns = None if columns is None else torch.from_numpy(columns)
@@ -158,12 +160,6 @@ class Tuition(Addition):
             seen = rows if self.columns is None else rows[:, self.columns]
             wanted = distribution(self.teacher, seen, self.temperature)
         return self.weight * divergence(wanted, distribution(policy, rows, self.temperature))
-
-    def training_state(self) -> dict[str, Any]:
-        return {"weight": self.weight}
-
-    def restore_training_state(self, state: Mapping[str, Any]) -> None:
-        self.weight = state["weight"]
 
 
 class Rehearsal(Addition):
@@ -178,6 +174,8 @@ class Rehearsal(Addition):
         batch_size: how many lessons are drawn for a minibatch.
         generator: draws them.
     """
+
+    keeps = ("generator",)
 
     def __init__(
         self,
@@ -195,12 +193,6 @@ class Rehearsal(Addition):
     def loss(self, policy: Any, batch: Mapping[str, Tensor]) -> Tensor:
         places = torch.randint(len(self.lessons), (self.batch_size,), generator=self.generator)
         return self.weight * self.lessons[places].loss(policy, self.value, self.temperature)
-
-    def training_state(self) -> dict[str, Any]:
-        return {"generator": self.generator.get_state()}
-
-    def restore_training_state(self, state: Mapping[str, Any]) -> None:
-        self.generator.set_state(state["generator"])
 
 
 class Consolidation(Addition):

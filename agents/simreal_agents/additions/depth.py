@@ -196,6 +196,8 @@ class Thawing(Addition):
         since: the share of the budget that was used then.
     """
 
+    keeps = ("learning", "best", "since")
+
     def __init__(self) -> None:
         self.learning, self.best, self.since = 1, -math.inf, 0.0
 
@@ -206,9 +208,3 @@ class Thawing(Addition):
         if better or stalled:
             self.best, self.since = mean_return, progress
         return stalled
-
-    def training_state(self) -> dict[str, Any]:
-        return {"learning": self.learning, "best": self.best, "since": self.since}
-
-    def restore_training_state(self, state: Mapping[str, Any]) -> None:
-        self.learning, self.best, self.since = state["learning"], state["best"], state["since"]

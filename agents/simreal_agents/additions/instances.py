@@ -242,15 +242,10 @@ class Mixing(Addition):
         generator: draws what a learner that remembers keeps.
     """
 
+    keeps = ("generator", "progress")
+
     def __init__(self, until: float, generator: torch.Generator):
         self.until, self.generator, self.progress = until, generator, 0.0
 
     def collected(self, learner: Any, experience: Experience) -> None:
         weigh(learner, experience, 1, max(1 - self.progress / self.until, 0.0), self.generator)
-
-    def training_state(self) -> dict[str, Any]:
-        return {"generator": self.generator.get_state(), "progress": self.progress}
-
-    def restore_training_state(self, state: Mapping[str, Any]) -> None:
-        self.generator.set_state(state["generator"])
-        self.progress = state["progress"]

@@ -7,7 +7,7 @@ the target its states differ for that reason, and the map bends what was right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +206,8 @@ class Survey(Addition):
         normalizer: whether the statistics follow the data from then on: ``"keep"`` or ``"update"``, as before by default.
     """
 
+    keeps = ("done", "rows")
+
     def __init__(self, learner: Transferable, change: Callable[[Any, np.ndarray], None]):
         self.change, self.done = change, False
         self.rows = np.zeros((0, learner.policy.layout.size), learner.policy.layout.dtype)
@@ -231,9 +233,3 @@ class Survey(Addition):
         learner.freeze([], normalizer=self.normalizer)
         for name in learner.optimizer.names:
             learner.optimizer.reset_moments(name)
-
-    def training_state(self) -> dict[str, Any]:
-        return {"done": self.done, "rows": self.rows}
-
-    def restore_training_state(self, state: Mapping[str, Any]) -> None:
-        self.done, self.rows = state["done"], state["rows"]

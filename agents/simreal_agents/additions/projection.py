@@ -5,9 +5,6 @@ Yu et al. (2020), Gradient Surgery for Multi-Task Learning, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -36,14 +33,10 @@ class PCGrad(Addition):
     for advantages, which are normalized in every domain by itself), so that a bound on the norm means the same.
     """
 
+    keeps = ("generator",)
+
     def __init__(self, generator: torch.Generator):
         self.generator = generator
 
     def merge(self, gradients: Tensor) -> Tensor:
         return without_conflicts(gradients, self.generator).mean(0)
-
-    def training_state(self) -> dict[str, Any]:
-        return {"generator": self.generator.get_state()}
-
-    def restore_training_state(self, state: Mapping[str, Any]) -> None:
-        self.generator.set_state(state["generator"])

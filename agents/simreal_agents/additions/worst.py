@@ -6,7 +6,6 @@ trajectories in an ensemble of models, those whose return is at most the epsilon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,8 @@ class WorstFraction(Addition):
     Attributes:
         active: whether anything is left out yet.
     """
+
+    keeps = ("active",)
 
     def __init__(self, fraction: float):
         self.fraction, self.active = fraction, False
@@ -54,9 +55,3 @@ class WorstFraction(Addition):
         before = np.vstack([np.zeros((1, worlds), int), np.cumsum(ends, axis=0)[:-1]])
         counts = before[-1] + 1
         return returns, before + (np.cumsum(counts) - counts)
-
-    def training_state(self) -> dict[str, Any]:
-        return {"active": self.active}
-
-    def restore_training_state(self, state: Mapping[str, Any]) -> None:
-        self.active = bool(state["active"])
