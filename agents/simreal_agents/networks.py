@@ -224,14 +224,8 @@ def stream(seed: int | None, purpose: str) -> torch.Generator:
     return generator.manual_seed(int(words[0] >> np.uint64(1)))
 
 
-def modules_of(policy: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
-    """Every parameter under exactly one of ``encoder``, ``trunk``, ``heads``: ``{module: [(name, parameter), ..]}``."""
-    named = list(policy.named_parameters())
-    return {module: [(n, p) for n, p in named if n.startswith(f"{module}.")] for module in MODULES}
-
-
 def groups_of(policy: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
-    """The same one level deeper: ``{"encoder.actor": [(name, parameter), ..], ..}``; empty groups are left out."""
+    """Every parameter under exactly one group: ``{"encoder.actor": [(name, parameter), ..], ..}``; empty groups are left out."""
     named = list(policy.named_parameters())
     groups = {group: [(n, p) for n, p in named if n == group or n.startswith(f"{group}.")] for group in GROUPS}
     return {group: members for group, members in groups.items() if members}

@@ -81,11 +81,11 @@ class Products:
             output = (torch.baddbmm if self._stacked else torch.addmm)(self._bias, rows, self._turned, out=out)
         return output.relu_() if relu else output
 
-    def back(self, delta: Tensor, out: Tensor | None = None) -> Tensor:
-        """``delta @ weight``, the gradient by the rows; in `out` where the library can."""
+    def back(self, delta: Tensor) -> Tensor:
+        """``delta @ weight``, the gradient by the rows."""
         if self._is_large(delta):
             return _ONEDNN(delta, self._turned, None, "none", [], "")
-        return self._multiply(delta, self.weight, out=out)
+        return self._multiply(delta, self.weight)
 
     def learn(self, delta: Tensor, rows: Tensor) -> None:
         """Overwrite the gradients by weight and bias, ``delta.T @ rows`` and the sum of `delta`."""

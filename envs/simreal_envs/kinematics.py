@@ -52,7 +52,6 @@ class Kinematics:
         owners, site_ids = [model.body(name).id for name in bodies], [model.site(name).id for name in sites]
         owners += [int(model.site_bodyid[site]) for site in site_ids]
         places = [np.zeros(3)] * len(bodies) + [model.site_pos[site] for site in site_ids]
-        self._turn = np.array([np.eye(3)] * len(bodies) + [_matrix(model.site_quat[site]) for site in site_ids])
         self._tree = _Tree(model, owners)
         self._points = _Points(self._tree, owners, places)
         self._moves = self._tree.moves[self._points.links].astype(float)  # (frames, joints): which joint moves which
@@ -60,11 +59,6 @@ class Kinematics:
     def positions(self, qpos: np.ndarray) -> np.ndarray:
         """Positions of the frames at ``qpos (n, nq)``, m, ``(n, frames, 3)``."""
         return self._points(self._tree.forward(qpos)).transpose(2, 0, 1)
-
-    def rotations(self, qpos: np.ndarray) -> np.ndarray:
-        """Rotation matrices at ``qpos (n, nq)``, whose columns are the frames' axes, ``(n, frames, 3, 3)``."""
-        links = self._tree.forward(qpos)[self._points.links, :, :3]
-        return links.transpose(3, 0, 1, 2) @ self._turn
 
     def motion(self, qpos: np.ndarray, qvel: np.ndarray) -> Motion:
         """Positions and velocities of the frames at ``qpos (n, nq)`` under ``qvel (n, nv)``.

@@ -4,7 +4,7 @@ import stable_baselines3
 import torch
 from gymnasium import spaces
 
-from simreal_agents.networks import GROUPS, Policy, groups_of, matching_groups, modules_of, stream
+from simreal_agents.networks import GROUPS, Policy, groups_of, matching_groups, stream
 from simreal_envs.errors import UserError
 
 OBSERVATIONS, ACTIONS = spaces.Box(-np.inf, np.inf, (3,), np.float32), spaces.Box(-1, 1, (2,), np.float32)
@@ -15,11 +15,10 @@ def make(**network):
 
 
 @pytest.mark.parametrize("hidden", [[8], [8, 7], [8, 7, 6]])
-def test_every_parameter_is_under_exactly_one_module_and_one_group(hidden):
+def test_every_parameter_is_under_exactly_one_group(hidden):
     policy = make(hidden=hidden)
     names = sorted(name for name, _ in policy.named_parameters())
-    for grouping in (modules_of(policy), groups_of(policy)):
-        assert sorted(name for members in grouping.values() for name, _ in members) == names
+    assert sorted(name for members in groups_of(policy).values() for name, _ in members) == names
     elsewhere = {"encoder.shared", "heads.temperature"}  # of pictures, of SAC
     missing = elsewhere | ({"trunk.actor", "trunk.critic"} if len(hidden) == 1 else set())
     assert set(groups_of(policy)) == set(GROUPS) - missing

@@ -12,24 +12,15 @@ from torch import Tensor, nn
 
 
 class Mlp(nn.Module):
-    """Linear layers with an activation between them, trained by Adam.
+    """Linear layers with ReLU between them, trained by Adam.
 
     Args:
         sizes: of input, hidden layers and output.
         generator: draws the weights (orthogonal, gain sqrt 2 and 1 at the output, biases zero).
-        activation: between the layers.
         lr: of Adam.
-        weight_decay: decoupled (AdamW).
     """
 
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        generator: torch.Generator,
-        activation: type[nn.Module] = nn.ReLU,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-    ):
+    def __init__(self, sizes: Sequence[int], generator: torch.Generator, lr: float = 1e-3):
         super().__init__()
         pairs = list(itertools.pairwise(sizes))
         layers: list[nn.Module] = []
@@ -39,9 +30,9 @@ class Mlp(nn.Module):
                 gain = 1.0 if i == len(pairs) - 1 else math.sqrt(2)
                 nn.init.orthogonal_(layer.weight, gain=gain, generator=generator)
                 layer.bias.zero_()
-            layers += [layer] if i == len(pairs) - 1 else [layer, activation()]
+            layers += [layer] if i == len(pairs) - 1 else [layer, nn.ReLU()]
         self.layers = nn.Sequential(*layers)
-        self.optimizer = torch.optim.AdamW(self.parameters(), lr=lr, weight_decay=weight_decay)
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=lr)
 
     def forward(self, rows: Tensor) -> Tensor:
         """``(n, in)`` -> ``(n, out)``."""
