@@ -383,28 +383,28 @@ Part = tuple[str, str, str]  # name of the field, label of the element, unit
 
 
 def _positions(model: mujoco.MjModel) -> list[Part]:
-    parts: list[Part] = []
-    for j in range(model.njnt):
-        name = model.joint(j).name
-        if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_FREE:
-            parts += [("position", f"{name} {axis}", "m") for axis in "xyz"]
-            parts += [("orientation", f"{name} {axis}", "1") for axis in "wxyz"]
-        else:
-            slide = model.jnt_type[j] == mujoco.mjtJoint.mjJNT_SLIDE
-            parts.append(("position", name, "m") if slide else ("angle", name, "rad"))
-    return parts
+    return _elements(
+        model, [("position", "m", "xyz"), ("orientation", "1", "wxyz")], ("position", "m"), ("angle", "rad")
+    )
 
 
 def _velocities(model: mujoco.MjModel) -> list[Part]:
+    free = [("velocity", "m/s", "xyz"), ("angular_velocity", "rad/s", "xyz")]
+    return _elements(model, free, ("velocity", "m/s"), ("angular_velocity", "rad/s"))
+
+
+def _elements(
+    model: mujoco.MjModel, free: list[tuple[str, str, str]], slide: tuple[str, str], hinge: tuple[str, str]
+) -> list[Part]:
+    """The coordinates of every joint, whose names and units (of a free joint, axes, too) its kind decides."""
     parts: list[Part] = []
     for j in range(model.njnt):
-        name = model.joint(j).name
-        if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_FREE:
-            parts += [("velocity", f"{name} {axis}", "m/s") for axis in "xyz"]
-            parts += [("angular_velocity", f"{name} {axis}", "rad/s") for axis in "xyz"]
+        joint, kind = model.joint(j).name, model.jnt_type[j]
+        if kind == mujoco.mjtJoint.mjJNT_FREE:
+            parts += [(name, f"{joint} {axis}", unit) for name, unit, axes in free for axis in axes]
         else:
-            slide = model.jnt_type[j] == mujoco.mjtJoint.mjJNT_SLIDE
-            parts.append(("velocity", name, "m/s") if slide else ("angular_velocity", name, "rad/s"))
+            name, unit = slide if kind == mujoco.mjtJoint.mjJNT_SLIDE else hinge
+            parts.append((name, joint, unit))
     return parts
 
 
