@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count, require_same_view
-from simreal.strategies.teaching import lessons_of, require_teacher
+from simreal.strategies.base import Strategy, require_between, require_count
+from simreal.strategies.teaching import lessons_of_sources
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -52,18 +52,14 @@ class ResetDistill(Strategy):
         require_between(self.temperature, 1e-3, 1e3, "reset_distill: temperature")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
-        from simreal_agents.additions.cloning import Consolidation, Lessons
+        from simreal_agents.additions.cloning import Consolidation
         from simreal_agents.bundle import require_algorithm
 
         require_algorithm(agent, target.learning.algorithm)
         worlds = target.worlds(target.domain.seen_by(agent.card.get("domain")))
         learner = target.learner(worlds=worlds, network=agent.policy.network)
-        parts = []
-        for source in target.sources:
-            require_teacher(source.agent, learner)
-            require_same_view(source.agent, learner, self.name)
-            parts.append(lessons_of(source.agent, source.domain, self.steps, target.seed, self.temperature))
-        learner.attach(self.name, Consolidation(agent.copy().policy, Lessons.joined(parts), self.states))
+        lessons = lessons_of_sources(self, target, learner, self.steps, self.temperature)
+        learner.attach(self.name, Consolidation(agent.copy().policy, lessons, self.states))
         return learner
 
     def on_progress(self, learner: Transferable, progress: float) -> None:

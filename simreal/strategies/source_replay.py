@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count, require_same_view
-from simreal.strategies.teaching import lessons_of, require_teacher
+from simreal.strategies.base import Strategy, require_between, require_count
+from simreal.strategies.teaching import lessons_of_sources
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -50,17 +50,13 @@ class SourceReplay(Strategy):
         require_between(self.temperature, 1e-3, 1e3, "source_replay: temperature")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
-        from simreal_agents.additions.cloning import Lessons, Rehearsal
+        from simreal_agents.additions.cloning import Rehearsal
 
         learner = target.learner(agent)
-        parts = []
-        for source in target.sources:
-            require_teacher(source.agent, learner)
-            require_same_view(source.agent, learner, self.name)
-            parts.append(lessons_of(source.agent, source.domain, self.steps, target.seed, self.temperature))
+        lessons = lessons_of_sources(self, target, learner, self.steps, self.temperature)
         addition = Rehearsal(
-            Lessons.joined(parts), target.stream(self.name), weight=self.weight, value=self.value,
-            batch_size=self.batch_size, temperature=self.temperature,
+            lessons, target.stream(self.name), weight=self.weight, value=self.value, batch_size=self.batch_size,
+            temperature=self.temperature,
         )  # fmt: skip
         learner.attach(self.name, addition)
         return learner

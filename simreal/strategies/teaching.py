@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
+from simreal.strategies.base import Strategy, require_same_view
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 
@@ -58,6 +59,24 @@ def lessons_of(
 
     recorded = record(guide or teacher, domain, steps, seed, num_worlds=WORLDS)
     return Lessons.of(teacher.policy, recorded.observations, recorded.actions, temperature=temperature)
+
+
+def lessons_of_sources(
+    strategy: Strategy, target: Target, learner: Transferable, steps: int, temperature: float
+) -> Lessons:
+    """What the agents of all sources would do in states of their own domains.
+
+    Raises:
+        UserError: one of them cannot teach this learner, or sees its world otherwise.
+    """
+    from simreal_agents.additions.cloning import Lessons
+
+    parts = []
+    for source in target.sources:
+        require_teacher(source.agent, learner)
+        require_same_view(source.agent, learner, strategy.name)
+        parts.append(lessons_of(source.agent, source.domain, steps, target.seed, temperature))
+    return Lessons.joined(parts)
 
 
 def require_teacher(teacher: Agent, learner: Transferable) -> np.ndarray | None:
