@@ -29,7 +29,6 @@ from simreal import config_files
 from simreal.arms import NO_SOURCE, Arm, arms, chains, check
 from simreal.config import CONTROL_ARM, Experiment, domains
 from simreal.execution import StageError, run_stages
-from simreal.experiment import finished_stages, plan
 from simreal.files import write_text
 from simreal.finished import (
     Finished,
@@ -44,6 +43,7 @@ from simreal.finished import (
 )
 from simreal.judgement import judge
 from simreal.manifest import manifest
+from simreal.plan import finished_stages, plan
 from simreal.progress import progress_to
 from simreal.results import build_report, recipe
 from simreal.stages import CARD, Stage, versions

@@ -16,7 +16,7 @@ from simreal.config import CONTROL_ARM, Experiment
 from simreal.curve import Row, read_curve
 from simreal.diagnostics import Curves
 from simreal.diagnostics.curves import scale_end
-from simreal.experiment import finished_stages
+from simreal.plan import finished_stages
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 

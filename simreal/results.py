@@ -15,10 +15,11 @@ from simreal.config_files import dump
 from simreal.config_strategies import StrategyConfig
 from simreal.curve import Row
 from simreal.diagnostics import Curves, across_targets, summarize
-from simreal.experiment import ROBUSTNESS, VIDEOS, load_experiment, read_manifest
+from simreal.experiment_folder import load_experiment, read_manifest
 from simreal.files import write_text
 from simreal.finished import Folder, Key, control_of, curves_of, ends, read, source_finals
 from simreal.judgement import judge_in, judged_together, score
+from simreal.plan import ROBUSTNESS, VIDEOS
 from simreal.sequence import sequence
 from simreal.signals_over_time import over_time
 from simreal.stage_functions import GRID, VIDEO

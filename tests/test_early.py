@@ -10,7 +10,7 @@ from simreal.arms import check
 from simreal.config_files import parse
 from simreal.diagnostics.early_warning import MARKS, Warning
 from simreal.early import EarlyWarning, summary
-from simreal.experiment import plan
+from simreal.plan import plan
 from simreal.schedule import Schedule
 from simreal.training import train
 from simreal_envs.errors import UserError

@@ -11,13 +11,13 @@ import time
 import pytest
 import tiny
 
-from simreal import cli, experiment
+from simreal import cli, experiment, experiment_folder
 from simreal.arms import check
 from simreal.config_files import parse
 from simreal.execution import StageError
-from simreal.experiment import finished_stages, plan, require_free
+from simreal.experiment_folder import require_free
+from simreal.plan import finished_stages, plan
 from simreal.progress import SilentProgress
-from simreal.stages import versions
 from simreal.tracking.base import TrackingError
 from simreal.tracking.mirror import mirror_experiment
 from simreal_envs.errors import UserError
@@ -100,19 +100,6 @@ def test_a_rerun_repeats_nothing_and_gives_the_same_report(finished):
     assert len(json.loads((finished.out / "manifest.json").read_text())["starts"]) == 2
 
 
-def test_the_manifest_is_that_of_the_last_start_that_differed(tmp_path, monkeypatch):
-    def start(commit, started):
-        found = {"command": "simreal run x", "git": {"commit": commit}, "started": started}
-        monkeypatch.setattr("simreal.manifest.manifest", lambda command: found)
-        experiment.start_manifest(tmp_path, "simreal run x")
-        return experiment.read_manifest(tmp_path)
-
-    first = start("a", "Monday")
-    assert start("a", "Tuesday") == {**first, "starts": ["Monday", "Tuesday"]}  # so that the report stays as it is
-    last = start("b", "Wednesday")
-    assert (last["started"], last["starts"]) == ("Wednesday", ["Monday", "Tuesday", "Wednesday"])
-
-
 def test_after_kill_9_the_rerun_gives_the_bits_of_an_uninterrupted_run(finished, tmp_path):
     (tmp_path / "tiny.yaml").write_text(tiny.CONFIG)
     with running(tmp_path, "workers=1", "--out", "elsewhere") as process:
@@ -159,20 +146,6 @@ def test_an_arm_with_a_missing_file_does_not_count(finished, tmp_path):
     same = parsed()
     lost = finished_stages(same, check(same), finished.out) - finished_stages(same, check(same), tmp_path / "out")
     assert lost == {"arms/plain/fine_tune/light/seed-1"}
-
-
-def test_what_does_not_change_a_result_does_not_change_its_key(tmp_path):
-    def keys(*overrides):
-        one = parsed(*overrides)
-        return {stage.name: stage.key for stage in plan(one, check(one), tmp_path, versions())}
-
-    assert keys() == keys("workers=7", "name=other", "tracking.wandb=disabled", "verdict.margin=0.2")
-    assert keys("robustness=0").items() <= keys("seeds=3").items()  # which of three is the median is another question
-    changed = keys("sources.plain.steps=64")
-    assert {name for name in changed if changed[name] == keys()[name]} == {
-        "references/sources/plain", "references/targets/light",
-        *(f"arms/none/scratch/light/seed-{seed}" for seed in (0, 1)),
-    }  # fmt: skip
 
 
 def test_wandb_that_refuses_costs_a_warning_and_no_results(finished, tmp_path):
@@ -245,7 +218,7 @@ def test_the_folder_of_an_experiment_with_another_name_is_left_alone(tmp_path, f
             (out / "config.yaml").write_text(damage)
         changed = parsed(f"name={name}", "evaluation.episodes=1", "tracking.wandb=disabled")
         experiment.run(changed, out, progress=SilentProgress())
-        assert experiment.load_experiment(out) == changed
+        assert experiment_folder.load_experiment(out) == changed
 
 
 def test_two_configs_without_names_go_into_folders_of_their_own(tmp_path, monkeypatch):
@@ -290,65 +263,6 @@ def test_a_failing_stage_is_named_and_the_others_are_kept(tmp_path, monkeypatch)
         experiment.run(parsed("tracking.wandb=disabled", "workers=1"), tmp_path / "out", progress=SilentProgress())
     assert (tmp_path / "out/references/targets/light/stage.json").is_file()
     assert (tmp_path / "out/errors/arms/bad.txt").is_file()
-
-
-def of_several(*overrides):
-    return parse(tiny.SEVERAL, "several.yaml", overrides)
-
-
-def test_every_agent_of_an_arm_comes_before_it_and_is_in_its_key(tmp_path):
-    def stages(*overrides):
-        experiment, _ = of_several("seeds=[3]", *overrides)
-        return {stage.name: stage for stage in plan(experiment, check(experiment), tmp_path, {})}
-
-    usual = stages()
-    taught = usual["arms/plain/taught/light/seed-3"]
-    assert {"agents/plain/seed-3", "agents/robust/seed-3"} <= set(taught.needs)
-    assert taught.kwargs["teacher"] == str(tmp_path / "agents/robust/seed-3")
-    second = usual["arms/plain+robust/careful/sequence/2-heavy/seed-3"]
-    assert [one["name"] for one in second.kwargs["sources"]] == ["1-light", "plain", "robust"]
-    assert second.kwargs["sources"][0]["agent"] == str(tmp_path / "arms/plain+robust/careful/light/seed-3/agent")
-    assert second.kwargs["sources"][0]["domain"]["variation"] == {"pole/mass": 0.8}
-
-    other = stages("sources.robust.strategy=")  # pretrained in another way, so all that came of it is another
-    changed = {name for name in usual if usual[name].key != other[name].key}
-    assert changed == {
-        "agents/robust/seed-3",
-        *(name for name in usual if "careful" in name or "taught" in name or name.startswith("robustness")),
-    }  # fmt: skip
-
-
-def test_where_nothing_new_is_said_nothing_new_is_in_the_key(tmp_path):
-    # A stage's key covers these, and an experiment that was run before is not computed again.
-    stages = {stage.name: stage for stage in plan(parsed(), check(parsed()), tmp_path, {})}
-    common = {"domain", "learning", "steps", "evaluation", "seed"}
-    assert stages["agents/plain/seed-0"].kwargs.keys() == common
-    assert stages["arms/plain/fine_tune/light/seed-0"].kwargs.keys() == {*common, "strategy", "settings", "sources"}
-    assert stages["arms/plain/fine_tune/light/seed-0"].kwargs["domain"].keys() == {
-        "task",
-        "engine",
-        "preset",
-        "variation",
-    }
-
-
-def test_the_sources_of_a_target_change_which_stages_there_are_and_no_key(tmp_path):
-    def stages(*overrides):
-        experiment, _ = of_several("video=1", "strategies={fine_tune: {}}", *overrides)
-        return {stage.name: stage.key for stage in plan(experiment, check(experiment), tmp_path, {})}
-
-    usual = stages("sequence=[]")
-    assert stages("sequence=[]", "targets.light.sources=[plain, robust]") == usual
-    some = stages("sequence=[]", "targets.light.sources=[plain]")
-    looks = {"videos/light", "robustness/light"}
-    assert {name for name in usual if name not in some} == {
-        f"arms/robust/fine_tune/light/seed-{seed}" for seed in (0, 1)
-    }
-    assert {name for name in some if some[name] != usual[name]} == looks
-    # One that is moved nowhere and teaches nobody is not trained, and nobody needs to know what random actions earn there.
-    nowhere = stages("sequence=[]", "targets.light.sources=[plain]", "targets.heavy.sources=[plain]")
-    assert not {"references/sources/robust", "agents/robust/seed-0"} & nowhere.keys()
-    assert nowhere["arms/plain/fine_tune/heavy/seed-0"] == usual["arms/plain/fine_tune/heavy/seed-0"]
 
 
 def test_the_agents_of_a_sequence_are_measured_in_all_its_targets(several):

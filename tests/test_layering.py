@@ -25,12 +25,12 @@ ORDER = {
     "simreal": [
         {"__main__"},
         {"cli"},
-        {"side_by_side"},
+        {"side_by_side", "experiment"},
         {"results"},
         {"sequence"},
         {"judgement"},
         {"finished"},
-        {"experiment", "exchange"},
+        {"plan", "exchange", "experiment_folder"},
         {"stage_functions"},
         {"arms", "compare", "catalogue", "doctor", "inspection", "manifest", "parity_report"},
         {"check"},
@@ -94,7 +94,6 @@ LATE = {
     ("simreal_envs.engines.mujoco", "simreal_envs.rendering"),
     ("simreal_envs.engines.base", "simreal_envs.robots.vocabulary"),
     ("simreal_envs.engines.bullet", "simreal_envs.robots.urdf"),
-    ("simreal.experiment", "simreal.results"),
 }
 HEAVY = {"torch", "stable_baselines3", "wandb", "mujoco", "pybullet"}
 

@@ -11,7 +11,7 @@ import tiny
 from simreal import results
 from simreal.arms import check
 from simreal.config_files import dump, parse
-from simreal.experiment import plan
+from simreal.plan import plan
 from simreal.video import _FOOT, _HEAD, _PAPER, FPS, Panel, _Caption, _pictures, _side_by_side, _wrapped, film
 from simreal_agents.bundle import load
 from simreal_envs.errors import Unsupported, UserError

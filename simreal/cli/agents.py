@@ -35,7 +35,8 @@ def fit(
         target: name of the target in the config (default: the first).
         encoder: new starts with a fresh one where the old one cannot be fitted, e.g. from a vector to a picture.
     """
-    from simreal.experiment import SAME, require_free
+    from simreal.experiment import SAME
+    from simreal.experiment_folder import require_free
     from simreal_agents.bundle import load
     from simreal_agents.surgery import fit as fit_agent
     from simreal_envs.view import schema_of

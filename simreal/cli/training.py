@@ -52,7 +52,8 @@ def pretrain(
         source: name of the source in the config (default: the first).
         seed: of weights, exploration and worlds.
     """
-    from simreal.experiment import run_alone, training_data
+    from simreal.experiment import run_alone
+    from simreal.plan import training_data
 
     experiment, _, domains = opened(config, overrides)
     name, _ = domain_of(domains, source, "sources")
@@ -76,7 +77,8 @@ def transfer(
         teacher: a saved agent, for a strategy that has a teacher.
         seed: of this arm.
     """
-    from simreal.experiment import run_alone, training_data
+    from simreal.experiment import run_alone
+    from simreal.plan import training_data
     from simreal.strategies import make_strategy
     from simreal_agents.bundle import load
 

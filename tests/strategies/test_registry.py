@@ -12,7 +12,7 @@ import simreal as sr
 from simreal.arms import check
 from simreal.check import check_strategy
 from simreal.config_files import parse
-from simreal.experiment import plan
+from simreal.plan import plan
 from simreal.strategies import STRATEGIES, make_strategy
 from simreal_envs.errors import UserError
 

@@ -1,0 +1,85 @@
+"""Which stages an experiment has, and what their keys depend on."""
+
+import tiny
+
+from simreal.arms import check
+from simreal.config_files import parse
+from simreal.plan import plan
+from simreal.stages import versions
+
+
+def parsed(*overrides):
+    return parse(tiny.CONFIG, "tiny.yaml", overrides)[0]
+
+
+def test_what_does_not_change_a_result_does_not_change_its_key(tmp_path):
+    def keys(*overrides):
+        one = parsed(*overrides)
+        return {stage.name: stage.key for stage in plan(one, check(one), tmp_path, versions())}
+
+    assert keys() == keys("workers=7", "name=other", "tracking.wandb=disabled", "verdict.margin=0.2")
+    assert keys("robustness=0").items() <= keys("seeds=3").items()  # which of three is the median is another question
+    changed = keys("sources.plain.steps=64")
+    assert {name for name in changed if changed[name] == keys()[name]} == {
+        "references/sources/plain", "references/targets/light",
+        *(f"arms/none/scratch/light/seed-{seed}" for seed in (0, 1)),
+    }  # fmt: skip
+
+
+def of_several(*overrides):
+    return parse(tiny.SEVERAL, "several.yaml", overrides)
+
+
+def test_every_agent_of_an_arm_comes_before_it_and_is_in_its_key(tmp_path):
+    def stages(*overrides):
+        experiment, _ = of_several("seeds=[3]", *overrides)
+        return {stage.name: stage for stage in plan(experiment, check(experiment), tmp_path, {})}
+
+    usual = stages()
+    taught = usual["arms/plain/taught/light/seed-3"]
+    assert {"agents/plain/seed-3", "agents/robust/seed-3"} <= set(taught.needs)
+    assert taught.kwargs["teacher"] == str(tmp_path / "agents/robust/seed-3")
+    second = usual["arms/plain+robust/careful/sequence/2-heavy/seed-3"]
+    assert [one["name"] for one in second.kwargs["sources"]] == ["1-light", "plain", "robust"]
+    assert second.kwargs["sources"][0]["agent"] == str(tmp_path / "arms/plain+robust/careful/light/seed-3/agent")
+    assert second.kwargs["sources"][0]["domain"]["variation"] == {"pole/mass": 0.8}
+
+    other = stages("sources.robust.strategy=")  # pretrained in another way, so all that came of it is another
+    changed = {name for name in usual if usual[name].key != other[name].key}
+    assert changed == {
+        "agents/robust/seed-3",
+        *(name for name in usual if "careful" in name or "taught" in name or name.startswith("robustness")),
+    }  # fmt: skip
+
+
+def test_where_nothing_new_is_said_nothing_new_is_in_the_key(tmp_path):
+    # A stage's key covers these, and an experiment that was run before is not computed again.
+    stages = {stage.name: stage for stage in plan(parsed(), check(parsed()), tmp_path, {})}
+    common = {"domain", "learning", "steps", "evaluation", "seed"}
+    assert stages["agents/plain/seed-0"].kwargs.keys() == common
+    assert stages["arms/plain/fine_tune/light/seed-0"].kwargs.keys() == {*common, "strategy", "settings", "sources"}
+    assert stages["arms/plain/fine_tune/light/seed-0"].kwargs["domain"].keys() == {
+        "task",
+        "engine",
+        "preset",
+        "variation",
+    }
+
+
+def test_the_sources_of_a_target_change_which_stages_there_are_and_no_key(tmp_path):
+    def stages(*overrides):
+        experiment, _ = of_several("video=1", "strategies={fine_tune: {}}", *overrides)
+        return {stage.name: stage.key for stage in plan(experiment, check(experiment), tmp_path, {})}
+
+    usual = stages("sequence=[]")
+    assert stages("sequence=[]", "targets.light.sources=[plain, robust]") == usual
+    some = stages("sequence=[]", "targets.light.sources=[plain]")
+    looks = {"videos/light", "robustness/light"}
+    assert {name for name in usual if name not in some} == {
+        f"arms/robust/fine_tune/light/seed-{seed}" for seed in (0, 1)
+    }
+    assert {name for name in some if some[name] != usual[name]} == looks
+    # One that is moved nowhere and teaches nobody is not trained, and nobody needs to know what random actions earn there.
+    nowhere = stages("sequence=[]", "targets.light.sources=[plain]", "targets.heavy.sources=[plain]")
+    assert not {"references/sources/robust", "agents/robust/seed-0"} & nowhere.keys()
+    assert nowhere["arms/plain/fine_tune/heavy/seed-0"] == usual["arms/plain/fine_tune/heavy/seed-0"]
