@@ -44,7 +44,7 @@ from simreal_agents.layout import Layout
 from simreal_agents.networks import MODULES, matching_groups
 from simreal_agents.transferable import Transferable
 from simreal_agents.vecenv import SB3Worlds
-from simreal_agents.zoo import located
+from simreal_agents.zoo import located, require_path
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.schema import Schema
 
@@ -212,6 +212,7 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
         UserError: when `card` sets a key that the bundle writes itself, or holds something that is not JSON, and when
             `folder` is there and is no bundle.
     """
+    require_path(folder)
     agent = agent if isinstance(agent, Agent) else Agent.of(agent)
     if taken := sorted(set(card or {}) & set(OWN_KEYS)):
         raise UserError(f"the card key {taken[0]!r} is written by the bundle itself; use another name")
@@ -269,14 +270,20 @@ def load(folder: str | Path) -> Agent:
         raise UserError(f"bundle {folder}: {error}") from error
     except RuntimeError as error:
         # Torch says in the first line what it was doing, and in the second what is wrong.
-        said = shorten(str(error).splitlines()[:2][-1], 300, placeholder=" ..")
+        said = _line(str(error).splitlines()[:2][-1])
         raise UserError(f"bundle {folder}: weights, network and schema do not fit each other: {said}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        said = f"lacks {error}" if isinstance(error, KeyError) else f"holds what is no setting of it: {error}"
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        # Torch goes on with where in its own code it found a number too large.
+        said = _line(str(error).partition("\n")[0])
+        said = f"lacks {error}" if isinstance(error, KeyError) else f"holds what is no setting of it: {said}"
         raise UserError(f"bundle {folder}: schema or network in {CARD} {said}") from error
     size = agent.policy.layout.size
     kept = {what: read_columns(folder, what, card[what], size) for what in KEPT if what in card}
     return Agent(agent.policy, agent.schema, card, **kept)
+
+
+def _line(text: str) -> str:
+    return shorten(text, 300, placeholder=" ..")
 
 
 def _require_enough(tensors: Mapping[str, torch.Tensor], network: Mapping[str, Any]) -> None:

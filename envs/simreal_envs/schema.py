@@ -212,10 +212,11 @@ class Schema:
 
             return tuple(Field(**plain(row)) for row in rows)
 
+        schema = cls(fields(data["observation"]), fields(data["action"]), float(data["control_period"]))
         for kind in ("observation", "action"):
-            if not data[kind]:
+            if not any(field.labels for field in getattr(schema, kind)):
                 raise UserError(f"a schema needs fields of the {kind}, and has none")
-        return cls(fields(data["observation"]), fields(data["action"]), float(data["control_period"]))
+        return schema
 
     def require_same(self, other: Schema, mine: str = "agent", theirs: str = "target") -> None:
         """Raise a UserError that names the first difference that stops an agent from acting in the other world.

@@ -12,6 +12,7 @@ import pytest
 import stable_baselines3
 import torch
 
+from simreal_agents.algorithms import ALGORITHMS
 from simreal_agents.bundle import Agent, load, load_into, save
 from simreal_agents.bundle_files import CARD, WEIGHTS
 from simreal_agents.export import export_onnx
@@ -165,6 +166,9 @@ def huge(bundle):
         (lambda b: forge(b, network={"hidden": [10**9, 10**9]}), r"has [\d,]+ numbers, too few for a network with hidden \[1000000000, 1"),
         (lambda b: forge(b, network={"hidden": [10**9]}), r"too few for a network with hidden \[1000000000\]"),
         (lambda b: forge(b, network={"hidden": [5000, 5000]}), r"too few for a network with hidden \[5000, 5000\]"),
+        (lambda b: forge(b, algorithm="sac", network={"hidden": [8, 8], "n_critics": 1e308}), "Overflow when unpacking long long$"),
+        (lambda b: forge(b, network=NETWORK | {"log_std_init": 10**400}), "no setting of it: int too large to convert to float$"),
+        (lambda b: forge(b, schema=SCHEMA | {"action": [SCHEMA["action"][0] | {"labels": ""}]}), "needs fields of the action"),
         (lambda b: forge(b, network={"hidden": "ab"}), "schema or network in card.json holds what is no setting of it: '>' not supp"),
         (lambda b: forge(b, network=None), "bundle: network in card.json must be a mapping, not None"),
         (lambda b: forge(b, network=GONE), "bundle: card.json has no 'network'"),
@@ -307,8 +311,32 @@ def test_acting_is_clipped_seeded_and_needs_a_generator_for_noise(schema):
     assert np.abs(draws[0]).max() == 1.0 and draws[0].dtype == np.float32 and draws[0].shape == (7, 1)
     mean, std, _ = agent.distribution(observations())
     assert mean.shape == (7, 1) and std == pytest.approx([np.e])
-    with pytest.raises(UserError, match=r"needs a torch\.Generator"):
-        agent.act(observations(), deterministic=False)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("wrong", [None, 0, np.random.default_rng(0)])
+def test_actions_are_drawn_from_a_generator_of_torch(schema, algorithm, wrong):
+    if algorithm.endswith("dqn"):
+        schema = replace(schema, action=(Field("move", "1", ("left", "right"), 0, 1, discrete=True),))
+    agent = Agent.new(schema, {"hidden": [8, 8]}, algorithm=algorithm)
+    with pytest.raises(UserError, match=r"draws from a generator, as torch\.Generator\(\)\.manual_seed\(0\)"):
+        agent.act(observations(), deterministic=False, generator=wrong)
+
+
+def test_an_agent_is_given_numbers(schema):
+    agent, seen = Agent.new(schema, NETWORK), observations()
+    seen[3, 1] = np.nan
+    for judge in (agent.act, agent.value, agent.distribution):
+        with pytest.raises(UserError, match="observations must be finite numbers, got nan"):
+            judge(seen)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["runs/agent"]])
+def test_a_bundle_is_a_path(trained, wrong):
+    with pytest.raises(UserError, match="a bundle is a folder, as 'runs/agent', not"):
+        load(wrong)
+    with pytest.raises(UserError, match="a bundle is a folder, as 'runs/agent', not"):
+        save(trained, wrong)
 
 
 def test_an_observation_without_a_batch_is_refused(schema):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from simreal_agents import hub
@@ -16,6 +17,12 @@ def names() -> list[str]:
     return sorted(card.parent.name for card in FOLDER.glob("*/card.json"))
 
 
+def require_path(bundle: object) -> None:
+    """Raise a UserError unless `bundle` can be a path."""
+    if not isinstance(bundle, str | os.PathLike):
+        raise UserError(f"a bundle is a folder, as 'runs/agent', not {bundle!r}")
+
+
 def located(bundle: str | Path) -> Path:
     """The folder that a bundle's name means: of an agent of the zoo for ``zoo:NAME``, of one that is downloaded from the
     Hugging Face Hub for ``hf:user/name``, else the name itself.
@@ -24,6 +31,7 @@ def located(bundle: str | Path) -> Path:
         UserError: for an agent that the zoo or the Hub does not have; says the nearest one of the zoo. For the folder of an
             arm; says which bundle is in it.
     """
+    require_path(bundle)
     text = str(bundle)
     if text.startswith(hub.PREFIX):
         return hub.pull(text)
