@@ -325,6 +325,17 @@ def schedule(rate: float, name: str) -> Callable[[float], float]:
     return lambda remaining: rate * shape(max(remaining, 0.0))  # the last rollout may go beyond the budget
 
 
+def other_network(agent: Agent, learning: Learning) -> str:
+    """What to say of an agent that was moved with another network than `learning` has, which is for new ones; else empty."""
+    own = agent.policy.network
+    asked = {"hidden": list(learning.hidden), "activation": learning.activation, "cnn": learning.cnn}
+    other = [f"{name} {value}" for name, value in asked.items() if value not in (None, own.get(name))]
+    if not other:
+        return ""
+    mine = ", ".join(f"{name} {own[name]}" for name in asked if name in own)
+    return f"the agent keeps its own network ({mine}); {', '.join(other)} is for new agents"
+
+
 def _acts(learner: Transferable, modules: Sequence[str]) -> bool:
     """Whether what chooses actions is among `modules`: the actor, or the critic where there is none."""
     from simreal_agents.networks import matching_groups

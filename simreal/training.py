@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -18,7 +19,7 @@ import torch
 
 from simreal.diagnostics.early_warning import MARKS
 from simreal.early import EarlyWarning
-from simreal.learner import Learning, Source, Target
+from simreal.learner import Learning, Source, Target, other_network
 from simreal.one_arm import OneArm, Report, Run
 from simreal.schedule import Schedule
 from simreal.stages import versions
@@ -31,6 +32,8 @@ from simreal_agents.state import Checkpoints
 from simreal_envs.errors import UserError, require_a
 from simreal_envs.variation import Domain
 from simreal_envs.view import own_schema
+
+log = logging.getLogger(__name__)
 
 
 def pretrain(
@@ -81,6 +84,7 @@ def transfer(
     Args:
         steps: target experience, in environment steps.
         seed: use the same seeds, steps, points and episodes in every arm that is to be compared.
+        learning: as of `pretrain`. An agent that is moved keeps its own network, which is said where this is another one.
         sources: further source agents, for strategies that take several.
         teacher: an agent to learn from, for strategies that have one.
         checkpoints: see `train`.
@@ -98,7 +102,10 @@ def transfer(
         raise UserError("of several source agents each must say on its card which domain it comes from")
     here = Target(target, learning or Learning(), seed, known, teacher)
     schedule = Schedule(steps, points, episodes, MARKS if early else ())
-    return train(agent, here, strategy, schedule, checkpoints=checkpoints, early=early)
+    run = train(agent, here, strategy, schedule, checkpoints=checkpoints, early=early)
+    if learning and strategy.needs_source and (other := other_network(run.agent, learning)):
+        log.warning("simreal: warning: %s: %s", strategy.name, other)
+    return run
 
 
 def known_sources(agents: Iterable[Agent]) -> tuple[Source, ...]:

@@ -152,3 +152,18 @@ def test_a_verb_says_what_it_is_to_be_given(source):
     assert repr(control).startswith("Run(Scratch(), task='cartpole_swingup', seed=0, steps=64, return_mean=")
     with pytest.raises(UserError, match="the strategy fine_tune needs a source agent"):
         sr.transfer(None, home, sr.FineTune(), 64, **tiny_run)
+
+
+def test_that_an_agent_keeps_its_own_network_is_said(source, caplog):
+    def moved(strategy, learning):
+        caplog.clear()
+        sr.transfer(source, tiny.CARTPOLE, strategy, 64, learning=learning, points=2, episodes=1)
+        return caplog.text
+
+    wider = replace(tiny.LEARNING, hidden=(9, 9), activation="relu")
+    own = f"hidden {list(tiny.LEARNING.hidden)}, activation {tiny.LEARNING.activation}"
+    said = f"the agent keeps its own network ({own}); hidden [9, 9], activation relu is for new agents"
+    assert f"fine_tune: {said}" in moved(sr.FineTune(), wider)
+    assert not moved(sr.FineTune(), tiny.LEARNING)
+    assert not moved(sr.Scratch(), wider)
+    assert not moved(sr.Distill(), wider)

@@ -78,6 +78,7 @@ def transfer(
         seed: of this arm.
     """
     from simreal.experiment import run_alone
+    from simreal.learner import Learning, other_network
     from simreal.plan import training_data
     from simreal.strategies import make_strategy
     from simreal_agents.bundle import load
@@ -99,8 +100,8 @@ def transfer(
             sources={str(one): agent.card["card_sha256"] for one, agent in agents.items()},
             teacher=(str(teacher), load(teacher).card["card_sha256"]) if teacher else None,
         )  # fmt: skip
-    if way.needs_source:
-        _tell_of_networks(agents[bundle], experiment)
+    if way.needs_source and (other := other_network(load(out / "agent"), Learning.of(experiment.agent))):
+        note(other)
     tell({"arm": str(out), "strategy": strategy, "target": name, "seed": seed, **_evaluated(last)}, json)
 
 
@@ -141,15 +142,6 @@ def _require_movable(way: Strategy, agents: Mapping[Path, Agent], several: bool,
         if way.needs_source and not way.refits:
             require_bridge(agent, target, str(bundle))
             require_view(agent, target, observe)
-
-
-def _tell_of_networks(agent: Agent, experiment: Experiment) -> None:
-    """Say where an agent's network is not the config's, which is for new agents."""
-    own, given = agent.policy.network, experiment.agent.model_dump(include={"hidden", "activation", "cnn"}, mode="json")
-    other = [f"{key} {given[key]}" for key in given if given[key] is not None and given[key] != own.get(key)]
-    if other:
-        mine = ", ".join(f"{key} {own[key]}" for key in given if key in own)
-        note(f"the agent keeps its own network ({mine}); the config's {', '.join(other)} is for new agents")
 
 
 def _evaluated(last: Any) -> dict[str, Any]:
