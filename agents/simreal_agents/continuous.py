@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from simreal_agents.distributions import Gaussian, Point
 from simreal_agents.encoders import Perception, layers, sight
 from simreal_agents.layout import Layout
-from simreal_agents.networks import ACTIVATIONS, require_actions, require_widths, stream
+from simreal_agents.networks import ACTIVATIONS, require_actions, require_generator, require_widths, stream
 from simreal_agents.normalizer import Normalizer, RewardScaler
 from simreal_agents.passes import Pass
 from simreal_agents.products import Products
@@ -188,9 +188,9 @@ class ContinuousPolicy(WithTargets, BasePolicy):
             UserError: when a stochastic action is asked for without a generator.
         """
         kernel = self.kernel
-        if not deterministic and generator is None:
-            raise UserError("act(deterministic=False) needs a torch.Generator to draw from")
-        return kernel.applied(kernel.actions(kernel.ruler()(rows), None if deterministic else generator))
+        return kernel.applied(
+            kernel.actions(kernel.ruler()(rows), None if deterministic else require_generator(generator))
+        )
 
     def value(self, rows: np.ndarray) -> np.ndarray:
         """The smallest critic's value ``(n,)`` float32 of the deterministic action in each state."""

@@ -26,7 +26,7 @@ from simreal_agents.distributions import Categorical
 from simreal_agents.encoders import Perception, layers, sight
 from simreal_agents.heads import absence, leave_out
 from simreal_agents.layout import Layout
-from simreal_agents.networks import ACTIVATIONS, require_actions, require_widths, stream
+from simreal_agents.networks import ACTIVATIONS, require_actions, require_generator, require_widths, stream
 from simreal_agents.normalizer import Normalizer, RewardScaler
 from simreal_agents.passes import Pass
 from simreal_agents.products import Products
@@ -149,10 +149,9 @@ class QPolicy(WithTargets, BasePolicy):
         Raises:
             UserError: when a stochastic action is asked for without a generator.
         """
-        if not deterministic and generator is None:
-            raise UserError("act(deterministic=False) needs a torch.Generator to draw from")
         rate = 0.0 if deterministic else self.exploration_rate
-        return self.kernel.actions(self.kernel.ruler()(rows), None if deterministic else generator, rate)
+        source = None if deterministic else require_generator(generator)
+        return self.kernel.actions(self.kernel.ruler()(rows), source, rate)
 
     def value(self, rows: Array) -> Array:
         """The value ``(n,)`` float32 of the best action in each state."""

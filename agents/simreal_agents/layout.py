@@ -115,11 +115,13 @@ class Layout:
         """As `flatten`, of what somebody gives to an agent: nothing passes for what it is not.
 
         Raises:
-            UserError: a part is missing or has another shape, or a picture of bytes has numbers that are none.
+            UserError: a part is missing or has another shape, holds what is no finite number, or is a picture of bytes and
+                has numbers that are none.
         """
         if not isinstance(observations, Mapping):
             observations = np.asarray(observations)
             if observations.ndim == 2 and observations.shape[1] == self.size:
+                require_numbers(observations)
                 for part in self.parts:
                     _require_bytes(part, observations[:, part.columns])
                 return self.flatten(observations)
@@ -140,6 +142,7 @@ class Layout:
                     f"an agent is given a batch of observations of {' x '.join(map(str, part.shape))} numbers each, not "
                     f"{_shapes(given)}; of a single one, observation[None]"
                 )
+            require_numbers(arrays[part.name], part.name)
             _require_bytes(part, arrays[part.name])
         if len({len(array) for array in arrays.values()}) > 1:
             raise UserError(f"the parts of a batch must be of as many observations, got {_shapes(given)}")
@@ -179,6 +182,14 @@ class Flattened(spaces.Box):
         elif np.shape(observation) == self.space.shape:
             return self.layout.rows(np.asarray(observation)[None])[0]
         return self.layout.rows(observation)
+
+
+def require_numbers(array: np.ndarray, name: str = "") -> None:
+    """Raise a UserError where observations, or a part of them, hold what is no finite number."""
+    if array.dtype.kind in "bui" or (array.dtype.kind == "f" and np.isfinite(array).all()):
+        return
+    wrong = array[~np.isfinite(array)][0] if array.dtype.kind == "f" else f"an array of {array.dtype}"
+    raise UserError(f"observations must be finite numbers{f' in {name!r}' if name else ''}, got {wrong}")
 
 
 def _require_bytes(part: Part, array: np.ndarray) -> None:

@@ -158,9 +158,7 @@ class Policy(ActorCriticPolicy):
         kernel, normalized = self.kernel, self.kernel.ruler()(rows)
         if deterministic:
             return kernel.applied(kernel.best(normalized))
-        if generator is None:
-            raise UserError("act(deterministic=False) needs a torch.Generator to draw from")
-        noise = kernel.noise(len(rows), generator=generator)
+        noise = kernel.noise(len(rows), generator=require_generator(generator))
         return kernel.applied(kernel.drawn(kernel.mean(normalized), noise, normalized))
 
     def distribution(self, rows: np.ndarray) -> Gaussian | Categorical:
@@ -224,6 +222,14 @@ def stream(seed: int | None, purpose: str) -> torch.Generator:
     return generator.manual_seed(int(words[0] >> np.uint64(1)))
 
 
+def require_generator(generator: Any) -> torch.Generator:
+    """What actions are drawn from. Raises a UserError where that is none."""
+    if not isinstance(generator, torch.Generator):
+        got = "" if generator is None else f", got {generator!r}"
+        raise UserError(f"act(deterministic=False) draws from a generator, as torch.Generator().manual_seed(0){got}")
+    return generator
+
+
 def groups_of(policy: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
     """Every parameter under exactly one group: ``{"encoder.actor": [(name, parameter), ..], ..}``; empty groups are left out."""
     named = list(policy.named_parameters())
@@ -240,6 +246,8 @@ def matching_groups(names: Iterable[str], where: str = "") -> list[str]:
     Raises:
         UserError: for an unknown name; says the nearest one.
     """
+    if not isinstance(names, Iterable):
+        raise UserError(f"{where + ': ' if where else ''}parts of a network are named, as ['encoder'], got {names!r}")
     names = [names] if isinstance(names, str) else list(names)
     for name in names:
         require_known(name, (*MODULES, *TOWERS, *GROUPS), "module", where)

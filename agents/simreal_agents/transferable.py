@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, unwrap_v
 from simreal_agents.additions import Addition, Experience, adds
 from simreal_agents.allocator import keep_freed_memory
 from simreal_agents.encoders import Dropout
-from simreal_agents.layout import Flattened, Layout
+from simreal_agents.layout import Flattened, Layout, require_numbers
 from simreal_agents.networks import MODULES, matching_groups, stream
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.vecenv import FlatVecEnv, SB3Worlds, Step
@@ -55,6 +55,12 @@ class Transferable:
         "_returns", "_lengths", "_keep_normalizer",
     )  # fmt: skip
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        try:
+            super().__init__(*args, **kwargs)
+        except AssertionError as error:  # how the stock algorithms refuse settings and action spaces
+            raise UserError(f"{self.algorithm.upper()}: {' '.join(str(error).split())}") from error
+
     def _begin(
         self,
         device: str,
@@ -68,13 +74,13 @@ class Transferable:
             require_known(name, self.policy_class_.SETTINGS, "network setting", "policy_kwargs")
         if str(device) not in ("cpu", "auto"):
             raise Unsupported(f"{self.algorithm.upper()} for small networks computes on the CPU, got device {device!r}")
-        self.loss_terms: list[LossTerm] = list(loss_terms)
-        self.progress_hooks: list[ProgressHook] = list(progress_hooks)
+        self.loss_terms: list[LossTerm] = _functions(loss_terms, "loss_terms", "(policy, batch)")
+        self.progress_hooks: list[ProgressHook] = _functions(progress_hooks, "progress_hooks", "(learner, progress)")
         self.additions: dict[str, Addition] = {}
         self.notes: dict[str, Any] = {}
         self.seconds = dict.fromkeys(("physics", "inference", "update", "other"), 0.0)
         self._keep_normalizer = False
-        self._lr_scale = dict(lr_scale or {})
+        self._lr_scale = _scales({} if lr_scale is None else lr_scale)
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -194,9 +200,9 @@ class Transferable:
         Raises:
             UserError: for an unknown name, one that this network has nothing of, or a scale that is negative or no number.
         """
-        for name, scale in scales.items():
+        for name, scale in _scales(scales).items():
             _require_number(scale, f"lr_scale of {name!r}")
-        told = {name: self._told([name], "lr_scale") for name in sorted(scales, key=len)}
+        told = {name: self._told([name], "lr_scale") for name in sorted(scales, key=lambda name: len(str(name)))}
         for group in self.optimizer.param_groups:
             group["lr_scale"] = 1.0
         for name, groups in told.items():
@@ -234,16 +240,20 @@ class Transferable:
 
         Args:
             names: modules (``encoder``), towers (``actor``) or groups (``heads.actor``).
-            normalizer: ``"keep"`` also stops the observation statistics, ``"update"`` lets them follow the data, None leaves
-                them as they are.
+            normalizer: ``"keep"`` also stops the observation statistics, ``"update"`` lets them follow the data. None stops
+                them where a part of the encoder is frozen, whose inputs would move otherwise, and else leaves them as they
+                are.
 
         Raises:
             UserError: for an unknown name, or one that this network has nothing of.
         """
         if normalizer is not None:
             require_known(normalizer, ("keep", "update"), "normalizer setting", "freeze")
-        for group in self._told(names, "freeze"):
+        told = self._told(names, "freeze")
+        for group in told:
             group["frozen"] = True
+        if normalizer is None and any(group["name"].startswith("encoder.") for group in told):
+            normalizer = "keep"
         if normalizer is not None:
             self._keep_normalizer = self.policy.encoder.normalizer.frozen = normalizer == "keep"
         self._mark_frozen()
@@ -286,10 +296,11 @@ class Transferable:
 
     def _told(self, names: Sequence[str], where: str) -> list[dict[str, Any]]:
         """The groups of `names`; a module may be empty, but what is told to a tower or group must reach something."""
+        told = self._groups(names, where)
         for name in [names] if isinstance(names, str) else names:
             if name not in MODULES and not self._groups([name], where):
                 raise UserError(f"{where}: the network has no {name!r}; {nearest(name, self.optimizer.names)}")
-        return self._groups(names, where)
+        return told
 
     def _mark_frozen(self) -> None:
         for group in self.optimizer.param_groups:
@@ -370,11 +381,16 @@ class Transferable:
             self._returns, self._lengths = np.zeros((2, self.n_envs))
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)  # type: ignore[misc]
 
-    def learn(self, *args: Any, **kwargs: Any) -> Any:
-        """SB3's ``learn``; also keeps ``seconds``."""
+    def learn(self, total_timesteps: float, *args: Any, **kwargs: Any) -> Any:
+        """SB3's ``learn``; also keeps ``seconds``.
+
+        Raises:
+            UserError: for steps that are no number.
+        """
+        _require_number(total_timesteps, "total_timesteps")
         start, before = time.perf_counter(), sum(self.seconds.values())
         try:
-            return super().learn(*args, **kwargs)  # type: ignore[misc]
+            return super().learn(total_timesteps, *args, **kwargs)  # type: ignore[misc]
         finally:
             self.seconds["other"] += time.perf_counter() - start - (sum(self.seconds.values()) - before)
 
@@ -382,6 +398,8 @@ class Transferable:
         """SB3's ``predict``, for observations as the worlds show them; draws from a generator of its own."""
         if isinstance(self.observation_space, Flattened):
             observation = self.observation_space.rows(observation)
+        else:
+            require_numbers(np.asarray(observation))
         with torch.random.fork_rng(devices=[]):  # SB3's distributions know no generator but the global one
             torch.set_rng_state(self._predictions.get_state())
             result = super().predict(observation, *args, **kwargs)  # type: ignore[misc]
@@ -431,6 +449,23 @@ def require_finite(step: Step) -> None:
         if array.dtype != np.uint8 and not np.isfinite(array).all():
             bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))
             raise FloatingPointError(f"world {bad[0]} returned {what} that is not finite; nothing was learned from it")
+
+
+def _functions(given: Any, what: str, takes: str) -> list[Any]:
+    """A list of its own of what was given as `what`. Raises a UserError where that is none of functions."""
+    if not isinstance(given, Iterable) or not all(map(callable, given := list(given))):
+        raise UserError(f"{what} must be a list of functions of {takes}, got {given!r}")
+    return given
+
+
+def _scales(given: Any) -> dict[str, float]:
+    """A copy of multiples of the learning rate by part. Raises a UserError where they are none."""
+    if not isinstance(given, Mapping):
+        raise UserError(
+            f"lr_scale says for parts of the network by how much their learning rate is multiplied, as {{'encoder': 0.1}}, "
+            f"got {given!r}"
+        )
+    return dict(given)
 
 
 def _is_number(value: Any, bound: float = math.inf) -> bool:

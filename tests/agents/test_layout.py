@@ -182,3 +182,20 @@ def test_sb3s_predict_takes_one_observation_or_several_as_the_worlds_show_them(s
         single = {name: part[i] for name, part in seen.items()} if isinstance(seen, dict) else seen[i]
         assert ppo.predict(single, deterministic=True)[0] == several[i]
     assert np.array_equal(several, ppo.policy.act(ppo.policy.layout.flatten(seen)))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_no_number_is_refused_by_its_part(wrong):
+    shown = batch(MIXED)
+    shown["depth"][3, 0, 0] = wrong
+    with pytest.raises(UserError, match=f"observations must be finite numbers in 'depth', got {wrong}"):
+        Layout.of(MIXED).rows(shown)
+    rows = batch(STATE)
+    rows[2, 1] = wrong
+    with pytest.raises(UserError, match=f"observations must be finite numbers, got {wrong}"):
+        Layout.of(STATE).rows(rows)
+
+
+def test_words_are_no_observations():
+    with pytest.raises(UserError, match="observations must be finite numbers, got an array of <U1"):
+        Layout.of(STATE).rows([["a", "b", "c", "d"]])

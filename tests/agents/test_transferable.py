@@ -112,6 +112,59 @@ def test_numbers_of_any_kind_are_numbers():
     ppo.learn(64)
 
 
+@pytest.mark.parametrize("wrong", [0.1, None, "encoder", [("encoder", 0.1)]])
+def test_a_scale_is_told_for_parts(wrong):
+    said = r"lr_scale says for parts of the network by how much .* as \{'encoder': 0.1\}, got"
+    with pytest.raises(UserError, match=said):
+        learner().set_lr_scale(wrong)
+    if wrong is not None:
+        with pytest.raises(UserError, match=said):
+            PPO(env=SB3Worlds(make(Domain("cartpole_swingup"), 2)), lr_scale=wrong)
+
+
+def test_what_is_no_name_of_a_part_is_refused():
+    ppo = learner()
+    with pytest.raises(UserError, match="lr_scale: unknown module 1; valid: "):
+        ppo.set_lr_scale({1: 0.1})
+    with pytest.raises(UserError, match=r"freeze: parts of a network are named, as \['encoder'\], got 3"):
+        ppo.freeze(3)
+
+
+@pytest.mark.parametrize("wrong", [lambda policy, batch: None, [3], None])
+@pytest.mark.parametrize("what", ["loss_terms", "progress_hooks"])
+def test_losses_and_hooks_are_lists_of_functions(what, wrong):
+    with pytest.raises(UserError, match=rf"{what} must be a list of functions of \(.*\), got"):
+        PPO(env=SB3Worlds(make(Domain("cartpole_swingup"), 2)), **{what: wrong})
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+@pytest.mark.parametrize("wrong", ["100", None, float("nan"), -1, [64]])
+def test_a_learner_is_told_a_number_of_steps(algorithm, wrong):
+    learner = find_algorithm(algorithm)(env=make(Domain("cartpole_swingup"), 2))
+    with pytest.raises(UserError, match="total_timesteps must be a finite number that is not negative, got"):
+        learner.learn(wrong)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "says"),
+    [
+        ("dqn", {}, "DQN: The algorithm only supports .*Discrete.* as action spaces but Box"),
+        ("ppo", {"n_steps": 1, "num_worlds": 1}, "PPO: `n_steps \\* n_envs` must be greater than 1"),
+    ],
+)
+def test_what_stock_algorithms_assert_is_a_sentence(algorithm, settings, says):
+    worlds = make(Domain("cartpole_swingup"), settings.pop("num_worlds", 2))
+    with pytest.raises(UserError, match=says):
+        find_algorithm(algorithm)(env=worlds, **settings)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), None, "x"])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_predicting_from_what_is_no_number_is_refused(wrong, deterministic):
+    with pytest.raises(UserError, match="observations must be finite numbers, got"):
+        learner().predict([0.0, 1.0, 0.0, 0.0, wrong], deterministic=deterministic)
+
+
 @pytest.mark.parametrize("wrong", [{"heads.temperature": 2}, {"trunc": 2}, {"heads": -1}])
 def test_scales_that_are_refused_change_nothing(wrong):
     ppo = learner()
@@ -151,6 +204,19 @@ def test_the_actor_stands_still_while_the_critic_warms_up():
     ppo.thaw(["actor"])
     ppo.learn(128)
     assert "heads.actor.weight" in differing(before, tensors(ppo))
+
+
+@pytest.mark.parametrize("names", [["encoder"], "encoder.critic", ["actor"]])
+def test_what_a_frozen_encoder_is_given_stands_still_with_it(names):
+    ppo = learner()
+    ppo.learn(64)
+    ppo.freeze(names)
+    before = tensors(ppo)
+    ppo.learn(64)
+    assert not any(name.startswith("encoder.normalizer") for name in differing(before, tensors(ppo)))
+    ppo.freeze([], normalizer="update")
+    ppo.learn(64)
+    assert "encoder.normalizer.mean" in differing(before, tensors(ppo))
 
 
 def test_freezing_something_else_leaves_stopped_statistics_stopped():
