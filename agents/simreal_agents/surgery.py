@@ -141,6 +141,9 @@ def fit(
     """
     require_a(Agent, agent, "the agent", "sr.pretrain(..) or sr.load(bundle)")
     require_known(encoder, ("keep", "new"), "encoder setting", "fit")
+    for name, given, like in (("rename", rename, "{'torque': 'force'}"), ("fill", fill, "{'speed': 0.0}")):
+        if given is not None and not (isinstance(given, Mapping) and all(isinstance(key, str) for key in given)):
+            raise UserError(f"fit: {name} must be a mapping from names, as {like}, not {given!r}")
     require_plain(agent.policy.network, "surgery")
     theirs, fresh = _target_schema(agent, target, observation, action), encoder == "new"
     seen, shown, done = _matched(agent, theirs, rename or {}, fresh)
@@ -205,8 +208,8 @@ def _target_schema(agent: Agent, target: Any, observation: Any, action: Any) -> 
     if target is None:
         target = replace(
             agent.schema,
-            observation=agent.schema.observation if observation is None else tuple(observation),
-            action=agent.schema.action if action is None else tuple(action),
+            observation=agent.schema.observation if observation is None else observation,
+            action=agent.schema.action if action is None else action,
         )
     if not isinstance(target, Schema):
         raise UserError(f"fit needs the schema of the target, not a {type(target).__name__}")

@@ -50,6 +50,8 @@ class Field:
         require_known(self.dtype, ["float32", "uint8"], "dtype", f"field {self.name!r}")
         if len(self.grid) not in (0, 2) or (self.dtype != "float32" and not self.grid):
             raise UserError(f"field {self.name!r}: a grid is (height, width), and only images may be {self.dtype}")
+        if not self.low <= self.high:
+            raise UserError(f"field {self.name!r}: low must be a number up to high, got {self.low} and {self.high}")
         if self.absent and not (self.discrete and set(self.absent) < set(self.labels)):
             raise UserError(f"field {self.name!r}: only choices may be absent, and not all of {list(self.labels)}")
 
@@ -67,8 +69,8 @@ class Schema:
     channels of a pixel together. Outside it is what `observation_space` says; `pack` and `unpack` lead from one to the other.
 
     Raises:
-        UserError: a discrete field beside other action fields or in an observation, two parts of one name, or a control
-            period that is not positive and finite.
+        UserError: what is no field, a discrete field beside other action fields or in an observation, two parts of one name,
+            or a control period that is not positive and finite.
     """
 
     observation: tuple[Field, ...]
@@ -78,6 +80,11 @@ class Schema:
     def __post_init__(self) -> None:
         if not 0 < self.control_period < math.inf:
             raise UserError(f"a control period must be a positive, finite number of seconds, got {self.control_period}")
+        for kind in ("observation", "action"):
+            fields = getattr(self, kind)
+            if not isinstance(fields, tuple | list) or not all(isinstance(field, Field) for field in fields):
+                raise UserError(f"the {kind} of a schema is a tuple of simreal_envs.schema.Field, not {fields!r}")
+            object.__setattr__(self, kind, tuple(fields))
         discrete = [f for f in (*self.observation, *self.action) if f.discrete]
         if len(discrete) > 1 or (discrete and tuple(discrete) != self.action):
             raise UserError(

@@ -237,3 +237,18 @@ def test_an_agent_may_act_where_only_bounds_and_noise_differ():
 def test_the_first_difference_that_matters_is_named(other, sentence):
     with pytest.raises(UserError, match=sentence):
         SCHEMA.require_same(other)
+
+
+@pytest.mark.parametrize(("low", "high"), [(np.nan, 1.0), (0.0, np.nan), (2.0, 1.0)])
+def test_bounds_are_numbers_in_order(low, high):
+    with pytest.raises(UserError, match="field 'force': low must be a number up to high, got"):
+        replace(FORCE, low=low, high=high)
+
+
+def test_a_schema_is_of_fields_in_a_tuple_or_list():
+    assert Schema([POSITION, SPEED], [FORCE], 0.02) == SCHEMA
+    for wrong in (POSITION, "position", ["position"], {"position": POSITION}):
+        with pytest.raises(
+            UserError, match=r"the observation of a schema is a tuple of simreal_envs\.schema\.Field, not"
+        ):
+            replace(SCHEMA, observation=wrong)
