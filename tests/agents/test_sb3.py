@@ -4,6 +4,7 @@ import base64
 import inspect
 import io
 import json
+import os
 import pickle
 import zipfile
 from dataclasses import replace
@@ -412,6 +413,13 @@ def test_a_policy_without_its_critics_or_with_one_of_another_shape_is_refused(zi
             load_zip(rewritten(zip_of(model), policy__pth=buffer.getvalue())).agent(schema)
 
 
+def test_an_import_is_told_a_schema(zip_of):
+    imported = load_zip(zip_of(stock()))
+    for wrong in (None, "hopper"):
+        with pytest.raises(UserError, match=r"the schema must be what sr\.find_task\(name\)\.schema gives, not"):
+            imported.agent(wrong)
+
+
 def test_settings_that_mean_nothing_are_one_sentence(zip_of):
     path = zip_of(trained("crossq", schema_of("vector", "box")))
     for settings, words in {
@@ -430,6 +438,44 @@ def test_a_member_that_would_fill_the_memory_is_not_read(zip_of, monkeypatch):
     monkeypatch.setattr("simreal_agents.sb3.files.MAX_BYTES", 100)
     with pytest.raises(UserError, match=r"model\.zip: data has \d+ bytes unpacked; at most 100 are read"):
         load_zip(path)
+
+
+def test_weights_that_are_packed_once_more_are_measured_unpacked(zip_of, monkeypatch):
+    buffer, packed = io.BytesIO(), io.BytesIO()
+    torch.save({"log_std": torch.zeros(1_000_000)}, buffer)
+    with zipfile.ZipFile(buffer) as plain, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in plain.infolist():
+            archive.writestr(member, plain.read(member), zipfile.ZIP_DEFLATED)
+    path = rewritten(zip_of(stock()), policy__pth=packed.getvalue())
+    monkeypatch.setattr("simreal_agents.sb3.files.MAX_BYTES", 1_000_000)
+    with pytest.raises(
+        UserError, match=r"model\.zip: policy\.pth has 400\d\d\d\d bytes unpacked; at most 1000000 are read"
+    ):
+        load_zip(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_tensor_that_repeats_one_number_is_measured_by_its_shape(zip_of, dtype):
+    model, buffer = stock(), io.BytesIO()
+    wide = torch.zeros(1, dtype=dtype).expand(1 << 40, 3)
+    torch.save({**model.policy.state_dict(), "mlp_extractor.policy_net.0.weight": wide}, buffer)
+    with pytest.raises(UserError, match=r"the tensors of policy\.pth have \d+ bytes; at most 268435456 are read"):
+        load_zip(rewritten(zip_of(model), policy__pth=buffer.getvalue()))
+
+
+@pytest.mark.parametrize("tensor", [torch.eye(3).to_sparse(), torch.empty(3, device="meta")])
+def test_weights_are_plain_tensors(zip_of, tensor):
+    model, buffer = stock(), io.BytesIO()
+    torch.save({**model.policy.state_dict(), "mlp_extractor.policy_net.0.bias": tensor}, buffer)
+    with pytest.raises(UserError, match=r"policy\.pth does not hold named tensors"):
+        load_zip(rewritten(zip_of(model), policy__pth=buffer.getvalue()))
+
+
+@pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_read(tmp_path, make):
+    make(tmp_path / "model.zip")
+    with pytest.raises(UserError, match=r"no SB3 zip that can be read at .*model\.zip \(it is no file\)"):
+        load_zip(tmp_path / "model.zip")
 
 
 def test_files_that_are_none_or_damaged_are_one_sentence(zip_of, tmp_path):

@@ -21,7 +21,7 @@ import yaml
 from simreal_agents.sb3.names import Tensors
 from simreal_envs.errors import UserError, told
 
-MAX_BYTES = 1 << 28  # of one member of a zip, unpacked: far above any policy that fits our networks
+MAX_BYTES = 1 << 28  # of one member of a zip, unpacked, and of all weights: far above any policy that fits our networks
 VARIABLES = "pytorch_variables.pth"  # what SB3 learns beside the policy
 STATISTICS = ("vecnormalize.pkl", "vec_normalize.pkl")  # RL Zoo, Hugging Face
 
@@ -103,6 +103,8 @@ def read_zip(path: Path) -> tuple[Tensors, dict[str, Any], str]:
         UserError: there is no such file, it is damaged, or holds more than tensors among its weights.
     """
     try:
+        if path.exists() and not path.is_file():  # of some devices there is no end to read
+            raise OSError("it is no file")
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"there is no SB3 zip that can be read at {path} ({error.strerror or error})") from error
@@ -124,9 +126,13 @@ def read_zip(path: Path) -> tuple[Tensors, dict[str, Any], str]:
     except Exception as error:  # what is damaged can raise anything
         raise UserError(f"{path} is not an SB3 model, or was cut off: {told(error)}") from error
     if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in weights.items()
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and tensor.is_cpu
+        for name, tensor in weights.items()
     ):
         raise UserError(f"{path}: policy.pth does not hold named tensors")
+    # A tensor may repeat a few numbers of a file over any shape.
+    if (size := sum(tensor.nbytes for tensor in weights.values())) > MAX_BYTES:
+        raise UserError(f"{path}: the tensors of policy.pth have {size} bytes; at most {MAX_BYTES} are read")
     if not isinstance(data, dict):
         raise UserError(f"{path}: data does not hold named settings")
     alpha = more.get("log_ent_coef") if isinstance(more, dict) else None
@@ -136,11 +142,20 @@ def read_zip(path: Path) -> tuple[Tensors, dict[str, Any], str]:
 
 
 def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    if (size := archive.getinfo(name).file_size) > MAX_BYTES:
-        raise UserError(f"{path}: {name} has {size} bytes unpacked; at most {MAX_BYTES} are read")
+    _require_small(path, name, archive.getinfo(name).file_size)
     with archive.open(name) as file:
         return file.read(MAX_BYTES)
 
 
 def _tensors(path: Path, archive: zipfile.ZipFile, name: str) -> Any:
-    return torch.load(io.BytesIO(_member(path, archive, name)), map_location="cpu", weights_only=True)
+    file = io.BytesIO(_member(path, archive, name))
+    if zipfile.is_zipfile(file):  # as torch writes them; it unpacks what is packed in there, too
+        with zipfile.ZipFile(file) as inner:
+            _require_small(path, name, sum(member.file_size for member in inner.infolist()))
+        file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _require_small(path: Path, name: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise UserError(f"{path}: {name} has {size} bytes unpacked; at most {MAX_BYTES} are read")

@@ -15,7 +15,7 @@ from simreal_agents.encoders import cnn_of
 from simreal_agents.layout import Layout
 from simreal_agents.sb3.names import IMAGE, PARTS, Layers, Tensors, own_layers, shared_encoder, swapped
 from simreal_agents.sb3.parts import Parts
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, require_a
 from simreal_envs.schema import Schema
 
 
@@ -54,6 +54,7 @@ class Imported:
         Raises:
             UserError: when observations or actions differ, in kind, size or number.
         """
+        require_a(Schema, schema, "the schema", "sr.find_task(name).schema")
         layout = Layout.of(schema.observation_space)
         self._require_fit(schema, layout)
         agent = Agent.new(schema, self._network(schema, layout), algorithm=self.parts.algorithm)
