@@ -225,8 +225,8 @@ def stream(seed: int | None, purpose: str) -> torch.Generator:
 def require_generator(generator: Any) -> torch.Generator:
     """What actions are drawn from. Raises a UserError where that is none."""
     if not isinstance(generator, torch.Generator):
-        got = "" if generator is None else f", got {generator!r}"
-        raise UserError(f"act(deterministic=False) draws from a generator, as torch.Generator().manual_seed(0){got}")
+        got = "" if generator is None else f", not {generator!r}"
+        raise UserError(f"act(deterministic=False) needs a torch.Generator to draw from{got}")
     return generator
 
 

@@ -348,7 +348,14 @@ class Transferable:
 
     def restore_training_state(self, state: Mapping[str, Any]) -> None:
         """Continue where `training_state` was taken; call ``learn`` with the steps that are left and
-        ``reset_num_timesteps=False``."""
+        ``reset_num_timesteps=False``.
+
+        Raises:
+            UserError: it is no training state, or that of another network or of other worlds.
+        """
+        _require_state_of(self.policy, state)
+        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
+        worlds.restore(state["worlds"])
         self.policy.load_state_dict(state["policy"])
         self.optimizer.restore(state["optimizer"])
         self._mark_frozen()
@@ -364,8 +371,6 @@ class Transferable:
         self.seconds = dict(state["seconds"])
         for name, addition in self.additions.items():
             addition.restore_training_state(state["additions"][name])
-        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
-        worlds.restore(state["worlds"])
 
     def _generators(self) -> dict[str, torch.Generator]:
         dropouts = (m.generator for m in self.policy.modules() if isinstance(m, Dropout))
@@ -466,6 +471,19 @@ def _scales(given: Any) -> dict[str, float]:
             f"got {given!r}"
         )
     return dict(given)
+
+
+def _require_state_of(policy: Any, state: Any) -> None:
+    """Raise a UserError unless `state` is a training state with tensors of the shapes of `policy`."""
+    if not isinstance(state, Mapping) or not {"policy", "worlds"} <= state.keys():
+        raise UserError("a training state is what training_state() of a learner like this one gives")
+    there, here = state["policy"], policy.state_dict()
+    for name in {**there, **here}:
+        shapes = [list(tensors[name].shape) if name in tensors else "missing" for tensors in (there, here)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"the training state is of another learner: {name} is {shapes[0]} there and {shapes[1]} here"
+            )
 
 
 def _is_number(value: Any, bound: float = math.inf) -> bool:

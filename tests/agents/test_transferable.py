@@ -75,6 +75,35 @@ def test_what_is_frozen_scaled_and_bounded_continues_so():
     assert fresh.optimizer.group("trunk.actor")["weight_decay"] == 0.1
 
 
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"hidden": [8, 8]}, r"another learner: encoder.actor.0.weight is \[16, 5\] there and \[8, 5\] here"),
+        ({"hidden": [16]}, r"another learner: trunk.actor.0.weight is \[8, 16\] there and missing here"),
+        ({"num_worlds": 4}, "the snapshot is of 8 worlds .* these are 4 worlds"),
+        ({"algorithm": SAC}, "the training state is of another learner: "),
+    ],
+)
+def test_a_state_of_another_learner_is_refused_and_changes_nothing(other, says):
+    settings = {"algorithm": PPO, "num_worlds": 8, "hidden": [16, 8]} | other
+    domain = Domain("cartpole_swingup", variation=Randomization({"pole/mass": Uniform(0.05, 0.2)}))
+    there = settings["algorithm"](
+        env=make(domain, settings["num_worlds"], 0), policy_kwargs={"hidden": settings["hidden"]}
+    )
+    here = learner().learn(64)
+    before = tensors(there)
+    with pytest.raises(UserError, match=says) as refusal:
+        there.restore_training_state(here.training_state())
+    assert "\n" not in str(refusal.value)
+    assert not differing(before, tensors(there)) and there.num_timesteps == 0
+
+
+@pytest.mark.parametrize("wrong", [None, {}, {"policy": {}}, "state"])
+def test_what_is_no_training_state_is_refused(wrong):
+    with pytest.raises(UserError, match=r"what training_state\(\) of a learner like this one gives"):
+        learner().restore_training_state(wrong)
+
+
 @pytest.mark.parametrize("told", [{"encoder.shared": 0.1}, {"heads.temperature": 0.1}])
 def test_what_is_told_to_a_part_that_the_network_lacks_is_refused(told):
     ppo = learner()
