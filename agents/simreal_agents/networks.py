@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -210,14 +211,14 @@ def stream(seed: int | None, purpose: str) -> torch.Generator:
     """A generator of its own for each purpose ("weights", "noise", ..); without a seed it is not reproducible.
 
     Raises:
-        UserError: for a negative seed.
+        UserError: for a seed that is negative or no whole number.
     """
     generator = torch.Generator()
     if seed is None:
         generator.seed()
         return generator
-    if seed < 0:
-        raise UserError(f"a seed must not be negative, got {seed}")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise UserError(f"a seed must be a whole number that is not negative, got {seed!r}")
     words = np.random.SeedSequence([seed, zlib.crc32(purpose.encode())]).generate_state(1, np.uint64)
     return generator.manual_seed(int(words[0] >> np.uint64(1)))
 
@@ -280,7 +281,7 @@ def complete(
     """
     require_widths(hidden)
     require_known(activation, ACTIVATIONS, "activation")
-    if not 0 <= dropout < 1:
+    if not isinstance(dropout, Real) or not 0 <= dropout < 1:
         raise UserError(f"dropout must be a number from 0 to below 1, got {dropout}")
     network: dict[str, Any] = {
         "hidden": [int(width) for width in hidden],
@@ -317,8 +318,9 @@ def require_plain(network: Mapping[str, Any], who: str) -> None:
 
 def require_widths(hidden: Sequence[int]) -> None:
     """Raise a UserError unless `hidden` lists at least one positive width."""
-    if not hidden or min(hidden) < 1:
-        raise UserError(f"hidden must list at least one positive layer width, got {list(hidden)}")
+    widths = hidden if isinstance(hidden, Sequence) and not isinstance(hidden, str) else ()
+    if not widths or not all(isinstance(width, Integral) and width >= 1 for width in widths):
+        raise UserError(f"hidden must list at least one positive layer width, as [64, 64], got {hidden!r}")
 
 
 def require_actions(space: spaces.Space, kinds: tuple[type[spaces.Space], ...]) -> bool:

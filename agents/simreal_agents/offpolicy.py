@@ -212,8 +212,7 @@ class OffPolicy(Transferable):
             self._count_episodes(step, done)
             self.num_timesteps += counted
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
-            callback.update_locals(locals())
-            if not callback.on_step():
+            if not self._goes_on(callback, step, locals()):
                 return RolloutReturn(taken * counted, episodes, continue_training=False)
             self._on_step()
             for _ in range(int(done.sum())):

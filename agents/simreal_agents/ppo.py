@@ -144,8 +144,7 @@ class PPO(Transferable, stable_baselines3.PPO):
                 following[t] = step.following
             self._count_episodes(step, self._last_episode_starts)
             self.num_timesteps += counted
-            callback.update_locals(locals())
-            if not callback.on_step():
+            if not self._goes_on(callback, step, locals()):
                 return False
         normalized[steps] = normalize(self._last_obs)
         rollout_buffer.pos, rollout_buffer.full = steps, True

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, unwrap_vec_normalize
 
 from simreal_agents.additions import Addition, Experience, adds
@@ -58,7 +59,9 @@ class Transferable:
     def __init__(self, *args: Any, **kwargs: Any):
         try:
             super().__init__(*args, **kwargs)
-        except AssertionError as error:  # how the stock algorithms refuse settings and action spaces
+        except UserError:
+            raise
+        except (AssertionError, ValueError) as error:  # how the stock algorithms refuse settings and spaces
             raise UserError(f"{self.algorithm.upper()}: {' '.join(str(error).split())}") from error
 
     def _begin(
@@ -70,6 +73,10 @@ class Transferable:
         network: Mapping[str, Any] | None,
     ) -> None:
         """To be called before SB3's constructor. `network`: what it is told as policy_kwargs."""
+        if not isinstance(network, Mapping | None):
+            raise UserError(
+                f"policy_kwargs must be a mapping of settings of the network, as {{'hidden': [64]}}, not {network!r}"
+            )
         for name in network or {}:
             require_known(name, self.policy_class_.SETTINGS, "network setting", "policy_kwargs")
         if str(device) not in ("cpu", "auto"):
@@ -434,6 +441,15 @@ class Transferable:
             worlds.progress = progress
         for hook in self.progress_hooks:
             hook(self, progress)
+
+    @staticmethod
+    def _goes_on(callback: BaseCallback, step: Step, known: Mapping[str, Any]) -> bool:
+        """Tell a callback of a step, with what SB3's loops call so beside what ours know; whether learning goes on."""
+        if not isinstance(callback, ConvertCallback) or callback.callback is not None:
+            done = step.terminated | step.truncated
+            seen = {"new_obs": step.observations, "rewards": step.rewards, "dones": done, "infos": step.infos}
+            callback.update_locals({**known, **seen})
+        return callback.on_step()
 
     def _count_episodes(self, step: Step, done: np.ndarray) -> None:
         self._returns += step.rewards

@@ -23,6 +23,7 @@ class Step(NamedTuple):
         terminated, truncated: ``(N,)`` bool; both may be set, termination wins.
         final_observations: ``(N, d)``, rows valid where terminated or truncated; None when no world finished.
         success: ``(N,)`` bool, valid where finished; None when the worlds do not report it.
+        told: one dictionary per world as a VecEnv of SB3 gave them; None where there are none.
     """
 
     observations: np.ndarray
@@ -31,6 +32,20 @@ class Step(NamedTuple):
     truncated: np.ndarray
     final_observations: np.ndarray | None
     success: np.ndarray | None
+    told: list[dict[str, Any]] | None = None
+
+    @property
+    def infos(self) -> list[dict[str, Any]]:
+        """What SB3 tells about every world: `told`, or made of the arrays."""
+        if self.told is not None:
+            return self.told
+        infos: list[dict[str, Any]] = [{} for _ in self.rewards]
+        for i in np.flatnonzero(self.terminated | self.truncated):
+            infos[i]["terminal_observation"] = self.final_observations[i].copy()  # type: ignore[index]
+            infos[i]["TimeLimit.truncated"] = bool(self.truncated[i] and not self.terminated[i])
+            if self.success is not None:
+                infos[i]["is_success"] = bool(self.success[i])
+        return infos
 
     @property
     def following(self) -> np.ndarray:
@@ -88,14 +103,7 @@ class SB3Worlds(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """SB3's form of a step: dones and one info per world."""
         step = self.step_arrays(self._actions)
-        dones = step.terminated | step.truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for i in np.flatnonzero(dones):
-            infos[i]["terminal_observation"] = step.final_observations[i].copy()
-            infos[i]["TimeLimit.truncated"] = bool(step.truncated[i] and not step.terminated[i])
-            if step.success is not None:
-                infos[i]["is_success"] = bool(step.success[i])
-        return step.observations, step.rewards.astype(np.float32), dones, infos
+        return step.observations, step.rewards.astype(np.float32), step.terminated | step.truncated, step.infos
 
     def close(self) -> None:
         self.worlds.close()
@@ -148,4 +156,4 @@ def step_arrays(env: VecEnv, actions: np.ndarray) -> Step:
             final[i] = infos[i]["terminal_observation"]
         if any("is_success" in info for info in infos):
             success = np.array([bool(info.get("is_success", False)) for info in infos])
-    return Step(observations, rewards, dones & ~truncated, truncated, final, success)
+    return Step(observations, rewards, dones & ~truncated, truncated, final, success, infos)

@@ -6,7 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from simreal_agents.algorithms import ALGORITHMS, find_algorithm
 from simreal_agents.ppo import PPO
@@ -185,6 +186,57 @@ def test_what_stock_algorithms_assert_is_a_sentence(algorithm, settings, says):
     worlds = make(Domain("cartpole_swingup"), settings.pop("num_worlds", 2))
     with pytest.raises(UserError, match=says):
         find_algorithm(algorithm)(env=worlds, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"policy": "MlpPolicyy"}, "PPO: Policy MlpPolicyy unknown"),
+        ({"env": 3}, "PPO: The environment is of type <class 'int'>, not a Gymnasium environment"),
+        ({"learning_rate": -1}, "PPO: Invalid learning rate: -1.0"),
+        ({"seed": "a"}, "a seed must be a whole number that is not negative, got 'a'"),
+        ({"seed": 1.5}, "a seed must be a whole number that is not negative, got 1.5"),
+        ({"policy_kwargs": ["hidden"]}, r"policy_kwargs must be a mapping .* not \['hidden'\]"),
+        ({"policy_kwargs": {"hidden": 64}}, "hidden must list at least one positive layer width, .* got 64"),
+        ({"policy_kwargs": {"hidden": "64"}}, "hidden must list at least one positive layer width, .* got '64'"),
+        ({"policy_kwargs": {"hidden": [64.5]}}, r"hidden must list at least one positive layer width, .* got \[64.5\]"),
+        ({"policy_kwargs": {"hidden": None}}, "hidden must list at least one positive layer width, .* got None"),
+        ({"policy_kwargs": {"dropout": "a"}}, "dropout must be a number from 0 to below 1, got a"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_one_sentence(settings, says):
+    with pytest.raises(UserError, match=says) as refusal:
+        PPO(**{"policy": "MlpPolicy", "env": make(Domain("cartpole_swingup"), 2), "n_steps": 32, **settings})
+    assert "\n" not in str(refusal.value)
+
+
+class Watcher(BaseCallback):
+    """Remembers what it is told of every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def _on_step(self):
+        self.seen.append({name: copy.copy(self.locals[name]) for name in ("new_obs", "rewards", "dones", "infos")})
+        return True
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+@pytest.mark.parametrize("monitored", [True, False])
+def test_callbacks_are_told_what_stock_learners_tell_them(algorithm, monitored):
+    worlds = SB3Worlds(make(Domain("pendulum_swingup"), 3, seed=0))
+    settings = {"n_steps": 64} if algorithm == "ppo" else {"learning_starts": 10_000}
+    learner = find_algorithm(algorithm)(env=VecMonitor(worlds) if monitored else worlds, **settings)
+    watcher = Watcher()
+    learner.learn(3_000, callback=[watcher, StopTrainingOnMaxEpisodes(2)])  # of each of the worlds
+    dones = np.array([step["dones"] for step in watcher.seen])
+    assert dones.sum() == 6 and dones[-1].all() and len(learner.ep_info_buffer) == 6
+    last = watcher.seen[-1]
+    assert last["new_obs"].shape == (3, 3) and last["rewards"].shape == (3,)
+    assert all(info["TimeLimit.truncated"] and info["terminal_observation"].shape == (3,) for info in last["infos"])
+    assert all(("episode" in info) == monitored for info in last["infos"])
+    assert watcher.seen[0]["infos"] == [{}] * 3
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), None, "x"])
