@@ -94,9 +94,16 @@ class Replay:
         """Copy N transitions, one per world; `next_observations` are those before a reset.
 
         Of more than `capacity` transitions the last ones are kept.
+
+        Raises:
+            UserError: for arrays of another shape than this buffer's; nothing was copied then.
         """
         rows = dict(zip(self._columns, (observations, next_observations, actions, rewards, terminated), strict=True))
         n, start = len(rewards), self.written % self.capacity
+        for name, column in self._columns.items():
+            if np.shape(rows[name]) != (n, *column.shape[1:]):
+                wanted = (n, *column.shape[1:])
+                raise UserError(f"the replay buffer takes {name} of shape {wanted}, got {np.shape(rows[name])}")
         self.written += n
         if start + n <= self.capacity:
             for name, column in self._columns.items():

@@ -71,6 +71,20 @@ def test_pictures_and_discrete_actions_keep_their_types():
     assert (batch.next_observations == 255).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("observations", (4, 1)), ("actions", (4, 3)), ("terminated", (3,)), ("next_observations", (4,))],
+)
+def test_transitions_of_another_shape_are_refused_and_leave_no_trace(name, shape):
+    replay = fill(10, [4])
+    columns = dict(
+        zip(("observations", "next_observations", "actions", "rewards", "terminated"), rows(4, 4), strict=True)
+    )
+    with pytest.raises(UserError, match=rf"the replay buffer takes {name} of shape \(4.*\), got \({shape[0]},"):
+        replay.add(**columns | {name: np.zeros(shape)})
+    assert len(replay) == replay.written == 4
+
+
 def test_it_continues_from_disk_with_the_same_bits(tmp_path):
     whole, first, second = (fill(10, [7, 7]) for _ in range(3))
     write_state(tmp_path, {"replay": first.state()})
