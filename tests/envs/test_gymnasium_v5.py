@@ -4,7 +4,9 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
+from gymnasium.wrappers import TimeAwareObservation, TransformReward
 
+from simreal_envs.adapters.batched import BatchedTask
 from simreal_envs.tasks import check_task, find_task
 from simreal_envs.tasks.base import State
 from simreal_envs.variation import Domain
@@ -203,3 +205,57 @@ def test_what_nothing_acts_on_is_no_parameter():
     assert "target/mass" not in names  # the mark of the goal, which nothing drives and nothing touches
     assert not names & {"friction", "friction/rolling", "contact/time_constant"}
     assert "friction" not in {p.name for p in find_task("gymnasium:InvertedPendulum-v5").parameters}
+
+
+class Crouch(gymnasium.ActionWrapper):
+    """A wrapper of somebody's own, which takes a third of every action."""
+
+    def action(self, action):
+        return action / 3
+
+
+def twice_paid(**kwargs):
+    return TransformReward(gymnasium.make("Hopper-v5", **kwargs), lambda reward: 2 * reward)
+
+
+def crouching(**kwargs):
+    return Crouch(gymnasium.make("Hopper-v5", **kwargs))
+
+
+def cut_off_early(**kwargs):
+    return gymnasium.make("Hopper-v5", max_episode_steps=4, **kwargs)
+
+
+@pytest.fixture
+def wrapped():
+    """Ids of robots that are batched where nothing stands around them, each with something around it."""
+    hopper = "gymnasium.envs.mujoco.hopper_v5:HopperEnv"
+    ids = {
+        "test/Paid-v0": (twice_paid, ()), "test/Crouch-v0": (crouching, ()), "test/Early-v0": (cut_off_early, ()),
+        "test/Timed-v0": (hopper, (TimeAwareObservation.wrapper_spec(),)), "test/Plain-v0": (hopper, ()),
+    }  # fmt: skip
+    for name, (entry, wrappers) in ids.items():
+        gymnasium.register(name, entry, max_episode_steps=6, additional_wrappers=wrappers)
+    yield
+    for name in ids:
+        gymnasium.registry.pop(name)
+
+
+@pytest.mark.parametrize("name", ["Paid", "Crouch", "Early", "Timed"])
+def test_what_stands_around_a_robot_stays_around_it(wrapped, name):
+    worlds, env = make(Domain(f"gymnasium:test/{name}-v0"), 2, seed=3), gymnasium.make(f"test/{name}-v0")
+    worlds.reset()
+    observation, _ = env.reset(seed=int(worlds.engine.qpos[1, 0]))
+    truncated, rng = False, np.random.default_rng(0)
+    while not truncated:
+        actions = rng.uniform(-1, 1, (2, 3)).astype(np.float32)
+        observations, rewards, _, ends, infos = worlds.step(actions)
+        observation, reward, terminated, truncated, _ = env.step(actions[1])
+        assert rewards[1] == pytest.approx(reward) and ends[1] == truncated and not terminated
+        assert np.array_equal(infos["final_obs"][1] if truncated else observations[1], observation.astype(np.float32))
+    assert {"torso/mass", "gravity"} <= {p.name for p in worlds.task.parameters}  # it is a robot all the same
+
+
+def test_an_id_of_ones_own_of_a_robot_that_nothing_stands_around_is_batched(wrapped):
+    assert isinstance(find_task("gymnasium:test/Plain-v0"), BatchedTask)
+    assert find_task("gymnasium:test/Plain-v0").episode_steps == 6

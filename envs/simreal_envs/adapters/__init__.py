@@ -47,7 +47,7 @@ def _task(name: str) -> Task:
     except Exception as error:  # another package's environment may raise anything
         raise UserError(f"gymnasium:{name} cannot be made: {told(error)}") from error
     try:
-        return batched_task(name, env) if is_batched(env) else process_task(name, env)
+        return batched_task(name, env) if is_batched(env) else process_task(name, env, spec)
     finally:
         env.close()
 

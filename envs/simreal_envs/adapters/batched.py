@@ -18,7 +18,6 @@ import numpy as np
 from simreal_envs.adapters.machine import machine, named_model
 from simreal_envs.adapters.spaces import action_field, success
 from simreal_envs.engines.mujoco import MujocoEngine
-from simreal_envs.errors import UserError
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks.base import Episode, State, Task
@@ -359,20 +358,26 @@ BATCHED: dict[str, type[BatchedTask]] = {
 }
 
 
+# What every id has around it, from the outside inwards. Anything else may change what is seen, done or paid, and when it ends.
+_USUAL = [gymnasium.wrappers.TimeLimit, gymnasium.wrappers.OrderEnforcing]
+
+
 def is_batched(env: gymnasium.Env) -> bool:
-    """Whether this is one of the environments above in Gymnasium's version 5."""
-    kind = type(env.unwrapped)
+    """Whether this is one of the environments above in Gymnasium's version 5, with no wrappers but the usual ones."""
+    kind, wrappers = type(env.unwrapped), []
+    while isinstance(env, gymnasium.Wrapper):
+        wrappers.append(type(env))
+        env = env.env
     return (
         kind.__name__ in BATCHED
         and kind.__module__.startswith("gymnasium.envs.mujoco.")
         and kind.__module__.endswith("_v5")
+        and wrappers == _USUAL
     )
 
 
 def batched_task(name: str, env: gymnasium.Env) -> BatchedTask:
     """The task of an environment that `is_batched`, made by its id."""
-    if not env.spec.max_episode_steps:
-        raise UserError(f"gymnasium:{name} has no time limit; register it with max_episode_steps")
     return BATCHED[type(env.unwrapped).__name__](name, env)
 
 

@@ -10,6 +10,7 @@ import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from simreal_envs.adapters.fleet import KWARGS, Envs, creator_of, defaults_of, form_of
 from simreal_envs.adapters.machine import Machine, machine, named_model
@@ -155,15 +156,16 @@ class GymnasiumTask(Task):
     engines, presets = ("gymnasium",), ("matched",)
     substeps = 1
 
-    def __init__(self, name: str, env: gymnasium.Env):
-        self.spec: Any = env.spec
+    def __init__(self, name: str, env: gymnasium.Env, spec: EnvSpec):
+        self.spec = spec
+        made: Any = env.spec  # with what its entry point put around it, which would be put there twice if made by this
         self.name, self.says = f"gymnasium:{name}", f"Gymnasium's {name}"
         if text := texts(env.observation_space):
             self.says += f", without its text ({', '.join(text)})"
-        limit = self.spec.max_episode_steps or getattr(env.unwrapped, "max_steps", None)  # which MiniGrid keeps itself
+        limit = made.max_episode_steps or getattr(env.unwrapped, "max_steps", None)  # which MiniGrid keeps itself
         if not limit:
             raise UserError(f"gymnasium:{name} has no time limit; register it with max_episode_steps")
-        self.episode_steps, self.threshold = int(limit), self.spec.reward_threshold
+        self.episode_steps, self.threshold = int(limit), made.reward_threshold
         action, self.center, self.half = _action(name, env)
         period = _period(env)
         self.schema = Schema(observation_fields(name, env.observation_space), (action,), period)
@@ -172,7 +174,7 @@ class GymnasiumTask(Task):
         self.machine = _machine(name, env)
         self.pays = self.threshold is None and self.machine is None
         self.goal = PAID_END if self.pays else success(self.threshold)[0]
-        self._own = (*(self.machine.parameters if self.machine else ()), *_constructor(env))
+        self._own = (*(self.machine.parameters if self.machine else ()), *_constructor(env, spec))
         self.random_return = self.reference_return = float("nan")  # measured where they are needed
 
     @property
@@ -211,9 +213,9 @@ class GymnasiumTask(Task):
         return paid_end(episode) if self.pays else success(self.threshold)[1](episode)
 
 
-def process_task(name: str, env: gymnasium.Env) -> GymnasiumTask:
-    """The task of any environment that is made by its id."""
-    return GymnasiumTask(name, env)
+def process_task(name: str, env: gymnasium.Env, spec: EnvSpec) -> GymnasiumTask:
+    """The task of any environment that was made by the `spec` of its id."""
+    return GymnasiumTask(name, env, spec)
 
 
 def _action(name: str, env: gymnasium.Env) -> tuple[Field, np.ndarray, np.ndarray]:
@@ -250,9 +252,8 @@ def _machine(name: str, env: gymnasium.Env) -> Machine | None:
 _FORM = "it changes what is observed or done, and worlds and agents need one form; register an id of its own for it"
 
 
-def _constructor(env: gymnasium.Env) -> list[Parameter]:
+def _constructor(env: gymnasium.Env, spec: EnvSpec) -> list[Parameter]:
     """Numbers that the environment's constructor takes, with their values by this id."""
-    spec: Any = env.spec
     found = []
     for name, value in {**defaults_of(spec), **spec.kwargs}.items():
         if not isinstance(value, (bool, int, float, np.number)) or not abs(value) <= _LARGEST:
@@ -260,7 +261,7 @@ def _constructor(env: gymnasium.Env) -> list[Parameter]:
         choices = (0.0, 1.0) if isinstance(value, bool) else ()
         low, high = choices or (-_LARGEST, _LARGEST)
         says = f"the constructor's argument {name}"
-        lost = bool(choices) and _changes_form(env, name, not value)
+        lost = bool(choices) and _changes_form(env, spec, name, not value)
         support, why = ({"gymnasium": UNSUPPORTED}, _FORM) if lost else ({}, "")
         found.append(
             Parameter(
@@ -270,12 +271,11 @@ def _constructor(env: gymnasium.Env) -> list[Parameter]:
     return found
 
 
-def _changes_form(env: gymnasium.Env, name: str, value: bool) -> bool:
+def _changes_form(env: gymnasium.Env, spec: EnvSpec, name: str, value: bool) -> bool:
     """Whether a switch of the constructor changes what agents are made for; it is tried, in Gymnasium's own environments.
 
     Other packages' switches may do anything, such as open a window. What they change is seen where they are used.
     """
-    spec: Any = env.spec
     if not creator_of(spec).__module__.startswith("gymnasium."):
         return False
     try:
