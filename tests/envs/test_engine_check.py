@@ -1,14 +1,19 @@
 """`check_engine`: our engines keep the contract, and every way to break it is named."""
 
+import dataclasses
+from functools import partial
 from typing import ClassVar
 
+import mujoco
 import numpy as np
 import pytest
 
 import simreal
+from simreal_envs.engines.base import Robot
 from simreal_envs.engines.check import check_engine
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.imperfections import machine_parameters
 from simreal_envs.tasks import find_task
 
 CARTPOLE = find_task("cartpole_swingup").robot
@@ -20,6 +25,42 @@ def test_our_engines_keep_the_contract(engine, task):
     if engine == "bullet":
         pytest.importorskip("pybullet")
     simreal.check_engine(engine, find_task(task).robot)
+
+
+def made_of(bodies, joints):
+    """A bolted robot of these bodies, a motor on each of its joints."""
+    spec = partial(mujoco.MjSpec.from_string, f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
+    return Robot("rig", spec, joints, "force", torque_limit=1.0, timestep=0.002)
+
+
+TURRET = made_of(
+    """<body name="column"><joint name="turn" axis="0 0 1"/><geom size="0.1" mass="1"/><body name="arm" pos="0 0 0.2">
+       <joint name="lift" axis="0 1 0"/><geom type="capsule" fromto="0 0 0 0.3 0 0" size="0.02" mass="1"/></body></body>""",
+    ("turn", "lift"),
+)
+LIFT = made_of(
+    '<body name="cabin"><joint name="rope" type="slide" axis="0 0 1"/><geom size="0.1" mass="1"/></body>', ("rope",)
+)
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+@pytest.mark.parametrize("robot", [TURRET, LIFT], ids=["turret", "lift"])
+def test_a_body_that_a_force_cannot_move_is_no_fault_of_the_engine(engine, robot):
+    if engine == "bullet":
+        pytest.importorskip("pybullet")
+    check_engine(engine, robot)
+
+
+def test_pushes_act_where_they_move_something():
+    assert TURRET.base_body() == "arm"  # a column on its bearing yields to no horizontal force
+    assert CARTPOLE.base_body() == "cart"
+    assert dataclasses.replace(TURRET, base="column").base_body() == "column"
+
+
+def test_there_is_no_push_where_it_moves_nothing():
+    assert "push" in {p.name for p in machine_parameters(TURRET)}
+    assert "push" not in {p.name for p in machine_parameters(LIFT)}
+    assert "push" not in {p.name for p in machine_parameters(dataclasses.replace(TURRET, base="column"))}
 
 
 class AsOnThePage(MujocoEngine):

@@ -63,7 +63,7 @@ class Robot:
         groups: what users type -> joints that are alike, actuated or not: ``{"joint": JOINTS}``.
         drives: what users type -> actuated joints whose drives are alike; empty stands for ``{"actuator": joints}``.
         payload: body of negligible mass that carries the load which the parameter ``payload`` sets; empty: none.
-        base: body on which pushes act, at its centre of mass; empty: the first that has a joint.
+        base: body on which pushes act, at its centre of mass; empty: the first that a horizontal force can move.
         terrain: rough ground in place of the plane.
         self_collision: whether parts of the robot may touch each other where their contype and conaffinity say so;
             without it they touch the floor and what is fixed to the world, nothing else.
@@ -141,7 +141,21 @@ class Robot:
         if self.base:
             names = [model.body(i).name for i in range(1, model.nbody)]
             return require_known(self.base, names, f"body as the base of the robot {self.name!r}")
-        return model.body(model.jnt_bodyid[0] if model.njnt else model.nbody - 1).name
+        yielding = self.yielding()
+        return model.body(yielding[0] if yielding else model.jnt_bodyid[0] if model.njnt else model.nbody - 1).name
+
+    def yielding(self) -> list[int]:
+        """The bodies that a horizontal force at their centre of mass can move, unlike a column on a bearing under it."""
+        model = self.model("matched")
+        data, rows = mujoco.MjData(model), np.zeros((3, model.nv))
+        mujoco.mj_integratePos(model, data.qpos, np.random.default_rng(0).normal(size=model.nv), 1.0)  # no special pose
+        mujoco.mj_fwdPosition(model, data)
+        found = []
+        for body in range(1, model.nbody):
+            mujoco.mj_jacBodyCom(model, data, rows, None, body)
+            if np.abs(rows[:2]).max(initial=0.0) > 1e-9:
+                found.append(body)
+        return found
 
     @property
     def between_links(self) -> bool:

@@ -77,12 +77,14 @@ def machine_parameters(robot: Robot) -> tuple[Parameter, ...]:
     if joints:
         says = "largest offset of a joint's encoder, drawn for every joint; position drives are misled by it, too"
         found.append(Parameter("encoder/bias", unit, 0.0, 0.0, 0.3, says, "encoder_bias", joints))
-    weight = 9.81 * float(robot.model("matched").body_mass.sum())
-    says = (
-        f"horizontal force at the base for {PUSH_SECONDS:g} s, once in {PUSH_EVERY:g} s, "
-        "at a drawn moment in a drawn direction"
-    )
-    found.append(Parameter("push", "N", 0.0, 0.0, float(f"{3 * weight:.1g}"), says, "push"))
+    model = robot.model("matched")
+    if model.body(robot.base_body()).id in robot.yielding():
+        weight = 9.81 * float(model.body_mass.sum())
+        says = (
+            f"horizontal force at the base for {PUSH_SECONDS:g} s, once in {PUSH_EVERY:g} s, "
+            "at a drawn moment in a drawn direction"
+        )
+        found.append(Parameter("push", "N", 0.0, 0.0, float(f"{3 * weight:.1g}"), says, "push"))
     return tuple(found)
 
 
