@@ -43,6 +43,21 @@ LIFT = made_of(
 )
 
 
+BARE = made_of(
+    """<body><joint name="drive" axis="0 1 0"/><geom size="0.02" pos="0.1 0 0" mass="1"/><body pos="0.2 0 0">
+       <joint axis="0 1 0"/><geom size="0.02" pos="0.1 0 0" mass="1"/><body name="body_1"><geom size="0.02" mass="1"/>
+       </body></body></body>""",
+    ("drive",),
+)
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_bodies_and_joints_need_no_names(engine):
+    if engine == "bullet":
+        pytest.importorskip("pybullet")
+    check_engine(engine, BARE)
+
+
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 @pytest.mark.parametrize("robot", [TURRET, LIFT], ids=["turret", "lift"])
 def test_a_body_that_a_force_cannot_move_is_no_fault_of_the_engine(engine, robot):

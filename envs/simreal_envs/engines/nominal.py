@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import mujoco
 import numpy as np
@@ -62,6 +64,8 @@ def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
             "added here, so leave them out"
         )
     _decorate(spec)
+    _name("body", spec.bodies[1:])
+    _name("joint", [joint for joint in spec.joints if joint.type != mujoco.mjtJoint.mjJNT_FREE])
     _settle_contacts(robot, spec)
     for bodies in robot.bodies.values():
         for name in bodies:
@@ -145,6 +149,14 @@ def drives_of(robot: Robot, model: mujoco.MjModel) -> np.ndarray | None:
         ids.append(int(mine[0]))
     plain = robot.control == "position" or not model.actuator_biasprm[ids].any()
     return np.array(ids, dtype=int) if plain and not model.actuator_dyntype[ids].any() else None
+
+
+def _name(kind: str, parts: Sequence[Any]) -> None:
+    """Name the parts that a file leaves without one, as MJCF allows: engines find bodies and joints by their names."""
+    taken = {part.name for part in parts}
+    free = (name for name in (f"{kind}_{i}" for i in count(1)) if name not in taken)
+    for part in parts:
+        part.name = part.name or next(free)
 
 
 def _decorate(spec: mujoco.MjSpec) -> None:
