@@ -3,13 +3,15 @@
 import copy
 import dataclasses
 import json
-from functools import cache
+from functools import cache, partial
 
+import mujoco
 import numpy as np
 import pytest
 
 pytest.importorskip("pybullet")
 
+from simreal_envs.engines.base import Robot
 from simreal_envs.engines.registry import start_engine
 from simreal_envs.errors import UserError
 from simreal_envs.parity import AGREE, DIFFERS, MORE, compare, heavier, run
@@ -243,6 +245,56 @@ def test_rough_ground_that_brakes_by_itself_is_no_friction():
 
 
 # -- planted faults ----------------------------------------------------------------------------------------------------------
+
+
+def gripper(preset="matched", **finger):
+    """What is found between MuJoCo and Bullet of an arm with two fingers that slide by 3 cm, with faults of both fingers."""
+    made = partial(mujoco.MjSpec.from_string, GRIPPER)
+
+    def changed():
+        spec = made()
+        for name in ("left", "right"):
+            for field, value in finger.items():
+                array = getattr(spec.joint(name), field)
+                setattr(
+                    spec.joint(name), field, np.where(np.arange(array.size) < 1, value, array) if array.shape else value
+                )
+        return spec
+
+    drives = {"arm": ("lift",), "finger": ("left", "right")}
+    robot = Robot(
+        "gripper", made, ("lift", "left", "right"), "position", torque_limit=12.0, timestep=0.002, kp=40.0, kd=1.0,
+        groups=drives, drives=drives,
+    )  # fmt: skip
+    other, pose = dataclasses.replace(robot, spec=changed), np.array([0.2, 0.0, 0.001])
+    machine = Machine(robot, preset)
+    a, b = (
+        Identification(Bench(start_engine(name, one, preset, 8)), machine, pose).finish()
+        for name, one in (("mujoco", robot), ("bullet", other))
+    )
+    return [(c.kind, c.where, c.b) for c in smooth_causes(a, b, machine, NAMES)]
+
+
+GRIPPER = """<mujoco><worldbody><body><joint name="lift" axis="0 1 0" range="-100 100" damping="0.3"/>
+  <geom type="capsule" fromto="0 0 0 0.2 0 0" size="0.02" mass="0.5"/>
+  <body pos="0.2 0.02 0"><joint name="left" type="slide" axis="0 1 0" range="0 0.03" damping="2"/>
+    <geom type="box" size="0.03 0.005 0.01" pos="0.03 0 0" mass="0.05"/></body>
+  <body pos="0.2 -0.02 0"><joint name="right" type="slide" axis="0 -1 0" range="0 0.03" damping="2"/>
+    <geom type="box" size="0.03 0.005 0.01" pos="0.03 0 0" mass="0.05"/></body>
+</body></worldbody></mujoco>"""
+
+
+def test_the_ends_of_short_ranges_are_no_springs():
+    assert gripper() == []
+    assert [kind for kind, *_ in gripper("engine_default")] == ["solver", "link damping"]
+
+
+@pytest.mark.parametrize("preset", ["matched", "engine_default"])
+@pytest.mark.parametrize(("field", "kind", "value"), [("damping", "damping", 3.0), ("stiffness", "stiffness", 50.0)])
+def test_faults_of_joints_with_short_ranges_are_estimated(preset, field, kind, value):
+    found = [(where, b) for name, where, b in gripper(preset, **{field: value}) if name == kind]
+    assert len(found) == 1 and set(found[0][0]) == {"left", "right"}
+    assert found[0][1] == pytest.approx((value, value), rel=1e-3)
 
 
 def swapped(columns, i, k):

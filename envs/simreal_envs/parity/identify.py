@@ -92,12 +92,29 @@ class Identification:
 
     def __init__(self, bench: Bench, machine: Machine, pose: np.ndarray):
         self.bench, self.machine = bench, machine
-        self.pose = machine.lifted(machine.within(pose[None]), HIGH)
-        self.rest = np.zeros((1, machine.model.nv))
         self.which = machine.damped
+        self.pose = machine.lifted(machine.within(pose[None]), HIGH)
+        room = self._make_room()
+        self.displacement = np.minimum(DISPLACEMENT, room / 4)[self.which]
+        self.share = np.minimum(1.0, room / 2 / (SPEEDS[0] * TIMES[-1] * bench.robot.timestep))
+        self.rest = np.zeros((1, machine.model.nv))
         self.readback = self._readback()
         self.speed = self._sliding()
         self._active()
+
+    def _make_room(self) -> np.ndarray:
+        """Bring joints away from the ends of their ranges, as far as the experiments need or a quarter of a short range.
+
+        The fingers of a gripper would run into an end, which would count as a spring. They are displaced less, and move at
+        a share of the speed of the others.
+
+        Returns:
+            how far each joint can go to either side, ``(joints,)``.
+        """
+        at, (low, high) = self.pose[0, self.machine.positions], self.machine.ranges.T
+        needed = np.minimum(4 * DISPLACEMENT, (high - low) / 4)
+        self.pose[0, self.machine.positions] = at = np.clip(at, low + needed, high - needed)
+        return np.minimum(high - at, at - low)
 
     def _readback(self) -> np.ndarray:
         """Set a state without symmetry and read it."""
@@ -128,14 +145,15 @@ class Identification:
         return (a[: len(a) // 2] - a[len(a) // 2 :]) / 2
 
     def _moving(self, speed: float) -> np.ndarray:
-        """All joints moving alike, ``(nv,)``: dry friction is then a constant, whatever else pushes."""
+        """All joints moving alike, but for their share, ``(nv,)``: dry friction is then a constant, whatever else pushes."""
         qvel = self.rest[0].copy()
-        qvel[self.machine.velocities[self.which]] = speed
+        qvel[self.machine.velocities[self.which]] = speed * self.share[self.which]
         return qvel
 
     def _lead(self, speed: float) -> np.ndarray:
         """What the targets of position drives must run ahead, so that nominal drives give no torque at a speed."""
-        return self.machine.kd / np.maximum(self.machine.kp, 1e-9) * speed * self.machine.position_control
+        speeds = speed * self.share[self.machine.actuated]
+        return self.machine.kd / np.maximum(self.machine.kp, 1e-9) * speeds * self.machine.position_control
 
     def _sliding(self) -> float:
         """The lowest speed at which dry friction gives all it has, as it does at high speeds.
@@ -212,13 +230,14 @@ class Identification:
         fitted = np.linalg.solve(_powers(self.speed * TIMES), odd[:, rows])
         implicit = curvature > 1e-7
         if implicit:
-            response = _explicit(response, rows, fitted[1], levels, timestep)
+            response = _explicit(response, rows, fitted[1], self.share[self.which], levels, timestep)
         inertia = np.linalg.inv(response[rows])
-        dry, damping, drag = -fitted @ inertia.T
+        dry, damping, drag = -fitted @ inertia.T / _powers(self.share[self.which]).T
         load = inertia @ at_rest[rows]
         own = np.array([list(self.which).index(c) for c in columns], dtype=int)
         drive, command = self._best_drive(inertia, rows, own)
         extra = (inertia @ (self._held[0, 0] - odd[0])[rows])[own] / self.speed
+        own_share = self.share[columns]
         added = timestep * np.diag(damping) * implicit
         return Identity(
             joints=tuple(machine.joints[j] for j in self.which),
@@ -238,7 +257,7 @@ class Identification:
             drive=drive,
             command=command,
             drive_offset=inertia @ (self._hold[0] - at_rest)[rows],
-            drive_damping=drive[own, np.arange(len(own))] * self._lead(1.0) - extra,
+            drive_damping=(drive[own, np.arange(len(own))] * self._lead(1.0) - extra) / own_share,
             drive_limit=np.abs(np.diagonal((inertia @ self._limit[:, rows].T)[own])),
             timestep=timestep,
         )
@@ -262,17 +281,18 @@ class Identification:
         parameters = {e: p for p in self.bench.robot.parameters if p.quantity == "damping" for e in p.elements}
         step = {p.name: 3e-3 * p.high for p in parameters.values()}
         faster = np.zeros((len(self.which), self.rest.shape[1]))
-        faster[np.arange(len(self.which)), self.machine.velocities[self.which]] = self.speed / 2
+        change = self.speed / 2 * self.share[self.which]
+        faster[np.arange(len(self.which)), self.machine.velocities[self.which]] = change
         answers = []
         for level in (1, 2, 3):
             self.bench.set("damping", lambda p, level=level: p.nominal + level * step[p.name])
-            sides = [self._moving(2 * sign * self.speed) + change for change in (faster, -faster) for sign in (1, -1)]
+            sides = [self._moving(2 * sign * self.speed) + side for side in (faster, -faster) for sign in (1, -1)]
             odd = self._odd(self._step(np.concatenate(sides), passive=True))
             answers.append(odd.reshape(2, len(self.which), -1).mean(axis=0))
         self.bench.set("damping", lambda p: p.nominal)
         first, second = np.diff(answers, axis=0)
         levels = np.array([step[parameters[self.machine.joints[j]].name] for j in self.which])
-        torque = levels * self.speed / 2
+        torque = levels * change
         curvature = np.abs(second - first).max() / max(np.abs(second).max(), 1e-300)
         # The differences are those at 1.5 and 2.5 steps; what is wanted is the one at none.
         return -((2.5 * first - 1.5 * second) / torque[:, None]).T, float(curvature), levels
@@ -281,10 +301,10 @@ class Identification:
         """Change of the accelerations at rest per displacement of each joint, ``(J, J)``."""
         count = len(rows)
         qpos = np.repeat(self.pose, 2 * count, axis=0)
-        signs = np.concatenate([np.ones(count), -np.ones(count)]) * DISPLACEMENT
+        signs = np.concatenate([self.displacement, -self.displacement])
         qpos[np.arange(2 * count), np.tile(self.machine.positions[self.which], 2)] += signs
         a = self._uniform(qpos, passive=True)[0][:, rows]
-        return (a[:count] - a[count:]) / (2 * DISPLACEMENT)
+        return (a[:count] - a[count:]) / (2 * self.displacement[:, None])
 
     def _base(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Air resistance and kinematics of a free base."""
@@ -308,7 +328,7 @@ def _powers(speeds: np.ndarray) -> np.ndarray:
 
 
 def _explicit(
-    response: np.ndarray, rows: np.ndarray, slope: np.ndarray, levels: np.ndarray, timestep: float
+    response: np.ndarray, rows: np.ndarray, slope: np.ndarray, share: np.ndarray, levels: np.ndarray, timestep: float
 ) -> np.ndarray:
     """What answers a torque when damping is integrated implicitly, ``(nv, J)``: columns of (M + h D)^-1.
 
@@ -316,12 +336,12 @@ def _explicit(
     (M + h D)^-1 (1 - h S (M + h D)^-1 D S^-1).
 
     Args:
-        slope: ``(J,)`` accelerations per common speed of all joints, -(M + h D)^-1 D.
+        slope: ``(J,)`` accelerations per common speed, of which each joint moves at its `share`, -(M + h D)^-1 D.
         levels: ``(J,)`` the diagonal of S.
     """
     answers, measured, excess = response[rows], response[rows], np.zeros((len(rows), len(rows)))
     for _ in range(30):  # each round leaves h D / M of the error, a few per cent
-        damping = -np.linalg.solve(answers, slope)
+        damping = -np.linalg.solve(answers, slope) / share
         excess = timestep * levels[:, None] * answers * (damping / levels)
         answers = measured + answers @ excess
     return response @ np.linalg.inv(np.eye(len(rows)) - excess)
