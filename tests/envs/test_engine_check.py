@@ -180,6 +180,13 @@ class Unpushed(MujocoEngine):
         pass
 
 
+class Weak(MujocoEngine):
+    """Somebody's drives, of which `play` knows nothing: they would be strong where a command is late."""
+
+    def step(self, control, substeps):
+        super().step(0.9 * np.asarray(control), substeps)
+
+
 class Noisy(MujocoEngine):
     """Draws from global random state."""
 
@@ -205,6 +212,7 @@ class OneForAll(MujocoEngine):
         (ResetsAll, "a reset changes worlds that it does not name"),
         (Stuck, "nothing moves"),
         (Unpushed, "a push moves nothing"),
+        (Weak, r"play\(\) leads elsewhere than step\(\)"),
         (Noisy, "equal worlds move differently"),
         (OneForAll, r"diverged\(\) has shape \(\), expected \(3,\)"),
     ],

@@ -21,10 +21,10 @@ _READ = 1e-6  # relative accuracy of what is read back
 def check_engine(factory: Factory | str, robot: Robot) -> None:
     """Raise a UserError naming the first way in which an engine breaks the contract of `simreal_envs.engines.base.Engine`.
 
-    Checks shapes; that equal worlds move alike and depend on nothing but their state and controls; every parameter of the
-    robot that the engine supports: read after it is applied, applied twice as once, back to nominal, no effect on other
-    worlds; that a reset touches only the worlds that it names; snapshot and restore, to the bit; pushes; that a world
-    whose state is no number is reported, and its neighbours are not.
+    Checks shapes; that equal worlds move alike and depend on nothing but their state and controls, however these are
+    given; every parameter of the robot that the engine supports: read after it is applied, applied twice as once, back to
+    nominal, no effect on other worlds; that a reset touches only the worlds that it names; snapshot and restore, to the
+    bit; pushes; that a world whose state is no number is reported, and its neighbours are not.
 
     Args:
         factory: the name of an engine, or what worlds call as ``factory(robot, preset, num_worlds, num_workers)``; the class
@@ -39,6 +39,7 @@ def check_engine(factory: Factory | str, robot: Robot) -> None:
     for step in (
         check.shapes,
         check.motion,
+        check.playing,
         check.reset,
         check.parameters,
         check.push,
@@ -107,6 +108,20 @@ class _Check:
         self.require(np.array_equal(first, np.tile(first[0], (_WORLDS, 1))), "equal worlds move differently")
         self.begin(engine)
         self.require(np.array_equal(self.run(engine), first), "after a reset the same controls lead elsewhere")
+
+    def playing(self, engine: Engine) -> None:
+        """A command that is late changes in the middle of a control step, which worlds leave to `play`."""
+        scales = np.array([1.0, -1.0, 0.5])[:, None]  # of the controls in each world
+        self.begin(engine)
+        for control in self.controls:
+            engine.step(control * scales, 1)
+        stepped = self.state(engine)
+        self.begin(engine)
+        engine.play(np.stack([control * scales for control in self.controls], axis=1))
+        same = np.allclose(self.state(engine), stepped, rtol=1e-9, atol=1e-9)
+        self.require(
+            same, "play() leads elsewhere than step() with the same controls one by one: override both or neither"
+        )
 
     def reset(self, engine: Engine) -> None:
         self.begin(engine)
