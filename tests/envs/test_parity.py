@@ -289,6 +289,38 @@ def test_the_ends_of_short_ranges_are_no_springs():
     assert [kind for kind, *_ in gripper("engine_default")] == ["solver", "link damping"]
 
 
+def two_links(damping, stiffness=0.0, pose=(0.6, 0.9)):
+    """What is found between the engines' defaults of a hanging arm, whose elbow has a spring in Bullet."""
+
+    def robot(spring):
+        links = f"""<mujoco><worldbody><body pos="0 0 1"><joint name="shoulder" axis="0 1 0" damping="0.2"/>
+          <geom type="capsule" fromto="0 0 0 0 0 -0.3" size="0.02" mass="1"/><body pos="0 0 -0.3">
+          <joint name="elbow" axis="0 1 0" damping="{damping}" stiffness="{spring}"/>
+          <geom type="capsule" fromto="0 0 0 0 0 -0.2" size="0.02" mass="0.6"/></body></body></worldbody></mujoco>"""
+        joints = ("shoulder", "elbow")
+        return Robot(
+            "links", partial(mujoco.MjSpec.from_string, links), joints, "force", torque_limit=10.0, timestep=0.004,
+            groups={joint: (joint,) for joint in joints},
+        )  # fmt: skip
+
+    machine = Machine(robot(0.0), "engine_default")
+    a, b = (
+        Identification(Bench(start_engine(name, robot(k), "engine_default", 8)), machine, np.array(pose)).finish()
+        for name, k in zip(NAMES, (0.0, stiffness), strict=True)
+    )
+    return {cause.kind: cause for cause in smooth_causes(a, b, machine, NAMES)}
+
+
+@pytest.mark.parametrize("pose", [(0.6, 0.9), (1.5, -1.5), (-0.3, 2.5)])
+@pytest.mark.parametrize("damping", [0.05, 0.2])
+def test_implicit_damping_of_a_light_link_is_no_spring(damping, pose):
+    assert set(two_links(damping, pose=pose)) == {"solver", "link damping"}
+
+
+def test_a_spring_is_named_beside_implicit_damping():
+    assert two_links(0.1, stiffness=0.4)["stiffness"].where == ("elbow",)
+
+
 @pytest.mark.parametrize("preset", ["matched", "engine_default"])
 @pytest.mark.parametrize(("field", "kind", "value"), [("damping", "damping", 3.0), ("stiffness", "stiffness", 50.0)])
 def test_faults_of_joints_with_short_ranges_are_estimated(preset, field, kind, value):

@@ -289,8 +289,12 @@ def _bodies(a: Identity, b: Identity, say: _Words) -> list[Cause]:
     own = np.diagonal(a.inertia)
     change = b.inertia - a.inertia
     load = _far(a.load, b.load, np.maximum(NOTABLE * np.abs(a.load).max(), 0.05 * own))
-    # A spring that loads one joint seems to stiffen others a little, whose inertia changes with the pose.
-    springs = _far(a.stiffness, b.stiffness, np.maximum(0.5 * own, 0.2 * np.abs(b.stiffness - a.stiffness).max()))
+    # A spring that loads one joint seems to stiffen others a little, whose inertia changes with the pose. So does the load,
+    # by what implicit damping takes from the acceleration under it.
+    heft = np.sqrt(own)
+    slowed = heft * (heft @ np.abs(_slowed(b) - _slowed(a)))
+    little = np.maximum(0.2 * np.abs(b.stiffness - a.stiffness).max(), slowed)
+    springs = _far(a.stiffness, b.stiffness, np.maximum(0.5 * own, little))
     relative = (np.abs(change) / np.sqrt(np.outer(own, own))).max(axis=1)
     # Through a free base the mass of a foot is felt at every joint, most at those that move it.
     joints = np.flatnonzero(relative > max(NOTABLE, 0.2 * relative.max()))
@@ -313,6 +317,12 @@ def _bodies(a: Identity, b: Identity, say: _Words) -> list[Cause]:
     if len(springs):
         return say.about("stiffness", springs, (a.stiffness, b.stiffness), per_angle, "stiffness")
     return say.about("load", load, (a.load, b.load), lambda j: say.force[j], "torque at rest")
+
+
+def _slowed(one: Identity) -> np.ndarray:
+    """What implicit damping takes from the accelerations at rest, ``(J,)``."""
+    added = one.implicit * one.timestep * np.diag(one.damping)
+    return np.linalg.solve(one.inertia, one.load) - np.linalg.solve(one.inertia + added, one.load)
 
 
 def _armature(a: Identity, b: Identity, joints: np.ndarray, say: _Words) -> list[Cause]:
