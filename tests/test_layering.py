@@ -86,7 +86,7 @@ ORDER = {
         {"engines"},
         {"fleets"},
         {"lockstep", "parameters", "schema", "registration", "kinematics"},
-        {"errors"},
+        {"entry_points", "errors"},
     ],
 }
 # Chosen at run time by name, in the one function that makes an engine or draws a picture.

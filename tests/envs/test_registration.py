@@ -1,5 +1,6 @@
 """Tasks and engines by name: ours, those of other packages, and any Gymnasium id."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from simreal_envs import registration, tasks
 from simreal_envs.engines import registry
 from simreal_envs.engines.check import check_engine
 from simreal_envs.engines.mujoco import MujocoEngine
+from simreal_envs.entry_points import brought
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.parameters import APPROXIMATE, EXACT, UNSUPPORTED
 from simreal_envs.registration import BUILT_IN, IDS, gymnasium_id
@@ -91,6 +93,31 @@ class Springless(MujocoEngine):
 def bring(monkeypatch, module, group, **targets):
     points = {name: EntryPoint(name, target, group) for name, target in targets.items()}
     monkeypatch.setattr(module, "_entry_points", lambda: points)
+
+
+def packages(folder, **entries):
+    """What pip leaves behind of some packages, each with an entry point."""
+    for package, entry in entries.items():
+        info = folder / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[simreal.tests]\n{entry}\n")
+
+
+def test_an_entry_point_whose_name_is_taken_is_told(monkeypatch, tmp_path):
+    packages(tmp_path, lab="reacher = lab:Reacher", other="biped = other:Biped", third="biped = third:Biped")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.warns(UserWarning) as said:
+        found = brought("simreal.tests", {"reacher"})
+    assert set(found) == {"biped"}
+    taken, twice = sorted(str(one.message) for one in said)[::-1]
+    assert taken == (
+        "the entry point 'reacher' of lab (lab:Reacher) in simreal.tests is not used: simreal has one of that name; "
+        "call yours something else"
+    )
+    assert "'biped'" in twice and {"other (other:Biped)", "third (third:Biped)"} <= set(
+        re.findall(r"\w+ \(\S+\)", twice)
+    )
 
 
 def test_every_task_of_ours_has_the_name_that_it_is_registered_under():

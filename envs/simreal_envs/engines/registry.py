@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
 from simreal_envs.engines.base import Engine, Robot
 from simreal_envs.engines.support import BULLET, MUJOCO
+from simreal_envs.entry_points import brought
 from simreal_envs.errors import Unsupported, require_known, told
 
 GROUP = "simreal.engines"
@@ -72,4 +73,4 @@ def _bring(point: EntryPoint) -> Callable[[Robot, str, int, int], Engine]:
 
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return brought(GROUP, BUILT_IN)

@@ -14,12 +14,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import gymnasium
 
 from simreal_envs import registration
+from simreal_envs.entry_points import brought, origin
 from simreal_envs.errors import Unsupported, UserError, nearest, told
 from simreal_envs.registration import BUILT_IN
 from simreal_envs.tasks.base import Task
@@ -91,6 +92,7 @@ def find_task(name: str, where: str = "") -> Task:
     """
     place = f"{where}: " if where else ""
     name = str(name)
+    others = _entry_points()
     if own := next((tasks for tasks in (TASKS, GAMES) if name in tasks), None):
         try:
             return own[name]
@@ -99,7 +101,6 @@ def find_task(name: str, where: str = "") -> Task:
     if family := next((prefix for prefix in FAMILIES if name.startswith(prefix)), None):
         module, function = FAMILIES[family]
         return getattr(importlib.import_module(module), function)(name.removeprefix(family), where)
-    others = _entry_points()
     if name in others:
         return _bring(others[name])
     hint = f"did you mean 'gymnasium:{name}'? " if name in gymnasium.registry else ""
@@ -124,28 +125,28 @@ def task_names() -> list[str]:
 
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return brought(GROUP, {*BUILT_IN, *registration.GAMES})
 
 
 @cache
 def _bring(point: EntryPoint) -> Task:
     """The task behind an entry point: a subclass of Task, or one that is made already."""
-    origin = f"the task {point.name!r} of {point.dist.name if point.dist else 'an entry point'} ({point.value})"
+    what = f"the task {point.name!r} of {origin(point)}"
     try:
         found = point.load()
         task = found() if isinstance(found, type) and issubclass(found, Task) else found
     except Exception as error:  # another package's code may raise anything
-        raise Unsupported(f"{origin} cannot be loaded: {told(error)}") from error
+        raise Unsupported(f"{what} cannot be loaded: {told(error)}") from error
     if not isinstance(task, Task):
-        raise UserError(f"{origin} is not a Task but {found!r}")
+        raise UserError(f"{what} is not a Task but {found!r}")
     if task.name != point.name:
-        raise UserError(f"{origin} calls itself {task.name!r}; the entry point must have the same name")
+        raise UserError(f"{what} calls itself {task.name!r}; the entry point must have the same name")
     try:
         check_task(task)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{origin} breaks off in check_task: {told(error)}") from error
+        raise UserError(f"{what} breaks off in check_task: {told(error)}") from error
     return task
 
 

@@ -1,0 +1,24 @@
+"""What other packages bring through entry points, by name."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from importlib.metadata import EntryPoint, entry_points
+
+
+def brought(group: str, ours: Collection[str]) -> dict[str, EntryPoint]:
+    """The entry points of a group. One whose name is taken, by us or by an earlier one, is left out, and a warning says so."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        if point.name not in ours and found.setdefault(point.name, point) == point:
+            continue
+        other = "simreal" if point.name in ours else origin(found[point.name])
+        says = f"the entry point {point.name!r} of {origin(point)} in {group} is not used: {other} has one of that name"
+        warnings.warn(f"{says}; call yours something else", stacklevel=2)
+    return found
+
+
+def origin(point: EntryPoint) -> str:
+    """The package that has an entry point, and what it names."""
+    return f"{point.dist.name if point.dist else 'a package'} ({point.value})"
