@@ -441,6 +441,28 @@ def test_parts_of_a_robot_touch_each_other_where_they_may_and_alike():
     assert np.abs(changed[0] - a)[:, 3].max() > 0.02
 
 
+@pytest.mark.parametrize(("contact", "meets"), [("", True), ('<exclude body1="upper" body2="lower"/>', False)])
+def test_a_link_touches_its_parent_where_the_model_says_so_and_excludes_no_such_pair(contact, meets):
+    xml = f"""<mujoco><option><flag filterparent="disable"/></option><worldbody>
+      <body name="upper"><joint name="upper" type="slide" axis="1 0 0" damping="0.5"/><geom size="0.05" mass="1"/>
+        <body name="lower" pos="0.3 0 0"><joint name="lower" type="slide" axis="1 0 0" damping="0.5"/>
+          <geom size="0.05" mass="1"/></body></body></worldbody><contact>{contact}</contact></mujoco>"""
+    robot = dataclasses.replace(
+        PUSHER, name="pair", spec=lambda: mujoco.MjSpec.from_string(xml), joints=("lower",), bodies={}
+    )
+    a, b = (course(kind, robot, {}, [0, 0], control=[-2.0]) for kind in ENGINES)
+    assert (a[:, 1].min() > -0.21) == meets  # their surfaces are 0.2 m apart
+    np.testing.assert_allclose(a[:, :2], b[:, :2], atol=5e-3)  # positions: they bounce off differently
+
+
+def test_nothing_stands_on_ground_that_the_model_excludes():
+    xml = """<mujoco><worldbody><body name="box" pos="0 0 0.2"><freejoint/><geom type="box" size="0.1 0.1 0.1" mass="1"/>
+      </body></worldbody><contact><exclude body1="world" body2="box"/></contact></mujoco>"""
+    robot = dataclasses.replace(BOX, name="excluded", spec=lambda: mujoco.MjSpec.from_string(xml), bodies={})
+    for kind in ENGINES:
+        assert course(kind, robot, {}, [0, 0, 0.2, 1, 0, 0, 0])[-1, 2] < -1
+
+
 @pytest.mark.parametrize("robot", [BOX, CARTPOLE, A1], ids=lambda robot: robot.name)
 def test_a_push_moves_both_engines_alike_until_it_ends(robot):
     force, runs = np.array([[3.0, -2.0, 1.0], [0.0, 0.0, 0.0]]), []

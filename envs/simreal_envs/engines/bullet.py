@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -13,7 +14,7 @@ from simreal_envs.engines.base import Engine, Robot, require_supported
 from simreal_envs.engines.bullet_clients import BulletClients
 from simreal_envs.engines.bullet_import import import_pybullet
 from simreal_envs.engines.bullet_plan import Blueprint, Joint, Link
-from simreal_envs.engines.contacts import effective_friction
+from simreal_envs.engines.contacts import effective_friction, partners
 from simreal_envs.engines.support import BULLET
 from simreal_envs.errors import Unsupported
 from simreal_envs.parameters import UNSUPPORTED
@@ -199,30 +200,17 @@ def _contact(model: mujoco.MjModel, body: int, geoms: np.ndarray) -> tuple[float
     return tuple(values[0].tolist())
 
 
-def _touch(model: mujoco.MjModel, a: int, b: int) -> bool:
-    """Whether two geoms may touch, by their contype and conaffinity."""
-    return bool(model.geom_contype[a] & model.geom_conaffinity[b] or model.geom_contype[b] & model.geom_conaffinity[a])
-
-
 def _all_or_none(model: mujoco.MjModel, some: Sequence[int], others: Sequence[int]) -> bool:
     """Whether geoms of one body may touch geoms of another; Bullet knows whole bodies only."""
-    answers = {_touch(model, a, b) for a in some for b in others}
-    if len(answers) > 1:
+    answers = partners(model)[np.ix_(some, others)]
+    if answers.any() and not answers.all():
         names = sorted({model.body(model.geom_bodyid[geom]).name for geom in (*some, *others)})
         raise Unsupported(f"in the bullet engine all shapes of two bodies touch or none: {' and '.join(names)}")
-    return answers == {True}
+    return bool(answers.any())
 
 
 def _apart(model: mujoco.MjModel) -> tuple[tuple[str, str], ...]:
     """Pairs of colliding bodies that pass through each other, by the rules of MuJoCo."""
-    pairs, excluded = [], {(int(s) >> 16, int(s) & 0xFFFF) for s in model.exclude_signature}
-    bodies = [body for body in range(1, model.nbody) if len(_colliding(model, body))]
-    for i, a in enumerate(bodies):
-        for b in bodies[i + 1 :]:
-            welds = model.body_weldid[[a, b]]
-            parents = model.body_weldid[model.body_parentid[welds]]
-            related = welds[0] == welds[1] or (welds.all() and (welds[0] == parents[1] or welds[1] == parents[0]))
-            meet = _all_or_none(model, _colliding(model, a), _colliding(model, b))
-            if related or not meet or (a, b) in excluded or (b, a) in excluded:
-                pairs.append((model.body(a).name, model.body(b).name))
-    return tuple(pairs)
+    geoms = {model.body(body).name: _colliding(model, body) for body in range(1, model.nbody)}
+    pairs = itertools.combinations([name for name, own in geoms.items() if len(own)], 2)
+    return tuple((a, b) for a, b in pairs if not _all_or_none(model, geoms[a], geoms[b]))

@@ -7,8 +7,8 @@ import numpy as np
 
 
 def partners(model: mujoco.MjModel) -> np.ndarray:
-    """Which geoms can touch which, bool ``(ngeom, ngeom)``: by contype and conaffinity, and not within one rigid body or,
-    where the model says so, between a body and its parent."""
+    """Which geoms can touch which, bool ``(ngeom, ngeom)``: by contype and conaffinity, and not within one rigid body,
+    between bodies that the model excludes or, unless it disables that, between a body and its parent."""
     types, affinities = model.geom_contype, model.geom_conaffinity
     allowed = (types[:, None] & affinities) != 0
     rigid = model.body_weldid[model.geom_bodyid]
@@ -17,6 +17,10 @@ def partners(model: mujoco.MjModel) -> np.ndarray:
         parent = model.body_weldid[model.body_parentid[rigid]]
         related = (parent[:, None] == rigid) & (parent[:, None] > 0)  # the world is nobody's parent here
         apart &= ~(related | related.T)
+    for signature in model.exclude_signature.tolist():
+        one, other = (model.geom_bodyid == body for body in divmod(signature, 1 << 16))
+        excluded = np.outer(one, other)
+        apart &= ~(excluded | excluded.T)
     return (allowed | allowed.T) & apart
 
 

@@ -2,7 +2,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from conftest import PointMass
 
 from simreal_agents.additions.lowrank import Adapter, LowRank
 from simreal_agents.networks import Policy, stream
@@ -50,11 +49,11 @@ def adapted(kind, env, network=None, **settings):
     return learner
 
 
-def test_nothing_moves_at_first_and_what_moves_has_low_rank():
-    learner = adapted(PPO, PointMass(), n_steps=8, batch_size=32, n_epochs=2)
+def test_nothing_moves_at_first_and_what_moves_has_low_rank(point_mass):
+    learner = adapted(PPO, point_mass(), n_steps=8, batch_size=32, n_epochs=2)
     before = {name: tensor.clone() for name, tensor in learner.policy.state_dict().items()}
     rows = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
-    fresh = PPO(Policy, PointMass(), seed=1, policy_kwargs={"hidden": [6, 6]}).policy
+    fresh = PPO(Policy, point_mass(), seed=1, policy_kwargs={"hidden": [6, 6]}).policy
     assert np.array_equal(learner.policy.act(rows), fresh.act(rows))
     learner.learn(256)
     for name in learner.additions["low_rank"].adapters:
@@ -74,8 +73,8 @@ def test_the_weights_of_a_memory_move_by_low_rank(kind):
         assert 1 <= torch.linalg.matrix_rank(difference.flatten(1), rtol=1e-4) <= 2, name
 
 
-def test_a_step_of_the_critic_leaves_the_adapters_of_the_actor_alone():
-    class Forced(PointMass):
+def test_a_step_of_the_critic_leaves_the_adapters_of_the_actor_alone(point_mass):
+    class Forced(point_mass):
         def __init__(self):
             super().__init__()
             self.single_observation_space = gymnasium.spaces.Box(-10, 10, (3,), np.float32)
