@@ -101,6 +101,11 @@ def find(path: str | Path) -> Path:
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected the YAML file of an experiment")
     nearby = {*(map(str, shipped.values()) if path.suffix else shipped), *map(str, path.parent.glob("*.yaml"))}
+    if not nearby:
+        raise UserError(
+            f"there is no config {str(path)!r}: give the path of a YAML file; bare names are of those in a folder 'configs', "
+            f"and {Path.cwd()} has none"
+        )
     raise UserError(f"there is no config {str(path)!r}; {nearest(str(path), nearby)}")
 
 

@@ -244,6 +244,12 @@ def test_configs_are_found_by_path_and_by_bare_name(tmp_path, monkeypatch):
         load("binary.yaml")
 
 
+def test_where_there_are_no_configs_a_bare_name_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no config 'quickstart': give the path .* folder 'configs', and .* has none"):
+        find("quickstart")
+
+
 def test_domains_are_built_with_their_curriculum():
     experiment, where = parse(TEXT, "q.yaml")
     found = domains(experiment, where)
