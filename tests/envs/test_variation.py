@@ -361,6 +361,12 @@ def test_a_multiple_of_a_nominal_value_of_zero_is_refused_in_every_mode():
         Domain("cartpole_swingup", variation={"hinge/frictionloss": Startup(Scale(Uniform(0, 1)))})
 
 
+def test_a_multiple_of_no_load_is_refused_though_its_body_has_some_mass():
+    assert 0 < next(p for p in TASKS["quadruped"].parameters if p.name == "payload").nominal < 0.01
+    with pytest.raises(UserError, match="a multiple of payload .* give values in kg, from 0 to 8"):
+        Domain("quadruped", variation={"payload": {"scale": {"uniform": [0.5, 1.5]}}})
+
+
 def test_patterns_expand_and_later_entries_win():
     varied = Domain("cartpole_swingup", variation={"*/mass": {"scale": 2}, "pole/mass": 3.0}).resolve()
     assert {v.parameter.name: v.distribution for v in varied} == {"cart/mass": Scale(2.0), "pole/mass": Constant(3.0)}

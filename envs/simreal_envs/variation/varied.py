@@ -16,6 +16,8 @@ from simreal_envs.variation.variations import Variation
 if TYPE_CHECKING:
     from simreal_envs.tasks import Task
 
+NO_LOAD = 1e-3  # share of the largest load up to which a nominal one is the mass that its body needs to have
+
 
 @dataclass(frozen=True)
 class Varied:
@@ -64,10 +66,8 @@ def resolve(variation: Variation, task: Task, engine: str, where: str = "") -> t
                     f"{where or task.name}: {parameter.name} is not supported by the engine {engine!r}"
                     f"{f', since {parameter.why}' if parameter.why else ''}"
                 )
-            if isinstance(without_mode(distribution), Scale) and parameter.nominal == 0:
-                raise UserError(
-                    f"{where or task.name}: a multiple of {parameter.name} would do nothing: its nominal value is 0"
-                )
+            if isinstance(without_mode(distribution), Scale):
+                _require_scalable(parameter, where or task.name)
             if parameter.choices:
                 for value in _options(parameter, distribution, where or task.name):
                     parameter.require_valid(value, value, where)
@@ -78,6 +78,16 @@ def resolve(variation: Variation, task: Task, engine: str, where: str = "") -> t
             varied.pop(parameter.name, None)
             varied[parameter.name] = Varied(parameter, distribution)
     return tuple(varied.values())
+
+
+def _require_scalable(parameter: Parameter, where: str) -> None:
+    """A multiple of nothing is nothing, nor is one of the mass of no load."""
+    may_be_none = parameter.quantity == "mass" and parameter.low == 0
+    if parameter.nominal == 0 or (may_be_none and parameter.nominal <= NO_LOAD * parameter.high):
+        raise UserError(
+            f"{where}: a multiple of {parameter.name} would do nothing: its nominal value is {parameter.nominal:g}; "
+            f"give values in {parameter.unit}, from {parameter.low:g} to {parameter.high:g}"
+        )
 
 
 def _require_interval(parameter: Parameter, interval: Interval, task: Task, where: str) -> None:
