@@ -363,7 +363,7 @@ def test_a_multiple_of_a_nominal_value_of_zero_is_refused_in_every_mode():
 
 def test_a_multiple_of_no_load_is_refused_though_its_body_has_some_mass():
     assert 0 < next(p for p in TASKS["quadruped"].parameters if p.name == "payload").nominal < 0.01
-    with pytest.raises(UserError, match="a multiple of payload .* give values in kg, from 0 to 8"):
+    with pytest.raises(UserError, match=r"a multiple of payload .* give values in kg, from 0 to 8"):
         Domain("quadruped", variation={"payload": {"scale": {"uniform": [0.5, 1.5]}}})
 
 
