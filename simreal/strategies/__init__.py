@@ -6,10 +6,10 @@ Other packages add theirs through the entry point group ``simreal.strategies``: 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from simreal.strategies.alignment import Coral, Dann, Mmd
@@ -51,6 +51,7 @@ from simreal.strategies.teacher_student import TeacherStudent
 from simreal.strategies.top_layers import TopLayers
 from simreal.strategies.weight_average import WeightAverage
 from simreal.strategies.zero_shot import ZeroShot
+from simreal_envs.entry_points import brought
 from simreal_envs.errors import UserError, nearest, require_known
 
 ENTRY_POINTS = "simreal.strategies"
@@ -106,9 +107,8 @@ class _Strategies(Mapping[str, type[Strategy]]):
     """Ours, then those of other packages, which are imported when they are first asked for."""
 
     @functools.cached_property
-    def _others(self) -> dict[str, importlib.metadata.EntryPoint]:
-        found = importlib.metadata.entry_points(group=ENTRY_POINTS)
-        return {entry.name: entry for entry in found if entry.name not in _BY_NAME}
+    def _others(self) -> dict[str, EntryPoint]:
+        return brought(ENTRY_POINTS, _BY_NAME)
 
     def __getitem__(self, name: str) -> type[Strategy]:
         return _BY_NAME[name] if name in _BY_NAME else _loaded(self._others[name])
@@ -125,7 +125,7 @@ class _Strategies(Mapping[str, type[Strategy]]):
         return {package.name: package.version for package in found if package}
 
 
-def _loaded(entry: importlib.metadata.EntryPoint) -> type[Strategy]:
+def _loaded(entry: EntryPoint) -> type[Strategy]:
     try:
         cls = entry.load()
     except Exception as error:

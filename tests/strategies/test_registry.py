@@ -78,6 +78,13 @@ def test_what_cannot_be_loaded_says_so_and_harms_nobody_else(installed):
         make_strategy("nothing")
 
 
+def test_one_whose_name_is_ours_is_told(installed):
+    entry = "[simreal.strategies]\nslow_heads = slow_heads:SlowHeads\nfine_tune = slow_heads:SlowHeads\n"
+    (installed / "slow_heads-1.0.dist-info" / "entry_points.txt").write_text(entry)
+    with pytest.warns(UserWarning, match=r"'fine_tune' of slow_heads .*is not used: simreal has one of that name"):
+        assert STRATEGIES["fine_tune"] is sr.FineTune and "slow_heads" in set(STRATEGIES)
+
+
 def test_the_command_line_knows_it(installed):
     done = subprocess.run(
         [sys.executable, "-m", "simreal", "list", "strategies"], text=True, capture_output=True, timeout=60,

@@ -26,7 +26,7 @@ BUILT_IN = tuple(_OURS)
 
 def engine_names() -> tuple[str, ...]:
     """Names of all engines that are installed: ours first, then those of other packages."""
-    return (*BUILT_IN, *(name for name in sorted(_entry_points()) if name not in BUILT_IN))
+    return (*BUILT_IN, *sorted(_entry_points()))
 
 
 def start_engine(

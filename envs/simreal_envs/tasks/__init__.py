@@ -119,8 +119,7 @@ def is_installed(name: str) -> bool:
 
 def task_names() -> list[str]:
     """Names of all tasks that are installed: ours first, then those of other packages."""
-    ours = [*TASKS, *GAMES]
-    return [*ours, *(name for name in sorted(_entry_points()) if name not in ours)]
+    return [*TASKS, *GAMES, *sorted(_entry_points())]
 
 
 @cache
