@@ -10,7 +10,7 @@ import csv
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,13 @@ def on_one_grid(arms: Mapping[str, Mapping[str, Run]]) -> tuple[dict[str, Curves
         notes.append(
             f'Not all were evaluated before step {first:,.0f}: steps count from there, and "before any update" means there.'
         )
+    numbers = _numbers(arms)
     return {
-        arm: Curves(grid - first, np.array([np.interp(grid, *run) for run in seeds.values()]), _numbers(seeds))
+        arm: Curves(
+            grid - first,
+            np.array([np.interp(grid, *run) for run in seeds.values()]),
+            tuple(numbers[seed] for seed in seeds),
+        )
         for arm, seeds in arms.items()
     }, notes
 
@@ -312,8 +317,12 @@ def _rows(
         raise UserError(f"{path} has no rows under a header")
     separator = max(",;\t", key=lines[0][1].count)
     reader = csv.DictReader((line for _, line in lines), delimiter=separator, skipinitialspace=True)
-    header = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = header
+    try:
+        header = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = header
+        rows = list(reader)
+    except csv.Error as error:
+        raise UserError(f"{path} is not a readable CSV file: {error}") from None
     chosen = {
         kind: _column(path, header, kind, getattr(columns, kind if kind != "return" else "returns")) for kind in USUAL
     }
@@ -326,7 +335,7 @@ def _rows(
         raise _missing(path, header, "arm", "and its name says none")
     if not chosen["seed"] and not seed:
         raise _missing(path, header, "seed", "and its path names none, as in scratch_seed3.csv")
-    for row, (number, _) in zip(reader, lines[1:], strict=False):
+    for row, (number, _) in zip(rows, lines[1:], strict=False):
         step, value = (_number(row[chosen[kind]], chosen[kind], path, number) for kind in ("step", "return"))
         said = [(row[column] or "").strip() if (column := chosen[kind]) else "" for kind in ("target", "arm", "seed")]
         target, arm_here, seed_here = (a or b for a, b in zip(said, (ONE_TARGET, arm, seed), strict=True))
@@ -377,14 +386,14 @@ def _named(path: Path, folders: bool) -> tuple[str, str]:
     return names[0], ""
 
 
-def _numbers(seeds: Iterable[str]) -> tuple[int, ...]:
-    """Return seeds as numbers; names are counted instead."""
-    seeds = list(seeds)
-    if all(re.fullmatch(r"\d+(\.0*)?", seed) for seed in seeds):
-        numbers = tuple(int(float(seed)) for seed in seeds)
-        if len(set(numbers)) == len(numbers):
+def _numbers(arms: Mapping[str, Collection[str]]) -> dict[str, int]:
+    """Return seeds as numbers; names are counted instead, those of all arms together: equal names are one seed."""
+    names = list(dict.fromkeys(name for seeds in arms.values() for name in seeds))
+    if all(re.fullmatch(r"\d+(\.0*)?", name) for name in names):
+        numbers = {name: int(name.partition(".")[0]) for name in names}
+        if all(len({numbers[name] for name in seeds}) == len(seeds) for seeds in arms.values()):
             return numbers
-    return tuple(range(len(seeds)))
+    return {name: place for place, name in enumerate(names)}
 
 
 def _run(arm: str, seed: str) -> str:

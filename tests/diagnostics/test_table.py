@@ -109,6 +109,19 @@ def test_seeds_may_have_names(write):
     assert diagnose_files([write("all.csv", text)])["arms"][0]["seeds"] == [0, 1]
 
 
+def test_named_seeds_are_the_same_in_all_arms(write):
+    def arm(name, seeds):
+        return "".join(f"{name},{seed},{t},{luck * t}\n" for seed, luck in seeds for t in (0, 1))
+
+    luck = [("ant", 1.0), ("bee", 2.0), ("cat", 3.5), ("dog", 5.0), ("eel", 8.0)]
+    text = HEAD + arm("scratch", luck) + arm("same", reversed(luck)) + arm("other", [(f"{s}2", x) for s, x in luck])
+    same, other = diagnose_files([write("all.csv", text)])["arms"]
+    # The one did what scratch did, seed by seed; the other has no seed in common with it.
+    assert same["paired"]["correlation"] == pytest.approx(1.0)
+    assert same["paired"]["area"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert other["paired"] is None
+
+
 def test_runs_with_different_steps_are_put_on_one_grid_and_it_is_said():
     straight = {"0": (np.array([0.0, 40.0, 100.0]), np.array([0.0, 4.0, 10.0]))}
     other = {"3": (np.array([10.0, 50.0, 90.0]), np.array([2.0, 2.0, 6.0]))}
@@ -199,6 +212,7 @@ HEAD = "arm,seed,step,return\n"
         (HEAD + "scratch,0,0,nan\n", {}, "line 2: return is 'nan', expected a finite number"),
         (HEAD + "scratch,0,0,1\nscratch,0,x,1\n", {}, "line 3: step is 'x', expected a finite number"),
         (HEAD + "scratch,0,0,-inf\n", {}, "line 2: return is '-inf'"),
+        (HEAD.replace("\n", ",note\n") + f"scratch,0,0,1,{'x' * 140_000}\n", {}, "is not a readable CSV file: field larger than"),
         (None, {"columns": Columns(seed="sed")}, "--seed-column: unknown column 'sed'; did you mean 'seed'?"),
         (None, {"control": "baseline"}, "no control arm 'baseline': valid: bad, good, scratch; name it with --control"),
         (long_form(arms={"scratch": 0}), {}, "no arm beside 'scratch' to compare with"),
