@@ -20,8 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from simreal import yaml_strict
 from simreal.tracking.base import Tracker
 from simreal.tracking.csv_tracker import CsvTracker
 from simreal.tracking.ledger import replay
@@ -192,4 +191,4 @@ def _sha256(data: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     """A YAML or JSON file, which is YAML as well; empty where there is none."""
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    return (yaml_strict.read(path.read_text(encoding="utf-8"), str(path)).value or {}) if path.is_file() else {}

@@ -5,7 +5,7 @@ import pytest
 
 from simreal.tracking import Tracker
 from simreal.tracking.csv_tracker import CsvTracker
-from simreal.tracking.mirror import mirror_experiment
+from simreal.tracking.mirror import mirror_experiment, runs_of
 from simreal.tracking.story import tables
 
 
@@ -113,3 +113,9 @@ def test_a_source_without_agents_is_no_run_and_covers_nothing_where_it_is_not_mo
         row["covered_by"] for row in rows(out / "csv/experiment/parameters.csv") if row["domain"] == "target heavy"
     ]
     assert covered == ["", "randomized"]
+
+
+def test_a_config_is_read_as_it_was_written(experiment):
+    out, report = experiment
+    (out / "config.yaml").write_text("targets: {heavy: {}, on: {}, 2026-01-01: {}}\n")
+    assert {tuple(run.config["targets"]) for run in runs_of(report, out)} == {("heavy", "on", "2026-01-01")}
