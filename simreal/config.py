@@ -180,7 +180,7 @@ class Experiment(Section):
         if isinstance(value, bool | str | Mapping) or value is None:
             raise ValueError(f"must be a number of seeds or a list of seeds, not {value!r}")
         if isinstance(value, int | float):
-            if value != int(value) or not 1 <= value <= 10_000:
+            if value % 1 or not 1 <= value <= 10_000:  # of infinity and NaN the rest is NaN
                 raise ValueError(f"must be 1 to 10000 seeds, not {value!r}")
             return tuple(range(int(value)))
         return value

@@ -47,7 +47,8 @@ def _git() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        commit = git("rev-parse", "HEAD")
+        # An installed package may lie in somebody else's repository, which does not know it.
+        commit = git("rev-parse", "HEAD") if git("ls-files", Path(__file__).name) else ""
         return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))} if commit else {}
     except (OSError, subprocess.TimeoutExpired):
         return {}

@@ -165,6 +165,7 @@ def test_later_overrides_win_and_the_config_text_stays_as_it_was():
         ("targets.heavy.bridge=union", "targets.heavy.bridge: must be a mapping of keys to values, not 'union'"),
         ("task=3", "override 'task=3': task: must be a valid string, not 3"),
         ("seeds=0", "seeds: must be 1 to 10000 seeds, not 0"),
+        ("seeds=.inf", "seeds: must be 1 to 10000 seeds, not inf"),
         ("seeds=[1, 1]", "seeds: seed 1 is given twice"),
         ("seeds=[-1]", "seeds.0: must be greater than or equal to 0"),
         ("seeds=", "seeds: must be a number of seeds or a list of seeds, not None"),

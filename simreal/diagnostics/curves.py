@@ -77,10 +77,10 @@ def normalize(returns: ArrayLike, random_return: float, reference_return: float)
     Raises:
         UserError: the reference is not above the random return, so that the scale has no size or no direction.
     """
-    if not reference_return - random_return > 0.0:
+    if not 0.0 < reference_return - random_return < np.inf:
         raise UserError(
             f"normalization: the reference return is {reference_return:g}, expected more than the random policy's "
-            f"{random_return:g}"
+            f"{random_return:g}, and both finite"
         )
     return (np.asarray(returns, dtype=float) - random_return) / (reference_return - random_return)
 

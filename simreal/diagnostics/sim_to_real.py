@@ -78,10 +78,9 @@ def predictivity(
 
 def correlation(simulated: ArrayLike, real: ArrayLike) -> FloatArray:
     """Return Pearson's correlation ``(...)`` of scores ``(..., policies)``; 0 where one of them does not vary."""
-    x, y = (np.asarray(one, dtype=float) for one in (simulated, real))
-    x, y = (one - one.mean(axis=-1, keepdims=True) for one in (x, y))
+    x, y = _deviations(simulated), _deviations(real)
     size = np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
-    return np.divide((x * y).sum(axis=-1), size, out=np.zeros_like(size), where=size > 1e-12)
+    return np.divide((x * y).sum(axis=-1), size, out=np.zeros_like(size), where=size > 0.0)
 
 
 def rank_correlation(simulated: ArrayLike, real: ArrayLike) -> FloatArray:
@@ -152,6 +151,14 @@ def regions(
     inside = [(one >= ranges[name][0]) & (one <= ranges[name][1]) for name, one in cells.items()]
     usual = [np.isclose(one, nominal[name]) for name, one in cells.items()]
     return {"D": np.all(usual, axis=0), "R": np.all(inside, axis=0), "E": ~np.any(inside, axis=0)}
+
+
+def _deviations(scores: ArrayLike) -> FloatArray:
+    """From the mean, in units of the largest, however small the scores are; 0 where they differ by rounding alone."""
+    scores = np.asarray(scores, dtype=float)
+    away = scores - scores.mean(axis=-1, keepdims=True)
+    largest, size = (np.abs(one).max(axis=-1, keepdims=True) for one in (away, scores))
+    return np.divide(away, largest, out=np.zeros_like(away), where=largest > 1e-12 * size)
 
 
 def _gap(simulated: FloatArray, real: FloatArray) -> FloatArray:

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -92,9 +94,10 @@ def test_repeated_seeds_are_refused():
         Curves([0, 1], [[1, 2], [1, 2]], (3, 3))
 
 
-def test_a_reference_that_is_not_above_random_is_refused():
+@pytest.mark.parametrize("ends", [(5.0, 5.0), (5.0, math.inf), (-math.inf, 5.0), (math.nan, 5.0)])
+def test_a_scale_without_a_size_is_refused(ends):
     with pytest.raises(UserError, match="expected more than the random"):
-        curves([0, 1, 2, 4]).normalized(5.0, 5.0)
+        curves([0, 1, 2, 4]).normalized(*ends)
 
 
 def test_forgetting_refuses_arrays_of_different_seeds():

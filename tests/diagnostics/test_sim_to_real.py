@@ -41,6 +41,13 @@ def test_correlations_by_hand():
     assert correlation([1, 1, 1], [1, 2, 6]) == 0.0  # a simulator to which all are equal predicts nothing
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e-8, 1e8])
+def test_a_correlation_does_not_depend_on_the_unit_of_reward(unit):
+    one, other = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 6.0])
+    assert correlation(unit * one, unit * other) == pytest.approx(correlation(one, other))
+    assert correlation(unit * (1.0 + 1e-15 * one), other) == 0.0  # what differs by rounding does not vary
+
+
 def test_ten_policies_have_an_interval_and_nine_a_value_only():
     rng = np.random.default_rng(0)
     real = rng.uniform(0, 1, 12)
