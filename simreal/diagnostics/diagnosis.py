@@ -63,7 +63,7 @@ def diagnose(
         UserError: different grids, a scale without size, settings out of range, source returns without their scale, or
             arms to be paired that have different seeds.
     """
-    _check(transfer, scratch, margin, min_seeds)
+    _check(transfer, scratch, threshold, margin, min_seeds)
     comparison = Comparison(_order(transfer, scratch, paired), rng, confidence, resamples)
     scale = {"random_return": random_return, "reference_return": reference_return}
     numbers = _compare(comparison, transfer, scratch, threshold=threshold, **scale)
@@ -119,13 +119,15 @@ def summarize(
     return {**found, "median_time_to_threshold": median, "censored": int(censored.sum())}
 
 
-def _check(transfer: Curves, scratch: Curves, margin: float, min_seeds: int) -> None:
+def _check(transfer: Curves, scratch: Curves, threshold: float, margin: float, min_seeds: int) -> None:
     if not np.array_equal(transfer.env_steps, scratch.env_steps):
         raise UserError(
             f"verdict: the transfer arm was evaluated at steps {_grid(transfer)} and the control arm at "
             f"{_grid(scratch)}, expected the same evaluation grid"
         )
-    if not margin >= 0.0:
+    if not np.isfinite(threshold):
+        raise UserError(f"verdict: threshold is {threshold}, expected a normalized return")
+    if not 0.0 <= margin < np.inf:
         raise UserError(f"verdict: margin is {margin}, expected a normalized return of 0 or more")
     if min_seeds < 1:
         raise UserError(f"verdict: min_seeds is {min_seeds}, expected at least 1")

@@ -161,10 +161,14 @@ def plan_seeds(
         verdicts: how many are taken at once.
 
     Raises:
-        UserError: an effect within the margin, a spread that is not positive, a chance outside (0, 1).
+        UserError: a rule out of range, an effect within the margin, a spread that is not positive, a chance outside (0, 1).
     """
     pilot = spread if isinstance(spread, Spread) else None
     width = spread.value if isinstance(spread, Spread) else float(spread)
+    if not 0.0 <= margin < np.inf:
+        raise UserError(f"plan: margin is {margin:g}, expected a normalized return of 0 or more")
+    if not 1 <= min_seeds <= MOST_SEEDS:
+        raise UserError(f"plan: min_seeds is {min_seeds}, expected 1 to {MOST_SEEDS:,}")
     if not abs(effect) > margin:
         raise UserError(
             f"plan: an effect of {effect:g} lies within the margin of {margin:g}, where no number of seeds gives it a label"
@@ -181,7 +185,7 @@ def plan_seeds(
     seeds = seeds_needed(effect, width, chance, min_seeds=min_seeds, **settings)
     careful = seeds_needed(effect, pilot.high, chance, min_seeds=min_seeds, **settings) if pilot else None
     effects = sorted({abs(effect), *(one for one in SHOWN_EFFECTS if one > margin)})
-    rows = sorted({n for n in (*SHOWN_SEEDS, seeds) if n and n >= min_seeds})
+    rows = sorted({n for n in (*SHOWN_SEEDS, seeds, max(min_seeds, 2)) if n and n >= min_seeds})
     table = [
         {"seeds": n, "power": {f"{one:g}": float(power(n, one, width, **settings)) for one in effects}} for n in rows
     ]

@@ -180,8 +180,11 @@ def test_different_grids_and_bad_settings_are_refused():
     other = Curves(STEPS[:-1], np.zeros((5, 8)), range(5))
     with pytest.raises(UserError, match="same evaluation grid"):
         verdict(constant([0.0] * 5), other)
-    with pytest.raises(UserError, match="margin"):
-        verdict(constant([0.0] * 5), constant([0.0] * 5), margin=-0.1)
+    for margin in (-0.1, float("inf"), float("nan")):
+        with pytest.raises(UserError, match="margin"):
+            verdict(constant([0.0] * 5), constant([0.0] * 5), margin=margin)
+    with pytest.raises(UserError, match="threshold is nan"):
+        verdict(constant([0.0] * 5), constant([0.0] * 5), threshold=float("nan"))
     with pytest.raises(UserError, match="min_seeds"):
         verdict(constant([0.0] * 5), constant([0.0] * 5), min_seeds=0)
     with pytest.raises(UserError, match="confidence"):

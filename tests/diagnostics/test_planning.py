@@ -117,6 +117,11 @@ def test_the_curves_of_a_report_are_a_pilot():
     np.testing.assert_allclose(pilot["t"]["a/fine_tune"].returns, [[0, 0.5], [0, 1.0]])
 
 
+def test_what_no_number_of_seeds_shows_still_has_its_chance_at_the_fewest():
+    plan = plan_seeds(0.051, 0.2, min_seeds=40)
+    assert plan.seeds is None and [row["seeds"] for row in plan.power] == [40]
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "words"),
     [
@@ -126,6 +131,8 @@ def test_the_curves_of_a_report_are_a_pilot():
         ((0.2, 0.1, 1.0), {}, "between 0 and 1"),
         ((0.2, 0.1), {"verdicts": 0}, "at least 1"),
         ((0.2, 0.1), {"confidence": 95}, "confidence is 95"),
+        ((0.2, 0.1), {"margin": -1.0}, "margin is -1"),
+        ((0.2, 0.1), {"min_seeds": 5000}, "min_seeds is 5000, expected 1 to 1,000"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(arguments, settings, words):
