@@ -201,7 +201,9 @@ def rows_of(place: str, everyone: Sequence[Family], out: Path, seeds: int) -> li
     """The rows of a place, in the order of the registry and of the configs; the control arm's has no verdict."""
     measured: Finished = {}
     family_of: dict[Key, Family] = {}
+    done: set[str] = set()
     for family in everyone:
+        done |= finished_stages(family.experiment, domains(family.experiment), out)
         for key, one in finished_arms(family.experiment, out, seeds).items():
             measured[key] = one
             family_of.setdefault(key, family)
@@ -222,7 +224,7 @@ def rows_of(place: str, everyone: Sequence[Family], out: Path, seeds: int) -> li
                 "overhead": cpu[key] / usual if usual else None, **ends(scale),
                 "final_return_raw": float(curves.returns[:, -1].mean()),
             }  # fmt: skip
-            rows.append(row | ({} if key[1] == CONTROL_ARM else _judged(key, ours, scale, family, out)))
+            rows.append(row | ({} if key[1] == CONTROL_ARM else _judged(key, ours, scale, family, out, done)))
     known = list(STRATEGIES)
     return sorted(rows, key=lambda row: (list(PAIRS).index(row["pair"]), known.index(row["subject"][0])))
 
@@ -258,10 +260,10 @@ def _pretraining_s(source: str, family: Family, out: Path) -> float:
     return statistics.median(cpu_of(folder) if (folder / CARD).is_file() else 0.0 for folder in folders)
 
 
-def _judged(key: Key, ours: Finished, scale: Levels, family: Family, out: Path) -> dict[str, Any]:
+def _judged(key: Key, ours: Finished, scale: Levels, family: Family, out: Path, done: set[str]) -> dict[str, Any]:
     """The verdict of a row, which stands for itself, and its numbers."""
     first, experiment = key[0].split("+")[0], family.experiment
-    home = source_scale(first, experiment, out) if first != NO_SOURCE else None
+    home = source_scale(first, experiment, out, done) if first != NO_SOURCE else None
     found = judge(key, ours[key], ours[control_of(key[2])], experiment, scale, home)[1].to_dict()
     wanted = ("verdict", "jumpstart", "area", "asymptotic", "final_return", "forgetting", "probability_of_improvement")
     return {name: found.get(name) for name in wanted}

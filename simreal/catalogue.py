@@ -180,7 +180,8 @@ def _agent(name: str, folder: Path) -> dict[str, Any]:
         return {"name": name, **row, "says": f"damaged: {error}"}
     card = agent.card
     domain = card["domain"] if isinstance(card.get("domain"), dict) else {}
-    last = next((one for one in reversed(card.get("returns") or ()) if isinstance(one, dict)), {})
+    returns = card["returns"] if isinstance(card.get("returns"), list) else []
+    last = next((one for one in reversed(returns) if isinstance(one, dict)), {})
     made = card["zoo"] if isinstance(card.get("zoo"), dict) else {}
     says = made.get("says", f"{domain.get('task', '?')} on {domain.get('engine', '?')}, {card.get('steps', '?')} steps")
     row |= {"task": domain.get("task"), "algorithm": agent.algorithm, "made_by": made.get("made_by")}

@@ -81,7 +81,7 @@ def read(experiment: Experiment, out: Path) -> Folder:
         log.warning("simreal: warning: %d stages of %s are not finished; `simreal run` continues them", missing, out)
     with_control = [name for name in experiment.targets if control_of(name) in finished]
     scales = {name: scale_of(name, finished | further, out) for name in with_control}
-    source_scales = {name: source_scale(name, experiment, out) for name in needed(experiment)}
+    source_scales = {name: source_scale(name, experiment, out, done) for name in needed(experiment)}
     return Folder(experiment, out, domains, done, finished, further, scales, source_scales)
 
 
@@ -136,17 +136,17 @@ def scale_of(target: str, finished: Finished, out: Path) -> Levels:
     return {"random": random, "reference": scale_end(best, random)}
 
 
-def source_scale(source: str, experiment: Experiment, out: Path) -> Levels | None:
+def source_scale(source: str, experiment: Experiment, out: Path, done: set[str]) -> Levels | None:
     """0 is a random policy; 1 is what the source agents earned at the end of pretraining."""
     random = random_return("sources", source, out)
-    finals = source_finals(source, experiment, out)
+    finals = source_finals(source, experiment, out, done)
     return {"random": random, "reference": scale_end(float(np.mean(finals)), random)} if finals else None
 
 
-def source_finals(source: str, experiment: Experiment, out: Path) -> list[float]:
-    """What the agents of a source earned at the end of pretraining."""
-    paths = [out / "agents" / source / f"seed-{seed}" / "curve.csv" for seed in experiment.seeds]
-    return [read_curve(path)[-1].return_mean for path in paths if path.is_file()]
+def source_finals(source: str, experiment: Experiment, out: Path, done: set[str]) -> list[float]:
+    """What the agents of a source earned at the end of pretraining, of those seeds whose stages are among `done`."""
+    stages = [f"agents/{source}/seed-{seed}" for seed in experiment.seeds]
+    return [read_curve(out / stage / "curve.csv")[-1].return_mean for stage in stages if stage in done]
 
 
 def ends(scale: Levels) -> dict[str, float]:

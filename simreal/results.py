@@ -142,7 +142,7 @@ def _source(folder: Folder, name: str) -> dict[str, Any]:
     return {
         **_domain(folder.domains["sources", name], spec),
         "strategy": recipe(spec.strategy) if spec.strategy else None,
-        "final_return": source_finals(name, folder.experiment, folder.out),
+        "final_return": source_finals(name, folder.experiment, folder.out, folder.done),
     }
 
 

@@ -13,6 +13,8 @@ import tiny
 from simreal import cli
 from simreal.catalogue import listing
 from simreal.hyperparameters import HYPERPARAMETERS
+from simreal_agents import zoo
+from simreal_agents.bundle_files import card_checksum
 from simreal_envs.errors import Unsupported, UserError
 
 
@@ -241,7 +243,13 @@ def test_agents_of_the_zoo_are_listed_and_used_like_any_other_and_nothing_breaks
     rows = {row["name"]: row for row in json.loads(user("list", "agents", "--json")[1])}
     assert rows["zoo:cartpole"]["algorithm"] == "ppo" and rows["zoo:cartpole"]["return"] > 100
     assert rows["zoo:cartpole"]["made_by"].startswith("simreal pretrain configs/")
-    assert "zoo:cartpole" in user("list", "agents")[1]
+    odd = user.cwd / "agents/odd"  # a card comes from anywhere
+    shutil.copytree(zoo.FOLDER / "cartpole", odd)
+    card = json.loads((odd / "card.json").read_text()) | {"returns": 3}
+    (odd / "card.json").write_text(json.dumps(card | {"card_sha256": card_checksum(card)}))
+    listed = user("list", "agents")
+    assert listed[0] == 0 and "zoo:cartpole" in listed[1] and "agents/odd" in listed[1]
+    shutil.rmtree(odd)
     status, out, err = user("evaluate", "zoo:cartpole", "tiny.yaml", "--episodes", "2", "--target", "plain", "--json")
     assert status == 0 and json.loads(out)["return"]["value"] > 100, err
     words = ("--strategy", "zero_shot", "--out", "out", "--json")

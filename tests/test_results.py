@@ -148,6 +148,13 @@ def test_an_unfinished_folder_uses_what_is_finished_and_says_how_much_is_missing
     assert "3 stages of" in caplog.text and "`simreal run` continues them" in caplog.text
 
 
+def test_a_source_agent_of_an_earlier_config_does_not_count(folder):
+    card = folder / "agents/plain/seed-1/stage.json"
+    card.write_text(card.read_text().replace('"key": "', '"key": "0'))
+    last = (folder / "agents/plain/seed-0/curve.csv").read_text().splitlines()[-1]
+    assert build_report(folder)["sources"]["plain"]["final_return"] == [float(last.split(",")[1])]
+
+
 def test_without_a_finished_control_arm_there_is_no_verdict(folder):
     shutil.rmtree(folder / "arms/none")
     with pytest.raises(UserError, match=r"no finished arm with a finished control arm .* finish it with `simreal run`"):
