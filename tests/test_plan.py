@@ -1,11 +1,14 @@
 """Which stages an experiment has, and what their keys depend on."""
 
+import pytest
 import tiny
 
 from simreal.arms import check
 from simreal.config_files import parse
 from simreal.plan import plan
 from simreal.stages import versions
+from simreal_envs import tasks
+from simreal_envs.engines import registry
 
 
 def parsed(*overrides):
@@ -83,3 +86,55 @@ def test_the_sources_of_a_target_change_which_stages_there_are_and_no_key(tmp_pa
     nowhere = stages("sequence=[]", "targets.light.sources=[plain]", "targets.heavy.sources=[plain]")
     assert not {"references/sources/robust", "agents/robust/seed-0"} & nowhere.keys()
     assert nowhere["arms/plain/fine_tune/heavy/seed-0"] == usual["arms/plain/fine_tune/heavy/seed-0"]
+
+
+LAB = """
+import copy
+from simreal_envs.engines.support import MUJOCO
+from simreal_envs.tasks import find_task
+
+task = copy.copy(find_task("cartpole_swingup"))
+task.name = "lab_cartpole"
+
+def engine(robot, preset, num_worlds, num_workers):
+    from simreal_envs.engines.mujoco import MujocoEngine
+    return MujocoEngine(robot, preset, num_worlds, 1)
+
+engine.support = MUJOCO
+"""
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """What pip leaves behind of a package with a task and one with an engine; sets a package's version."""
+
+    def release(package, entries, version):
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(entries)
+        tasks._entry_points.cache_clear()
+        registry._entry_points.cache_clear()
+
+    (tmp_path / "lab.py").write_text(LAB)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield release
+    monkeypatch.undo()
+    tasks._entry_points.cache_clear()
+    registry._entry_points.cache_clear()
+
+
+def test_a_task_or_engine_of_another_package_is_what_it_is_in_its_version(lab, tmp_path):
+    task, engine = "[simreal.tasks]\nlab_cartpole = lab:task\n", "[simreal.engines]\nlab = lab:engine\n"
+
+    def keys(of_task, of_engine):
+        lab("labtask", task, of_task)
+        lab("labengine", engine, of_engine)
+        one = parsed("task=lab_cartpole", "targets.light.engine=lab", "sources.plain.task=cartpole_swingup")
+        return {stage.name: stage.key for stage in plan(one, check(one), tmp_path, {})}
+
+    first, *others = keys("1.0", "1.0"), keys("1.1", "1.0"), keys("1.0", "1.1")
+    ours = {"references/sources/plain", "agents/plain/seed-0", "agents/plain/seed-1"}
+    for after in others:  # both are of the target alone
+        assert {name for name in first if first[name] == after[name]} == ours
+    assert keys("1.0", "1.0") == first

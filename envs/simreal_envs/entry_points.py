@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
 
@@ -17,6 +17,12 @@ def brought(group: str, ours: Collection[str]) -> dict[str, EntryPoint]:
         says = f"the entry point {point.name!r} of {origin(point)} in {group} is not used: {other} has one of that name"
         warnings.warn(f"{says}; call yours something else", stacklevel=2)
     return found
+
+
+def versions_of(points: Mapping[str, EntryPoint], names: Iterable[str]) -> dict[str, str]:
+    """The versions of the packages that bring some of these names, by package; ours are not among them."""
+    found = [points[name].dist for name in names if name in points]
+    return {package.name: package.version for package in found if package}
 
 
 def origin(point: EntryPoint) -> str:

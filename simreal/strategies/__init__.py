@@ -51,7 +51,7 @@ from simreal.strategies.teacher_student import TeacherStudent
 from simreal.strategies.top_layers import TopLayers
 from simreal.strategies.weight_average import WeightAverage
 from simreal.strategies.zero_shot import ZeroShot
-from simreal_envs.entry_points import brought
+from simreal_envs.entry_points import brought, versions_of
 from simreal_envs.errors import UserError, nearest, require_known
 
 ENTRY_POINTS = "simreal.strategies"
@@ -121,8 +121,7 @@ class _Strategies(Mapping[str, type[Strategy]]):
 
     def packages(self, names: Iterable[str]) -> dict[str, str]:
         """The versions of the packages that these strategies come from, by package; ours are not among them."""
-        found = [self._others[name].dist for name in names if name in self._others]
-        return {package.name: package.version for package in found if package}
+        return versions_of(self._others, names)
 
 
 def _loaded(entry: EntryPoint) -> type[Strategy]:

@@ -1,5 +1,6 @@
 """A strategy of another package: found through its entry point, checked by `check_strategy`, run like ours."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -86,9 +87,12 @@ def test_one_whose_name_is_ours_is_told(installed):
 
 
 def test_the_command_line_knows_it(installed):
+    beside = filter(
+        None, [os.environ.get("PYTHONPATH")]
+    )  # the tree that is tested need not be the one that is installed
     done = subprocess.run(
         [sys.executable, "-m", "simreal", "list", "strategies"], text=True, capture_output=True, timeout=60,
-        env={**tiny.environment(installed), "PYTHONPATH": str(installed)},
+        env={**tiny.environment(installed), "PYTHONPATH": os.pathsep.join([str(installed), *beside])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]

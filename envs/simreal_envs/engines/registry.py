@@ -10,13 +10,13 @@ A package brings an engine through the entry-point group ``simreal.engines``::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint
 
 from simreal_envs.engines.base import Engine, Robot
 from simreal_envs.engines.support import BULLET, MUJOCO
-from simreal_envs.entry_points import brought
+from simreal_envs.entry_points import brought, versions_of
 from simreal_envs.errors import Unsupported, require_known, told
 
 GROUP = "simreal.engines"
@@ -60,6 +60,11 @@ def support_of(name: str) -> Mapping[str, str]:
         return _OURS[name]
     others = _entry_points()
     return getattr(_bring(others[name]), "support", {}) if name in others else {}
+
+
+def packages(names: Iterable[str]) -> dict[str, str]:
+    """The versions of the packages that these engines come from by an entry point, by package."""
+    return versions_of(_entry_points(), names)
 
 
 @cache

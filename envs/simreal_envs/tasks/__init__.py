@@ -12,7 +12,7 @@ Names with a prefix are made when they are asked for: ``gymnasium:HalfCheetah-v5
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from functools import cache
 from importlib.metadata import EntryPoint
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import gymnasium
 
 from simreal_envs import registration
-from simreal_envs.entry_points import brought, origin
+from simreal_envs.entry_points import brought, origin, versions_of
 from simreal_envs.errors import Unsupported, UserError, nearest, told
 from simreal_envs.registration import BUILT_IN
 from simreal_envs.tasks.base import Task
@@ -120,6 +120,11 @@ def is_installed(name: str) -> bool:
 def task_names() -> list[str]:
     """Names of all tasks that are installed: ours first, then those of other packages."""
     return [*TASKS, *GAMES, *sorted(_entry_points())]
+
+
+def packages(names: Iterable[str]) -> dict[str, str]:
+    """The versions of the packages that these tasks come from by an entry point, by package."""
+    return versions_of(_entry_points(), names)
 
 
 @cache
