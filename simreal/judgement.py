@@ -128,7 +128,12 @@ def judged_together(judged: Sequence[Judged]) -> tuple[list[dict[str, Any]], dic
 
     The first step of a sequence is an arm: it has one verdict and counts once.
     """
-    names = {verdict: name for name, verdict in judged}
-    family = together(list(names), names_of(list(names.values())))
+
+    def key(name: Mapping[str, Any], verdict: Verdict) -> tuple[Any, ...]:
+        return name["source"], name["strategy"], name["target"], verdict
+
+    names = {key(*one): one for one in judged}
+    family = together([verdict for _, verdict in names.values()], names_of([name for name, _ in names.values()]))
     final = dict(zip(names, family.verdicts, strict=True))
-    return [{**name, **final[verdict].to_dict()} for name, verdict in judged], family.to_dict() if family.says else None
+    entries = [{**name, **final[key(name, verdict)].to_dict()} for name, verdict in judged]
+    return entries, family.to_dict() if family.says else None

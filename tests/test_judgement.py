@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 
 from simreal import judgement
 from simreal.config_files import load
-from simreal.diagnostics import diagnose
+from simreal.diagnostics import Curves, diagnose
 from simreal.finished import read
-from simreal.judgement import outside, score
+from simreal.judgement import judged_together, outside, score
 from simreal.results import build_report
 from simreal_envs.variation import Domain
 
@@ -80,3 +81,12 @@ def test_only_the_score_of_a_whole_game_is_beside_a_humans():
     assert all(score(seeds, domain, 0.95)["score"].keys() == {"raw"} for domain in one_life)
     again = Domain("ale:breakout", preset="nature15", variation={"lives/terminal": 0})
     assert "human_normalized" in score(seeds, again, 0.95)["score"]
+
+
+def test_arms_with_the_same_numbers_are_two_verdicts_and_the_first_step_of_a_sequence_is_none_of_its_own():
+    scratch, other = (Curves([0, 1], [[0.0, end]] * 5, range(5)) for end in (1.0, 0.5))
+    verdict = diagnose(other, scratch, random_return=0, reference_return=1, rng=np.random.default_rng(0))
+    one, two = ({"source": "plain", "strategy": name, "target": "light"} for name in ("fine_tune", "l2sp"))
+    entries, multiplicity = judged_together([(one, verdict), (two, verdict), (dict(one), verdict)])
+    assert [entry["strategy"] for entry in entries] == ["fine_tune", "l2sp", "fine_tune"]
+    assert multiplicity["verdicts"] == 2
