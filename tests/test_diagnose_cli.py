@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import tiny
 
 from simreal import cli
 
@@ -145,3 +146,9 @@ def test_arms_are_compared_seed_by_seed_if_wanted(user):
     assert set(used("--paired", "always").values()) == {True}
     status, out, _ = user("--plan", "--csv", "curves.csv", "--paired", "always")
     assert status == 0 and "seeds per arm" in out
+
+
+def test_a_terminal_without_the_symbols_gets_the_words(tmp_path):
+    (tmp_path / "curves.csv").write_text(curves({"scratch": 0.5, "fine_tune": 0.95}))
+    done = tiny.cli("diagnose", "--csv", "curves.csv", cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0 and "? positive" in done.stdout, done.stderr

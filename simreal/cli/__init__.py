@@ -14,6 +14,7 @@ Results go to stdout (with ``--json`` as one JSON object or list), progress to s
 Verbs import what they need when they run: help and refusals come at once.
 """
 
+import io
 import sys
 
 import tyro
@@ -35,6 +36,8 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point of the command `simreal`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a symbol that the terminal's encoding lacks costs no result
+        sys.stdout.reconfigure(errors="replace")
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
