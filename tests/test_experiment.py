@@ -196,6 +196,12 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     with pytest.raises(UserError, match="is neither empty nor the folder of an experiment; give another --out"):
         experiment.run(parsed(), tmp_path, progress=SilentProgress())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    other = tmp_path / "extension/manifest.json"  # of a browser's extension: others' files have that name, too
+    other.parent.mkdir()
+    other.write_text('{"manifest_version": 3}')
+    with pytest.raises(UserError, match="is neither empty nor the folder of an experiment"):
+        experiment.run(parsed(), other.parent, progress=SilentProgress())
+    assert other.read_text() == '{"manifest_version": 3}'
     with pytest.raises(UserError, match=r"thesis\.tex is not a folder that you may write to"):
         require_free(tmp_path / "thesis.tex" / "out", lambda: True, "a bundle")
     require_free(tmp_path / "new" / "out", lambda: False, "a bundle")
@@ -231,8 +237,8 @@ def test_two_configs_without_names_go_into_folders_of_their_own(tmp_path, monkey
         with pytest.raises(UserError, match=rf"cannot write to the output folder runs/{name}: .*runs is not a folder"):
             cli.run(f"{name}.yaml")
     (tmp_path / "out").mkdir()
-    for file in ("manifest.json", "config.yaml"):
-        (tmp_path / "out" / file).write_text("name: first\n")
+    (tmp_path / "out/manifest.json").write_text('{"starts": []}')
+    (tmp_path / "out/config.yaml").write_text("name: first\n")
     with pytest.raises(UserError, match="out is that of the experiment 'first', not of 'second'; give another --out"):
         cli.run("second.yaml", out=tmp_path / "out")
 
