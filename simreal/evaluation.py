@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from simreal_agents.bundle import Agent
-from simreal_envs.errors import UserError, require_a
+from simreal_envs.arguments import whole
+from simreal_envs.errors import require_a
 from simreal_envs.schema import Observation
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds, make
@@ -63,13 +64,11 @@ class Evaluator:
         worlds: as many of the domain, instead of worlds made here.
 
     Raises:
-        UserError: less than one episode.
+        UserError: less than one episode, or no whole number of them.
     """
 
     def __init__(self, domain: Domain, episodes: int, seed: int = EVALUATION_SEED, worlds: Worlds | None = None):
-        if episodes < 1:
-            raise UserError(f"an evaluation needs at least 1 episode, not {episodes}")
-        self.domain, self.episodes, self.seed = domain, episodes, seed
+        self.domain, self.episodes, self.seed = domain, whole("the episodes of an evaluation", episodes, 1), seed
         self._worlds: Worlds = worlds or make(domain, episodes, seed)
         self._worlds.progress = 1.0  # a curriculum is judged at its full width
 

@@ -12,7 +12,8 @@ from simreal.evaluation import Trace, random_actions, require_both
 from simreal.learner import at_once
 from simreal_agents.bundle import Agent
 from simreal_agents.layout import Layout
-from simreal_envs.errors import UserError, require_a
+from simreal_envs.arguments import checked_seed, whole
+from simreal_envs.errors import require_a
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 
@@ -84,10 +85,9 @@ def record(
         seed: of worlds and actions.
 
     Raises:
-        UserError: `steps` below 1, or the agent does not fit the domain.
+        UserError: `steps` below 1 or no whole number, a seed that is none, or the agent does not fit the domain.
     """
-    if steps < 1:
-        raise UserError(f"to record experience takes at least 1 step, not {steps}")
+    steps, seed = whole("the steps to record", steps, 1), checked_seed(seed)
     require_a(Domain, domain, "the domain", "sr.Domain(task, ..)")
     if agent is not None:
         require_both(agent, domain)

@@ -12,6 +12,7 @@ import numpy as np
 from simreal.evaluation import EVALUATION_SEED, Evaluator, require_both
 from simreal.learner import at_once
 from simreal_agents.bundle import Agent
+from simreal_envs.arguments import whole
 from simreal_envs.cells import Cells
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.parameters import Parameter
@@ -108,10 +109,13 @@ def axis(domain: Domain, name: str, values: Sequence[float]) -> Axis:
     """A parameter of a domain with values of the user's choice.
 
     Raises:
-        UserError: an unknown parameter, no values, or the same one twice.
+        UserError: an unknown parameter, no values, what is no number, or the same one twice.
     """
     parameter = _find(domain, name)
-    given = tuple(float(value) for value in values)
+    try:
+        given = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise UserError(f"sweep: {name} needs a list of numbers, not {values!r}") from None
     if not given or len(set(given)) < len(given):
         raise UserError(f"sweep: {name} needs at least one value and each once, not {list(values)}")
     low, high = _range(domain, parameter)
@@ -127,11 +131,9 @@ class Grid:
     """
 
     def __init__(self, domain: Domain, axes: Sequence[Axis], episodes: int, seed: int = EVALUATION_SEED):
-        if not 1 <= len(axes) <= 2 or episodes < 1:
-            raise UserError(
-                f"a sweep takes one or two parameters and at least 1 episode, not {len(axes)} and {episodes}"
-            )
-        self.axes, self.episodes = tuple(axes), episodes
+        if not 1 <= len(axes) <= 2:
+            raise UserError(f"a sweep takes one or two parameters, not {len(axes)}")
+        self.axes, self.episodes = tuple(axes), whole("the episodes of a sweep", episodes, 1)
         columns = np.meshgrid(*(one.values for one in axes))
         self._cells = {one.parameter: column.ravel() for one, column in zip(axes, columns, strict=True)}
         self._shape = columns[0].shape if len(axes) > 1 else (1, columns[0].size)

@@ -1,3 +1,5 @@
+import re
+
 import every
 import numpy as np
 import pytest
@@ -84,8 +86,10 @@ def test_an_agent_of_another_task_is_refused(evaluator):
 
 
 def test_an_evaluation_needs_an_episode():
-    with pytest.raises(UserError, match="at least 1 episode, not 0"):
-        sr.evaluate(fresh(), tiny.CARTPOLE, episodes=0)
+    for episodes in (0, 1.5, "2"):
+        says = f"the episodes of an evaluation must be a whole number of at least 1, not {episodes!r}"
+        with pytest.raises(UserError, match=re.escape(says)):
+            sr.evaluate(fresh(), tiny.CARTPOLE, episodes=episodes)
 
 
 def test_a_random_policy_earns_the_same_every_time(evaluator):

@@ -34,8 +34,11 @@ def test_equal_arguments_give_equal_bits_and_seeds_differ(agent):
 
 
 def test_it_takes_a_step_at_least(agent):
-    with pytest.raises(UserError, match="at least 1 step"):
-        record(agent, tiny.CARTPOLE, 0, 0)
+    for steps in (0, 10.5):
+        with pytest.raises(UserError, match=f"the steps to record must be a whole number of at least 1, not {steps}"):
+            record(agent, tiny.CARTPOLE, steps, 0)
+    with pytest.raises(UserError, match="a seed must be a whole number"):
+        record(agent, tiny.CARTPOLE, 8, "0")
 
 
 def test_the_steps_of_a_traces_episodes_follow_each_other(agent):

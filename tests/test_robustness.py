@@ -102,6 +102,8 @@ def test_every_cell_is_what_an_evaluation_there_gives(agent, engine, monkeypatch
         ({"pole/mass": [1], "latency": [0], "gravity": [9]}, "one or two parameters"),
         ({"pole/mass": []}, "at least one value"),
         ({"pole/mass": [1, 1]}, "each once"),
+        ({"pole/mass": 1}, "needs a list of numbers, not 1"),
+        ({"pole/mass": ["heavy"]}, "needs a list of numbers, not .*heavy"),
         ({"pole/mas": [1]}, "did you mean 'pole/mass'"),
         ({"pole/mass": [1, 99]}, "outside of its bounds"),
     ],
