@@ -1,12 +1,17 @@
 """Agreement with what we did not write: Gymnasium's MuJoCo environments on our engine, step by step, bit by bit."""
 
+import re
+from pathlib import Path
+
 import gymnasium
+import gymnasium.envs.mujoco.ant_v5
 import mujoco
 import numpy as np
 import pytest
 from gymnasium.wrappers import TimeAwareObservation, TransformReward
 
 from simreal_envs.adapters.batched import BatchedTask
+from simreal_envs.errors import UserError
 from simreal_envs.tasks import check_task, find_task
 from simreal_envs.tasks.base import State
 from simreal_envs.variation import Domain
@@ -259,3 +264,42 @@ def test_what_stands_around_a_robot_stays_around_it(wrapped, name):
 def test_an_id_of_ones_own_of_a_robot_that_nothing_stands_around_is_batched(wrapped):
     assert isinstance(find_task("gymnasium:test/Plain-v0"), BatchedTask)
     assert find_task("gymnasium:test/Plain-v0").episode_steps == 6
+
+
+SERVO = '<position ctrllimited="true" ctrlrange="-1.0 0.5" joint="{}" kp="40" forcelimited="true" forcerange="-10 10"/>'
+LIMITED = '<motor ctrllimited="true" ctrlrange="-1.0 1.0" joint="{}" gear="150" forcelimited="true" forcerange="-.2 .2"/>'
+UNBOUNDED = '<motor joint="{}" gear="150"/>'
+
+
+@pytest.fixture
+def other_drives(tmp_path):
+    """Registers Gymnasium's ant with other actuators than its own, as its tutorial on custom robots does."""
+    names = []
+
+    def register(actuator):
+        names.append(f"test/Drives{len(names)}-v0")
+        xml = tmp_path / f"{len(names)}.xml"
+        source = Path(gymnasium.envs.mujoco.ant_v5.__file__).with_name("assets") / "ant.xml"
+        motor = re.compile(r'<motor [^>]*joint="(\w+)"[^>]*/>')
+        xml.write_text(motor.sub(lambda found: actuator.format(found[1]), source.read_text()))
+        gymnasium.register(names[-1], gymnasium.envs.mujoco.ant_v5.AntEnv, max_episode_steps=100, kwargs={"xml_file": str(xml)})
+        return names[-1]
+
+    yield register
+    for name in names:
+        gymnasium.registry.pop(name)
+
+
+@pytest.mark.parametrize("actuator", [SERVO, LIMITED])
+def test_a_robot_with_other_drives_keeps_their_limits(actuator, other_drives):
+    pair = Pair(other_drives(actuator))
+    pair.reset(0)
+    for _ in range(20):
+        (observation, reward, _), (expected, their_reward, _) = pair.step()
+        assert np.abs(observation - expected).max() <= ACCURACY
+        assert abs(reward - their_reward) <= ACCURACY
+
+
+def test_drives_without_bounds_are_refused(other_drives):
+    with pytest.raises(UserError, match="finite bounds"):
+        find_task(f"gymnasium:{other_drives(UNBOUNDED)}")

@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 
 from simreal_envs.adapters.machine import machine, named_model
-from simreal_envs.adapters.spaces import action_field, success
+from simreal_envs.adapters.spaces import action_field, box_action, success
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.parameters import Draws
 from simreal_envs.schema import Field, Schema
@@ -120,6 +120,7 @@ class BatchedTask(Task):
         self.threshold = env.spec.reward_threshold
         self.goal, _ = success(self.threshold)
         self.hidden = int(getattr(own, "observation_structure", {}).get("skipped_qpos", 0))
+        box_action(name, own.action_space)  # refuses what has no bounds
         low, high = model.actuator_ctrlrange.T.astype(np.float64)
         self.center, self.half = (low + high) / 2, (high - low) / 2
         labels = [model.joint(int(j)).name for j in model.actuator_trnid[:, 0]]

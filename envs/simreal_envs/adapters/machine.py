@@ -50,8 +50,10 @@ def machine(name: str, model: mujoco.MjModel, actuated: bool = True) -> Machine:
     joints, strongest = (_actuated(model) if actuated else ()), 1.0
     if joints:
         # The limit of a motor's control is one of its force; said so, our engine knows it for a drive. No force changes.
-        force = np.abs(model.actuator_ctrlrange).max(axis=1) * model.actuator_gainprm[:, 0]
-        model.actuator_forcelimited[:], model.actuator_forcerange[:] = 1, np.stack([-force, force], axis=1)
+        force = np.abs(model.actuator_ctrlrange).max(axis=1) * np.abs(model.actuator_gainprm[:, 0])
+        free = model.actuator_forcelimited == 0
+        model.actuator_forcerange[free] = np.stack([-force, force], axis=1)[free]
+        model.actuator_forcelimited[:] = 1
         strongest = float((force * np.abs(model.actuator_gear[:, 0])).max())
     bodies = [model.body(b).name for b in range(1, model.nbody) if model.body_mass[b] > 0]
     groups = [model.joint(j).name for j in range(model.njnt) if _is_part(model, j)]
@@ -117,5 +119,6 @@ def _actuated(model: mujoco.MjModel) -> tuple[str, ...]:
     """The joint of every actuator, if all of them are motors on joints of their own; else nothing."""
     motors = (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT).all() and model.actuator_ctrllimited.all()
     motors = motors and (model.actuator_gaintype == mujoco.mjtGain.mjGAIN_FIXED).all()
+    motors = motors and (model.actuator_biastype == mujoco.mjtBias.mjBIAS_NONE).all()  # a servo's force has other limits
     names = tuple(model.joint(int(j)).name for j in model.actuator_trnid[:, 0]) if motors else ()
     return names if all(names) and len(set(names)) == len(names) else ()
