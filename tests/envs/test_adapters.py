@@ -114,6 +114,22 @@ class Keys(Camera):
         return ["LEFT", "NOOP", "RIGHT"]
 
 
+class Whole(gymnasium.Env):
+    """Takes a whole number from 0 to 3, and shows it."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, render_mode=None):
+        self.observation_space, self.action_space = spaces.Box(-1.0, 9.0, (1,)), spaces.Box(0, 3, (1,), np.int64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return action.astype(np.float32), 0.0, False, False, {}
+
+
 class Told(spaces.Space):
     """Sentences, as MiniGrid's missions are: a space of its own that is no `Text`."""
 
@@ -223,7 +239,7 @@ def registered():
         "test/Unbounded-v0": (unbounded, 50), "test/Large-v0": (large, 50), "test/Endless-v0": (Walk, None),
         "test/Solved-v0": (Walk, 50), "test/Long-v0": (long, 50), "test/Keys-v0": (Keys, 5),
         "test/Maze-v0": (Maze, None), "test/Sparse-v0": (Sparse, 4), "test/Strict-v0": (Strict, 4), "test/Told-v0": (Tell, 4),
-        "test/Silent-v0": (silent, 5),
+        "test/Silent-v0": (silent, 5), "test/Whole-v0": (Whole, 50),
         "test/Blackjack-v0": ("gymnasium.envs.toy_text.blackjack:BlackjackEnv", 50),
         **{f"test/Camera-{view}-v0": (partial(Camera, view), 5) for view in VIEWS},
     }  # fmt: skip
@@ -288,6 +304,13 @@ def test_dictionaries_are_flattened_and_actions_scaled_to_uneven_bounds():
     assert observation[0, 3:5] - start[0, 3:5] == pytest.approx([0.4, 0.0], abs=1e-6)
     _, reward, *_ = worlds.step(np.array([[0.0, 0.0]]))
     assert reward[0] == 1.0
+
+
+def test_whole_numbers_are_the_nearest_to_what_an_agent_says():
+    worlds = worlds_of("test/Whole-v0", 5)
+    worlds.reset()
+    observation, *_ = worlds.step(np.array([[-1.0], [-0.4], [0.2], [0.7], [1.0]]))  # 0, 0.9, 1.8, 2.55, 3
+    assert observation[:, 0].tolist() == [0, 1, 2, 3, 3]
 
 
 def test_an_environment_ends_and_is_cut_off_by_itself():
@@ -355,6 +378,21 @@ def test_a_robot_without_a_threshold_succeeds_where_it_does_not_fall():
     task = find_task("gymnasium:Humanoid-v5")
     ends = Episode(np.full(2, 9), np.ones(2), np.array([0, 9]), np.array([True, False]), np.array([50.0, -3.0]))
     assert task.goal.startswith("no failure") and task.success(ends).tolist() == [False, True]
+
+
+def test_an_id_that_is_registered_anew_is_the_new_environment():
+    rewards = []
+    try:
+        for prize in (1.0, 7.0):
+            gymnasium.registry.pop("test/Again-v0", None)
+            gymnasium.register("test/Again-v0", Sparse, max_episode_steps=4, kwargs={"prize": prize})
+            worlds = worlds_of("test/Again-v0", 1)
+            worlds.reset()
+            rewards.append(worlds.step(np.array([1]))[1][0])
+    finally:
+        gymnasium.registry.pop("test/Again-v0")
+    assert rewards == [1.0, 7.0]
+    assert find_task("gymnasium:test/Sparse-v0") is find_task("gymnasium:test/Sparse-v0")
 
 
 def test_constructor_arguments_are_parameters():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import re
-from functools import cache
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
@@ -31,15 +30,19 @@ def gymnasium_task(name: str, where: str = "") -> Task:
         Unsupported: the environment needs a package that is not installed.
     """
     try:
-        return _task(name)
+        spec = _spec(name)
+        if name not in _made or _made[name][0] is not spec:  # registered anew, as in a notebook
+            _made[name] = spec, _task(name, spec)
+        return _made[name][1]
     except UserError as error:
         raise type(error)(f"{where}: {error}" if where else str(error)) from error
 
 
-@cache
-def _task(name: str) -> Task:
+_made: dict[str, tuple[EnvSpec, Task]] = {}
+
+
+def _task(name: str, spec: EnvSpec) -> Task:
     keep_warnings_out_of_files()
-    spec = _spec(name)
     try:
         env = gymnasium.make(spec, disable_env_checker=True)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:

@@ -123,7 +123,8 @@ class Envs:
         if isinstance(space, spaces.Discrete):
             given = space.start + action[0].astype(space.dtype)
         else:
-            given = np.clip(action.reshape(space.shape), space.low, space.high).astype(space.dtype)
+            given = np.clip(action.reshape(space.shape), space.low, space.high)
+            given = (np.rint(given) if np.issubdtype(space.dtype, np.integer) else given).astype(space.dtype)
         seen, reward, terminated, truncated, _ = self._envs[i].step(given)
         return self._flat(seen), float(reward), bool(terminated), bool(truncated)
 
