@@ -296,6 +296,7 @@ def test_a_config_that_cannot_be_read_is_refused_with_its_place(data, sentence):
         ({"variation": {"pole/mass": {"scale": {"uniform": [1, 9]}}}}, r"pole/mass = 1 to 9 \[kg\] is outside"),
         ({"variation": {"*/mass": 0.07}}, r"cart/mass = 0.07 \[kg\] is outside"),
         ({"variation": {"latency": 0.001}}, "latency = 0.001.*rounded to multiples of 0.005"),
+        ({"variation": {"latency": Choice([0.0, 0.001, 0.02])}}, "latency = 0.001.*rounded to multiples of 0.005"),
         ({"variation": {"actuator/sign": 0}}, r"actuator/sign must be one of -1, 1, not 0"),
         (
             {"variation": {"actuator/sign": {"uniform": [-1, 1]}}},
@@ -421,3 +422,15 @@ def test_what_is_no_domain_is_refused_where_one_is_read(data):
     if not isinstance(data, dict):
         with pytest.raises(UserError, match="the domain that an agent's card names must be a mapping, not "):
             Domain("cartpole_swingup").seen_by(data)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_numbers_of_numpy_are_kept_as_numbers_that_files_can_hold(kind):
+    one, two = kind(1), kind(2)
+    values = {
+        "cart/mass": Constant(one), "pole/mass": Uniform(one, two), "hinge/damping": Startup(LogUniform(one, two)),
+        "gravity": Scale(Normal(one, kind(0))), "slider/damping": Interval(Choice([one, two]), every=one),
+    }  # fmt: skip
+    domain = Domain("cartpole_swingup", variation=Curriculum(Randomization(values), kind(0), one))
+    assert Domain.from_dict(json.loads(json.dumps(domain.to_dict()))) == domain
+    assert "np." not in repr(domain)

@@ -31,7 +31,7 @@ class Constant(Distribution):
     value: float
 
     def __post_init__(self) -> None:
-        _require_numbers(self, self.value)
+        _keep_numbers(self)
 
     def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
         return np.full(np.shape(u), self.value, dtype=np.float64)
@@ -48,7 +48,7 @@ class Uniform(Distribution):
     high: float
 
     def __post_init__(self) -> None:
-        _require_ordered(self, self.low, self.high)
+        _keep_ordered(self)
 
     def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
         return self.low + (self.high - self.low) * u
@@ -65,7 +65,7 @@ class LogUniform(Distribution):
     high: float
 
     def __post_init__(self) -> None:
-        _require_ordered(self, self.low, self.high)
+        _keep_ordered(self)
         if self.low <= 0:
             raise UserError(f"{self} needs low > 0")
 
@@ -84,7 +84,7 @@ class Normal(Distribution):
     std: float
 
     def __post_init__(self) -> None:
-        _require_numbers(self, self.mean, self.std)
+        _keep_numbers(self)
         if not self.std >= 0:
             raise UserError(f"{self} needs std >= 0")
 
@@ -193,14 +193,20 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _require_numbers(distribution: Distribution, *values: Any) -> None:
-    for value in values:
-        if not is_number(value):
+def plain_number(value: Any) -> float:
+    """A number as Python has it: numpy's would be drawn from like any other and then stop a file from being written."""
+    return value if type(value) in (int, float) else float(value)
+
+
+def _keep_numbers(distribution: Distribution) -> None:
+    for field in fields(distribution):
+        if not is_number(value := getattr(distribution, field.name)):
             hint = "; a scale stands around it" if isinstance(value, Scale) else ""
             raise UserError(f"{distribution} takes numbers, not {value!r}{hint}")
+        object.__setattr__(distribution, field.name, plain_number(value))
 
 
-def _require_ordered(distribution: Distribution, low: float, high: float) -> None:
-    _require_numbers(distribution, low, high)
-    if not low <= high:
+def _keep_ordered(distribution: Uniform | LogUniform) -> None:
+    _keep_numbers(distribution)
+    if not distribution.low <= distribution.high:
         raise UserError(f"{distribution} needs low <= high")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simreal_envs.errors import UserError, require_known
-from simreal_envs.variation.distributions import Distribution, is_fixed, is_number
+from simreal_envs.variation.distributions import Distribution, is_fixed, is_number, plain_number
 from simreal_envs.variation.modes import plain_with_mode, read_with_mode
 
 
@@ -74,6 +74,7 @@ class Curriculum:
         for name, value in (("start", self.start), ("until", self.until)):
             if not is_number(value):
                 raise UserError(f"Curriculum: {name} must be a number, not {value!r}")
+            object.__setattr__(self, name, plain_number(value))
         if not 0 <= self.start <= 1 or not 0 < self.until <= 1:
             raise UserError(
                 f"Curriculum: start must be in [0, 1] and until in (0, 1], not {self.start} and {self.until}"

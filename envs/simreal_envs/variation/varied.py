@@ -68,11 +68,8 @@ def resolve(variation: Variation, task: Task, engine: str, where: str = "") -> t
                 )
             if isinstance(without_mode(distribution), Scale):
                 _require_scalable(parameter, where or task.name)
-            if parameter.choices:
-                for value in _options(parameter, distribution, where or task.name):
-                    parameter.require_valid(value, value, where)
-            else:
-                parameter.require_valid(*distribution.bounds(parameter.nominal), where)
+            for span in _spans(parameter, distribution, where or task.name):
+                parameter.require_valid(*span, where)
             if isinstance(distribution, Interval):
                 _require_interval(parameter, distribution, task, where or task.name)
             varied.pop(parameter.name, None)
@@ -104,18 +101,18 @@ def _require_interval(parameter: Parameter, interval: Interval, task: Task, wher
         )
 
 
-def _options(parameter: Parameter, distribution: Distribution, where: str) -> list[float]:
-    """All values that can be drawn of a parameter with choices, between which there is nothing."""
+def _spans(parameter: Parameter, distribution: Distribution, where: str) -> list[tuple[float, float]]:
+    """From where to where values can be drawn: every option of a choice by itself, since there is nothing between them."""
     distribution, nominal = without_mode(distribution), parameter.nominal
     inner = distribution.of if isinstance(distribution, Scale) else distribution
     factor = nominal if isinstance(distribution, Scale) else 1.0
     if isinstance(inner, Choice):
-        return [factor * option for option in inner.options]
+        return [(factor * option, factor * option) for option in inner.options]
     low, high = distribution.bounds(nominal)
-    if low < high:
+    if parameter.choices and low < high:
         known = ", ".join(f"{choice:g}" for choice in parameter.choices)
         raise UserError(
             f"{where}: {parameter.name} must be one of {known}, not drawn from {plain(distribution)}; "
             f"{{choice: [{known}]}} draws one of them"
         )
-    return [low]
+    return [(low, high)]
