@@ -399,6 +399,17 @@ def test_joint_limits_are_where_the_range_says_in_both_engines(share):
     assert np.abs(a - b).max() < 0.02  # what bounces back is softer in MuJoCo
 
 
+def test_a_roughness_between_two_amplitudes_is_the_same_one_in_both_engines():
+    for value in (0.0075, 0.0125, 0.0131):
+        seen = []
+        for kind in ENGINES:
+            engine = kind(ROUGH_BALL, "matched", 1)
+            engine.apply(np.arange(1), {"terrain/roughness": np.array([value])})
+            seen.append(engine.read("terrain/roughness")[0])
+            engine.close()
+        assert seen[0] == seen[1] == pytest.approx(value, abs=0.0026)
+
+
 @pytest.mark.parametrize("roughness", [0.0, 0.04, 0.1])
 def test_both_engines_have_the_same_terrain_and_it_is_what_its_heights_say(roughness):
     terrain = ROUGH_BALL.terrain

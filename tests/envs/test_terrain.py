@@ -19,6 +19,7 @@ def test_a_terrain_has_the_amplitudes_that_it_says(facts, sentence):
         Terrain(**facts)
     np.testing.assert_allclose(Terrain(roughness=0.01, roughest=0.02).amplitudes(), [0, 0.005, 0.01, 0.015, 0.02])
     assert Terrain().level(np.array([0.0, 0.012, 0.05])).tolist() == [0, 2, 10]
+    assert Terrain.level(0.0075) == Terrain.level(0.0125) == 2  # of two that are as near, the even one
 
 
 def test_a_terrain_is_a_function_of_its_seed_level_at_the_start_and_uses_its_whole_amplitude():

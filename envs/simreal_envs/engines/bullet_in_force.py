@@ -9,6 +9,7 @@ import numpy as np
 
 from simreal_envs.engines.bullet_plan import Blueprint, Quaternion, Vector
 from simreal_envs.engines.gravity import gravity_vector
+from simreal_envs.engines.terrain import Terrain
 
 DRIVE_QUANTITIES = ("strength", "sign", "kp", "kd", "torque_limit")
 CONTACT_QUANTITIES = ("friction", "torsional", "rolling")  # in the order of `Link.contact`
@@ -140,5 +141,4 @@ class InForce:
 
     def amplitude(self) -> float:
         """Of the terrain in m."""
-        amplitudes = np.array(self._plan.amplitudes)
-        return float(amplitudes[np.abs(amplitudes - self.value("roughness", "", self._plan.roughness)).argmin()])
+        return self._plan.amplitudes[int(Terrain.level(self.value("roughness", "", self._plan.roughness)))]

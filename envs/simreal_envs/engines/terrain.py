@@ -62,6 +62,7 @@ class Terrain:
         """All the amplitudes that there are, in m: 0 to `roughest`."""
         return self.STEP * np.arange(round(self.roughest / self.STEP) + 1)
 
-    def level(self, roughness: np.ndarray | float) -> np.ndarray:
-        """Index of the nearest amplitude."""
-        return np.rint(np.asarray(roughness) / self.STEP).astype(int)
+    @classmethod
+    def level(cls, roughness: np.ndarray | float) -> np.ndarray:
+        """Index of the nearest amplitude, the same in every engine also where two are as near."""
+        return np.rint(np.asarray(roughness) / cls.STEP).astype(int)
