@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from simreal_envs.engines.base import Robot
+from simreal_envs.engines.base import Robot, follows
 from simreal_envs.errors import Unsupported
 
 LOAD_DENSITY = 1500.0  # kg/m^3: how large a payload is drawn
@@ -73,13 +73,6 @@ def place_camera(camera: mujoco.MjvCamera, robot: Robot, model: mujoco.MjModel, 
     """Put a free camera where the robot's pictures are taken from: it looks at a robot that moves, else at the origin."""
     camera.distance, camera.azimuth, camera.elevation, height = robot.viewpoint()
     camera.lookat[:] = [*(data.xpos[model.jnt_bodyid[0], :2] if follows(model) else (0.0, 0.0)), height]
-
-
-def follows(model: mujoco.MjModel) -> bool:
-    """Whether the robot moves over a ground, so that a camera must keep up with it."""
-    ground = np.isin(model.geom_type, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)).any()
-    root = mujoco.mjtJoint(model.jnt_type[0])
-    return bool(ground) and root in (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_SLIDE)
 
 
 def _tilt(scene: mujoco.MjvScene, around: np.ndarray, gravity: np.ndarray) -> None:

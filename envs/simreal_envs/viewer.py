@@ -10,11 +10,11 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Player, Robot
+from simreal_envs.engines.base import Player, Robot, follows
 from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported
 from simreal_envs.parameters import UNSUPPORTED
-from simreal_envs.rendering import add_shapes, follows, place_camera, render_mujoco
+from simreal_envs.rendering import add_shapes, place_camera, render_mujoco
 from simreal_envs.worlds import Worlds
 
 RENDERERS = ("mujoco", "engine")

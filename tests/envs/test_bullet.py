@@ -17,6 +17,7 @@ from simreal_envs.errors import Unsupported
 from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.robots.a1 import A1, STANCE, STANCE_HEIGHT
 from simreal_envs.robots.cartpole import CARTPOLE
+from simreal_envs.robots.halfcheetah import HALFCHEETAH
 
 START = np.array([0, 0, STANCE_HEIGHT, 1, 0, 0, 0, *STANCE])
 
@@ -308,3 +309,12 @@ def test_a_picture_shows_the_robot(make, robot):
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 5
     run(engine, 10)
     assert (engine.render(1, 64, 48) != picture).any()
+
+
+def test_a_picture_keeps_up_with_a_runner(make):
+    engine, (qpos, qvel) = make(HALFCHEETAH, num_worlds=2), HALFCHEETAH.rest
+    far = qpos.copy()
+    far[0] += 10.0
+    engine.reset(np.arange(2), np.array([qpos, far]), np.tile(qvel, (2, 1)))
+    here, there = (engine.render(world, 64, 48).astype(int) for world in (0, 1))
+    assert np.mean(np.abs(here - there).max(axis=2) > 20) < 0.02

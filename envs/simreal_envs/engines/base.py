@@ -210,6 +210,13 @@ def _facing(robot: Robot) -> tuple[float, float, float, float]:
     return 2.2 * float(max(width, height)), 90.0, float(elevation), float(low[2] + high[2]) / 2
 
 
+def follows(model: mujoco.MjModel) -> bool:
+    """Whether the robot moves over a ground, so that a camera must keep up with it."""
+    ground = np.isin(model.geom_type, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)).any()
+    root = mujoco.mjtJoint(model.jnt_type[0])
+    return bool(ground) and root in (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_SLIDE)
+
+
 @cache
 def _parameters(robot: Robot) -> tuple[Parameter, ...]:
     from simreal_envs.robots.vocabulary import vocabulary

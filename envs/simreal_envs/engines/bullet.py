@@ -10,7 +10,7 @@ from typing import ClassVar
 import mujoco
 import numpy as np
 
-from simreal_envs.engines.base import Engine, Robot, require_supported
+from simreal_envs.engines.base import Engine, Robot, follows, require_supported
 from simreal_envs.engines.bullet_clients import BulletClients
 from simreal_envs.engines.bullet_import import import_pybullet
 from simreal_envs.engines.bullet_plan import Blueprint, Joint, Link
@@ -139,6 +139,7 @@ def blueprint(robot: Robot, preset: str) -> Blueprint:
         parameters={p.name: (p.quantity, p.elements) for p in robot.parameters if p.supported("bullet") != UNSUPPORTED},
         base=robot.base_body(),
         camera=robot.viewpoint(),
+        followed=model.body(model.jnt_bodyid[0]).name if follows(model) else "",
     )
 
 

@@ -247,7 +247,7 @@ class BulletClients:
     def render(self, world: int, width: int, height: int) -> np.ndarray:
         """A picture by Bullet's software renderer, uint8 ``(height, width, 3)``."""
         pb, (distance, azimuth, elevation, z) = self._pb, self._blueprint.camera
-        x, y = self.qpos[world, :2] if self._blueprint.floating else (0.0, 0.0)
+        x, y = self._worlds[world].place_of(followed)[:2] if (followed := self._blueprint.followed) else (0.0, 0.0)
         # MuJoCo's azimuth 90 looks along +y, which is Bullet's yaw 0.
         view = pb.computeViewMatrixFromYawPitchRoll([x, y, z], distance, azimuth - 90, elevation, 0, 2)
         lens = pb.computeProjectionMatrixFOV(45, width / height, 0.05, 50)

@@ -73,6 +73,7 @@ class Blueprint:
         drives: nominal values of each of `DRIVE_QUANTITIES`, one per actuated joint.
         parameters: parameter name -> (quantity, links or joints).
         base: the link on which pushes act.
+        camera: `Robot.viewpoint`, over the link `followed`; over the origin where that is empty.
     """
 
     urdf: str
@@ -99,6 +100,7 @@ class Blueprint:
     parameters: Mapping[str, tuple[str, tuple[str, ...]]]
     base: str
     camera: tuple[float, float, float, float]
+    followed: str
 
 
 @contextmanager
@@ -115,5 +117,5 @@ def urdf_folder(plan: Blueprint, moved: Mapping[str, Vector] | None = None) -> I
         text = ET.tostring(root, encoding="unicode")
     with tempfile.TemporaryDirectory() as folder:
         for name, content in {"robot.urdf": text, "surroundings.urdf": plan.surroundings, **plan.meshes}.items():
-            (Path(folder) / name).write_text(content)
+            (Path(folder) / name).write_text(content, encoding="utf-8")
         yield folder

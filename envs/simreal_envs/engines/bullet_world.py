@@ -391,9 +391,11 @@ class BulletWorld:
 
     def push(self, force: Vector) -> None:
         """Push the base at its centre of mass, in N and the world's frame, during the next physics step."""
-        pb, link = self._pb, self._links[self._plan.base]
-        if link < 0:
-            where = pb.getBasePositionAndOrientation(self.robot, self.client)[0]
-        else:
-            where = pb.getLinkState(self.robot, link, 0, 1, self.client)[0]  # no velocity, kinematics of now
-        pb.applyExternalForce(self.robot, link, force, where, pb.WORLD_FRAME, self.client)
+        link, where = self._links[self._plan.base], self.place_of(self._plan.base)
+        self._pb.applyExternalForce(self.robot, link, force, where, self._pb.WORLD_FRAME, self.client)
+
+    def place_of(self, name: str) -> Vector:
+        """Where the centre of mass of a link is now, m, world."""
+        if (link := self._links[name]) < 0:
+            return self._pb.getBasePositionAndOrientation(self.robot, self.client)[0]
+        return self._pb.getLinkState(self.robot, link, 0, 1, self.client)[0]  # no velocity, kinematics of now
