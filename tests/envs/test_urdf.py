@@ -47,6 +47,25 @@ def loaded(model: mujoco.MjModel, tmp_path) -> tuple[int, int]:
     return client, pb.loadURDF(str(path), flags=pb.URDF_USE_INERTIA_FROM_FILE, physicsClientId=client)
 
 
+@pytest.mark.parametrize("name", ["R&D", 'a "b"', "<x>", "Ärmchen 2"])
+def test_a_robot_may_have_names_that_mean_something_in_xml(name):
+    def spec():
+        spec = mujoco.MjSpec()
+        body = spec.worldbody.add_body(name=f"{name} body")
+        body.add_joint(name=f"{name} joint", axis=[0, 1, 0])
+        body.add_geom(size=[0.1, 0, 0], mass=1.0, pos=[0.1, 0, 0])
+        return spec
+
+    robot = Robot(
+        name=name, spec=spec, joints=(f"{name} joint",), control="force", torque_limit=1.0, timestep=0.002,
+        bodies={"body": (f"{name} body",)},
+    )  # fmt: skip
+    engine = BulletEngine(robot, "matched", 1)
+    engine.apply(np.arange(1), {"body/com_x": np.array([0.01])})  # which writes the URDF again
+    assert engine.read("body/com_x") == pytest.approx(0.01) and engine.read("body/mass") == 1.0
+    engine.close()
+
+
 @pytest.mark.parametrize("robot", [CARTPOLE, A1, AWKWARD_ROBOT], ids=lambda robot: robot.name)
 def test_masses_and_inertias_equal_those_of_the_compiled_model(robot, tmp_path):
     model = robot.model("matched")

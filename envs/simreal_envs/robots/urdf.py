@@ -7,6 +7,8 @@ Several joints on one body become a chain of massless links, which Bullet's mult
 
 from __future__ import annotations
 
+from xml.sax.saxutils import quoteattr
+
 import mujoco
 import numpy as np
 
@@ -38,7 +40,7 @@ def to_urdf(model: mujoco.MjModel, name: str = "robot") -> str:
     """
     _require_expressible(model)
     floating = is_floating(model)
-    lines = [f'<robot name="{name}">']
+    lines = [f'<robot name={quoteattr(name)}>']
     if not floating:
         lines.append(
             _link(
@@ -145,7 +147,7 @@ def _joint(
     name: str, kind: str, parent: str, child: str, position: np.ndarray, angles: np.ndarray, inside: str = ""
 ) -> str:
     return (
-        f'<joint name="{name}" type="{kind}"><parent link="{parent}"/><child link="{child}"/>'
+        f'<joint name={quoteattr(name)} type="{kind}"><parent link={quoteattr(parent)}/><child link={quoteattr(child)}/>'
         f"{_origin(position, angles)}{inside}</joint>"
     )
 
@@ -158,7 +160,7 @@ def _body_link(model: mujoco.MjModel, body: int, origin: np.ndarray) -> str:
 
 
 def _link(name: str, inside: str) -> str:
-    return f'<link name="{name}">{inside}</link>'
+    return f"<link name={quoteattr(name)}>{inside}</link>"
 
 
 def _inertial(position: np.ndarray, quaternion: np.ndarray, mass: float, inertia: np.ndarray) -> str:
