@@ -267,7 +267,9 @@ def test_an_id_of_ones_own_of_a_robot_that_nothing_stands_around_is_batched(wrap
 
 
 SERVO = '<position ctrllimited="true" ctrlrange="-1.0 0.5" joint="{}" kp="40" forcelimited="true" forcerange="-10 10"/>'
-LIMITED = '<motor ctrllimited="true" ctrlrange="-1.0 1.0" joint="{}" gear="150" forcelimited="true" forcerange="-.2 .2"/>'
+LIMITED = (
+    '<motor ctrllimited="true" ctrlrange="-1.0 1.0" joint="{}" gear="150" forcelimited="true" forcerange="-.2 .2"/>'
+)
 UNBOUNDED = '<motor joint="{}" gear="150"/>'
 
 
@@ -282,7 +284,9 @@ def other_drives(tmp_path):
         source = Path(gymnasium.envs.mujoco.ant_v5.__file__).with_name("assets") / "ant.xml"
         motor = re.compile(r'<motor [^>]*joint="(\w+)"[^>]*/>')
         xml.write_text(motor.sub(lambda found: actuator.format(found[1]), source.read_text()))
-        gymnasium.register(names[-1], gymnasium.envs.mujoco.ant_v5.AntEnv, max_episode_steps=100, kwargs={"xml_file": str(xml)})
+        gymnasium.register(
+            names[-1], gymnasium.envs.mujoco.ant_v5.AntEnv, max_episode_steps=100, kwargs={"xml_file": str(xml)}
+        )
         return names[-1]
 
     yield register

@@ -170,6 +170,24 @@ def test_a_robot_lands_on_what_is_fixed_to_the_world(kind):
     assert rest(kind, table + ghost, [0.0])[0] < -2
 
 
+def test_a_robot_lands_on_a_table_that_is_a_body_of_its_own():
+    table = '<body name="table" pos="0 0 0.2"><body><geom type="box" size="0.5 0.5 0.2" friction="0.3"/></body></body>'
+    xml = f'<worldbody>{table}<body name="ball"><freejoint/><geom size="0.1" mass="1"/></body></worldbody>'
+    assert rest(MujocoEngine, xml, [0, 0, 0.6, 1, 0, 0, 0])[2] == pytest.approx(0.5, abs=1e-3)
+    with pytest.raises(Unsupported):  # only a robot that is one free tree can float
+        rest(BulletEngine, xml, [0, 0, 0.6, 1, 0, 0, 0])
+    bolted = xml.replace("<freejoint/>", '<joint type="slide" axis="0 0 1"/>')
+    assert rest(MujocoEngine, bolted, [0.6])[0] == pytest.approx(0.5, abs=1e-3)
+    with pytest.raises(Unsupported, match=r"not the body 'body_.*, which is fixed to it: move its shapes there"):
+        rest(BulletEngine, bolted, [0.6])
+
+
+@pytest.mark.parametrize("kind", [MujocoEngine, BulletEngine])
+def test_whatever_touches_anything_lands_on_the_floor(kind):
+    ball = '<worldbody><body name="ball"><freejoint/><geom size="0.1" mass="1" contype="2" conaffinity="4"/></body></worldbody>'
+    assert rest(kind, ball, [0, 0, 0.3, 1, 0, 0, 0], floor=True)[2] == pytest.approx(0.1, abs=1e-3)
+
+
 @pytest.mark.parametrize("kind", [MujocoEngine, BulletEngine])
 def test_a_mesh_collides_with_its_hull(kind):
     wedge = '<asset><mesh name="wedge" vertex="-.2 -.1 0  .2 -.1 0  .2 .1 0  -.2 .1 0  0 0 .3"/></asset>'

@@ -38,6 +38,7 @@ ARM = """
 MOTORS = '<actuator><motor name="winch" joint="lift"/><motor joint="left"/></actuator>'
 DRIVEN = ARM.replace("</mujoco>", f"{MOTORS}</mujoco>")
 GROUNDED = ARM.replace("<worldbody>", '<worldbody><geom name="lawn" type="plane" size="1 1 1"/>')
+STILL = '<mujoco><worldbody><body name="left"><geom size="0.1"/></body></worldbody></mujoco>'
 WEAK = ARM.replace('<joint name="left"', '<joint name="left" actuatorfrcrange="-2 2"')
 
 
@@ -263,6 +264,12 @@ def test_damping_is_bounded_by_what_an_explicit_step_bears():
         ({"spec": lambda: mujoco.MjSpec.from_string(WEAK)}, "drive of 'left' gives up to 3, but .* lets through 2"),
         ({"bounds": {"hand/mass": (1, 2)}}, "the bounds 1 to 2 of hand/mass leave out its nominal value, 0.5"),
         ({"bounds": {"hand/mas": (0, 1)}}, "bounds for 'hand/mas', which is no parameter"),
+        ({"bounds": {"hand/mass": 1.0}}, r"bounds must be \(low, high\) by the name of a parameter, .* not"),
+        ({"bounds": {"hand/mass": (0.1, "1")}}, r"bounds must be \(low, high\) by the name of a parameter, .* not"),
+        (
+            {"spec": lambda: mujoco.MjSpec.from_string(STILL), "joints": (), "torque_limit": 1.0},
+            "its model has no joint",
+        ),
         ({"torque_limit": (1.0, 2.0, 3.0)}, "torque_limit must be one number or one for each of the 2 joints, not 3"),
         ({"terrain": Terrain(roughest=0.05), "bounds": {"terrain/roughness": (0, 0.1)}}, "on a terrain of 0.05 m"),
     ],
@@ -270,6 +277,11 @@ def test_damping_is_bounded_by_what_an_explicit_step_bears():
 def test_a_mistake_in_a_robot_is_named(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         _ = arm(**changes).parameters
+
+
+def test_a_model_may_have_a_sky_and_a_floor_of_its_own_to_look_at():
+    assets = '<asset><material name="floor"/><texture name="sky" type="skybox" builtin="flat" width="8" height="48"/></asset>'
+    assert arm(spec=lambda: mujoco.MjSpec.from_string(ARM.replace("<mujoco>", f"<mujoco>{assets}"))).parameters
 
 
 def test_the_facts_of_a_robot_may_come_in_lists():

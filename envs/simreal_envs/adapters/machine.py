@@ -119,6 +119,8 @@ def _actuated(model: mujoco.MjModel) -> tuple[str, ...]:
     """The joint of every actuator, if all of them are motors on joints of their own; else nothing."""
     motors = (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT).all() and model.actuator_ctrllimited.all()
     motors = motors and (model.actuator_gaintype == mujoco.mjtGain.mjGAIN_FIXED).all()
-    motors = motors and (model.actuator_biastype == mujoco.mjtBias.mjBIAS_NONE).all()  # a servo's force has other limits
+    motors = (
+        motors and (model.actuator_biastype == mujoco.mjtBias.mjBIAS_NONE).all()
+    )  # a servo's force has other limits
     names = tuple(model.joint(int(j)).name for j in model.actuator_trnid[:, 0]) if motors else ()
     return names if all(names) and len(set(names)) == len(names) else ()

@@ -33,6 +33,11 @@ def _names_several(value: Any) -> bool:
     return isinstance(value, Mapping) and not any(isinstance(names, str) for names in value.values())
 
 
+def _are_spans(value: Any) -> bool:
+    spans = list(value.values()) if isinstance(value, Mapping) else [None]
+    return all(isinstance(span, tuple | list) and len(span) == 2 and _is_finite(span) for span in spans)
+
+
 _ABOVE_0 = (partial(_is_finite, above=0), "finite and above 0")
 _AT_LEAST_0 = (partial(_is_finite, least=0), "finite and at least 0")
 _NAMED = (_names_several, "names in tuples by the name that users type, {'arm': ('link_1', 'link_2')}")
@@ -41,6 +46,7 @@ _FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of a robot: whether 
     "joints": (lambda value: not isinstance(value, str), "a tuple of names, ('hip', 'knee')"),
     "bodies": _NAMED, "groups": _NAMED, "drives": _NAMED,
     "timestep": _ABOVE_0, "torque_limit": _ABOVE_0, "kp": _AT_LEAST_0, "kd": _AT_LEAST_0,
+    "bounds": (_are_spans, "(low, high) by the name of a parameter, {'torso/mass': (2.0, 15.0)}"),
     "camera": (lambda value: value is None or len(value) == 4, "(distance, azimuth, elevation, height)"),
 }  # fmt: skip
 
@@ -66,7 +72,8 @@ class Robot:
         base: body on which pushes act, at its centre of mass; empty: the first that a horizontal force can move.
         terrain: rough ground in place of the plane.
         self_collision: whether parts of the robot may touch each other where their contype and conaffinity say so;
-            without it they touch the floor and what is fixed to the world, nothing else.
+            without it they touch the floor and what is fixed to the world (the world's own shapes; on MuJoCo bodies
+            without a joint on, in or under them, too), nothing else.
         bounds: parameter name -> (low, high), where the bounds that follow from the model do not fit.
         camera: (distance m, azimuth deg, elevation deg, height m) from which a picture is taken; None: as fits the robot.
     """

@@ -27,7 +27,8 @@ def partners(model: mujoco.MjModel) -> np.ndarray:
 def colliding_geoms(model: mujoco.MjModel) -> np.ndarray:
     """Ids of the geoms that can touch something and whose friction counts; that of our floor and obstacles is none."""
     touches = partners(model).any(axis=1)
-    return np.flatnonzero(touches & ((model.geom_bodyid > 0) | (model.geom_friction[:, 0] > 0)))
+    moves = model.body_weldid[model.geom_bodyid] > 0
+    return np.flatnonzero(touches & (moves | (model.geom_friction[:, 0] > 0)))
 
 
 def contact_dimensions(model: mujoco.MjModel, geoms: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from simreal_envs.errors import UserError, require_known, told
 if TYPE_CHECKING:
     from simreal_envs.engines.base import Robot
 
+_SKY, _FLOOR = "simreal sky", "simreal floor"  # no names that a model of somebody else's has
+
 
 @cache
 def compiled(robot: Robot, preset: str) -> mujoco.MjModel:
@@ -26,6 +28,8 @@ def compiled(robot: Robot, preset: str) -> mujoco.MjModel:
         raise
     except Exception as error:
         raise UserError(f"robot {robot.name!r}: MuJoCo cannot make a model of it: {told(error)}") from error
+    if not model.njnt:
+        raise UserError(f"robot {robot.name!r}: its model has no joint, so that nothing of it can move")
     _leave_limits_to_drives(robot, model)
     if robot.terrain:
         model.hfield_data[:] = _elevations(robot.terrain)
@@ -84,9 +88,10 @@ def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
 
 def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:
     """Add the ground, and decide what may touch what."""
+    furniture = [] if robot.self_collision else _furniture(spec)
     for body in spec.bodies:
         for geom in body.geoms:
-            if body == spec.worldbody:
+            if body == spec.worldbody or body in furniture:
                 # MuJoCo takes the larger friction of two geoms, Bullet the product: with 0 for what is fixed to the
                 # world here and 1 there, the robot's own coefficient means the same number in both.
                 geom.friction = [0, 0, 0]
@@ -102,7 +107,9 @@ def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:
             f"robot {robot.name!r}: its model has a ground of its own ({', '.join(own)}), to which its `floor` or `terrain` "
             "would add another: leave one of them out"
         )
-    floor = spec.worldbody.add_geom(name="floor", friction=[0, 0, 0], material="floor")
+    floor = spec.worldbody.add_geom(name="floor", friction=[0, 0, 0], material=_FLOOR)
+    if not robot.self_collision:
+        floor.contype = -1  # all bits: whatever of the robot touches anything touches the ground
     if not robot.terrain:
         floor.type, floor.size = mujoco.mjtGeom.mjGEOM_PLANE, [0, 0, 1]
         return
@@ -114,6 +121,18 @@ def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:
         spec.add_hfield(name=f"terrain_{level}", nrow=rows, ncol=columns, size=size, userdata=blank)
     floor.type, floor.hfieldname = mujoco.mjtGeom.mjGEOM_HFIELD, f"terrain_{terrain.level(terrain.roughness)}"
     floor.pos = [0, 0, -terrain.roughest]
+
+
+def _furniture(spec: mujoco.MjSpec) -> list[Any]:
+    """The bodies that stand in the world without a joint on, in or under them, such as a table: no parts of the robot."""
+    found = [body for body in spec.worldbody.bodies if not _moves(body)]
+    for body in found:  # which grows by those that hang on them
+        found += body.bodies
+    return found
+
+
+def _moves(body: Any) -> bool:
+    return bool(body.joints) or any(map(_moves, body.bodies))
 
 
 def _elevations(terrain: Terrain) -> np.ndarray:
@@ -164,12 +183,12 @@ def _decorate(spec: mujoco.MjSpec) -> None:
     spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [0.45] * 3, [0.5] * 3
     texture, builtin = mujoco.mjtTexture, mujoco.mjtBuiltin
     spec.add_texture(
-        name="sky", type=texture.mjTEXTURE_SKYBOX, builtin=builtin.mjBUILTIN_GRADIENT, width=256, height=1536,
+        name=_SKY, type=texture.mjTEXTURE_SKYBOX, builtin=builtin.mjBUILTIN_GRADIENT, width=256, height=1536,
         rgb1=[0.78, 0.86, 0.94], rgb2=[0.96, 0.97, 0.98],
     )  # fmt: skip
     spec.add_texture(
-        name="chequers", type=texture.mjTEXTURE_2D, builtin=builtin.mjBUILTIN_CHECKER, width=256, height=256,
+        name=_FLOOR, type=texture.mjTEXTURE_2D, builtin=builtin.mjBUILTIN_CHECKER, width=256, height=256,
         rgb1=[0.80, 0.82, 0.85], rgb2=[0.70, 0.73, 0.77],
     )  # fmt: skip
-    material = spec.add_material(name="floor", texrepeat=[2, 2], texuniform=True)
-    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "chequers"
+    material = spec.add_material(name=_FLOOR, texrepeat=[2, 2], texuniform=True)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = _FLOOR

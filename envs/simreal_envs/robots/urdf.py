@@ -40,7 +40,7 @@ def to_urdf(model: mujoco.MjModel, name: str = "robot") -> str:
     """
     _require_expressible(model)
     floating = is_floating(model)
-    lines = [f'<robot name={quoteattr(name)}>']
+    lines = [f"<robot name={quoteattr(name)}>"]
     if not floating:
         lines.append(
             _link(

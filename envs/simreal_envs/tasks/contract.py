@@ -112,7 +112,11 @@ def _warn_of_ranges(task: str, robot: Robot, joints: np.ndarray, qpos: np.ndarra
 def _warn_of_surroundings(task: str, robot: Robot, qpos: np.ndarray) -> None:
     model = robot.model("matched")
     data, touchable = mujoco.MjData(model), (model.geom_contype | model.geom_conaffinity) != 0
-    if robot.floating and model.opt.gravity.any() and not (touchable & (model.geom_bodyid == 0)).any():
+    if (
+        robot.floating
+        and model.opt.gravity.any()
+        and not (touchable & (model.body_weldid[model.geom_bodyid] == 0)).any()
+    ):
         warnings.warn(
             f"task {task!r}: the base of the robot {robot.name!r} is free and there is nothing to stand on: it will fall "
             "without end; floor=True of the Robot adds a ground",
