@@ -186,7 +186,7 @@ class Spread(gymnasium.vector.VectorEnv):
     @property
     def final_observation(self) -> Observation:
         """As of `Worlds`."""
-        return self.schema.pack(self._shared["final"])
+        return self.schema.pack(self._shared["final"].copy())
 
     def disturb(self, forces: np.ndarray) -> None:
         """See `Worlds.disturb`."""

@@ -382,7 +382,7 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     @property
     def final_observation(self) -> Observation:
-        return self.schema.pack(self.final)
+        return self.schema.pack(self.final.copy())
 
     def read(self, parameter: str) -> np.ndarray:
         """The value of a parameter in force in each world, SI, shape ``(N,)``, as the engine reports it."""

@@ -402,6 +402,18 @@ def test_armature_is_named_and_estimated(task, joint, value):
     assert cause.b[0] - cause.a[0] == pytest.approx(value, rel=1e-4)
 
 
+def test_the_yardstick_is_heavier_whatever_form_the_inertia_of_a_file_has():
+    inertial = '<inertial pos="0 0 -.1" mass="1" fullinertia=".01 .012 .013 .001 0 0"/>'  # URDFs have this form, too
+    rod = (
+        f'<mujoco><worldbody><body name="rod">{inertial}<joint name="hinge" axis="0 1 0"/></body></worldbody></mujoco>'
+    )
+    facts = {"joints": ("hinge",), "control": "force", "torque_limit": 1.0, "timestep": 0.005}
+    robot = Robot(name="rod", spec=lambda: mujoco.MjSpec.from_string(rod), **facts)
+    nominal, heavy = robot.model("matched"), heavier(robot).model("matched")
+    assert heavy.body_mass[1] == pytest.approx(1.1)
+    assert heavy.body_inertia[1] == pytest.approx(1.1 * nominal.body_inertia[1])
+
+
 def heavier_body(spec):
     model = spec.compile()
     body = spec.body("RL_lower")

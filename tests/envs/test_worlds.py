@@ -1,5 +1,6 @@
 """Worlds: episodes, seeds, autoreset, truncation, snapshots and faults."""
 
+import contextlib
 import gc
 import re
 import weakref
@@ -394,6 +395,17 @@ def test_the_final_observation_is_the_one_before_the_reset(name):
     assert np.array_equal(worlds.final_observation[1], last[1]) and np.array_equal(infos["final_obs"][1], last[1])
     assert infos["final_obs"][0] is None and infos["_final_obs"].tolist() == [False, True, False]
     assert not np.array_equal(observation[1], last[1]) and np.array_equal(observation[[0, 2]], last[[0, 2]])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_final_observation_that_was_taken_is_not_written_to_later(workers):
+    with contextlib.closing(make(Domain("reacher", engine="bullet"), 4, num_workers=workers)) as worlds:
+        worlds.reset(seed=0)
+        taken = []
+        for _ in range(2 * worlds.task.episode_steps):
+            worlds.step(np.zeros((4, 2)))
+            taken.append((worlds.final_observation, worlds.final_observation.copy()))
+        assert all(np.array_equal(seen, copy) for seen, copy in taken) and not np.array_equal(taken[0][0], taken[-1][0])
 
 
 def test_an_episode_that_fails_in_its_last_step_is_terminated_and_not_truncated():

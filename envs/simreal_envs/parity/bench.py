@@ -196,7 +196,7 @@ class Machine:
         mujoco.mj_fwdPosition(self.model, self._data)
         mujoco.mj_fwdVelocity(self.model, self._data)
         mujoco.mj_subtreeVel(self.model, self._data)
-        return self._data.subtree_linvel[1].copy()
+        return self._data.subtree_linvel[self.model.body_rootid[self.model.jnt_bodyid[0]]].copy()
 
     def response(self, qpos: np.ndarray) -> np.ndarray:
         """Acceleration of everything per unit torque on each damped joint, ``(nv, J)``, as the model has it in a pose."""
@@ -271,6 +271,7 @@ def heavier(robot: Robot, factor: float = 1.1) -> Robot:
             body.explicitinertial = 1
             body.mass, body.inertia = model.body_mass[i] * factor, model.body_inertia[i] * factor
             body.ipos, body.iquat = model.body_ipos[i], model.body_iquat[i]
+            body.fullinertia = [np.nan] + [0] * 5  # none: principal moments say it all
         return new
 
     return replace(robot, spec=spec)
