@@ -194,6 +194,11 @@ def test_package_paths_and_meshes_stop_nobody(tmp_path):
     assert any("base" in s and "meshes" in s for s in repairs(path, floating=True))
 
 
+PARENT = '<parent link="a"/>'
+PAIR = '<link name="a"/><link name="b"/><joint name="ab" type="fixed">{}<child link="{}"/></joint>'
+BACK = '<joint name="ba" type="fixed"><parent link="b"/><child link="a"/></joint>'
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -202,6 +207,20 @@ def test_package_paths_and_meshes_stop_nobody(tmp_path):
         ('<robot name="r"><link name="a"/><link name="a"/></robot>', "not a URDF that MuJoCo compiles"),
         ('<robot name="r"></robot>', "a URDF without a link"),
         (f'<robot name="r">{link("base", "heavy")}</robot>', "link 'base': mass value='heavy' is no number"),
+        (f'<robot name="r">{link("base", "nan")}</robot>', "link 'base': mass value='nan' is no number"),
+        ('<robot name="r"><link/></robot>', "a link without a name"),
+        (
+            f'<robot name="r">{PAIR.format("", "b")}</robot>',
+            "parent of the joint 'ab' must be a link of the file, not None",
+        ),
+        (
+            f'<robot name="r">{PAIR.format(PARENT, "c")}</robot>',
+            "child of the joint 'ab' must be a link of the file, not 'c'",
+        ),
+        (
+            f'<robot name="r">{PAIR.format(PARENT, "b")}{BACK}</robot>',
+            "the joints lead from the link '[ab]' back to itself",
+        ),
     ],
 )
 def test_what_is_no_urdf_is_refused_in_a_sentence(tmp_path, text, says):

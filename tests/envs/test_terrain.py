@@ -12,6 +12,11 @@ from simreal_envs.errors import UserError
     [
         ({"roughness": 0.012}, "roughness must be a multiple of 0.005 m, not 0.012"),
         ({"roughness": 0.2}, "must not exceed its roughest"),
+        (
+            {"size": (4.0, 3.0), "flat": 2.5},
+            "4 m x 3 m .* level ground up to 2.5 m from the origin has none that could be rough",
+        ),
+        ({"resolution": 0.0}, "heights every 0 m"),
     ],
 )
 def test_a_terrain_has_the_amplitudes_that_it_says(facts, sentence):

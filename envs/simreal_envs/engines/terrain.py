@@ -43,6 +43,13 @@ class Terrain:
             value = getattr(self, name)
             if value < 0 or abs(value / self.STEP - round(value / self.STEP)) > 1e-6:
                 raise UserError(f"a terrain's {name} must be a multiple of {self.STEP:g} m, not {value:g}")
+        if not (
+            self.resolution > 0 and min(self.size) >= self.resolution and 0 <= self.flat < np.hypot(*self.size) / 2
+        ):
+            raise UserError(
+                f"a terrain of {self.size[0]:g} m x {self.size[1]:g} m with heights every {self.resolution:g} m and level ground "
+                f"up to {self.flat:g} m from the origin has none that could be rough"
+            )
         if not self.roughness <= self.roughest > 0:
             raise UserError(
                 f"a terrain's roughness ({self.roughness:g} m) must not exceed its roughest ({self.roughest:g} m)"

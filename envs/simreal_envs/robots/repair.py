@@ -8,6 +8,7 @@ links. What cannot be simulated alike on every engine (meshes, mimic joints) is 
 from __future__ import annotations
 
 import logging
+import math
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -94,6 +95,7 @@ def repair(text: str, *, floating: bool) -> tuple[str, list[str]]:
         raise UserError(f"not well-formed XML: {error}") from error
     if robot.tag != "robot":
         raise UserError(f"not a URDF: the outermost element is <{robot.tag}>, expected <robot>")
+    _require_tree(robot)
     notes = [
         *_drop_meshes(robot),
         *_clean_numbers(robot),
@@ -114,6 +116,29 @@ def _repaired_file(path: Path, floating: bool) -> tuple[str, list[str]]:
         raise UserError(f"cannot read the robot's URDF: {error}") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _require_tree(robot: ElementTree.Element) -> None:
+    """Raise a UserError unless every joint hangs a link on another one, and none of them on itself in the end."""
+    links, above = {link.get("name") for link in robot.findall("link")} | {"world"}, {}
+    if None in links:
+        raise UserError("a link without a name")
+    for joint in robot.findall("joint"):
+        parts = {kind: joint.find(kind) for kind in ("parent", "child")}
+        ends = {kind: None if part is None else part.get("link") for kind, part in parts.items()}
+        for kind, name in ends.items():
+            if name not in links:
+                raise UserError(
+                    f"the {kind} of the joint {joint.get('name')!r} must be a link of the file, not {name!r}"
+                )
+        above[ends["child"]] = ends["parent"]
+    for link in above:
+        upwards, seen = link, set()
+        while upwards in above:
+            if upwards in seen:
+                raise UserError(f"the joints lead from the link {upwards!r} back to itself")
+            seen.add(upwards)
+            upwards = above[upwards]
 
 
 def _drop_meshes(robot: ElementTree.Element) -> list[str]:
@@ -172,7 +197,7 @@ def _fill_inertias(robot: ElementTree.Element, floating: bool) -> list[str]:
             name = parent[name]
         return name
 
-    mass = dict.fromkeys(links, 0.0)
+    mass = dict.fromkeys([*links, "world"], 0.0)
     for name, link in links.items():
         mass[carrier(name)] += _inertial(link)[0]
     notes, massless, points = [], [], []
@@ -229,9 +254,12 @@ def _inertial(link: ElementTree.Element) -> tuple[float, np.ndarray]:
 def _number(link: ElementTree.Element, element: ElementTree.Element | None, key: str) -> float:
     value = "0" if element is None else element.get(key, "0")
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        raise UserError(f"link {link.get('name')!r}: {element.tag} {key}={value!r} is no number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"link {link.get('name')!r}: {element.tag} {key}={value!r} is no number")
+    return number
 
 
 def _set_inertial(link: ElementTree.Element, mass: float, tensor: np.ndarray) -> None:
