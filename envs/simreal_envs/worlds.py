@@ -192,8 +192,9 @@ class Worlds(gymnasium.vector.VectorEnv):
             self._key()
             if begin_anew := getattr(self.engine, "begin_anew", None):
                 begin_anew()
-        self._observation[ids] = self._begin(ids)
-        self._ended[ids] = False
+        if len(ids):  # those of other processes or members may be meant
+            self._observation[ids] = self._begin(ids)
+            self._ended[ids] = False
         return self.schema.pack(self._observation.copy()), {}
 
     def checked_reset(

@@ -397,6 +397,22 @@ def test_the_final_observation_is_the_one_before_the_reset(name):
     assert not np.array_equal(observation[1], last[1]) and np.array_equal(observation[[0, 2]], last[[0, 2]])
 
 
+@pytest.mark.parametrize(
+    "domain",
+    [
+        Domain("cartpole_swingup", "bullet", {"pole/mass": 1.2}, observe={"parameters": "all"}),
+        Domain("grid_catch", variation={"observation/flips": 0.1}),
+    ],
+    ids=lambda domain: domain.task,
+)
+def test_a_reset_may_concern_no_world_or_those_of_another_process(domain):
+    with contextlib.closing(make(domain, 4, autoreset="Disabled", num_workers=2)) as worlds:
+        first, _ = worlds.reset(seed=0)
+        for mask in (np.zeros(4, bool), np.array([False, False, False, True])):
+            seen, _ = worlds.reset(options={"reset_mask": mask})
+            assert np.array_equal((seen != first).reshape(4, -1).any(axis=1), mask)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_final_observation_that_was_taken_is_not_written_to_later(workers):
     with contextlib.closing(make(Domain("reacher", engine="bullet"), 4, num_workers=workers)) as worlds:
