@@ -198,7 +198,7 @@ def plain_number(value: Any) -> float:
     return value if type(value) in (int, float) else float(value)
 
 
-def _keep_numbers(distribution: Distribution) -> None:
+def _keep_numbers(distribution: Any) -> None:
     for field in fields(distribution):
         if not is_number(value := getattr(distribution, field.name)):
             hint = "; a scale stands around it" if isinstance(value, Scale) else ""
