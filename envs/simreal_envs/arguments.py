@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from simreal_envs.engines.base import any_of
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, require_known
 
 _ONE, _MINUS_ONE = np.array(1.0), np.array(-1.0)  # as arrays: numpy takes half of the time with them
 
@@ -56,6 +56,8 @@ def checked_mask(options: Any, num_worlds: int) -> np.ndarray | None:
     """The ``reset_mask`` among a reset's options, bool ``(num_worlds,)``; None if there is none."""
     if not isinstance(options, Mapping | None):
         raise UserError(f"options of a reset must be a dict such as {{'reset_mask': ..}}, not {options!r}")
+    for name in options or ():  # a mask by another name would reset all worlds
+        require_known(name, ("reset_mask",), "option of a reset")
     if (given := (options or {}).get("reset_mask")) is None:
         return None
     mask = given if isinstance(given, np.ndarray) else array("reset_mask", given)

@@ -691,6 +691,8 @@ def test_actions_forces_and_options_that_are_no_arrays_are_told_in_one_sentence(
             worlds.disturb(nonsense)
         with pytest.raises(UserError, match=r"^reset_mask must be"):
             worlds.reset(options={"reset_mask": nonsense})
+        with pytest.raises(UserError, match=r"^unknown option of a reset 'reset_msk'; did you mean 'reset_mask'"):
+            worlds.reset(options={"reset_msk": np.array([True, False])})
         with pytest.raises(UserError, match=r"^options of a reset must be a dict such as {'reset_mask': ..}, not 'x'"):
             worlds.reset(options="x")
 
