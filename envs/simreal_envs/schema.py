@@ -48,6 +48,12 @@ class Field:
 
     def __post_init__(self) -> None:
         require_known(self.dtype, ["float32", "uint8"], "dtype", f"field {self.name!r}")
+        if isinstance(self.labels, str):
+            raise UserError(
+                f"field {self.name!r}: labels must be a tuple of names, not {self.labels!r}; one is ({self.labels!r},)"
+            )
+        if not 0 <= self.noise < math.inf:
+            raise UserError(f"field {self.name!r}: noise must be finite and at least 0, not {self.noise}")
         if len(self.grid) not in (0, 2) or (self.dtype != "float32" and not self.grid):
             raise UserError(f"field {self.name!r}: a grid is (height, width), and only images may be {self.dtype}")
         if not self.low <= self.high:

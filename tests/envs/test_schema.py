@@ -1,6 +1,7 @@
 """Schemas: the named fields two worlds must agree on."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -237,6 +238,19 @@ def test_an_agent_may_act_where_only_bounds_and_noise_differ():
 def test_the_first_difference_that_matters_is_named(other, sentence):
     with pytest.raises(UserError, match=sentence):
         SCHEMA.require_same(other)
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"labels": "joint"}, r"field 'angle': labels must be a tuple of names, not 'joint'; one is \('joint',\)"),
+        ({"noise": math.nan}, "field 'angle': noise must be finite and at least 0, not nan"),
+        ({"noise": -0.1}, "field 'angle': noise must be finite and at least 0, not -0.1"),
+    ],
+)
+def test_labels_and_noise_that_are_none_are_refused(facts, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Field(**{"name": "angle", "unit": "rad", "labels": ("joint",), **facts})
 
 
 @pytest.mark.parametrize(("low", "high"), [(np.nan, 1.0), (0.0, np.nan), (2.0, 1.0)])
