@@ -49,7 +49,8 @@ class Beginnings:
         prepare: makes of values ``(n, parameters)`` and initial ``qpos`` what puts them in force quickly, ``(n, k)``, or None.
         observe: what is observed of initial states, ``(n, d)``, where that needs nothing else.
         trial: so many episodes in a row have the same parameter values, those of their first, at the width of each.
-        lasting: errors that last for an episode, ``(n, k)``, by the draws of episodes and of their worlds' first ones.
+        lasting: errors that last for an episode, ``(n, k)``, by the draws of episodes, and of the first ones of their trials
+            and of their worlds.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Beginnings:
         prepare: Callable[[np.ndarray, np.ndarray], np.ndarray | None] = lambda values, qpos: None,
         observe: Callable[[State], np.ndarray] | None = None,
         trial: int = 1,
-        lasting: Callable[[Draws, Draws], np.ndarray] = lambda draws, first: np.zeros((len(draws.keys), 0)),
+        lasting: Callable[[Draws, Draws, Draws], np.ndarray] = lambda draws, *first: np.zeros((len(draws.keys), 0)),
     ):
         self._task, self._varied, self._draws = task, tuple(varied), draws
         self._names = tuple(v.parameter.name for v in self._varied)
@@ -131,7 +132,7 @@ class Beginnings:
         if self._observe:
             action = np.zeros((n, self._task.schema.action_size))
             observation = self._observe(State(qpos, qvel, action, action, command))
-        lasting = self._lasting(draws, self._draws.ahead(rows, np.zeros_like(coming)))
+        lasting = self._lasting(draws, first, self._draws.ahead(rows, np.zeros_like(coming)))
         drawn = (keys, values, shares, qpos, qvel, command, lasting, observation, prepared)
         ends = np.cumsum([part.shape[1] for part in drawn]).tolist()
         if ends[-1] != self._table.shape[2]:

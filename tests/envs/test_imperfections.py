@@ -135,7 +135,7 @@ def test_a_lagging_drive_has_closed_the_gap_to_one_over_e_after_its_time_constan
     tau, step = 0.1, 1e-3
     around = imperfections({"lag": "reset"}, timestep=step, substeps=200)
     around.set("lag", np.arange(2), np.array([tau, 0.0]))
-    around.begin(np.arange(2), around.lasting(keyed(2), keyed(2)))
+    around.begin(np.arange(2), around.lasting(*[keyed(2)] * 3))
     control = around.command(np.ones((2, 1)), keyed(2), np.zeros(2, int))
     assert control.shape == (2, 200, 1)
     # Backward Euler: (1 + step / tau)^-k, which is 1/e after tau up to step / (2 tau) of itself.
@@ -341,7 +341,7 @@ def sensor_noise(draws, level, std, step):
     )
     around = Imperfections(Joint(STEP), schema, lambda action: action, SUBSTEPS, n, {"noise": "reset"})
     around.set("noise", np.arange(n), level)
-    around.begin(np.arange(n), around.lasting(draws, draws))
+    around.begin(np.arange(n), around.lasting(draws, draws, draws))
     return around.sense(np.zeros((n, len(std))), draws, step, None if step.any() else np.arange(n))
 
 

@@ -192,6 +192,18 @@ def test_a_trial_keeps_history_and_parameters_over_its_episodes_and_marks_their_
     assert known[1] == pytest.approx(2 * (masses[2] - 1.0), abs=1e-6)
 
 
+def test_a_trial_has_the_same_sensors_and_encoders_in_all_of_its_episodes():
+    errors = Randomization({"observation/bias": Uniform(1.0, 2.0), "encoder/bias": Uniform(0.05, 0.1)})
+    worlds = make(Domain(TASK, variation=errors, observe=Observe(history=2, trial=2)), 2)
+    off = []
+    for _ in range(4):
+        observation, _ = worlds.reset()
+        true = worlds.task.observe(worlds._state())
+        off.append((observation[:, : true.shape[1]] - true)[:, [0, 3, 4]])  # an error of the angle is turned with the pole
+    assert off[0] == pytest.approx(off[1], abs=1e-6) and off[2] == pytest.approx(off[3], abs=1e-6)
+    assert np.abs(off[1] - off[2]).max() > 0.01
+
+
 def test_a_reset_in_the_middle_of_an_episode_ends_it_in_the_memory_of_its_trial():
     worlds = seen(replace(FULL, trial=3))
     worlds.reset()

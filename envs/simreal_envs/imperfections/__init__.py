@@ -104,16 +104,17 @@ class Imperfections:
             return self._sensors.delay * self._period
         return self._levels[quantity].copy()
 
-    def lasting(self, draws: Draws, first: Draws) -> np.ndarray:
+    def lasting(self, draws: Draws, trial: Draws, first: Draws) -> np.ndarray:
         """Numbers that last for an episode, ``(n, k)``: errors of encoders and of sensors at level 1, the first push.
 
         Args:
-            draws, first: those of the episodes and of their worlds' first ones, which decide on errors in mode startup.
+            draws: those of the episodes. trial, first: of the first ones of their trials and of their worlds, which decide
+                on errors, the latter in mode startup.
         """
         numbers = [np.zeros((len(draws.keys), 0))]
         for quantity, (part, _) in self._lasting.items():
-            startup = self._modes[quantity] == "startup" and part is not self._pushes
-            numbers.append(part.lasting(first if startup else draws))
+            machine = first if self._modes[quantity] == "startup" else trial
+            numbers.append(part.lasting(draws if part is self._pushes else machine))
         return np.concatenate(numbers, axis=1)
 
     def begin(self, ids: np.ndarray | slice, lasting: np.ndarray) -> None:
