@@ -9,7 +9,7 @@ A ring of many rows, such as a replay buffer, is a `Rows` in the tree: `Checkpoi
 last checkpoint, so that what a checkpoint costs does not grow with the buffer.
 
     CHECKPOINTS/000000004096/      the newest checkpoint and the one before it, by environment steps
-    CHECKPOINTS/rows-0-512-1024.safetensors
+    CHECKPOINTS/rows-0-512-1024-5feceb66ffc8.safetensors
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ import numpy as np
 import safetensors.numpy
 import torch
 from safetensors import SafetensorError
+
+from simreal_envs.errors import UserError
 
 ARRAYS, TREE = "state.safetensors", "state.json"
 FORMAT = 1
@@ -91,11 +93,16 @@ class Checkpoints:
         folder: is made with the first checkpoint.
         made_with: plain JSON data: what a run must have in common with the one that made a checkpoint to continue it.
 
+    Raises:
+        UserError: `folder` is no path.
+
     Attributes:
         note: after `load`, one sentence about what could not be used and why; else empty.
     """
 
     def __init__(self, folder: str | os.PathLike[str], made_with: Mapping[str, Any]):
+        if not isinstance(folder, str | os.PathLike):
+            raise UserError(f"checkpoints is a folder, as 'runs/state', not {folder!r}")
         self.folder, self.made_with, self.note = Path(folder), dict(made_with), ""
         self._rows = _RowFiles(self.folder)
         self._kept: dict[str, set[str]] = {}  # checkpoint -> files of rows that it needs
@@ -269,16 +276,22 @@ def _storable(array: np.ndarray, path: str) -> np.ndarray:
 
 
 class _RowFiles:
-    """Rings in files that are never written twice: ``rows-RING-START-STOP.safetensors`` holds rows START to STOP."""
+    """Rings in files that are never written twice: ``rows-RING-START-STOP-SHA256.safetensors`` holds rows START to STOP.
+
+    A ring goes on where its arrays are those of the tree before: another learner may have taken the place of the first.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
         self._rings: list[dict[str, Any]] = []  # as the last tree describes them
         self._before: list[dict[str, Any]] = []
+        self._arrays: list[dict[str, np.ndarray]] = []  # of the rings, in order
+        self._arrays_before: list[dict[str, np.ndarray]] = []
 
     def begin(self) -> None:
         """The next tree is about to be written; rings are told apart by their order."""
         self._before, self._rings = self._rings, []
+        self._arrays_before, self._arrays = self._arrays, []
 
     def names(self) -> set[str]:
         """The files that the last tree needs."""
@@ -288,8 +301,9 @@ class _RowFiles:
         """Write what is new since the tree before; returns what a later `read` needs."""
         number, capacity = len(self._rings), rows.capacity
         form = {name: [str(column.dtype), list(column.shape)] for name, column in rows.columns.items()}
-        before = self._before[number] if number < len(self._before) else {"form": None, "written": 0, "files": []}
-        known = before["files"] if before["form"] == form and before["written"] <= rows.written else []
+        arrays = self._arrays_before[number] if number < len(self._before) else {}
+        same = arrays.keys() == form.keys() and all(arrays[name] is rows.columns[name] for name in form)
+        known = self._before[number]["files"] if same else []
         oldest = max(0, rows.written - capacity)
         files = [file for file in known if file["stop"] > oldest]
         start = max(oldest, files[-1]["stop"] if files else 0)
@@ -299,19 +313,21 @@ class _RowFiles:
             stop = min(first + each, rows.written)
             places = np.arange(first, stop) % capacity
             part = {name: _storable(column[places], f"{path}.{name}") for name, column in rows.columns.items()}
-            name = f"rows-{number}-{first}-{stop}.safetensors"
-            temporary = self._folder / f".{name}"
+            temporary = self._folder / f".rows-{number}-{first}-{stop}"
             digest = _write_file(temporary, safetensors.numpy.save(part))
+            name = f"rows-{number}-{first}-{stop}-{digest[:12]}.safetensors"
             os.replace(temporary, self._folder / name)
             files.append({"name": name, "start": first, "stop": stop, "sha256": digest})
         ring = {"form": form, "written": rows.written, "files": files}
         self._rings.append(ring)
+        self._arrays.append(dict(rows.columns))
         return ring
 
     def read(self, ring: dict[str, Any]) -> Rows:
         """A ring as it was."""
         self._rings.append(ring)
         columns = {name: np.zeros(shape, dtype) for name, (dtype, shape) in ring["form"].items()}
+        self._arrays.append(dict(columns))
         rows = Rows(columns, ring["written"])
         for file in ring["files"]:
             part = _read_arrays(self._folder / file["name"], file["sha256"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from simreal_agents.state import Checkpoints, Damaged, Rows, read_state, write_state
+from simreal_envs.errors import UserError
 
 MADE_WITH = {"torch threads": 1, "versions": {"torch": "2.13.0"}, "settings": "a" * 64}
 
@@ -235,7 +236,8 @@ def push(rows: Rows, count: int) -> None:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("rows-*"))
+    """The rows that files hold, without the digests at the ends of their names."""
+    return sorted(path.stem.rpartition("-")[0] for path in folder.glob("rows-*"))
 
 
 def test_a_ring_is_continued_across_its_end_and_across_restarts(tmp_path):
@@ -256,18 +258,18 @@ def test_only_new_rows_are_written(tmp_path):
     writer.save(0, [live])
     push(live, 2)
     writer.save(1, [live])
-    assert files(tmp_path) == ["rows-0-0-3.safetensors", "rows-0-3-5.safetensors"]
-    written = (tmp_path / "rows-0-0-3.safetensors").stat().st_mtime_ns
+    assert files(tmp_path) == ["rows-0-0-3", "rows-0-3-5"]
+    written = next(tmp_path.glob("rows-0-0-3-*")).stat().st_mtime_ns
     writer.save(2, [live])
     push(live, 4)
     writer.save(3, [live])
-    assert files(tmp_path) == ["rows-0-0-3.safetensors", "rows-0-3-5.safetensors", "rows-0-5-9.safetensors"]
-    assert (tmp_path / "rows-0-0-3.safetensors").stat().st_mtime_ns == written
+    assert files(tmp_path) == ["rows-0-0-3", "rows-0-3-5", "rows-0-5-9"]
+    assert next(tmp_path.glob("rows-0-0-3-*")).stat().st_mtime_ns == written
     push(live, 3)
     writer.save(4, [live])  # rows 4 to 12 are in the ring; the checkpoint before needs 1 to 9
-    assert "rows-0-0-3.safetensors" in files(tmp_path)
+    assert "rows-0-0-3" in files(tmp_path)
     writer.save(5, [live])
-    assert files(tmp_path) == ["rows-0-3-5.safetensors", "rows-0-5-9.safetensors", "rows-0-9-12.safetensors"]
+    assert files(tmp_path) == ["rows-0-3-5", "rows-0-5-9", "rows-0-9-12"]
 
 
 def test_rings_are_told_apart_and_may_change_their_form(tmp_path):
@@ -280,6 +282,23 @@ def test_rings_are_told_apart_and_may_change_their_form(tmp_path):
     push(wider, 12)
     writer.save(1, {"a": wider, "b": b})
     assert same(checkpoints(tmp_path).load()["a"].columns, wider.columns)
+
+
+@pytest.mark.parametrize(("old", "new"), [(4, 6), (4, 4)])
+def test_the_ring_of_another_learner_does_not_go_on_where_that_of_the_first_one_was(tmp_path, old, new):
+    writer, first, second = checkpoints(tmp_path), ring(), ring()
+    push(first, old), push(second, new)
+    second.columns["x"][:new] += 100
+    writer.save(0, [first])
+    writer.save(1, [second])
+    assert same(checkpoints(tmp_path).load()[0].columns, second.columns)
+    spoil(tmp_path / "000000000001" / "state.json", "changed")
+    assert same(checkpoints(tmp_path).load()[0].columns, first.columns)  # the checkpoint before is still sound
+
+
+def test_checkpoints_need_a_folder():
+    with pytest.raises(UserError, match="checkpoints is a folder, as 'runs/state', not 3"):
+        Checkpoints(3, MADE_WITH)
 
 
 def test_long_rings_are_cut_into_files_of_bearable_size(tmp_path, monkeypatch):
@@ -297,7 +316,7 @@ def test_damaged_rows_are_noticed(tmp_path, how):
     for step in (0, 1):
         push(live, 3)
         writer.save(step, [live])
-    spoil(tmp_path / "rows-0-3-6.safetensors", how)
+    spoil(next(tmp_path.glob("rows-0-3-6-*")), how)
     reader = checkpoints(tmp_path)
     assert reader.load()[0].written == 3
-    assert "step 1 is damaged (rows-0-3-6.safetensors" in reader.note
+    assert "step 1 is damaged (rows-0-3-6-" in reader.note
