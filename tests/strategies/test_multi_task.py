@@ -102,6 +102,17 @@ def test_what_has_risen_least_counts_most():
     np.testing.assert_allclose(later.weights, 2 * np.array([[low, low, high]] * 2), rtol=1e-6)
 
 
+def test_the_first_reward_of_all_is_no_progress_yet():
+    balance, rollouts = Balance(), [experience([[one, 0, 0]]) for one in (0, 1, 0)]
+    for rollout in rollouts:
+        balance.collected(None, rollout)
+    for rollout in rollouts[:2]:
+        np.testing.assert_allclose(rollout.weights, np.ones((1, 3)), rtol=1e-6)
+    # The second rollout has mean and spread 0.5; then the mean goes to 0.9 * 0.5, a tenth of the spread down.
+    own, other = by_progress(np.array([-0.1, 0.0]))
+    np.testing.assert_allclose(rollouts[2].weights, [[own, own, other]], rtol=1e-6)
+
+
 def test_fixed_weights_are_those_of_the_domains():
     given = experience(np.zeros((1, 3)))
     begun(domains=("heavy",), weights={"heavy": 3}).additions["balance"].collected(None, given)

@@ -23,7 +23,8 @@ class Balance(Addition):
 
     Progress is the mean reward of a step, smoothed over rollouts, above that of the first rollout, in standard deviations
     of the first rollout's rewards: what has risen least counts most, as in the relative inverse training rate of Chen et
-    al. (2018, GradNorm), with rewards in place of losses.
+    al. (2018, GradNorm), with rewards in place of losses. Where rewards are rare, the first rollout of a domain is the first
+    one in which they differ: before that there is no unit to measure in, and no progress.
 
     Args:
         weights: of each domain, in the order of their numbers; None: by progress.
@@ -43,10 +44,12 @@ class Balance(Addition):
         domains = [rewards[:, which == k] for k in range(which.max() + 1)]
         mean = np.array([own.mean(dtype=np.float64) for own in domains])
         if not len(self.first):
-            self.first = self.mean = mean
-            self.spread = np.array([own.std(dtype=np.float64) for own in domains]) + 1e-8
+            self.first, self.mean, self.spread = mean, mean, np.zeros(len(mean))
+        begins = self.spread == 0
+        self.first, self.mean = (np.where(begins, mean, before) for before in (self.first, self.mean))
+        self.spread = np.where(begins, [own.std(dtype=np.float64) for own in domains], self.spread)
         self.mean = MEMORY * self.mean + (1 - MEMORY) * mean
-        return by_progress((self.mean - self.first) / self.spread)
+        return by_progress((self.mean - self.first) / (self.spread + 1e-8))
 
     def training_state(self) -> dict[str, Any]:
         return {"first": self.first.copy(), "spread": self.spread.copy(), "mean": self.mean.copy()}
