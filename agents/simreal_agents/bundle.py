@@ -33,6 +33,7 @@ from simreal_agents.bundle_files import (
     KEPT,
     WEIGHTS,
     card_checksum,
+    plain,
     publish,
     read_card,
     read_columns,
@@ -147,7 +148,7 @@ class Agent:
         """An agent with tensors of its own."""
         policy = _copy_of(self.policy, self.schema, self.algorithm)
         kept = {what: {n: c.copy() for n, c in columns.items()} for what in KEPT if (columns := getattr(self, what))}
-        return Agent(policy, self.schema, json.loads(json.dumps(dict(self.card))), **kept)
+        return Agent(policy, self.schema, plain(self.card), **kept)
 
     def at(self, schema: Schema) -> Agent:
         """This agent in a world of its own schema where other choices may be absent: itself where none are."""
@@ -235,7 +236,7 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
         "sha256": hashlib.sha256(weights).hexdigest(),
     } | kept
     try:
-        full = json.loads(json.dumps(full, allow_nan=False))  # what a reader will see: lists, string keys
+        full = plain(full)
         full["card_sha256"] = card_checksum(full)
         text = json.dumps(full, indent=2, sort_keys=True, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:

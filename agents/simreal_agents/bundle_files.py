@@ -27,7 +27,9 @@ KEPT = {"replay": (REPLAY, COLUMNS), "experience": (EXPERIENCE, COLUMNS | {"trun
 def _read(folder: Path, name: str) -> bytes:
     if not folder.is_dir():
         zipped = "; zips of Stable-Baselines3 come in with `simreal import`" if folder.suffix == ".zip" else ""
-        raise UserError(f"there is no bundle at {folder}; expected a folder with {CARD} and {WEIGHTS}{zipped}")
+        moved = next((old for old in folder.parent.glob(".*/old") if _is_of(old.parent, folder, old)), None)
+        left = f"; a save that was cut off left what was there before in {moved}: rename it" if moved else ""
+        raise UserError(f"there is no bundle at {folder}; expected a folder with {CARD} and {WEIGHTS}{zipped}{left}")
     path = folder / name
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise UserError(f"bundle {folder}: {name} is a link or a device, but a bundle holds plain files of its own")
@@ -37,6 +39,11 @@ def _read(folder: Path, name: str) -> bytes:
         inside = sorted(card.parent.name for card in folder.glob(f"*/{CARD}"))
         nearer = f"; bundles in this folder: {', '.join(inside)}" if inside else ""
         raise UserError(f"bundle {folder}: {name} is missing or cannot be read ({error.strerror}){nearer}") from error
+
+
+def _is_of(work: Path, folder: Path, bundle: Path) -> bool:
+    """Whether a folder in which `publish` worked for `folder` holds a bundle."""
+    return work.name.startswith(f".{folder.name}.") and (bundle / CARD).is_file()
 
 
 def verified(folder: Path, name: str, card: Any) -> bytes:
@@ -101,6 +108,21 @@ def read_card(folder: Path, algorithms: Collection[str]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def plain(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a card as a reader will see it: lists, string keys, and Python's numbers for those of numpy.
+
+    Raises:
+        TypeError, ValueError: it holds what is not JSON.
+    """
+    return json.loads(json.dumps(dict(card), allow_nan=False, default=_number))
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def card_checksum(card: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from simreal_agents.distributions import Gaussian, Point
 from simreal_agents.encoders import Perception, layers, sight
-from simreal_agents.layout import Layout
+from simreal_agents.layout import Layout, require_numbers
 from simreal_agents.networks import ACTIVATIONS, require_actions, require_generator, require_widths, stream
 from simreal_agents.normalizer import Normalizer, RewardScaler
 from simreal_agents.passes import Pass
@@ -185,8 +185,9 @@ class ContinuousPolicy(WithTargets, BasePolicy):
         """Actions ``(n, a)`` float32 inside the action space for rows ``(n, d)``.
 
         Raises:
-            UserError: when a stochastic action is asked for without a generator.
+            UserError: when a stochastic action is asked for without a generator, or rows are not finite.
         """
+        require_numbers(rows)
         kernel = self.kernel
         return kernel.applied(
             kernel.actions(kernel.ruler()(rows), None if deterministic else require_generator(generator))

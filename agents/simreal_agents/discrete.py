@@ -25,7 +25,7 @@ from simreal_agents import continuous
 from simreal_agents.distributions import Categorical
 from simreal_agents.encoders import Perception, layers, sight
 from simreal_agents.heads import absence, leave_out
-from simreal_agents.layout import Layout
+from simreal_agents.layout import Layout, require_numbers
 from simreal_agents.networks import ACTIVATIONS, require_actions, require_generator, require_widths, stream
 from simreal_agents.normalizer import Normalizer, RewardScaler
 from simreal_agents.passes import Pass
@@ -147,8 +147,9 @@ class QPolicy(WithTargets, BasePolicy):
         """Actions ``(n,)`` int64 for rows ``(n, size)``: the best ones, or epsilon-greedy with `exploration_rate`.
 
         Raises:
-            UserError: when a stochastic action is asked for without a generator.
+            UserError: when a stochastic action is asked for without a generator, or rows are not finite.
         """
+        require_numbers(rows)
         rate = 0.0 if deterministic else self.exploration_rate
         source = None if deterministic else require_generator(generator)
         return self.kernel.actions(self.kernel.ruler()(rows), source, rate)

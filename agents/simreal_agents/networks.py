@@ -35,7 +35,7 @@ from simreal_agents.encoders import sight
 from simreal_agents.graph import Graph
 from simreal_agents.heads import absence, leave_out
 from simreal_agents.kernels import Kernel
-from simreal_agents.layout import Layout
+from simreal_agents.layout import Layout, require_numbers
 from simreal_agents.normalizer import RewardScaler
 from simreal_agents.towers import ACTIVATIONS, TOWERS, Column, Encoder, Heads, Towers, Trunk, assemble, draw
 from simreal_envs.errors import Unsupported, UserError, require_known
@@ -154,8 +154,9 @@ class Policy(ActorCriticPolicy):
         """Actions for rows ``(n, size)``: float32 ``(n, a)`` clipped to the space, or int64 ``(n,)``.
 
         Raises:
-            UserError: when a stochastic action is asked for without a generator.
+            UserError: when a stochastic action is asked for without a generator, or rows are not finite.
         """
+        require_numbers(rows)
         kernel, normalized = self.kernel, self.kernel.ruler()(rows)
         if deterministic:
             return kernel.applied(kernel.best(normalized))

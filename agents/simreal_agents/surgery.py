@@ -7,7 +7,6 @@ guessed: an element without a counterpart is created or dropped, and the record 
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ import torch
 from gymnasium import spaces
 
 from simreal_agents.bundle import OWN_KEYS, Agent
+from simreal_agents.bundle_files import plain
 from simreal_agents.matching import NEW_ENCODER, Kind, Matching, aliases, match, match_pictures
 from simreal_agents.networks import require_plain
 from simreal_agents.transplant import start_of, transplant
@@ -153,8 +153,7 @@ def fit(
     surgery = _record(agent, seen, shown, done, filled, fresh)
     # The returns were measured on the old agent; the last of them is in its line of the ancestors.
     card = {key: value for key, value in agent.card.items() if key not in (*OWN_KEYS, "returns")}
-    card = json.loads(json.dumps(card))
-    return Agent(policy, theirs, {**card, "ancestors": agent.lineage, "surgery": surgery.to_dict()}), surgery
+    return Agent(policy, theirs, {**plain(card), "ancestors": agent.lineage, "surgery": surgery.to_dict()}), surgery
 
 
 def _matched(

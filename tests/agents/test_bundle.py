@@ -400,3 +400,21 @@ def test_loading_into_another_network_or_schema_is_refused_and_changes_nothing(t
 
     with pytest.raises(UserError, match="control periods differ"):
         load_into(make_ppo(env=Slower()), agent)
+
+
+def test_a_save_that_was_killed_between_its_two_renames_says_where_the_old_bundle_is(bundle):
+    work = bundle.parent / f".{bundle.name}.x1y2z3"
+    work.mkdir()
+    bundle.rename(work / "old")
+    with pytest.raises(UserError, match=r"a save that was cut off left what was there before in .*old: rename it"):
+        load(bundle)
+    assert load((work / "old").rename(bundle)).algorithm == "ppo"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_policy_does_not_act_on_what_is_no_number(algorithm):
+    agent = kinds.agent_of(algorithm, action="choice" if "dqn" in algorithm else "box")
+    rows = np.full((1, agent.policy.layout.size), np.nan, np.float32)
+    for act in (agent.act, agent.policy.act):
+        with pytest.raises(UserError, match="observations must be finite numbers, got nan"):
+            act(rows)
