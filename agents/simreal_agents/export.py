@@ -119,7 +119,7 @@ def export_onnx(agent: Agent, path: str | Path, observations: Observations | Non
         Unsupported: the packages of the extra ``export`` are not installed.
     """
     require_a(Agent, agent, "the agent", "sr.pretrain(..) or sr.load(bundle)")
-    path = require_new(Path(path), ".onnx")
+    path = require_new(path, ".onnx")
     model = to_onnx(agent)
     batches = [typical_observations(agent)] + ([] if observations is None else [observations])
     difference = float(np.max([largest_difference(model, agent, batch) for batch in batches]))

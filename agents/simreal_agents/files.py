@@ -9,12 +9,15 @@ from pathlib import Path
 from simreal_envs.errors import UserError
 
 
-def require_new(path: Path, suffix: str) -> Path:
-    """Refuse an output file before anything is computed for it; returns `path`.
+def require_new(path: object, suffix: str) -> Path:
+    """Refuse an output file before anything is computed for it; returns it as a path.
 
     Raises:
-        UserError: it has another suffix, exists already, or lies where nothing can be written.
+        UserError: it is no path, has another suffix, exists already, or lies where nothing can be written.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"the output file is a path that ends in {suffix}, as 'agent{suffix}', not {path!r}")
+    path = Path(path)
     if path.suffix != suffix:
         raise UserError(f"the output file must end in {suffix}, got {str(path)!r}")
     if path.exists() or path.is_symlink():

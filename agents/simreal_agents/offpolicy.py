@@ -22,7 +22,7 @@ from simreal_agents.networks import groups_of
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.passes import Pass
 from simreal_agents.replay import Batch, Replay
-from simreal_agents.transferable import LossTerm, ProgressHook, Transferable, require_finite
+from simreal_agents.transferable import LossTerm, ProgressHook, Transferable, require_finite, require_settings
 from simreal_agents.vecenv import Step, step_arrays
 from simreal_envs.errors import Unsupported, UserError
 
@@ -69,6 +69,7 @@ class OffPolicy(Transferable):
                 raise Unsupported(f"{self.algorithm.upper()} has no {name}; leave it out")
         if kwargs.get("n_steps", 1) != 1:
             raise Unsupported(f"{self.algorithm.upper()} learns from single steps, got n_steps={kwargs['n_steps']}")
+        require_settings(OffPolicy, {"max_grad_norm": max_grad_norm}, self.algorithm.upper())
         self.max_grad_norm = max_grad_norm
         self._begin(device, lr_scale, loss_terms, progress_hooks, kwargs.get("policy_kwargs"))
         chosen = self.policy_class_ if policy is None else policy

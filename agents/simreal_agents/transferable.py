@@ -7,9 +7,12 @@ says what it is called, which policy it trains, and what else decides its future
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from inspect import signature
 from numbers import Real
 from typing import Any, ClassVar, Literal
 
@@ -26,11 +29,12 @@ from simreal_agents.layout import Flattened, Layout, require_numbers
 from simreal_agents.networks import MODULES, matching_groups, stream
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.vecenv import FlatVecEnv, SB3Worlds, Step
-from simreal_envs.errors import Unsupported, UserError, nearest, require_known
+from simreal_envs.errors import Unsupported, UserError, nearest, require_a, require_known
 
 GENERATORS = ("_noise", "_order", "_predictions")
 LossTerm = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
 ProgressHook = Callable[[Any, float], None]
+_NUMBER, _OTHER = re.compile(r"\b(int|float)\b"), re.compile(r"\b(str|Callable|Schedule|Sequence|Mapping)\b")
 
 
 class Transferable:
@@ -57,8 +61,9 @@ class Transferable:
     )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any):
+        given = require_settings(type(self), kwargs, self.algorithm.upper())
         try:
-            super().__init__(*args, **kwargs)
+            super().__init__(*args, **given)
         except UserError:
             raise
         except (AssertionError, ValueError) as error:  # how the stock algorithms refuse settings and spaces
@@ -79,6 +84,7 @@ class Transferable:
             )
         for name in network or {}:
             require_known(name, self.policy_class_.SETTINGS, "network setting", "policy_kwargs")
+        require_settings(self.policy_class_, network or {}, "policy_kwargs")
         if str(device) not in ("cpu", "auto"):
             raise Unsupported(f"{self.algorithm.upper()} for small networks computes on the CPU, got device {device!r}")
         self.loss_terms: list[LossTerm] = _functions(loss_terms, "loss_terms", "(policy, batch)")
@@ -135,7 +141,7 @@ class Transferable:
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed this agent's own generators and the worlds; global random state is left alone."""
         self._noise, self._order = stream(seed, "noise"), stream(seed, "order")
-        self._predictions = torch.Generator().manual_seed(0 if seed is None else seed)
+        self._predictions = torch.Generator().manual_seed(0 if seed is None else int(seed))
         if seed is not None and self.env is not None:
             self.env.seed(seed)
 
@@ -174,8 +180,11 @@ class Transferable:
         """Let an addition act on every moment of learning from now on; its state goes into `training_state`.
 
         Raises:
-            UserError: when the name is taken.
+            UserError: when the name is taken, or it is no addition.
         """
+        require_a(
+            Addition, addition, f"what is attached as {name!r}", "a subclass of simreal_agents.additions.Addition"
+        )
         if name in self.additions:
             raise UserError(f"{name} is attached to this learner already")
         self.additions[name] = addition
@@ -341,10 +350,10 @@ class Transferable:
         if not hasattr(worlds, "snapshot"):
             raise Unsupported(f"{type(worlds).__name__} has no snapshot(), so that training in it cannot be continued")
         return {
-            "policy": dict(self.policy.state_dict()),
+            "policy": {name: tensor.clone() for name, tensor in self.policy.state_dict().items()},
             "optimizer": self.optimizer.snapshot(),
             "generators": {name: g.get_state() for name, g in self._generators().items()},
-            "counters": {name: getattr(self, name, None) for name in self.counters},
+            "counters": {name: copy(getattr(self, name, None)) for name in self.counters},
             "total": [self._total_timesteps, self._num_timesteps_at_start],
             "episodes": [[info["r"], info["l"]] for info in self.ep_info_buffer or ()],
             "successes": [bool(success) for success in self.ep_success_buffer or ()],
@@ -369,7 +378,7 @@ class Transferable:
         for name, generator in self._generators().items():
             generator.set_state(state["generators"][name])
         for name, value in state["counters"].items():
-            setattr(self, name, np.copy(value) if isinstance(value, np.ndarray) else value)
+            setattr(self, name, copy(value))
         self.policy.encoder.normalizer.frozen = self._keep_normalizer
         self._total_timesteps, self._num_timesteps_at_start = state["total"]
         now = time.time()
@@ -470,6 +479,44 @@ def require_finite(step: Step) -> None:
         if array.dtype != np.uint8 and not np.isfinite(array).all():
             bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))
             raise FloatingPointError(f"world {bad[0]} returned {what} that is not finite; nothing was learned from it")
+
+
+def parameters_of(kind: type) -> dict[str, str]:
+    """What the constructors of a class and its bases take by name, with the types that are written there, as text.
+
+    Where several name it, those count of the first one that says of which kind of number it is.
+    """
+    found: dict[str, str] = {}
+    for parameter in (p for base in kind.__mro__ for p in signature(base.__init__).parameters.values()):
+        said = "" if parameter.annotation is parameter.empty else str(parameter.annotation)
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY) and not (
+            _NUMBER.search(found.get(parameter.name, ""))
+        ):
+            found[parameter.name] = said
+    return found
+
+
+def require_settings(kind: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings for the constructor of a class; whole numbers as ints, whatever they were counted with.
+
+    Raises:
+        UserError: for a name that neither it nor its bases know, or something else than a number where one is wanted.
+    """
+    known, plain = parameters_of(kind), {}
+    for name, value in given.items():
+        if not name.startswith("_"):  # those that SB3 tells itself when it loads
+            names = (*known, *getattr(kind, "SETTINGS", ()))
+            require_known(name, [n for n in names if n != "self" and not n.startswith("_")], "setting", where)
+        said = known.get(name, "")
+        # Text, tuples and functions (of the progress) may stand for some numbers; what these say is left to the class.
+        if _NUMBER.search(said) and not _OTHER.search(said) and not (value is None and "None" in said):
+            whole = "float" not in said
+            fits = isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+            if not fits or (whole and value % 1):
+                raise UserError(f"{where}: {name} must be a {'whole ' if whole else ''}number, got {value!r}")
+            value = int(value) if whole else value
+        plain[name] = value
+    return plain
 
 
 def _functions(given: Any, what: str, takes: str) -> list[Any]:

@@ -193,6 +193,8 @@ def test_nothing_is_overwritten(learned, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         export_onnx(learned, tmp_path / "agent.onnx")
     assert (tmp_path / "agent.onnx").read_text() == "mine"
+    with pytest.raises(UserError, match=r"the output file is a path that ends in \.onnx, .* not None"):
+        export_onnx(learned, None)
     with pytest.raises(UserError, match=r"must end in \.onnx"):
         export_onnx(learned, tmp_path / "agent.zip")
     with pytest.raises(UserError, match=r"agent\.onnx is not a folder"):

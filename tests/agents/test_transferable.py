@@ -10,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEp
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from simreal_agents.algorithms import ALGORITHMS, find_algorithm
+from simreal_agents.bundle import Agent, load
 from simreal_agents.ppo import PPO
 from simreal_agents.sac import SAC
 from simreal_agents.sb3.names import KINDS
@@ -194,8 +195,9 @@ def test_what_stock_algorithms_assert_is_a_sentence(algorithm, settings, says):
         ({"policy": "MlpPolicyy"}, "PPO: Policy MlpPolicyy unknown"),
         ({"env": 3}, "PPO: The environment is of type <class 'int'>, not a Gymnasium environment"),
         ({"learning_rate": -1}, "PPO: Invalid learning rate: -1.0"),
-        ({"seed": "a"}, "a seed must be a whole number that is not negative, got 'a'"),
-        ({"seed": 1.5}, "a seed must be a whole number that is not negative, got 1.5"),
+        ({"seed": "a"}, "PPO: seed must be a whole number, got 'a'"),
+        ({"seed": 1.5}, "PPO: seed must be a whole number, got 1.5"),
+        ({"seed": -1}, "a seed must be a whole number that is not negative, got -1"),
         ({"policy_kwargs": ["hidden"]}, r"policy_kwargs must be a mapping .* not \['hidden'\]"),
         ({"policy_kwargs": {"hidden": 64}}, "hidden must list at least one positive layer width, .* got 64"),
         ({"policy_kwargs": {"hidden": "64"}}, "hidden must list at least one positive layer width, .* got '64'"),
@@ -392,11 +394,44 @@ def test_only_the_groups_that_are_named_step():
         (lambda ppo: ppo.set_options(weigth_decay=0.1), "did you mean 'weight_decay'"),
         (lambda ppo: ppo.set_options(weight_decay=-1.0), "weight_decay must be a finite number that is not negative"),
         (lambda ppo: ppo.reinitialize(["critics"]), "did you mean 'critic'"),
+        (lambda ppo: ppo.attach("mine", 3), "what is attached as 'mine' must be .* not 3"),
+        (lambda ppo: PPO(env=ppo.env, n_stepz=8), "PPO: unknown setting 'n_stepz'; did you mean 'n_steps'"),
+        (lambda ppo: PPO(env=ppo.env, n_steps=7.5), "PPO: n_steps must be a whole number, got 7.5"),
+        (lambda ppo: PPO(env=ppo.env, max_grad_norm="a"), "PPO: max_grad_norm must be a number, got 'a'"),
+        (lambda ppo: SAC(env=ppo.env, max_grad_norm="a"), "SAC: max_grad_norm must be a number, got 'a'"),
+        (lambda ppo: SAC(env=ppo.env, buffer_size="a"), "SAC: buffer_size must be a whole number, got 'a'"),
+        (lambda ppo: SAC(env=ppo.env, tau=lambda _: 1), "SAC: tau must be a number, got <function"),
+        (lambda ppo: SAC(env=ppo.env, gamma=float("nan")), "SAC: gamma must be a number, got nan"),
+        (
+            lambda ppo: SAC(env=ppo.env, policy_kwargs={"n_critics": "a"}),
+            "policy_kwargs: n_critics must be a whole number, got 'a'",
+        ),
     ],
 )
 def test_mistakes_are_named(call, says):
     with pytest.raises(UserError, match=says):
         call(learner())
+
+
+def test_a_state_that_is_kept_in_memory_stays_what_it_was():
+    ppo = learner()
+    ppo.learn(64)
+    before, state = tensors(ppo), ppo.training_state()
+    ppo.learn(64, reset_num_timesteps=False)
+    after = tensors(ppo)
+    for _ in range(2):
+        ppo.restore_training_state(state)
+        assert not differing(before, tensors(ppo))
+        ppo.learn(64, reset_num_timesteps=False)
+        assert not differing(after, tensors(ppo))
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    settings = {"n_steps": np.int64(8), "gamma": np.float32(0.9), "batch_size": np.float64(32), "seed": np.int64(3)}
+    agent = Agent.of(PPO(env=learner().env, **settings))
+    card = load(agent.save(tmp_path / "agent", {"seed": np.int64(3)})).card
+    assert (card["seed"], card["hyperparameters"]["n_steps"], card["hyperparameters"]["batch_size"]) == (3, 8, 32)
+    assert agent.copy().card["hyperparameters"]["gamma"] == float(np.float32(0.9))
 
 
 def test_dropout_leaves_acting_alone_and_has_a_seed():

@@ -99,7 +99,7 @@ def save_zip(agent: Agent, path: str | Path) -> list[Path]:
         Unsupported: SB3 has no such algorithm or network, or the package that has it is not installed.
     """
     require_a(Agent, agent, "the agent", "sr.pretrain(..) or sr.load(bundle)")
-    path = require_new(Path(path), ".zip")
+    path = require_new(path, ".zip")
     files = {path: zip_of(agent)}
     if (statistics := vec_normalize_of(agent)) is not None:
         files = {require_new(path.with_suffix(".vecnormalize.pkl"), ".pkl"): pickle.dumps(statistics), **files}
