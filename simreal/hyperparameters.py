@@ -1,5 +1,6 @@
 """What every algorithm may be told: one model per algorithm, whose fields have a sentence, a range and a default."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -66,9 +67,9 @@ def _entropy(value: Any) -> Any:
 
 
 def _number_or_auto(value: Any) -> Any:
-    if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)):
+    if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)):
         return value
-    raise ValueError(f"must be a number or auto, not {value!r}")
+    raise ValueError(f"must be a finite number or auto, not {value!r}")
 
 
 ByPart = Annotated[dict[str, Annotated[Float, Field(ge=0)]], AfterValidator(_parts)]

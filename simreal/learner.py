@@ -6,12 +6,11 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from inspect import signature
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from simreal.config import AgentConfig
 from simreal.config_files import sentences
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from simreal_envs.schema import Schema
 
 OPTIONS = tuple(name for name in Hyperparameters.model_fields if name != "learning_rate")
+FUNCTIONS = ("learning_rate", "clip_range")  # may be functions of the share of the run that remains
 WORTH_THREADS = (
     1500  # joints times physics steps per control step from which on a second thread pays (64 cart-poles: 512)
 )
@@ -85,6 +85,8 @@ class Learning:
             raise UserError(f"hidden must list the widths of the hidden layers, as (64, 64), not {self.hidden!r}")
         if self.hyperparameters is None:
             object.__setattr__(self, "hyperparameters", HYPERPARAMETERS[self.algorithm]().model_dump())
+        network = {name: getattr(self, name) for name in ("hidden", "activation", "cnn")}
+        _require_valid(AgentConfig, network, (), self.algorithm)
         _require_possible(self.algorithm, self.hyperparameters)
 
     @classmethod
@@ -110,21 +112,28 @@ def _require_possible(algorithm: str, given: Any) -> None:
     model = HYPERPARAMETERS[algorithm]
     # Stable-Baselines3 takes functions of the progress and, as a frequency, pairs.
     numbers = {
-        n: v for n, v in given.items() if n in model.model_fields and not callable(v) and not isinstance(v, tuple)
+        name: value
+        for name, value in given.items()
+        if name in model.model_fields
+        and not (name in FUNCTIONS and callable(value))
+        and not (name == "train_freq" and isinstance(value, tuple))
     }
+    _require_valid(model, numbers, ("hyperparameters",), algorithm)
+
+
+def _require_valid(model: type[BaseModel], given: Mapping[str, Any], where: tuple[str, ...], algorithm: str) -> None:
     try:
-        model.model_validate(numbers)
+        model.model_validate(given)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        raise UserError(
-            "\n".join(sentences(problems, lambda *key: dotted(("hyperparameters", *key)), algorithm))
-        ) from None
+        raise UserError("\n".join(sentences(problems, lambda *key: dotted((*where, *key)), algorithm))) from None
 
 
 def _require_accepted(given: Iterable[str], kind: type[Transferable], algorithm: str) -> None:
     """Raise a UserError for a name that neither an algorithm's constructor nor its policy knows."""
-    accepted = {name for base in kind.__mro__ for name in signature(base.__init__).parameters}
-    for name in set(given) - accepted - set(kind.policy_class_.SETTINGS):
+    from simreal_agents.transferable import parameters_of
+
+    for name in set(given) - parameters_of(kind).keys() - set(kind.policy_class_.SETTINGS):
         raise UserError(
             f"unknown hyperparameter of {algorithm} {name!r}; {nearest(name, HYPERPARAMETERS[algorithm].model_fields)}"
         )
@@ -327,12 +336,14 @@ def schedule(rate: float, name: str) -> Callable[[float], float]:
 
 def other_network(agent: Agent, learning: Learning) -> str:
     """What to say of an agent that was moved with another network than `learning` has, which is for new ones; else empty."""
-    own = agent.policy.network
+    usual = HYPERPARAMETERS[agent.algorithm]().model_dump()
+    own = usual | agent.policy.network  # what is usual does not stand in a network that is made without it
     asked = {"hidden": list(learning.hidden), "activation": learning.activation, "cnn": learning.cnn}
+    asked |= {n: v for n, v in (learning.hyperparameters or {}).items() if n in type(agent.policy).SETTINGS}
     other = [f"{name} {value}" for name, value in asked.items() if value not in (None, own.get(name))]
     if not other:
         return ""
-    mine = ", ".join(f"{name} {own[name]}" for name in asked if name in own)
+    mine = ", ".join(f"{name} {own[name]}" for name, value in asked.items() if value != own.get(name, value))
     return f"the agent keeps its own network ({mine}); {', '.join(other)} is for new agents"
 
 

@@ -284,6 +284,8 @@ def test_one_training_run_uses_all_cores_where_it_pays_and_an_experiment_one_eac
         ("sac", {"learning_rate": "1e-3"}, "hyperparameters.learning_rate: must be a number, not '1e-3'"),
         ("td3", {"gamma": float("nan")}, "hyperparameters.gamma: must be a finite number, not nan"),
         ("sac", {"batch_size": 16.5}, "hyperparameters.batch_size: must be a whole number, not 16.5"),
+        ("sac", {"target_entropy": float("nan")}, "hyperparameters.target_entropy: must be a finite number or auto"),
+        ("sac", {"gamma": lambda _: 0.9}, "hyperparameters.gamma: must be a valid number, not <function"),
         ("sac", [1], "hyperparameters must be a mapping of names to values"),
     ],
 )
@@ -294,7 +296,13 @@ def test_a_script_is_told_what_a_config_is_told(algorithm, given, says):
 
 @pytest.mark.parametrize(
     ("given", "says"),
-    [({"hidden": 64}, "hidden must list the widths"), ({"num_worlds": "4"}, "num_worlds must be a whole number")],
+    [
+        ({"hidden": 64}, "hidden must list the widths"),
+        ({"hidden": [16, 0]}, "hidden.1: must be greater than or equal to 1, not 0"),
+        ({"activation": "rely"}, "activation: unknown value 'rely'; did you mean 'relu'"),
+        ({"cnn": "big"}, "cnn: unknown value 'big'; valid: grid, nature, small"),
+        ({"num_worlds": "4"}, "num_worlds must be a whole number"),
+    ],
 )
 def test_a_network_and_worlds_that_cannot_be_made_are_refused(given, says):
     with pytest.raises(UserError, match=says):

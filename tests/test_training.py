@@ -165,5 +165,7 @@ def test_that_an_agent_keeps_its_own_network_is_said(source, caplog):
     said = f"the agent keeps its own network ({own}); hidden [9, 9], activation relu is for new agents"
     assert f"fine_tune: {said}" in moved(sr.FineTune(), wider)
     assert not moved(sr.FineTune(), tiny.LEARNING)
+    dropping = replace(tiny.LEARNING, hyperparameters={**tiny.LEARNING.hyperparameters, "dropout": 0.5})
+    assert "its own network (dropout 0.0); dropout 0.5 is for new agents" in moved(sr.FineTune(), dropping)
     assert not moved(sr.Scratch(), wider)
     assert not moved(sr.Distill(), wider)
