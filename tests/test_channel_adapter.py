@@ -60,6 +60,15 @@ def test_uniform_begins_with_the_mean_of_all_channels(source):
     assert (weight == 1 / 16).all()
 
 
+def test_a_replay_buffer_of_the_own_channels_does_not_come_along():
+    learning = replace(every.learning("dqn"), replay="keep")
+    agent = sr.pretrain(CATCH, 64, learning=learning, points=2, episodes=1)
+    learner = ChannelAdapter().begin(agent, Target(PADDED, learning, 0))
+    learner.env.close()
+    assert len(agent.replay["rewards"]) and not len(learner.replay_buffer)
+    assert adapted(agent, schema_of(PADDED)).replay is None
+
+
 def test_all_of_it_learns_and_the_agent_on_disk_is_the_same(source, tmp_path):
     run = train(source, there(), ChannelAdapter(), SCHEDULE)
     start, end = (tiny.tensors(agent) for agent in (adapted(source, schema_of(PADDED)), run.agent))

@@ -18,7 +18,8 @@ from simreal_envs.schema import Schema
 def adapted(agent: Agent, target: Schema, init: Literal["identity", "uniform"] = "identity") -> Agent:
     """An agent that sees the target's channels through a 1x1 convolution and acts by the target's choices.
 
-    All else is the agent's own. Where it chooses otherwise, rows of its head are matched by name (`surgery.fit`).
+    All else is the agent's own, but for what it remembers, which was seen without the convolution. Where it chooses
+    otherwise, rows of its head are matched by name (`surgery.fit`).
 
     Args:
         init: ``"identity"``: the agent sees the target's channels as its own, by position, what is too many not at all;
@@ -47,4 +48,4 @@ def adapted(agent: Agent, target: Schema, init: Literal["identity", "uniform"] =
         ours, theirs = adapter.weight.shape[:2]
         start = torch.eye(ours, theirs) if init == "identity" else torch.full((ours, theirs), 1 / theirs)
         adapter.weight.copy_(start[:, :, None, None])
-    return replace(agent, policy=policy, schema=target, card=card)
+    return replace(agent, policy=policy, schema=target, card=card, replay=None, experience=None)
