@@ -328,9 +328,13 @@ def schedule(rate: float, name: str) -> Callable[[float], float]:
     """A learning rate by the share of the training run that remains, from 1 to 0.
 
     Raises:
-        UserError: for an unknown schedule.
+        UserError: for an unknown schedule, or a rate that is a schedule itself.
     """
     shape = SCHEDULES[require_known(name, SCHEDULES, "learning_rate_schedule")]
+    if callable(rate):
+        raise UserError(
+            f"learning_rate is a function of the progress itself: leave out learning_rate_schedule {name!r}"
+        )
     return lambda remaining: rate * shape(max(remaining, 0.0))  # the last rollout may go beyond the budget
 
 

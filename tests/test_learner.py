@@ -129,6 +129,11 @@ def test_schedules_begin_at_the_rate_and_end_at_0(name, half):
     assert rate(0.75) == pytest.approx(2e-3 * {"constant": 1, "linear": 0.75, "cosine": (2 + 2**0.5) / 4}[name])
 
 
+def test_a_rate_that_is_a_schedule_itself_takes_no_other_one():
+    with pytest.raises(UserError, match="learning_rate is a function of the progress itself: leave out"):
+        learner("sac", learning_rate=lambda remaining: 1e-3, learning_rate_schedule="linear")
+
+
 @pytest.mark.parametrize("algorithm", ["ppo", "sac", "dqn"])
 def test_a_schedule_reaches_the_optimizer_and_the_card(algorithm):
     options = {"learning_rate": 1e-3, "learning_rate_schedule": "linear", "lr_scale": {"encoder": 0.1}}

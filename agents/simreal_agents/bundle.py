@@ -43,7 +43,7 @@ from simreal_agents.distributions import Distribution
 from simreal_agents.encoders import CNNS, cnn_of
 from simreal_agents.layout import Layout
 from simreal_agents.networks import MODULES, matching_groups
-from simreal_agents.transferable import Transferable
+from simreal_agents.transferable import Transferable, require_settings
 from simreal_agents.vecenv import SB3Worlds
 from simreal_agents.zoo import located, require_path
 from simreal_envs.errors import UserError, require_known
@@ -97,6 +97,7 @@ class Agent:
         network, kind = dict(network or {}), find_algorithm(algorithm).policy_class_
         for name in network:
             require_known(name, kind.SETTINGS, "network setting")
+        network = require_settings(kind, network, "network")
         policy = kind(schema.observation_space, schema.action_space, lambda _: 0.0, seed=seed, **network)
         policy.set_training_mode(False)
         return cls(policy, schema, {} if algorithm == "ppo" else {"algorithm": algorithm})

@@ -418,3 +418,9 @@ def test_a_policy_does_not_act_on_what_is_no_number(algorithm):
     for act in (agent.act, agent.policy.act):
         with pytest.raises(UserError, match="observations must be finite numbers, got nan"):
             act(rows)
+
+
+def test_a_network_setting_of_the_wrong_kind_is_one_sentence():
+    for setting in ("n_critics", "exploration_noise"):
+        with pytest.raises(UserError, match=f"network: {setting} must be a .*number, got 'a'"):
+            Agent.new(kinds.schema_of("vector", "box"), {setting: "a"}, algorithm="td3")
