@@ -186,18 +186,12 @@ class _Given(NamedTuple):
 
 def key_of(kind: str, payload: Mapping[str, Any], inputs: Mapping[str, str], built: Mapping[str, str]) -> str:
     """The key of a stage; a strategy, task or engine of another package is what it is in that package's version."""
-    from simreal.strategies import STRATEGIES
-    from simreal_envs import tasks
-    from simreal_envs.engines import registry as engines
+    from simreal.strategies import packages_behind
 
     named, several = payload.get("strategy", ()), payload.get("domains", ())
     domains = [*(several.values() if isinstance(several, Mapping) else several)]
     domains += [payload["domain"]] if "domain" in payload else []
-    packages = {
-        **STRATEGIES.packages([named] if isinstance(named, str) else map(name_of, named)),
-        **tasks.packages(domain["task"] for domain in domains),
-        **engines.packages(domain["engine"] for domain in domains),
-    }
+    packages = packages_behind([named] if isinstance(named, str) else map(name_of, named), domains)
     return stage_key(kind, {**payload, **({"packages": packages} if packages else {})}, inputs, built)
 
 

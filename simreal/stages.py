@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from simreal.worker import find_function
 from simreal_envs.errors import UserError
@@ -174,27 +174,37 @@ def output_lock(out: Path, lock: Path | None = None) -> Iterator[Path]:
     Raises:
         UserError: another run holds it, or it cannot be written.
     """
-    try:
-        lock = lock or out / ".lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = open(lock, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file
-    except OSError as error:
-        raise UserError(f"cannot write to the output folder {out}: {error.strerror}") from None
-    with file:
+    lock = lock or out / ".lock"
+    while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise UserError(
-                f"another run ({holder}) is writing to {out}; wait for it, stop it, or give another --out"
-            ) from None
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = open(lock, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file
         except OSError as error:
-            raise UserError(f"cannot lock the output folder {out}: {error.strerror}; choose a local disk") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
-        file.flush()
-        yield lock
+            raise UserError(f"cannot write to the output folder {out}: {error.strerror}") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise UserError(
+                    f"another run ({holder}) is writing to {out}; wait for it, stop it, or give another --out"
+                ) from None
+            except OSError as error:
+                raise UserError(f"cannot lock the output folder {out}: {error.strerror}; choose a local disk") from None
+            if not _is_at(file, lock):
+                continue  # whoever held it removed it when done: a lock on that file would keep nobody out
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
+            file.flush()
+            yield lock
+            return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
 
 
 def publish(stage: Stage, wall_s: float, cpu_s: float) -> None:

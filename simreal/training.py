@@ -23,7 +23,7 @@ from simreal.learner import Learning, Source, Target, other_network
 from simreal.one_arm import OneArm, Report, Run
 from simreal.schedule import Schedule
 from simreal.stages import versions
-from simreal.strategies import Scratch, Strategy
+from simreal.strategies import Scratch, Strategy, packages_behind
 from simreal.strategies.base import require_offered
 from simreal.tracking.base import Tracker
 from simreal.tracking.silent import Silent
@@ -186,6 +186,8 @@ def _made_with(
         "schedule": asdict(schedule),
         "early": asdict(early) if early else None,
     }
+    parts = [part.name for part in getattr(strategy, "parts", [strategy])]
+    domains = [domain.to_dict() for domain in (target.domain, source, *target.domains.values()) if domain]
     further = [*[s.agent for s in target.sources[1:]], *([target.teacher] if target.teacher else [])]
     if further or target.domains:
         settings["further"] = [one.lineage for one in further], {n: d.to_dict() for n, d in target.domains.items()}
@@ -193,7 +195,7 @@ def _made_with(
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "settings": hashlib.sha256(json.dumps(settings, sort_keys=True, default=repr).encode()).hexdigest(),
         "torch threads": torch.get_num_threads(),
-        "versions": versions(),
+        "versions": versions() | packages_behind(parts, domains),
     }
 
 

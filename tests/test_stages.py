@@ -1,5 +1,6 @@
 """Stages in this process, and their keys."""
 
+import fcntl
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,21 @@ def test_a_stage_that_another_process_runs_is_refused(tmp_path):
         pytest.raises(UserError, match=r"another run .* is writing to .*a;"),
     ):
         run_here(alone, lambda share, text: None)
+
+
+def test_a_lock_is_on_the_file_that_others_find(tmp_path, monkeypatch):
+    lock, flock, times = tmp_path / ".a.lock", fcntl.flock, []
+
+    def late(*args):
+        if not times:
+            lock.unlink()  # by whoever held it, between our opening it and our locking it
+        times.append(args)
+        flock(*args)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with output_lock(tmp_path / "a", lock), pytest.raises(UserError, match="another run"):
+        run_here(stage(tmp_path, "a"), lambda share, text: None)
+    assert len(times) == 3
 
 
 def test_keys_depend_on_content_and_not_on_order():

@@ -51,6 +51,8 @@ from simreal.strategies.teacher_student import TeacherStudent
 from simreal.strategies.top_layers import TopLayers
 from simreal.strategies.weight_average import WeightAverage
 from simreal.strategies.zero_shot import ZeroShot
+from simreal_envs import tasks
+from simreal_envs.engines import registry as engines
 from simreal_envs.entry_points import brought, versions_of
 from simreal_envs.errors import UserError, nearest, require_known
 
@@ -141,6 +143,22 @@ def _loaded(entry: EntryPoint) -> type[Strategy]:
 
 _BY_NAME = {strategy.name: strategy for strategy in OWN}
 STRATEGIES = _Strategies()
+
+
+def packages_behind(strategies: Iterable[str], domains: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The versions of the packages that some strategies, and the tasks and engines of some domains, come from, by package.
+
+    Ours are not among them.
+
+    Args:
+        domains: as `Domain.to_dict` gives them.
+    """
+    pairs = [(domain["task"], domain["engine"]) for domain in domains]
+    return (
+        STRATEGIES.packages(strategies)
+        | tasks.packages(task for task, _ in pairs)
+        | engines.packages(engine for _, engine in pairs)
+    )
 
 
 def make_strategy(

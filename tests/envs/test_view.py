@@ -199,7 +199,9 @@ def test_a_trial_has_the_same_sensors_and_encoders_in_all_of_its_episodes():
     for _ in range(4):
         observation, _ = worlds.reset()
         true = worlds.task.observe(worlds._state())
-        off.append((observation[:, : true.shape[1]] - true)[:, [0, 3, 4]])  # an error of the angle is turned with the pole
+        off.append(
+            (observation[:, : true.shape[1]] - true)[:, [0, 3, 4]]
+        )  # an error of the angle is turned with the pole
     assert off[0] == pytest.approx(off[1], abs=1e-6) and off[2] == pytest.approx(off[3], abs=1e-6)
     assert np.abs(off[1] - off[2]).max() > 0.01
 

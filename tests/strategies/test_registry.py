@@ -13,8 +13,11 @@ import simreal as sr
 from simreal.arms import check
 from simreal.check import check_strategy
 from simreal.config_files import parse
+from simreal.learner import Target
 from simreal.plan import plan
+from simreal.schedule import Schedule
 from simreal.strategies import STRATEGIES, make_strategy
+from simreal.training import train
 from simreal_envs.errors import UserError
 
 THEIRS = """
@@ -193,3 +196,27 @@ def test_its_version_is_in_the_keys_of_what_it_makes(installed):
     after = keys()
     changed = {name for name in before if before[name] != after[name] and name.startswith("arms/")}
     assert changed == {f"arms/plain/{way}/light/seed-{seed}" for way in ("slow_heads", "both") for seed in (0, 1)}
+
+
+def test_a_run_does_not_continue_what_another_version_of_it_began(installed, tmp_path):
+    learning = sr.Learning(num_worlds=4, hyperparameters={"n_steps": 16})
+    target = Target(sr.Domain("cartpole_swingup"), learning, seed=0)
+    agent = sr.Agent.of(target.learner())
+
+    def transferred(report=lambda share, text: None):
+        STRATEGIES.__dict__.pop("_others", None)
+        schedule = Schedule(steps=256, points=2, episodes=1)
+        return train(
+            agent, target, make_strategy("slow_heads"), schedule, checkpoints=tmp_path / "state", report=report
+        )
+
+    def pull_the_plug(share, text):
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        transferred(pull_the_plug)
+    metadata = installed / "slow_heads-1.0.dist-info/METADATA"
+    metadata.write_text(metadata.read_text().replace("1.0", "1.1"))
+    note = transferred().note
+    assert note.startswith("starts afresh") and note.endswith("was made with slow_heads 1.0, not 1.1")
