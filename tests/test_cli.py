@@ -122,7 +122,7 @@ def test_pretrain_transfer_and_evaluate_work_one_after_the_other(user):
         "--out",
         "runs/other",
     )
-    assert "its own network (hidden [8], activation tanh); hidden [5] is for new agents" in user(*other)[2]
+    assert "its own network (hidden [8]); hidden [5] is for new agents" in user(*other)[2]
     rows = list(csv.DictReader((user.cwd / "runs/arm/curve.csv").open()))
     assert [row["env_steps"] for row in rows] == ["0", "128", "192"]
     assert json.loads((user.cwd / "runs/arm/evidence.json").read_text())["policy_std"] > 0
