@@ -203,11 +203,6 @@ def _require_pixels(cnn: str | None, schema: Schema, world: str, place: str) -> 
             )
 
 
-def _parts(way: Strategy) -> Sequence[Strategy]:
-    """What a strategy is combined of; itself where it is none."""
-    return getattr(way, "parts", (way,))
-
-
 def _check_presets(domains: dict[tuple[str, str], Domain], where: Where) -> None:
     """Raise a UserError for two presets of a task's own, such as an Atari game's, which change what rewards and episodes are."""
     from simreal_envs.engines.base import PRESETS
@@ -282,6 +277,8 @@ def _bridge_between(one: Schema, two: Schema) -> str:
 
 def _require_meeting(ours: Domain, theirs: Domain, mine: str, other: str, place: str, ways: Sequence[Strategy]) -> None:
     """Raise a UserError where even strategies that refit agents have nothing to move: other periods, actions that do not meet."""
+    from simreal.strategies.combination import parts_of
+
     one, two = _schemas(ours, theirs)
     try:
         one.require_same_period(two, mine, other)
@@ -290,7 +287,7 @@ def _require_meeting(ours: Domain, theirs: Domain, mine: str, other: str, place:
     if bool(one.choices) != bool(two.choices):
         a, b = ("a choice" if schema.choices else "a vector" for schema in (one, two))
         raise UserError(f"{place}: {mine} takes {a} as action, {other} {b}: nothing makes one of the other")
-    renamed = all(any(getattr(part, "rename", None) for part in _parts(way)) for way in ways)
+    renamed = all(any(getattr(part, "rename", None) for part in parts_of(way)) for way in ways)
     if one.choices and not renamed and not set(one.action[0].labels) & set(two.action[0].labels):
         choices = [", ".join(schema.action[0].labels) for schema in (one, two)]
         raise UserError(
@@ -330,6 +327,7 @@ def _check_pretraining(
     entry: StrategyConfig, name: str, experiment: Experiment, domains: dict[tuple[str, str], Domain], place: str
 ) -> None:
     from simreal.strategies import make_strategy
+    from simreal.strategies.combination import parts_of
 
     strategy = make_strategy(entry.type, entry.settings, place)
     if strategy.stage != "pretrain":
@@ -341,7 +339,7 @@ def _check_pretraining(
     if "domains" in strategy.needs and len(experiment.sources) < 2:
         raise UserError(f"{place}: {strategy.name} learns in the domains of several sources, and here is only one")
     strategy.require(experiment.agent.algorithm, place)
-    named = next((part.domains for part in _parts(strategy) if "domains" in part.needs), None)
+    named = next((part.domains for part in parts_of(strategy) if "domains" in part.needs), None)
     for other in () if named is None else named or experiment.sources:
         require_known(other, experiment.sources, "source", f"{place}: domains")
         both = domains["sources", name], domains["sources", other]

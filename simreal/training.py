@@ -25,7 +25,7 @@ from simreal.schedule import Schedule
 from simreal.stages import versions
 from simreal.strategies import Scratch, Strategy, packages_behind
 from simreal.strategies.base import require_offered
-from simreal.strategies.combination import Combination
+from simreal.strategies.combination import parts_of
 from simreal.tracking.base import Tracker
 from simreal.tracking.silent import Silent
 from simreal_agents.bundle import Agent
@@ -187,7 +187,7 @@ def _made_with(
         "schedule": asdict(schedule),
         "early": asdict(early) if early else None,
     }
-    parts = [part.name for part in (strategy.parts if isinstance(strategy, Combination) else [strategy])]
+    parts = [part.name for part in parts_of(strategy)]
     domains = [domain.to_dict() for domain in (target.domain, source, *target.domains.values()) if domain]
     further = [*[s.agent for s in target.sources[1:]], *([target.teacher] if target.teacher else [])]
     if further or target.domains:

@@ -101,6 +101,11 @@ class Combination(Strategy):
             part.on_progress(learner, progress)
 
 
+def parts_of(strategy: Strategy) -> tuple[Strategy, ...]:
+    """What a strategy is combined of; itself where it is no combination."""
+    return strategy.parts if isinstance(strategy, Combination) else (strategy,)
+
+
 def _require_combinable(one: Strategy, other: Strategy) -> None:
     if one.name == other.name:
         raise UserError(f"{one.name} is given twice")

@@ -3,7 +3,8 @@ import tiny
 
 import simreal as sr
 from simreal.check import check_strategy
-from simreal.strategies import Combination, described, make_strategy
+from simreal.strategies import Combination, LowRank, described, make_strategy
+from simreal.strategies.combination import parts_of
 from simreal_envs.errors import UserError
 
 
@@ -74,6 +75,11 @@ def test_settings_of_a_list_stand_beside_each_name():
 def test_a_list_of_one_is_that_one():
     assert make_strategy(["fine_tune"]) == sr.FineTune()
     assert make_strategy([{"fine_tune": None}]) == sr.FineTune()
+
+
+def test_what_is_no_combination_is_its_only_part_whatever_its_settings_are_called():
+    assert parts_of(LowRank(parts=["actor"])) == (LowRank(parts=["actor"]),)
+    assert parts_of(make_strategy(["l2sp", "ewc"])) == (sr.L2SP(), sr.EWC())
 
 
 def test_a_combination_is_data():
