@@ -110,10 +110,10 @@ def components_only(source: np.ndarray, target: np.ndarray, components: int | No
     scale = _scale(source)
     (mean, covariance), theirs = _moments(source / scale), (target / scale).mean(0)
     found = transfer_components(source / scale, target / scale, mu)
-    if components is None:
-        gaps = np.abs((theirs - mean) @ found) / np.sqrt(np.einsum("ik,ij,jk->k", found, covariance, found))
-        components = max(int((gaps < APART).sum()), 1)  # the one direction of the difference comes last if it is large
     kept = found[:, :components]
+    if components is None:  # what hardly varies comes behind what is apart
+        gaps = np.abs((theirs - mean) @ found) / np.sqrt(np.einsum("ik,ij,jk->k", found, covariance, found))
+        kept = found[:, gaps <= max(APART, gaps.min())]
     matrix = covariance @ kept @ np.linalg.solve(kept.T @ covariance @ kept, kept.T)
     return _unscaled(matrix, mean - matrix @ mean, scale)
 

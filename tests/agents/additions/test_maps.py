@@ -93,6 +93,17 @@ def test_a_biased_sensor_is_dropped_and_filled_in_from_the_others():
     assert np.allclose(components_only(source, source + 0.01, None, mu=0.01).matrix, np.eye(3), atol=1e-9)
 
 
+@pytest.mark.parametrize("further", ["that stands still", "that is the sum of two others"])
+def test_a_biased_sensor_is_dropped_beside_an_element(further):
+    # Directions of hardly any variance come last in the method's order, behind the one in which the means are apart.
+    first, second = RNG.normal(size=(2, 5000))
+    more = np.full(5000, 2.0) if further == "that stands still" else first + second
+    source = np.stack([first, second, 0.5 * first + 0.05 * RNG.normal(size=5000), more], axis=1)
+    biased = source + np.array([0.0, 0.0, 1.5, 0.0])
+    seen = components_only(source, biased, None, mu=0.01)(biased)
+    assert np.abs(seen - source)[:, 2].mean() < 0.25 * np.abs(biased - source)[:, 2].mean()
+
+
 @pytest.mark.parametrize(
     ("algorithm", "network"), [("ppo", {}), ("ppo", {"normalize_observations": False}), ("sac", {}), ("td3", {})]
 )
