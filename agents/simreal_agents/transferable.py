@@ -191,7 +191,9 @@ class Transferable:
         if adds(addition, "loss"):
             self.loss_terms.append(addition.loss)
         if adds(addition, "gradient"):
-            self.optimizer.before.append(addition.gradient)
+            changing = [one for one in self.additions.values() if adds(one, "gradient")]
+            later = sum(one.turn > addition.turn for one in changing)
+            self.optimizer.before.insert(len(self.optimizer.before) - later, addition.gradient)
         if adds(addition, "stepped"):
             self.optimizer.after.append(addition.stepped)
 

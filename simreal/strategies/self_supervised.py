@@ -102,4 +102,4 @@ class SelfSupervisedTarget(Strategy):
         return learner
 
     def on_progress(self, learner: Transferable, progress: float) -> None:
-        learner.additions[self.name].blind = progress < self.until
+        learner.additions[self.name].look(learner.optimizer, progress < self.until)

@@ -47,10 +47,12 @@ def test_an_alignment_of_weight_0_is_fine_tune_and_others_move_the_actors_encode
     assert {"encoder.actor.0.weight", "encoder.actor.0.bias"} <= changed
 
 
-@pytest.mark.parametrize("name", ["linear_alignment", "tca"])
-def test_nothing_learns_before_the_map_is_made(source, name):
+@pytest.mark.parametrize(
+    ("name", "further"), [("linear_alignment", {}), ("tca", {}), ("linear_alignment", {"weight_decay": 1.0})]
+)
+def test_nothing_learns_before_the_map_is_made(source, name, further):
     strategy = make_strategy(name, {"share": 0.5})
-    learner = strategy.begin(source, target(source))
+    learner = strategy.begin(source, target(source, learning=every.learning("ppo", **further)))
     seen = []
     learner.progress_hooks.append(strategy.on_progress)
     learner.progress_hooks.append(lambda learner, progress: seen.append(tiny.tensors(Agent.of(learner))))

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import every
 import numpy as np
@@ -7,9 +8,10 @@ import tiny
 import torch
 
 import simreal as sr
-from simreal.learner import Target
+from simreal.learner import Source, Target
 from simreal.memory import record
 from simreal.schedule import Schedule
+from simreal.strategies import make_strategy
 from simreal.strategies.self_supervised import OBJECTIVES, SelfSupervised, SelfSupervisedTarget
 from simreal.training import train
 from simreal_agents.additions import self_supervision
@@ -87,8 +89,10 @@ def test_without_the_reward_the_agent_has_features_and_fresh_heads():
     assert len({row.return_mean for row in run.curve}) == 1
 
 
-def test_as_long_as_the_reward_is_not_looked_at_only_the_encoder_moves(source):
-    run = train(source, tiny.target(), SelfSupervisedTarget(until=1.0), Schedule(192, points=2, episodes=1))
+@pytest.mark.parametrize("further", [{}, {"weight_decay": 1.0}])
+def test_as_long_as_the_reward_is_not_looked_at_only_the_encoder_moves(source, further):
+    target = replace(tiny.target(), learning=every.learning("ppo", **further))
+    run = train(source, target, SelfSupervisedTarget(until=1.0), Schedule(192, points=2, episodes=1))
     moved = {
         name for name in tiny.changed(tiny.tensors(source), tiny.tensors(run.agent)) if "reward_scaler" not in name
     }
@@ -105,6 +109,36 @@ def test_then_all_of_it_learns_with_the_objective_beside_the_reward(source):
         train(source, tiny.target(), s, schedule) for s in (SelfSupervisedTarget(weight=0.0, until=0.0), sr.FineTune())
     ]
     assert tiny.changed(*(tiny.tensors(run.agent) for run in runs)) == set()
+
+
+def test_what_begins_to_learn_then_has_no_memory_of_gradients_that_were_none(source):
+    # A mean of many zeros and of squares of zeros, and then a gradient: Adam's steps would be too long.
+    strategy = make_strategy([{"self_supervised_target": {"until": 0.5}}, "low_rank"])
+    learner = strategy.begin(source, tiny.target())
+    factors = learner.additions["low_rank"].optimizer
+    steps = []
+
+    def note(one, progress):
+        optimizers = (learner.optimizer, factors)
+        steps.append([opt.group(name)["step"] for opt in optimizers for name in ("heads.critic", "encoder.actor")])
+
+    learner.progress_hooks[:] = [strategy.on_progress, note]
+    learner.learn(4 * tiny.ROLLOUT)
+    note(learner, 1.0)
+    learner.env.close()
+    updates = 4  # of a rollout
+    assert steps[1] == [updates] * 4
+    assert steps[2] == [0, 2 * updates, 2 * updates, 2 * updates]  # the factors forget with their next step
+    assert steps[-1] == [2 * updates, 4 * updates] * 2
+
+
+@pytest.mark.parametrize("other", [{"l2sp": {"alpha": 10.0}}, {"adaptive_normalization": {"share": 0.3, "train": True}}])
+def test_it_does_not_matter_which_of_those_that_change_the_gradient_is_given_first(source, other):
+    own = {"self_supervised_target": {"until": 0.5}}
+    target = replace(tiny.target(), sources=(Source("plain", source, tiny.CARTPOLE),))
+    schedule = Schedule(256, points=2, episodes=1)
+    one, two = (train(source, target, make_strategy(parts), schedule) for parts in ([own, other], [other, own]))
+    assert tiny.changed(tiny.tensors(one.agent), tiny.tensors(two.agent)) == set()
 
 
 def test_wrong_settings_are_one_sentence():

@@ -45,11 +45,14 @@ class Addition:
     Attributes:
         merge: makes one gradient ``(n,)`` of those of k domains ``(k, n)``; PPO then computes one for every domain of a
             minibatch. None: all domains are one batch.
+        turn: among those that change the gradient, whatever the order in which they were attached: -1 replaces it, 0 adds to
+            it, 1 takes away what is not to move.
         keeps: names of the attributes that change and decide the future: generators, numbers, arrays that are not
             changed in place. What is more than that needs methods of its own, `training_state` and its counterpart.
     """
 
     merge: Callable[[Tensor], Tensor] | None = None
+    turn: ClassVar[int] = 0
     keeps: ClassVar[tuple[str, ...]] = ()
 
     def collected(self, learner: Transferable, experience: Experience) -> None:

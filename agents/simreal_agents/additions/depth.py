@@ -121,6 +121,8 @@ class Paces(Addition):
         shares: by name of the parameter; those that are missing take whole steps.
     """
 
+    turn = 1
+
     def __init__(self, policy: Any, optimizer: FlatAdam, shares: Mapping[str, float] | None = None):
         self._places, self._share = places_of(policy, optimizer), torch.ones_like(optimizer.parameters)
         self.set(shares or {})

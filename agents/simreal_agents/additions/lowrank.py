@@ -87,6 +87,9 @@ class LowRank(Addition):
 
     def gradient(self, optimizer: FlatAdam) -> None:
         self._counts = {group["name"]: group["step"] for group in self._groups}
+        for name in self.optimizer.names:
+            if not self._counts[name]:  # moments were forgotten
+                self.optimizer.reset_moments(name)
 
     @torch.no_grad()
     def stepped(self, optimizer: FlatAdam) -> None:

@@ -197,7 +197,7 @@ def first_layers(policy: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
 class Survey(Addition):
     """Looks at the target before the agent learns there: the first states are collected, then one change is made.
 
-    Until then gradients are zero and the observation statistics stand still.
+    Until then all weights and the observation statistics stand still.
 
     Args:
         change: ``(policy, rows)``, once; the rows ``(n, size)`` are float64, step by step.
@@ -206,7 +206,7 @@ class Survey(Addition):
         normalizer: whether the statistics follow the data from then on: ``"keep"`` or ``"update"``, as before by default.
     """
 
-    keeps = ("done", "rows")
+    turn, keeps = 1, ("done", "rows")
 
     def __init__(self, learner: Transferable, change: Callable[[Any, np.ndarray], None]):
         self.change, self.done = change, False
@@ -223,6 +223,11 @@ class Survey(Addition):
     def gradient(self, optimizer: FlatAdam) -> None:
         if not self.done:
             optimizer.gradients.zero_()
+            self._before = optimizer.parameters.clone()
+
+    def stepped(self, optimizer: FlatAdam) -> None:
+        if not self.done:  # weight decay needs no gradient
+            optimizer.parameters.copy_(self._before)
 
     def settle(self, learner: Transferable) -> None:
         """To be called between two rollouts when it is time: make the change, once there are enough states for it."""

@@ -133,8 +133,10 @@ class SelfSupervision(Addition):
 
     Attributes:
         blind: whether nothing else is learned from: the gradient of the algorithm, and with it the reward, counts for
-            nothing as long as this is set.
+            nothing as long as this is set, and all but the encoder stands still.
     """
+
+    turn = -1
 
     def __init__(self, objective: Objective, weight: float, batch: int):
         self.objective, self.weight, self.batch = objective, weight, batch
@@ -148,10 +150,25 @@ class SelfSupervision(Addition):
     def gradient(self, optimizer: Any) -> None:
         if self.blind:
             optimizer.zero_grad()
+            self._before = optimizer.parameters.clone()
         rows, actions, following = self._columns
         part = torch.randint(len(rows), (self.batch,), generator=self.objective.generator)
         with torch.enable_grad():  # the encoder's gradient comes to what is there
             self.objective.model.step(self.weight * self.objective.loss(rows[part], actions[part], following[part]))
+
+    def stepped(self, optimizer: Any) -> None:
+        for name in self._resting(optimizer) if self.blind else ():  # weight decay needs no gradient
+            part = optimizer.part(name)
+            optimizer.parameters[part] = self._before[part]
+
+    def look(self, optimizer: Any, blind: bool) -> None:
+        """Say whether it is blind now. What begins to learn does so with fresh moments."""
+        for name in self._resting(optimizer) if self.blind and not blind else ():
+            optimizer.reset_moments(name)
+        self.blind = blind
+
+    def _resting(self, optimizer: Any) -> list[str]:
+        return [name for name in optimizer.names if name not in self.objective.groups]
 
     def training_state(self) -> dict[str, Any]:
         state = {"blind": self.blind, "generator": self.objective.generator.get_state()}
