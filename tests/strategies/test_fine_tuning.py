@@ -7,7 +7,7 @@ import tiny
 import torch
 
 import simreal as sr
-from simreal.learner import Target
+from simreal.learner import Source, Target
 from simreal.schedule import Schedule
 from simreal.strategies import L2SP, GradualUnfreeze, LayerwiseLR, LowRank, make_strategy
 from simreal.training import train
@@ -118,6 +118,26 @@ def test_a_strong_pull_keeps_the_agent_at_the_source(source):
         return sum(float((after[n] - before[n]).square().sum()) for n in after if "weight" in n)
 
     assert distance(1e4) < 0.5 * distance(0.0)
+
+
+def test_what_another_strategy_has_made_of_the_sources_weights_is_where_they_are_pulled_to(source):
+    deeper = {"encoder": "encoder", "trunk.2": "trunk.1", "trunk.3": "trunk.2", "heads": "heads"}
+    other = sr.pretrain(tiny.CARTPOLE, 128, seed=8, learning=DEEP, points=2, episodes=1)
+    sources = tuple(Source(f"source {i}", one, tiny.CARTPOLE) for i, one in enumerate((source, other)))
+    for first, drawn in (
+        ("weight_average", ()),
+        ({"surgery": {"hidden": [8, 8, 7, 6], "keep": deeper}}, ("trunk.actor.0", "trunk.critic.0")),
+        ({"distill": {"steps": 64, "epochs": 1}}, ()),
+    ):
+        target = replace(tiny.target(), learning=DEEP, sources=sources)
+        learner = make_strategy([first, {"l2sp": {"alpha": 0.5, "beta": 0.25}}]).begin(source, target)
+        learner.env.close()
+        anchor, weights = learner.additions["l2sp"], dict(learner.policy.named_parameters())
+        for name, place in places_of(learner.policy, learner.optimizer).items():
+            if name != "heads.log_std":
+                anew = name.startswith(drawn) if drawn else False
+                assert set(anchor.strength[place].tolist()) == {0.25 if anew else 0.5}, name
+                assert torch.equal(anchor.home[place], 0 * weights[name].flatten() if anew else weights[name].flatten())
 
 
 # ---- low_rank ---------------------------------------------------------------------------------------------------------

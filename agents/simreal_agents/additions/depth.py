@@ -176,12 +176,21 @@ def stand_still(learner: Transferable, names: Collection[str]) -> None:
 
 
 @torch.no_grad()
+def fresh(learner: Transferable) -> dict[str, torch.Tensor]:
+    """All parameters as this learner's seed has them at its very beginning; nothing changes."""
+    policy = learner.policy
+    kept = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    policy.initialize(stream(learner.seed, "weights"))
+    drawn = {name: parameter.detach().clone() for name, parameter in policy.named_parameters()}
+    policy.load_state_dict(kept)
+    return drawn
+
+
+@torch.no_grad()
 def draw_anew(learner: Transferable, names: Iterable[str]) -> None:
     """Draw the weights of single parameters anew, as this learner's seed has them at its very beginning."""
     names, policy = set(names), learner.policy
-    kept = {name: tensor.clone() for name, tensor in policy.state_dict().items() if name not in names}
-    policy.initialize(stream(learner.seed, "weights"))
-    policy.load_state_dict(kept, strict=False)
+    policy.load_state_dict({n: t for n, t in fresh(learner).items() if n in names}, strict=False)
     for name, target, online in getattr(policy, "followed", ()):
         if name in names:
             target.copy_(online)
