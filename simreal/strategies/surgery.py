@@ -42,6 +42,7 @@ class NetworkSurgery(Strategy):
     name = "surgery"
     says = "fits the agent to other fields by name; keeps or replaces layers"
     family = "network surgery"
+    unfit = ("crossq",)
     decides = frozenset({"what is copied", "the network"})
     refits = True
 

@@ -146,3 +146,8 @@ def test_a_wrong_setting_is_one_sentence(settings, says):
     with pytest.raises(UserError) as error:
         make_strategy("surgery", settings)
     assert says in str(error.value)
+
+
+def test_agents_without_plain_layers_are_refused_before_anything_is_trained():
+    with pytest.raises(UserError, match="surgery does not work with crossq"):
+        NetworkSurgery().require("crossq")
