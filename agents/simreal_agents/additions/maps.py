@@ -93,7 +93,8 @@ def transfer_components(source: np.ndarray, target: np.ndarray, mu: float) -> np
     """
     difference = source.mean(0) - target.mean(0)
     whitener = _power(np.outer(difference, difference) + mu * np.eye(source.shape[1]), -0.5)
-    values, vectors = np.linalg.eigh(whitener @ np.cov(np.concatenate([source, target]), rowvar=False) @ whitener)
+    scatter = np.atleast_2d(np.cov(np.concatenate([source, target]), rowvar=False))
+    values, vectors = np.linalg.eigh(whitener @ scatter @ whitener)
     return (whitener @ vectors)[:, np.argsort(-values)]
 
 

@@ -93,6 +93,12 @@ def test_a_biased_sensor_is_dropped_and_filled_in_from_the_others():
     assert np.allclose(components_only(source, source + 0.01, None, mu=0.01).matrix, np.eye(3), atol=1e-9)
 
 
+def test_one_element_is_all_that_there_is_to_see():
+    rows = RNG.normal(size=(50, 1))
+    assert np.allclose(components_only(rows, rows + 3.0, None, mu=0.01).matrix, 1.0)
+    assert np.allclose(transport(rows, rows).matrix, 1.0)
+
+
 @pytest.mark.parametrize("further", ["that stands still", "that is the sum of two others"])
 def test_a_biased_sensor_is_dropped_beside_an_element(further):
     # Directions of hardly any variance come last in the method's order, behind the one in which the means are apart.
