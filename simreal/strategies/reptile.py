@@ -51,5 +51,5 @@ class Reptile(Strategy):
         worlds = OneDraw(target.worlds())
         learner = target.learner(agent, worlds=worlds)
         worlds.period = self.inner * learner.n_steps
-        learner.attach(self.name, meta.Reptile(learner, self.step_size, self.inner))
+        learner.attach(self.name, meta.Reptile(self.step_size, self.inner))
         return learner

@@ -9,6 +9,7 @@ import simreal as sr
 from simreal.check import check_strategy
 from simreal.learner import Target
 from simreal.schedule import Schedule
+from simreal.strategies import make_strategy
 from simreal.strategies.reptile import Reptile
 from simreal.training import train
 from simreal_envs.around import OneDraw
@@ -125,6 +126,18 @@ def test_the_agent_is_evaluated_in_the_whole_randomization():
 
 def test_a_run_that_is_interrupted_between_two_rounds_gives_the_same_bits():
     check_strategy(Reptile(inner=1), source=VARIED)
+
+
+def test_what_was_pretrained_without_a_reward_is_where_it_begins():
+    features = {"self_supervised": {"steps": 256, "epochs": 1}}
+    learner = make_strategy([{"reptile": {"inner": 1, "step_size": 0.001}}, features]).begin(None, HERE)
+    fresh, weight = HERE.learner(), learner.policy.encoder.actor[0].weight
+    pretrained = weight.detach().clone()
+    learner.learn(tiny.ROLLOUT)
+    learner.env.close()
+    fresh.env.close()
+    far = (fresh.policy.encoder.actor[0].weight - pretrained).norm()
+    assert (weight - pretrained).norm() < 0.1 * far
 
 
 def test_one_world_is_not_enough():

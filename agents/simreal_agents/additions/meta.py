@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from simreal_agents.additions import Addition
+from simreal_agents.additions import Addition, Experience
 
 
 class Reptile(Addition):
@@ -19,15 +19,20 @@ class Reptile(Addition):
     Moments are forgotten then, as the next rollouts are from another world. The end of training ends a round, too.
     """
 
-    def __init__(self, learner: Any, step_size: float, inner: int):
+    theta: torch.Tensor | None = None
+
+    def __init__(self, step_size: float, inner: int):
         self.step_size, self.inner, self.rollouts = step_size, inner, 0
-        self.theta = learner.optimizer.parameters.clone()
+
+    def collected(self, learner: Any, experience: Experience) -> None:
+        if self.theta is None:  # what was pretrained since this was attached is part of the beginning
+            self.theta = learner.optimizer.parameters.clone()
 
     @torch.no_grad()
     def updated(self, learner: Any) -> None:
         self.rollouts += 1
         over = learner.num_timesteps >= learner._total_timesteps
-        if self.rollouts % self.inner and not over:
+        if self.theta is None or (self.rollouts % self.inner and not over):
             return
         optimizer = learner.optimizer
         self.theta.lerp_(optimizer.parameters, self.step_size)
@@ -36,8 +41,8 @@ class Reptile(Addition):
             optimizer.reset_moments(name)
 
     def training_state(self) -> dict[str, Any]:
-        return {"rollouts": self.rollouts, "theta": self.theta.clone()}
+        return {"rollouts": self.rollouts} | ({} if self.theta is None else {"theta": self.theta.clone()})
 
     def restore_training_state(self, state: Mapping[str, Any]) -> None:
         self.rollouts = state["rollouts"]
-        self.theta.copy_(state["theta"])
+        self.theta = state["theta"].clone() if "theta" in state else None
