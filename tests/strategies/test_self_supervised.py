@@ -132,7 +132,9 @@ def test_what_begins_to_learn_then_has_no_memory_of_gradients_that_were_none(sou
     assert steps[-1] == [2 * updates, 4 * updates] * 2
 
 
-@pytest.mark.parametrize("other", [{"l2sp": {"alpha": 10.0}}, {"adaptive_normalization": {"share": 0.3, "train": True}}])
+@pytest.mark.parametrize(
+    "other", [{"l2sp": {"alpha": 10.0}}, {"adaptive_normalization": {"share": 0.3, "train": True}}]
+)
 def test_it_does_not_matter_which_of_those_that_change_the_gradient_is_given_first(source, other):
     own = {"self_supervised_target": {"until": 0.5}}
     target = replace(tiny.target(), sources=(Source("plain", source, tiny.CARTPOLE),))
