@@ -62,6 +62,8 @@ class Transferable:
 
     def __init__(self, *args: Any, **kwargs: Any):
         given = require_settings(type(self), kwargs, self.algorithm.upper())
+        if given.get("policy_kwargs"):
+            given["policy_kwargs"] = dict(given["policy_kwargs"])  # SB3 writes into it, and it is the caller's
         try:
             super().__init__(*args, **given)
         except UserError:

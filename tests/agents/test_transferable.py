@@ -451,6 +451,15 @@ def test_a_network_setting_of_stable_baselines3_is_refused_by_name(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_settings_of_a_network_serve_several_learners(algorithm):
+    env = gymnasium.make("CartPole-v1" if "dqn" in algorithm else "Pendulum-v1")
+    network = {"hidden": [8, 8]}
+    for seed in range(2):
+        find_algorithm(algorithm)(env=env, seed=seed, policy_kwargs=network)
+    assert network == {"hidden": [8, 8]}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_policy_of_stable_baselines3_is_refused_with_what_reads_its_zip(algorithm, tmp_path):
     stock = pytest.importorskip(KINDS[algorithm].where.partition(":")[0]) and KINDS[algorithm].load()
     env = gymnasium.make("CartPole-v1" if "dqn" in algorithm else "Pendulum-v1")
