@@ -243,7 +243,8 @@ def _outputs(policy: Any, old: Tensors, theirs: Schema, done: Matching) -> Tenso
         fresh = float(policy.network["log_std_init"])
         moved = _rows(noise, done, fresh)
         shift = torch.tensor(
-            [math.log(gain) if pair else 0.0 for (gain, _), pair in zip(gains, done.pairs, strict=True)]
+            # An action without reach, of a joint that is locked, has a gain of 0: its noise is clipped away.
+            [math.log(gain) if pair and gain else 0.0 for (gain, _), pair in zip(gains, done.pairs, strict=True)]
         )
         state["heads.log_std"] = moved + shift
     for part in ("weight", "bias"):

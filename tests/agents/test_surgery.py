@@ -287,6 +287,15 @@ def test_a_dimensionless_action_is_a_share_of_its_range(agent):
     assert surgery.rows[-1].says == "target = 5 x agent +5"
 
 
+@pytest.mark.parametrize("place", [-1.0, 0.0, 2.0])
+def test_a_dimensionless_action_may_have_no_reach_in_the_target(agent, place):
+    new, _ = fit(agent, action=(TORQUE, replace(GRIP, low=place, high=place)))  # a gripper that is locked
+    observations = rows(SCHEMA, readings())
+    drawn = new.act(observations, False, torch.Generator().manual_seed(0))
+    assert (new.act(observations)[:, 2] == place).all() and (drawn[:, 2] == place).all()
+    assert all(tensor.isfinite().all() for tensor in tensors(new).values())
+
+
 def test_a_physical_action_keeps_its_value_and_the_record_shows_the_bounds(agent):
     new, surgery = fit(agent, action=(replace(TORQUE, low=-1.0, high=1.0), GRIP))
     assert_same_behaviour(agent, new, readings())
