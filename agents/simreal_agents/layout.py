@@ -105,11 +105,12 @@ class Layout:
     def flatten(self, observations: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
         """Rows ``(n, size)`` of a batch of observations; rows are given back as they are."""
         if isinstance(observations, Mapping):
-            columns = [np.asarray(observations[part.name]) for part in self.parts]
-            return np.concatenate([c.reshape(len(c), -1) for c in columns], axis=1, dtype=self.dtype, casting="unsafe")
+            given = [(part.stop - part.start, np.asarray(observations[part.name])) for part in self.parts]
+            columns = [array.reshape(len(array), size) for size, array in given]
+            return np.concatenate(columns, axis=1, dtype=self.dtype, casting="unsafe")
         if observations.ndim == 2 and observations.shape[1] == self.size:
             return observations
-        return observations.reshape(len(observations), -1).astype(self.dtype, copy=False)
+        return observations.reshape(len(observations), self.size).astype(self.dtype, copy=False)
 
     def rows(self, observations: Any) -> np.ndarray:
         """As `flatten`, of what somebody gives to an agent: nothing passes for what it is not.

@@ -339,6 +339,15 @@ def test_a_bundle_is_a_path(trained, wrong):
         save(trained, wrong)
 
 
+@pytest.mark.parametrize(("algorithm", "observation", "action"), kinds.KINDS)
+def test_a_batch_of_nothing_gives_nothing(algorithm, observation, action):
+    agent = kinds.agent_of(algorithm, observation, action)
+    some = kinds.observed(agent.schema, 2)
+    none = {name: part[:0] for name, part in some.items()} if isinstance(some, dict) else some[:0]
+    assert agent.act(none).shape == (0, *agent.act(some).shape[1:])
+    assert agent.value(none).shape == (0,)
+
+
 def test_an_observation_without_a_batch_is_refused(schema):
     agent = Agent.new(schema, NETWORK)
     for wrong in (observations()[0], observations()[:, :2]):
