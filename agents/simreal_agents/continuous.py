@@ -250,11 +250,15 @@ class SACPolicy(ContinuousPolicy):
     def initialize(self, generator: torch.Generator) -> None:
         """As `ContinuousPolicy.initialize`; the temperature is that of `set_temperature`, 1 by default."""
         super().initialize(generator)
-        self.heads.temperature.data.fill_(self._log_temperature)
+        self.reset_temperature()
 
     def set_temperature(self, temperature: float) -> None:
         """Set what the temperature is and starts from."""
         self._log_temperature = math.log(temperature) if temperature > 0 else -math.inf
+        self.reset_temperature()
+
+    def reset_temperature(self) -> None:
+        """Go back to what the temperature starts from."""
         self.heads.temperature.data.fill_(self._log_temperature)
 
     def distribution(self, rows: np.ndarray) -> Gaussian:

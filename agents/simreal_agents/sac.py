@@ -58,6 +58,15 @@ class SAC(OffPolicy, stable_baselines3.SAC):
             raise UserError(f"ent_coef must be a number from 0, 'auto' or as 'auto_0.1', got {self.ent_coef!r}")
         return start
 
+    def train(self, gradient_steps: int, batch_size: int = 256) -> None:
+        """As `OffPolicy.train`, with the temperature that `ent_coef` says, whatever weights have been copied.
+
+        Where it is learned it goes on from a copied one, but for 0, from which nothing can be learned.
+        """
+        if not self._learns_temperature or self.policy.heads.temperature.item() == -math.inf:
+            self.policy.reset_temperature()
+        super().train(gradient_steps, batch_size)
+
     def _updates(self, batches: Batch) -> Iterator[dict[str, float]]:
         count, n, size = batches.actions.shape
         noise = torch.randn((count, 2 * n, size), generator=self._noise).numpy()

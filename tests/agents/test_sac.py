@@ -4,6 +4,8 @@ import stable_baselines3
 import torch
 import twins
 
+from simreal_agents.algorithms import find_algorithm
+from simreal_agents.bundle import Agent, load_into
 from simreal_agents.sac import SAC
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
@@ -71,6 +73,26 @@ def test_the_temperature_starts_where_it_is_told_to(point_mass):
     for wrong in ("auto_0", "automatic", -0.1):
         with pytest.raises(UserError, match="ent_coef must be a number from 0"):
             learner(point_mass(), ent_coef=wrong)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "tqc", "crossq"])
+@pytest.mark.parametrize(
+    ("before", "now", "goes_on_from"),
+    [("auto", 0.05, 0.05), ("auto", 0.0, 0.0), (0.3, 0.05, 0.05), (0.3, "auto", 0.3), (0.0, "auto_0.1", 0.1)],
+)
+def test_a_temperature_that_is_set_holds_whatever_agent_is_copied(point_mass, algorithm, before, now, goes_on_from):
+    network = {"hidden": [8, 8]} | ({"critic_width": 8} if algorithm == "crossq" else {})
+    settings = {"learning_starts": 8, "batch_size": 8, "gradient_steps": 1, "learning_rate": 1e-4, "seed": 0}
+
+    def learner(ent_coef):
+        return find_algorithm(algorithm)(env=point_mass(8), ent_coef=ent_coef, policy_kwargs=network, **settings)
+
+    ours = learner(now)
+    load_into(ours, Agent.of(learner(before).learn(32)))
+    ours.learn(32)
+    temperature, learned = ours.policy.heads.temperature.exp().item(), isinstance(now, str)
+    assert temperature == pytest.approx(goes_on_from, rel=0.01 if learned else 1e-6)
+    assert (ours.optimizer.group("heads.temperature")["step"] > 0) == learned
 
 
 def test_its_distribution_is_that_of_its_actions(point_mass):
