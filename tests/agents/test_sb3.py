@@ -660,6 +660,15 @@ def test_a_trained_model_of_every_kind_comes_in(algorithm, observation, action, 
         assert torch.equal(state["heads.temperature"], model.log_ent_coef.detach())
 
 
+@pytest.mark.parametrize("algorithm", ["sac", "tqc", "crossq"])
+@pytest.mark.parametrize("ent_coef", [0.2, 1, 0.0])
+def test_a_temperature_that_was_set_comes_in(algorithm, ent_coef, zip_of):
+    schema = schema_of("vector", "box")
+    agent = load_zip(zip_of(trained(algorithm, schema, ent_coef=ent_coef))).agent(schema)
+    assert agent.policy.heads.temperature.exp().item() == pytest.approx(ent_coef)
+    assert agent.card["hyperparameters"]["ent_coef"] == ent_coef
+
+
 @pytest.mark.parametrize(("algorithm", "observation", "action"), WITH_SB3)
 def test_an_agent_of_every_kind_goes_out_and_comes_back(algorithm, observation, action, tmp_path):
     schema = schema_of(observation, action)

@@ -15,6 +15,7 @@ Out: a zip that the stock class opens, and a ``VecNormalize`` with our statistic
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 from simreal_agents.bundle import Agent
@@ -61,6 +62,8 @@ def load_zip(path: str | Path, *, vec_normalize: str | Path | None = None, trust
     settings.require_known_policy(archive, data)
     parts, notes = take_apart(archive, tensors), []
     kind = KINDS[parts.algorithm]
+    if "heads.log_std.weight" in kind.others:  # algorithms with a temperature
+        parts = replace(parts, others={**settings.temperature(data), **parts.others})
     activation = settings.activation(archive, data, kind.activation)
     if reason := critic_apart(parts, tensors):
         notes.append(f"the critic was left behind, as {reason}: the agent's is new, warm it up before you fine-tune")

@@ -5,12 +5,14 @@ With the user's trust some of them are the objects themselves (`pickles`).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from simreal_agents.algorithms import find_algorithm
@@ -61,6 +63,14 @@ def renormalization(path: Path, data: Settings) -> dict[str, Any]:
         if not isinstance(value, int | float):
             raise UserError(f"{path}: {name} must be a number, not {value!r}")
     return {name: float(value) for name, value in given.items()}
+
+
+def temperature(data: Settings) -> dict[str, torch.Tensor]:
+    """SAC's by our name, where it was set as a number; SB3 keeps one that is learned among the weights."""
+    given = data.get("ent_coef")
+    if not isinstance(given, int | float) or not 0 <= given < math.inf:
+        return {}
+    return {"heads.temperature": torch.tensor([given], dtype=torch.float32).log()}
 
 
 def action_bounds(data: Settings, size: int) -> tuple[np.ndarray, np.ndarray] | None:
