@@ -176,17 +176,18 @@ def _pictures(
     homes = {
         field.name: shown.ours[p.ours][0].name for (field, _), p in zip(shown.theirs, shown.pairs, strict=True) if p
     }
-    new_blocks = []
-    for name, width in zip(_names(fresh.layout)[:-1], fresh.get_submodule(start).outputs, strict=True):
+    new_blocks, theirs = [], fresh.get_submodule(start)
+    for name, width in zip(_names(fresh.layout)[:-1], theirs.outputs, strict=True):
         # A picture that is the whole observation has no name in the layout.
         home = homes.get(name or shown.theirs[0][0].name)
         if home is None:
             new_blocks.append(torch.zeros(len(weight), width))
-            continue
-        old = home if home in blocks else ""
-        new_blocks.append(blocks.pop(old))
-        convolutions = ours.cnns[old or "image"].state_dict()
-        convolutions["0.weight"] = _channels(convolutions["0.weight"], shown, name or shown.theirs[0][0].name, home)
+            convolutions = theirs.cnns[name or "image"].state_dict()  # even where the agent has others by this name
+        else:
+            old = home if home in blocks else ""
+            new_blocks.append(blocks.pop(old))
+            convolutions = ours.cnns[old or "image"].state_dict()
+            convolutions["0.weight"] = _channels(convolutions["0.weight"], shown, name or shown.theirs[0][0].name, home)
         state |= {f"{start}.cnns.{name or 'image'}.{inner}": tensor for inner, tensor in convolutions.items()}
     vector = blocks.pop(None)
     for name, block in blocks.items():  # what the target lacks is taken as black

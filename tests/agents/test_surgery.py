@@ -626,6 +626,21 @@ def test_a_missing_picture_is_taken_as_black_and_missing_channels_as_zero(algori
     assert again.act(observed(again.schema)).shape[0] == 100
 
 
+@pytest.mark.parametrize("labels", [("lava",), ("lava", "key", "door")])
+@pytest.mark.parametrize(("algorithm", "action"), [("ppo", "choice"), ("sac", "box"), ("dqn", "choice")])
+def test_a_picture_without_a_channel_in_common_is_a_new_one(algorithm, action, labels):
+    agent = agent_of_kind(algorithm, "mixed", action)
+    speed, camera, angle, grid = agent.schema.observation
+    new, surgery = fit(agent, observation=(speed, camera, angle, replace(grid, labels=labels)))
+    seen, other = elements(agent.schema, observed(agent.schema)), elements(new.schema, observed(new.schema))
+    black = {name: np.zeros_like(values) if name[0] == "grid" else values for name, values in seen.items()}
+    expected = outputs(agent, shown(agent.schema, black, 0))
+    np.testing.assert_allclose(outputs(new, shown(new.schema, other | seen, 0)), expected, rtol=0, atol=3e-5)
+    assert {(r.labels, r.fate) for r in surgery.rows if r.field == "grid"} == {
+        (labels, "created"), (grid.labels, "dropped"),
+    }  # fmt: skip
+
+
 def test_other_pixels_need_a_new_encoder_and_get_one_when_told():
     agent = agent_of_kind("ppo", "camera", "choice")
     camera = agent.schema.observation[0]
