@@ -33,7 +33,17 @@ class Conditions:
         self._around = dict(sorted(around.items(), key=lambda item: item[1] != "timestep"))
         self._physics = {i: v.parameter.name for i, v in enumerate(varied) if quantities[i] not in QUANTITIES}
         modes = {quantity: v.mode for quantity, v in zip(quantities, varied, strict=True) if quantity in QUANTITIES}
-        self.imperfections = Imperfections(task.robot, task.schema, task.control, task.substeps, num_worlds, modes)
+        oldest = max(
+            (
+                v.distribution.bounds(0.0)[1]
+                for v in varied
+                if (v.parameter.quantity, v.mode) == ("reading_delay", "interval")
+            ),
+            default=0.0,
+        )
+        self.imperfections = Imperfections(
+            task.robot, task.schema, task.control, task.substeps, num_worlds, modes, oldest
+        )
         sloping = any(quantity in ("slope", "slope_side") for quantity in quantities)
         self.down = np.tile([0.0, 0.0, -1.0], (num_worlds, 1)) if sloping else None
 

@@ -14,7 +14,7 @@ from simreal_envs.parameters import Draws
 from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks import TASKS
 from simreal_envs.tasks.base import State
-from simreal_envs.variation import Domain
+from simreal_envs.variation import Domain, Interval, Scale, Uniform
 from simreal_envs.worlds import make
 
 STEP, SUBSTEPS = 0.005, 4
@@ -183,6 +183,27 @@ def test_readings_are_as_old_as_the_delay_and_what_the_agent_knows_is_not():
         assert np.array_equal(delayed[t][:, measured], seen[max(t - 3, 0)][:, measured])
         assert np.array_equal(delayed[t][:, ~measured], seen[t][:, ~measured])
     assert late.read("observation/delay") == pytest.approx([0.06] * 2)
+
+
+def test_a_delay_that_grows_under_way_is_answered_with_readings_that_are_so_old_whatever_other_worlds_do():
+    delay = {"observation/delay": Interval(Uniform(0.02, 0.4), every=0.1)}
+    clean, late = (make(Domain("pendulum_swingup", variation=v), 2, seed=7) for v in ({}, delay))
+    actions, seen = np.random.default_rng(0).uniform(-1, 1, (60, 2, 1)), [clean.reset()[0]]
+    late.reset()
+    for t, action in enumerate(actions, 1):
+        seen.append(clean.step(action)[0])
+        delayed, ages = late.step(action)[0], np.rint(late.read("observation/delay") / 0.02).astype(int)
+        assert all(np.array_equal(delayed[i], seen[max(t - age, 0)][i]) for i, age in enumerate(ages))
+
+
+def test_readings_are_as_old_as_the_delay_where_a_control_step_is_shorter():
+    half = {"timestep": Scale(0.5)}
+    clean, late = (make(Domain("pendulum_swingup", variation=v), 1) for v in (half, {"observation/delay": 0.04} | half))
+    seen = [clean.reset()[0], *(clean.step(np.ones((1, 1)))[0] for _ in range(8))]
+    late.reset()
+    for t in range(1, 9):  # a control step lasts 0.01 s
+        assert np.array_equal(late.step(np.ones((1, 1)))[0], seen[max(t - 4, 0)])
+    assert late.read("observation/delay") == pytest.approx([0.04])
 
 
 def test_the_first_reading_of_an_episode_is_none_of_the_episode_before():

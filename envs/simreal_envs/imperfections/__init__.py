@@ -38,6 +38,7 @@ class Imperfections:
         control: maps actions ``(n, a)`` to the control of the drives ``(n, joints)``.
         substeps: physics steps per control step.
         modes: quantity -> ``"reset"``, ``"startup"`` or ``"interval"``, for those in `QUANTITIES` that vary.
+        oldest: age in s up to which readings may come to be asked for in the middle of an episode.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Imperfections:
         substeps: int,
         num_worlds: int,
         modes: Mapping[str, str],
+        oldest: float = 0.0,
     ):
-        self._substeps, self._modes = substeps, modes
+        self._substeps, self._modes, self._oldest = substeps, modes, oldest
         self._levels = {quantity: np.zeros(num_worlds) for quantity in modes}
         self._timestep, self._period = np.full(num_worlds, robot.timestep), schema.control_period
+        self._nominal = robot.timestep
         varying = "jitter" in modes or modes.get("latency") == "interval"
         self.delay = ActionDelay(
             num_worlds, schema.action_size, substeps, self._timestep, varying, "command_loss" in modes, control
@@ -90,7 +93,8 @@ class Imperfections:
         elif quantity == "jitter":
             self.delay.set_jitter(ids, values)
         elif quantity == "reading_delay":
-            self._sensors.set_delay(ids, values / self._period)
+            periods = self._periods[ids]
+            self._sensors.set_delay(ids, values / periods, self._oldest / periods)
 
     def read(self, quantity: str) -> np.ndarray:
         """What is in force in every world, ``(N,)``; delays as they were rounded to whole steps."""
@@ -101,8 +105,13 @@ class Imperfections:
         if quantity not in self._levels:
             return np.zeros(len(self._timestep))
         if quantity == "reading_delay":
-            return self._sensors.delay * self._period
+            return self._sensors.delay * self._periods
         return self._levels[quantity].copy()
+
+    @property
+    def _periods(self) -> np.ndarray:
+        """How long a control step of every world lasts, ``(N,)`` s."""
+        return self._period * (self._timestep / self._nominal)
 
     def lasting(self, draws: Draws, trial: Draws, first: Draws) -> np.ndarray:
         """Numbers that last for an episode, ``(n, k)``: errors of encoders and of sensors at level 1, the first push.

@@ -96,10 +96,14 @@ class Sensors:
         self._scratch = np.empty((num_worlds, len(self._measured)))
         self._everyone = np.arange(num_worlds)
 
-    def set_delay(self, ids: np.ndarray | slice, control_steps: np.ndarray) -> None:
-        """Set the age of the readings of some worlds, rounded to whole control steps."""
+    def set_delay(self, ids: np.ndarray | slice, control_steps: np.ndarray, longest: np.ndarray) -> None:
+        """Set the age of the readings of some worlds, rounded to whole control steps.
+
+        Args:
+            longest: age that may yet be set in their episodes, in control steps: readings are kept for so long from the start.
+        """
         self.delay[ids] = np.rint(control_steps).astype(np.int64)
-        missing = 1 + int(self.delay.max()) - len(self._ring)
+        missing = 1 + max(int(self.delay.max()), int(np.rint(longest.max()))) - len(self._ring)
         if missing > 0:  # older readings than there were: the oldest that is known
             ring = self._in_order()
             self._ring, self._head = np.concatenate([ring, np.repeat(ring[-1:], missing, axis=0)]), 0
