@@ -28,7 +28,6 @@ class Evaluation:
     returns: np.ndarray
     success: np.ndarray
     lengths: np.ndarray
-    diverged: int = 0
     scores: np.ndarray | None = None
 
     def to_dict(self) -> dict[str, float]:
@@ -106,7 +105,6 @@ class Evaluator:
 
     def _run(self, act: Act, record: Callable[..., Any] | None = None) -> Evaluation:
         worlds, n = self._worlds, self.episodes
-        before = worlds.diverged
         observations, _ = worlds.reset(seed=self.seed)
         alive = np.ones(n, dtype=bool)
         returns, lengths, success = np.zeros(n), np.zeros(n, dtype=int), np.zeros(n, dtype=bool)
@@ -124,7 +122,7 @@ class Evaluator:
                 alive &= ~done
             if record:
                 record(seen, actions, rewards, was_alive, terminated, done)
-        return Evaluation(returns, success, lengths, worlds.diverged - before, scores)
+        return Evaluation(returns, success, lengths, scores)
 
 
 def random_actions(worlds: Worlds, rng: np.random.Generator) -> Callable[[], np.ndarray]:
