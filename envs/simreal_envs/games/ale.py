@@ -26,7 +26,7 @@ from simreal_envs.tasks.base import State
 SIDES = {"84": 84, "42": 42}  # pixels, by what follows the @
 CHANNELS = ("t-3", "t-2", "t-1", "t")  # frames seen at the last four steps, the oldest first
 PERIOD = 4 / 60  # s: four frames
-HALF_AN_HOUR = 1800.0  # s, 108,000 frames
+HALF_AN_HOUR, FRAMES = 1800.0, 108_000  # s, frames
 NOISE = 8.0  # grey levels
 KILLERS = ("combat", "joust", "maze_craze", "warlords")  # games for two, whose start ends the process
 _OPPOSITE = {"left": "right", "right": "left"}
@@ -53,7 +53,7 @@ class AtariGame(Game):
 
     engines = ("ale",)
     presets = ("machado18", "nature15")
-    episode_steps = round(HALF_AN_HOUR / PERIOD)
+    episode_steps = FRAMES  # of one frame each; the engine counts the frames of longer ones
     random_return = reference_return = float("nan")  # measured where they are needed
     PRESETS: ClassVar[Mapping[str, Mapping[str, float]]] = {
         "machado18": {},

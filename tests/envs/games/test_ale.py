@@ -138,7 +138,7 @@ def test_schema_tells_frames_and_actions_by_name():
     assert action.labels == ("stay", "fire", "right", "left")
     assert find_task("ale:breakout").schema.observation_space.shape == (84, 84, 4)
     every = find_task("ale:montezuma_revenge")
-    assert every.schema.action[0].labels == JOYSTICK and every.episode_steps == 27_000
+    assert every.schema.action[0].labels == JOYSTICK and every.episode_steps == 108_000
     assert every.keys[0].tolist() == list(range(18))
     left, right = (JOYSTICK.index(label) for label in ("up_left_fire", "up_right_fire"))
     assert every.keys[1, left] == every.keys[0, right] and every.keys[1, 2] == every.keys[0, 2]
@@ -274,6 +274,15 @@ def test_a_game_is_cut_off_after_its_time_in_frames():
         worlds = game("freeway@42", time_limit=2.0, frame_skip=skip)
         *_, truncated = roll(worlds, 40)
         assert np.flatnonzero(truncated[:, 0]).tolist() == list(range(steps - 1, 40, steps))
+
+
+def test_a_game_of_single_frames_has_its_whole_half_hour():
+    worlds = game("montezuma_revenge@42", 1, frame_skip=1, sticky=0.0)
+    snapshot = worlds.snapshot()
+    snapshot["worlds"]["_steps"][:] = snapshot["engine"]["frames"][:] = 107_998
+    worlds.restore(snapshot)
+    stay = np.zeros(1, dtype=np.int64)
+    assert [bool(worlds.step(stay)[3][0]) for _ in range(3)] == [False, True, False]
 
 
 # -- lives -----------------------------------------------------------------------------------------------------------------
