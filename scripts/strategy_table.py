@@ -92,7 +92,7 @@ def families(seeds: int, quick: bool = False, folder: Path = FAMILIES) -> list[F
 
 
 def moved(experiment: Experiment, there: Experiment) -> Experiment:
-    """The strategies of one experiment with the agent, the domains and the budgets of another one.
+    """The strategies of one experiment, and what it draws of them, with the agent, the domains and the budgets of another one.
 
     A source that only the first one has becomes the other one's plain source, pretrained in its way.
     """
@@ -101,7 +101,7 @@ def moved(experiment: Experiment, there: Experiment) -> Experiment:
         else there.sources[PLAIN].model_copy(update={"strategy": spec.strategy})
         for name, spec in experiment.sources.items()
     }  # fmt: skip
-    taken = {name: getattr(experiment, name) for name in ("name", "strategies")}
+    taken = {name: getattr(experiment, name) for name in ("name", "strategies", "video", "robustness")}
     return there.model_copy(update={**taken, "sources": sources})
 
 

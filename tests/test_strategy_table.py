@@ -97,6 +97,12 @@ def test_places_share_what_their_families_have_in_common(families, tmp_path):
     assert len(script.stages_of("cartpole", pair, tmp_path)) == sum(alone) - shared
 
 
+@pytest.mark.parametrize("place", ["cartpole", "quadruped"])
+def test_all_configs_can_be_measured_together(families, tmp_path, place):
+    everyone = [family for family in families.values() if family.place == place]
+    assert len(script.stages_of(place, everyone, tmp_path)) > 2 * len(STRATEGIES)  # an arm of each in two seeds
+
+
 def test_one_name_for_two_things_is_refused(families, tmp_path):
     family = families["cartpole", "columns"]
     agent = family.experiment.agent.model_copy(update={"hidden": (8,)})
