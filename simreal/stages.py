@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import glob
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from simreal.worker import find_function
+from simreal_envs.entry_points import installed
 from simreal_envs.errors import UserError
 
 CARD = "stage.json"
@@ -117,11 +117,7 @@ def stage_key(kind: str, payload: Mapping[str, Any], inputs: Mapping[str, str], 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on (those that are installed)."""
-    found = {"python": platform.python_version()}
-    for package in _VERSIONED:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+    return {"python": platform.python_version(), **installed(_VERSIONED)}
 
 
 def is_done(stage: Stage) -> bool:

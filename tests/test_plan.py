@@ -1,5 +1,7 @@
 """Which stages an experiment has, and what their keys depend on."""
 
+from importlib.metadata import version
+
 import pytest
 import tiny
 
@@ -7,7 +9,7 @@ from simreal.arms import check
 from simreal.config_files import parse
 from simreal.plan import plan
 from simreal.stages import versions
-from simreal_envs import tasks
+from simreal_envs import entry_points, tasks
 from simreal_envs.engines import registry
 
 
@@ -104,6 +106,19 @@ engine.support = MUJOCO
 """
 
 
+WALLS = """
+import gymnasium
+from gymnasium.envs.classic_control import PendulumEnv
+
+
+class Walls(gymnasium.Wrapper):
+    pass
+
+
+gymnasium.register("LabPendulum-v0", lambda: Walls(PendulumEnv()), max_episode_steps=50)
+"""
+
+
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
     """What pip leaves behind of a package with a task and one with an engine; sets a package's version."""
@@ -138,3 +153,30 @@ def test_a_task_or_engine_of_another_package_is_what_it_is_in_its_version(lab, t
     for after in others:  # both are of the target alone
         assert {name for name in first if first[name] == after[name]} == ours
     assert keys("1.0", "1.0") == first
+
+
+def test_a_game_of_another_package_is_what_it_is_in_its_version(tmp_path, monkeypatch):
+    pytest.importorskip("ale_py", reason="ale-py is the extra `atari`")
+
+    def keys():
+        one = parse(tiny.CONFIG.replace("pole/mass: 0.8", "noop_max: 0"), "tiny.yaml", ["task=ale:pong"])[0]
+        return {stage.name: stage.key for stage in plan(one, check(one), tmp_path, {})}
+
+    first = keys()
+    assert first == keys()
+    released = {"ale-py": "99.0"}
+    monkeypatch.setattr(entry_points, "version", lambda package: released.get(package) or version(package))
+    assert not set(first.values()) & set(keys().values())
+
+
+def test_an_environment_is_what_it_is_in_the_versions_of_all_that_made_it(tmp_path, monkeypatch):
+    (tmp_path / "labwalls").mkdir()
+    (tmp_path / "labwalls" / "__init__.py").write_text(WALLS)
+    info = tmp_path / "lab_walls-2.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-walls\nVersion: 2.5\n")
+    (info / "top_level.txt").write_text("labwalls\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry_points._distributions.cache_clear()
+    assert tasks.packages(["gymnasium:labwalls:LabPendulum-v0"]) == {"lab-walls": "2.5"}
+    assert tasks.packages(["gymnasium:Pendulum-v1", "cartpole_swingup"]) == {}

@@ -1,10 +1,12 @@
-"""What other packages bring through entry points, by name."""
+"""What other packages bring: through entry points, by name; and which packages what is in use comes from."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
 
 
 def brought(group: str, ours: Collection[str]) -> dict[str, EntryPoint]:
@@ -23,6 +25,26 @@ def versions_of(points: Mapping[str, EntryPoint], names: Iterable[str]) -> dict[
     """The versions of the packages that bring some of these names, by package; ours are not among them."""
     found = [points[name].dist for name in names if name in points]
     return {package.name: package.version for package in found if package}
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those of some packages that are installed, by package."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def packages_of(*objects: object) -> tuple[str, ...]:
+    """The packages, as pip calls them, that the classes of some objects come from, each once."""
+    modules = [type(one).__module__.partition(".")[0] for one in objects]
+    return tuple(dict.fromkeys(package for module in modules for package in _distributions().get(module, ())))
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()  # reads the files of all packages
 
 
 def origin(point: EntryPoint) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -25,6 +25,7 @@ from simreal_envs.adapters.spaces import (
     texts,
 )
 from simreal_envs.engines.base import Engine, Player
+from simreal_envs.entry_points import packages_of
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.fleets import Fleets
 from simreal_envs.imperfections.vocabulary import link_parameters
@@ -158,6 +159,7 @@ class GymnasiumTask(Task):
 
     def __init__(self, name: str, env: gymnasium.Env, spec: EnvSpec):
         self.spec = spec
+        self.packages = tuple(package for package in packages_of(*_layers(env)) if package != "gymnasium")
         made: Any = env.spec  # with what its entry point put around it, which would be put there twice if made by this
         self.name, self.says = f"gymnasium:{name}", f"Gymnasium's {name}"
         if text := texts(env.observation_space):
@@ -230,6 +232,14 @@ def _action(name: str, env: gymnasium.Env) -> tuple[Field, np.ndarray, np.ndarra
     raise UserError(
         f"gymnasium:{name} takes {space} actions; our agents act in bounded Box spaces and in Discrete ones"
     )
+
+
+def _layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
+    """An environment and all that is inside of it, wrappers first."""
+    while isinstance(env, gymnasium.Wrapper):
+        yield env
+        env = env.env
+    yield env
 
 
 def _period(env: gymnasium.Env) -> float:

@@ -51,7 +51,7 @@ class AtariGame(Game):
         own: its parameters, without those of links.
     """
 
-    engines = ("ale",)
+    engines, packages = ("ale",), ("ale-py",)
     presets = ("machado18", "nature15")
     episode_steps = FRAMES  # of one frame each; the engine counts the frames of longer ones
     random_return = reference_return = float("nan")  # measured where they are needed

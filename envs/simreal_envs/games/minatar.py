@@ -61,7 +61,7 @@ class MinatarTask(Game):
         nominal: MinAtar's constants that may vary.
     """
 
-    engines = ("minatar",)
+    engines, packages = ("minatar",), ("MinAtar",)
     episode_steps = EPISODE_STEPS
 
     def __init__(self, game: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import gymnasium
 
 from simreal_envs import registration
-from simreal_envs.entry_points import brought, origin, versions_of
+from simreal_envs.entry_points import brought, installed, origin, versions_of
 from simreal_envs.errors import Unsupported, UserError, nearest, told
 from simreal_envs.registration import BUILT_IN
 from simreal_envs.tasks.base import Task
@@ -123,8 +123,9 @@ def task_names() -> list[str]:
 
 
 def packages(names: Iterable[str]) -> dict[str, str]:
-    """The versions of the packages that these tasks come from by an entry point, by package."""
-    return versions_of(_entry_points(), names)
+    """The versions of the packages that these tasks come from, or say that they depend on, by package."""
+    names = set(names)
+    return versions_of(_entry_points(), names) | installed({p for name in names for p in find_task(name).packages})
 
 
 @cache

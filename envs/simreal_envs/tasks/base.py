@@ -125,6 +125,7 @@ class Task(ABC):
         schema: fields of observation and action.
         engines: names of the engines that it runs on, the default first; empty: on every engine, ``mujoco`` by default.
         presets: named settings of its worlds, the default first.
+        packages: as pip calls them, those that its results depend on besides Gymnasium, MuJoCo and PyBullet and the one that brings it.
         random_return, reference_return: mean return of a uniformly random policy and of a converged PPO agent, nominal
             MuJoCo world, measured by ``scripts/measure_tasks.py``; they normalize returns.
     """
@@ -138,6 +139,7 @@ class Task(ABC):
     schema: Schema
     engines: tuple[str, ...] = ()
     presets: tuple[str, ...] = PRESETS
+    packages: tuple[str, ...] = ()
     random_return: float
     reference_return: float
 
