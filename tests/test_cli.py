@@ -603,3 +603,14 @@ def test_what_an_arm_needs_is_told_at_the_command_line(user, several, words, sen
     words = [agent if word == "AGENT" else word for word in words]
     status, out, err = user("transfer", agent, several.cwd / "tiny.yaml", "--out", "arm", *words)
     assert (status, out) == (2, "") and sentence in one_sentence(err)
+
+
+def test_a_warning_is_a_sentence_without_the_line_of_code_that_gave_it(tmp_path):
+    info = tmp_path / "lab-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[simreal.tasks]\nreacher = lab:Reacher\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = tiny.cli("list", "tasks", cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 0 and "lab:Reacher" not in done.stdout
+    assert one_sentence(done.stderr).startswith("simreal: warning: the entry point 'reacher' of lab (lab:Reacher)")

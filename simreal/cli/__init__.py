@@ -16,6 +16,8 @@ Verbs import what they need when they run: help and refusals come at once.
 
 import io
 import sys
+import warnings
+from typing import Any
 
 import tyro
 
@@ -38,6 +40,7 @@ def main() -> None:
     """Entry point of the command `simreal`."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a symbol that the terminal's encoding lacks costs no result
         sys.stdout.reconfigure(errors="replace")
+    warnings.formatwarning = _sentence
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -72,6 +75,14 @@ def _continues() -> str:
         if sys.argv[1:2] in (["run"], ["pretrain"], ["transfer"])
         else ""
     )
+
+
+def _sentence(message: Warning | str, category: type[Warning], *place: Any) -> str:
+    """A warning on a terminal: who typed a command has no use for the line of code that it came from, but for a bug's."""
+    return f"simreal: warning: {message}\n" if issubclass(category, UserWarning) else _formatted(message, category, *place)
+
+
+_formatted = warnings.formatwarning
 
 
 def _exit(status: int, sentences: str) -> None:
