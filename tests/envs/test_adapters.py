@@ -77,6 +77,7 @@ VIEWS = {
         }
     ),
     "table": spaces.Box(-1.0, 1.0, (9, 8)),
+    "named": spaces.Dict({"observation": PIXELS, "place": spaces.Box(-1.0, 1.0, (2,))}),
 }
 
 
@@ -609,6 +610,11 @@ def test_images_stay_images(view, space):
             assert np.array_equal(observations[2].ravel(), pixels.ravel().astype(observations.dtype))
         observations = worlds.step(actions)[0]
         mine, *_ = env.step(int(actions[2]) - 1)
+
+
+def test_numbers_beside_a_picture_that_is_called_observation_have_another_name():
+    schema = worlds_of("test/Camera-named-v0").schema
+    assert [field.name for field in schema.observation] == ["state", "observation"]
 
 
 @pytest.mark.parametrize("view", ["bytes", "mixed"])

@@ -163,10 +163,12 @@ def observation_fields(name: str, space: spaces.Space) -> tuple[Field, ...]:
             f"gymnasium:{name} observes images of {too_large[0].size} numbers; up to {LARGEST_IMAGE} can be read, so wrap "
             "it in gymnasium.wrappers.ResizeObservation where it is registered"
         )
-    return (*(() if rest is None else _vector_fields(name, rest)), *(image.field() for image in images))
+    shown = [image.field() for image in images]
+    called = STATE if any(field.name.startswith("observation") for field in shown) else "observation"
+    return (*(() if rest is None else _vector_fields(name, rest, called)), *shown)
 
 
-def _vector_fields(name: str, space: spaces.Space) -> tuple[Field, ...]:
+def _vector_fields(name: str, space: spaces.Space, called: str) -> tuple[Field, ...]:
     try:
         box = spaces.flatten_space(space)
     except NotImplementedError:
@@ -183,9 +185,7 @@ def _vector_fields(name: str, space: spaces.Space) -> tuple[Field, ...]:
     for start, stop in zip(starts, [*starts[1:], len(low)], strict=True):
         a, b = float(low[start]), float(high[start])
         labels = tuple(str(i) for i in range(start, stop))
-        fields.append(
-            Field("observation" if len(starts) == 1 else f"observation_{start}", "1", labels, a, b, _noise(a, b))
-        )
+        fields.append(Field(called if len(starts) == 1 else f"{called}_{start}", "1", labels, a, b, _noise(a, b)))
     return tuple(fields)
 
 
