@@ -50,6 +50,10 @@ class Aligned(Strategy):
         if learner.which.any() and hasattr(learner, "replay_buffer"):
             algorithm = target.learning.algorithm
             raise UserError(f"{self.name}: what {algorithm} remembers does not say whether it is of source or target")
+        if not all(getattr(addition, "learn_target", True) for addition in learner.additions.values()):
+            raise UserError(
+                f"{self.name} aligns the target's states that are learned from, and darc with learn_target: false learns from none"
+            )
         rows = record(agent, target.source, self.states, target.seed).observations
         width = learner.policy.network["hidden"][0 if self.layer == "encoder" else -1]
         learner.attach(self.name, self.addition(width, rows, self.weight, self.layer, target.stream(self.name)))

@@ -188,6 +188,12 @@ def test_contradictions_are_refused(parts):
         make_strategy(parts)
 
 
+@pytest.mark.parametrize("name", ["coral", "mmd", "dann"])
+def test_nothing_is_aligned_with_a_target_that_is_not_learned_from(source, name):
+    with pytest.raises(UserError, match=f"{name} aligns the target's states that are learned from, and darc with"):
+        moved(source, make_strategy([name, {"darc": {"learn_target": False}}]))
+
+
 def test_they_combine_with_others(source):
     for parts in (["darc", {"coral": {"states": 64}}], ["source_mix", {"adaptive_normalization": {"train": True}}]):
         names = moved(source, make_strategy(parts))
