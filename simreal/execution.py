@@ -11,6 +11,7 @@ OUT/errors/NAME.txt  what a failed stage printed, ending with its traceback
 
 import contextlib
 import shutil
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from multiprocessing import connection
@@ -24,6 +25,7 @@ from simreal_envs.errors import UserError
 
 _ATTEMPTS = 2
 _LISTEN_S = 0.5
+_PATIENCE_S = 60.0  # with what is called first
 
 
 class StageError(RuntimeError):
@@ -50,6 +52,7 @@ def run_stages(
     progress: Progress,
     threads_per_worker: int = 1,
     locked: bool = False,
+    first: tuple[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, StageResult]:
     """Run all stages that are not done yet, each after those it needs, on worker processes.
 
@@ -61,12 +64,14 @@ def run_stages(
         workers: processes at a time; 0 for one per core.
         threads_per_worker: threads of numerical libraries; results are only equal to the bit for an equal number.
         locked: whether the caller already holds `output_lock(out)`.
+        first: a function ("module:function") and its arguments, called on a worker before any stage begins: it may refuse what
+            the stages are about to do. Nothing comes of its failing otherwise, or of its taking longer than a minute.
 
     Returns:
         The result of every stage, by name.
 
     Raises:
-        UserError: another run is using `out`, or a stage found the user's input wrong (nothing more is started then).
+        UserError: another run is using `out`, or `first` or a stage found the user's input wrong (nothing more is started then).
         StageError: stages failed for any other reason; all that could be done without them is done.
         ValueError: the stages do not form a plan (names or folders used twice, unknown or circular needs).
     """
@@ -74,7 +79,7 @@ def run_stages(
     with contextlib.nullcontext() if locked else output_lock(out):
         run = _Run(plan, workers or cores(), progress, threads_per_worker)
         try:
-            run.work()
+            run.work(first)
         finally:
             run.close()
         return run.verdict()
@@ -146,8 +151,8 @@ class _Run:
         self._failed: dict[str, str] = {}
         self._waiting: list[str] = []
 
-    def work(self) -> None:
-        """Do everything that can be done. Raises the first UserError of a stage at once."""
+    def work(self, first: tuple[str, Mapping[str, Any]] | None = None) -> None:
+        """Do everything that can be done, after `first`. Raises the first UserError of a stage at once."""
         plan = self._plan
         for stage in plan.stages.values():
             for leftover in stage.leftovers():
@@ -161,6 +166,8 @@ class _Run:
             for name, stage in plan.stages.items()
         ]
         self._progress.begin(items, self._limit)
+        if first and self._waiting:
+            self._ask(*first)
         while True:
             self._dispatch()
             if not self._busy:
@@ -186,6 +193,26 @@ class _Run:
             _remove_empty(self._plan.errors)
         finally:
             self._progress.close()
+
+    def _ask(self, run: str, kwargs: Mapping[str, Any]) -> None:
+        """Call a function on a worker, which is idle afterwards. Raises the UserError that it raises."""
+        log = self._plan.error_file("first")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        worker, what, says = Worker(self._threads), "report", ""
+        until = time.monotonic() + _PATIENCE_S
+        try:
+            worker.send(run, kwargs, log)
+            while what == "report" and time.monotonic() < until:
+                if worker.connection.poll(_LISTEN_S):
+                    what, says, *_ = worker.connection.recv()
+                self._progress.tick()
+        except (EOFError, ConnectionError):  # it died
+            pass
+        finally:
+            stop([worker]) if what == "report" else self._idle.append(worker)
+            log.unlink(missing_ok=True)
+        if what == "wrong":
+            raise UserError(says)
 
     def _dispatch(self) -> None:
         """Start waiting stages whose needs are done, as long as there are free workers."""

@@ -18,6 +18,7 @@ from simreal.experiment_folder import CONFIG, read_manifest, require_free, requi
 from simreal.files import write_text
 from simreal.plan import key_of, plan
 from simreal.progress import Progress, progress_to
+from simreal.rehearsal import rehearsal
 from simreal.stages import CARD, Stage, is_done, output_lock, run_here, versions
 from simreal.tracking.base import TrackingError
 from simreal_envs.errors import UserError
@@ -66,7 +67,9 @@ def run(
         _tell_of_others(stages, out)
         with timed(out, stages):
             shown = progress or progress_to(board=Scoreboard(out, experiment.verdict.model_dump()))
-            run_stages(stages, out=out, workers=experiment.workers, progress=shown, locked=True)
+            trial = rehearsal(stages, lambda *key: where(*key) if where else ".".join(key))
+            first = ("simreal.rehearsal:rehearse", trial) if trial else None
+            run_stages(stages, out=out, workers=experiment.workers, progress=shown, locked=True, first=first)
         report = write_report(out)
         try:
             mirror(experiment, out, report)

@@ -148,7 +148,7 @@ def train(
     if agent is not None and not target.sources:
         target = replace(target, sources=(Source("source", agent, source),) if source else known_sources([agent]))
     require_offered(strategy, target)
-    agent, target = _there(agent, target)
+    agent, target = at_target(agent, target)
     with _torch_threads(target.learning.torch_threads):
         agent = agent if strategy.needs_source else None
         early = early if agent is not None and strategy.trains else None
@@ -161,7 +161,7 @@ def train(
             arm.close()
 
 
-def _there(agent: Agent | None, target: Target) -> tuple[Agent | None, Target]:
+def at_target(agent: Agent | None, target: Target) -> tuple[Agent | None, Target]:
     """All agents of an arm without the choices that are absent in its target; who is who stays as it is."""
     if not own_schema(target.domain).choices:
         return agent, target

@@ -221,3 +221,26 @@ def test_stages_that_form_no_plan_are_refused(tmp_path):
         run([b, b], tmp_path)
     with pytest.raises(ValueError, match="is not inside"):
         run([replace(a, folder=tmp_path / "../a", needs=())], tmp_path / "out")
+
+
+def test_what_is_called_first_can_refuse_what_the_stages_are_about_to_do(tmp_path):
+    with pytest.raises(UserError, match=r"^unknown parameter 'mas'"):
+        run([stage(tmp_path, "a")], tmp_path, first=("stage_functions:wrong_input", {"folder": str(tmp_path)}))
+    assert contents(tmp_path) == {} and not (tmp_path / "errors").exists()
+
+
+@pytest.mark.parametrize("function", ["fail", "crash"])
+def test_nothing_else_comes_of_it(tmp_path, function):
+    (tmp_path / "first").mkdir()
+    run([stage(tmp_path, "a")], tmp_path, first=(f"stage_functions:{function}", {"folder": str(tmp_path / "first")}))
+    assert contents(tmp_path) == {"a/out.txt": "a"} and not (tmp_path / "errors").exists()
+
+
+def test_who_is_called_first_works_on_and_is_not_waited_for_when_all_is_done(tmp_path):
+    first = ("stage_functions:process", {"folder": str(tmp_path)})
+    run([stage(tmp_path, "a", "process")], tmp_path, workers=1, first=first)
+    once = contents(tmp_path)
+    assert once["a/out.txt"] == once["out.txt"]
+    (tmp_path / "out.txt").unlink()
+    run([stage(tmp_path, "a", "process")], tmp_path, workers=1, first=first)
+    assert not (tmp_path / "out.txt").exists()

@@ -30,7 +30,7 @@ ORDER = {
         {"sequence"},
         {"judgement"},
         {"finished"},
-        {"plan", "exchange", "experiment_folder"},
+        {"plan", "exchange", "experiment_folder", "rehearsal"},
         {"stage_functions"},
         {"arms", "compare", "catalogue", "doctor", "inspection", "manifest", "parity_report"},
         {"check"},

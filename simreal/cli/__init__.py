@@ -79,7 +79,9 @@ def _continues() -> str:
 
 def _sentence(message: Warning | str, category: type[Warning], *place: Any) -> str:
     """A warning on a terminal: who typed a command has no use for the line of code that it came from, but for a bug's."""
-    return f"simreal: warning: {message}\n" if issubclass(category, UserWarning) else _formatted(message, category, *place)
+    return (
+        f"simreal: warning: {message}\n" if issubclass(category, UserWarning) else _formatted(message, category, *place)
+    )
 
 
 _formatted = warnings.formatwarning

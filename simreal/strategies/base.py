@@ -45,6 +45,8 @@ class Strategy(ABC):
         refits: whether it takes agents that see or do something else than what the target offers.
         joint: whether it learns in worlds of source and target at once.
         trains: whether the agent learns on the target.
+        learns_first: whether it learns something before it begins. All others an experiment begins once for trial, with an
+            agent that has learned nothing, before it computes anything.
         algorithms: those that it works with; none are all.
         unfit: of these, those that it does not work with.
     """
@@ -61,6 +63,7 @@ class Strategy(ABC):
     refits: ClassVar[bool] = False
     joint: ClassVar[bool] = False
     trains = True
+    learns_first: ClassVar[bool] = False
     algorithms: ClassVar[tuple[str, ...]] = ()
     unfit: ClassVar[tuple[str, ...]] = ()
 

@@ -55,6 +55,10 @@ class Combination(Strategy):
         return all(part.trains for part in self.parts)
 
     @property
+    def learns_first(self) -> bool:  # type: ignore[override]
+        return any(part.learns_first for part in self.parts)
+
+    @property
     def stage(self) -> str:  # type: ignore[override]
         return self.parts[0].stage
 

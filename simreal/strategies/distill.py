@@ -47,6 +47,7 @@ class Distill(Strategy):
 
     name = "distill"
     says = "teaches a fresh network the source agent's actions, then trains it"
+    learns_first = True
     unfit = ("crossq",)
     family = "teachers"
     needs = frozenset({"source domain"})

@@ -39,6 +39,7 @@ class SelfSupervised(Strategy):
 
     name = "self_supervised"
     says = "pretrains the encoder without reward, then, or not, as usual"
+    learns_first = True
     unfit = ("crossq",)
     family = "self-supervised"
     stage = "pretrain"

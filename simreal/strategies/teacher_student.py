@@ -55,6 +55,7 @@ class TeacherStudent(Strategy):
 
     name = "teacher_student"
     says = "a student with a history learns from a privileged teacher (RMA)"
+    learns_first = True
     unfit = ("crossq",)
     family = "teachers"
     needs = frozenset({"source domain"})

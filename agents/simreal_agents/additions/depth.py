@@ -66,7 +66,7 @@ def addressed(policy: Any, parts: Iterable[str], where: str = "") -> list[str]:
     layers = dict(zip(names_of(policy), layers_of(policy), strict=True))
     found: list[str] = []
     for part in parts:
-        require_known(part, (*layers, *MODULES, *TOWERS, *GROUPS), "layer", where)
+        require_known(part, tuple(dict.fromkeys((*layers, *MODULES, *TOWERS, *GROUPS))), "layer", where)
         groups = [] if part in layers else matching_groups([part])
         found += layers.get(part, [name for layer in layers.values() for name in layer if group_of(name) in groups])
     return list(dict.fromkeys(found))
