@@ -169,6 +169,8 @@ def plan_seeds(
         raise UserError(f"plan: margin is {margin:g}, expected a normalized return of 0 or more")
     if not 1 <= min_seeds <= MOST_SEEDS:
         raise UserError(f"plan: min_seeds is {min_seeds}, expected 1 to {MOST_SEEDS:,}")
+    if np.isinf(effect):
+        raise UserError(f"plan: an effect of {effect:g} is none, expected a finite difference of normalized areas")
     if not abs(effect) > margin:
         raise UserError(
             f"plan: an effect of {effect:g} lies within the margin of {margin:g}, where no number of seeds gives it a label"
