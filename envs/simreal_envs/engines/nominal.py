@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simreal_envs.engines.base import Robot
 
 _SKY, _FLOOR = "simreal sky", "simreal floor"  # no names that a model of somebody else's has
+_PLAIN = mujoco.MjSpec()  # whose default class is MuJoCo's own, for what is added to somebody else's model
 
 
 @cache
@@ -107,7 +108,7 @@ def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:
             f"robot {robot.name!r}: its model has a ground of its own ({', '.join(own)}), to which its `floor` or `terrain` "
             "would add another: leave one of them out"
         )
-    floor = spec.worldbody.add_geom(name="floor", friction=[0, 0, 0], material=_FLOOR)
+    floor = spec.worldbody.add_geom(_PLAIN.default, name="floor", friction=[0, 0, 0], material=_FLOOR)
     if not robot.self_collision:
         floor.contype = -1  # all bits: whatever of the robot touches anything touches the ground
     if not robot.terrain:
@@ -146,7 +147,7 @@ def _add_drives(robot: Robot, spec: mujoco.MjSpec) -> None:
     names = [joint.name for joint in spec.joints]
     for name, kp, kd, limit in zip(robot.joints, *facts, strict=True):
         require_known(name, names, "joint", f"robot {robot.name!r}")
-        actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        actuator = spec.add_actuator(_PLAIN.default, name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         actuator.gainprm[0] = kp if robot.control == "position" else 1.0
         actuator.biastype = mujoco.mjtBias.mjBIAS_AFFINE
         actuator.biasprm[:3] = [0, -kp, -kd]

@@ -1,0 +1,52 @@
+"""What is added to a robot's own model, drives and ground, is ours, whatever the model's file says besides."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from simreal_envs.engines.base import Robot
+from simreal_envs.engines.mujoco import MujocoEngine
+
+LEVER = '<body name="lever"><joint name="hinge" axis="0 0 1"/><geom size="0.1" mass="2" pos="0.5 0 0"/></body>'
+BOX = '<body name="box" pos="0 0 0.3"><freejoint/><geom type="box" size="0.1 0.1 0.1" mass="1" {}/></body>'
+
+
+def robot(inside, before="", **facts):
+    facts = {"joints": (), "control": "force", "torque_limit": 3.0, "timestep": 0.002, **facts}
+    text = f"<mujoco>{before}<worldbody>{inside}</worldbody></mujoco>"
+    return Robot(name="robot", spec=lambda: mujoco.MjSpec.from_string(text), **facts)
+
+
+def after(robot, steps, control=(), qvel=()):
+    """Position and velocity of a MuJoCo world."""
+    engine = MujocoEngine(robot, "matched", 1)
+    qpos, rest = robot.rest
+    engine.reset(np.array([0]), qpos[None], np.array([qvel]) if len(qvel) else rest[None])
+    engine.step(np.array([control], dtype=float).reshape(1, -1), steps)
+    state = engine.qpos[0].copy(), engine.qvel[0].copy()
+    engine.close()
+    return state
+
+
+@pytest.mark.parametrize(
+    "default",
+    [
+        '<motor gear="100"/>',
+        '<general dyntype="filter" dynprm="0.5"/>',
+        '<general gaintype="affine" gainprm="3 2 1"/>',
+        "<muscle/>",
+    ],
+)
+def test_drives_give_what_they_are_told_to_whatever_the_file_says_of_its_actuators(default):
+    lever = robot(LEVER, f"<default>{default}</default>", joints=("hinge",))
+    _, (speed,) = after(lever, 100, [1.5])
+    inertia = lever.model("matched").dof_M0[0]
+    assert speed == pytest.approx(1.5 / inertia * 0.2, rel=1e-6)
+
+
+@pytest.mark.parametrize("self_collision", [False, True])
+@pytest.mark.parametrize("default", ['contype="0" conaffinity="0"', 'margin="0.02"', 'pos="0 0 1" euler="0 30 0"'])
+def test_the_floor_is_where_it_is_whatever_the_file_says_of_its_shapes(default, self_collision):
+    own = 'contype="1" conaffinity="1" margin="0" pos="0 0 0" euler="0 0 0"'
+    box = robot(BOX.format(own), f"<default><geom {default}/></default>", floor=True, self_collision=self_collision)
+    assert after(box, 500)[0][2] == pytest.approx(0.1, abs=1e-3)
