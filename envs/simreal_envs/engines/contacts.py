@@ -33,8 +33,9 @@ def colliding_geoms(model: mujoco.MjModel) -> np.ndarray:
 
 def contact_dimensions(model: mujoco.MjModel, geoms: np.ndarray) -> np.ndarray:
     """Largest dimension of the contacts that some geoms can have, ``(len(geoms),)``: MuJoCo takes the larger one of the
-    two geoms', so a foot that asks for no friction has some on a floor that does."""
-    others = np.where(partners(model)[geoms], model.geom_condim, 0)
+    two geoms', so a foot that asks for no friction has some on a floor that does, unless its priority is higher."""
+    heard = model.geom_priority >= model.geom_priority[geoms, None]
+    others = np.where(partners(model)[geoms] & heard, model.geom_condim, 0)
     return np.maximum(model.geom_condim[geoms], others.max(axis=1, initial=0))
 
 

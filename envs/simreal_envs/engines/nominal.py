@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simreal_envs.engines.base import Robot
 
 _SKY, _FLOOR = "simreal sky", "simreal floor"  # no names that a model of somebody else's has
+_REFUSED = ("override", "sleep", "ipc")  # one contact for all, worlds that are not their state
 _PLAIN = mujoco.MjSpec()  # whose default class is MuJoCo's own, for what is added to somebody else's model
 
 
@@ -68,6 +69,11 @@ def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
             f"robot {robot.name!r}: its model has actuators of its own ({', '.join(own)}); the drives of its `joints` are "
             "added here, so leave them out"
         )
+    bits = {name: getattr(mujoco.mjtEnableBit, f"mjENBL_{name.upper()}") for name in _REFUSED}
+    if flags := [name for name, bit in bits.items() if spec.option.enableflags & bit]:
+        raise UserError(
+            f"robot {robot.name!r}: its model turns on what worlds here do not have (the flag {', '.join(flags)}): leave it out"
+        )
     _decorate(spec)
     _name("body", spec.bodies[1:])
     _name("joint", [joint for joint in spec.joints if joint.type != mujoco.mjtJoint.mjJNT_FREE])
@@ -79,6 +85,7 @@ def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
     _add_drives(robot, spec)
     spec.option.timestep = robot.timestep
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    spec.option.disableactuator = 0  # meant the model's own
     # A diverged world must be seen and counted, not silently put back to its start.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     if preset == "matched":
@@ -90,12 +97,14 @@ def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
 def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:
     """Add the ground, and decide what may touch what."""
     furniture = [] if robot.self_collision else _furniture(spec)
+    lowest = min((geom.priority for geom in spec.geoms), default=0)
     for body in spec.bodies:
         for geom in body.geoms:
             if body == spec.worldbody or body in furniture:
                 # MuJoCo takes the larger friction of two geoms, Bullet the product: with 0 for what is fixed to the
-                # world here and 1 there, the robot's own coefficient means the same number in both.
-                geom.friction = [0, 0, 0]
+                # world here and 1 there, the robot's own coefficient means the same number in both. Of unlike priorities
+                # MuJoCo takes one geom's alone: never that 0.
+                geom.friction, geom.priority = [0, 0, 0], lowest
             elif not robot.self_collision:
                 geom.contype, geom.conaffinity = 0, geom.contype | geom.conaffinity
     if not (robot.floor or robot.terrain):
@@ -108,9 +117,8 @@ def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:
             f"robot {robot.name!r}: its model has a ground of its own ({', '.join(own)}), to which its `floor` or `terrain` "
             "would add another: leave one of them out"
         )
-    floor = spec.worldbody.add_geom(_PLAIN.default, name="floor", friction=[0, 0, 0], material=_FLOOR)
-    if not robot.self_collision:
-        floor.contype = -1  # all bits: whatever of the robot touches anything touches the ground
+    floor = spec.worldbody.add_geom(_PLAIN.default, name="floor", friction=[0, 0, 0], priority=lowest, material=_FLOOR)
+    floor.contype = floor.conaffinity = -1  # all bits: whatever of the robot touches anything touches the ground
     if not robot.terrain:
         floor.type, floor.size = mujoco.mjtGeom.mjGEOM_PLANE, [0, 0, 1]
         return
