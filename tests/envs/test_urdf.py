@@ -125,6 +125,7 @@ PENDULUM = '<body name="b"><joint name="j"/><geom size="0.1"/></body>'
         ('<geom type="plane" size="1 1 1" euler="0 5 0"/>' + PENDULUM, "a ground that is not level at z = 0"),
         (PENDULUM.replace('name="b"', 'name="b" gravcomp="1"'), "gravity compensation"),
         (PENDULUM.replace("<geom", '<geom margin="0.01"'), "contacts at a distance"),
+        (PENDULUM.replace("<joint", '<joint range="-9 9" margin="0.1"'), "limits of joints that act before"),
         (PENDULUM.replace("<joint", '<joint type="free" damping="1"'), "damping or friction of a free joint"),
         (f'{PENDULUM}</worldbody><option viscosity="0.1"/><worldbody>', "a medium"),
         (f'{PENDULUM}</worldbody><option density="1000"/><worldbody>', "a medium"),

@@ -247,6 +247,7 @@ def _absent(model: mujoco.MjModel) -> dict[str, bool]:
         ),
         "damping or friction of a free joint": bool((model.dof_damping[free] + model.dof_frictionloss[free]).any()),
         "contacts at a distance (margin)": bool(model.geom_margin.any()),
+        "limits of joints that act before they are reached (margin)": bool(model.jnt_margin.any()),
         "a ground that is not level at z = 0": not level.all(),
         f"disabled physics ({', '.join(disabled)})": bool(disabled),
     }
