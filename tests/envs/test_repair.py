@@ -180,6 +180,35 @@ def test_bad_numbers_second_axes_and_mimics_are_dropped_and_said(tmp_path):
     assert model.body("arm").pos.tolist() == [0, 5, 0]
 
 
+@pytest.mark.parametrize(
+    ("limit", "spans", "said"),
+    [
+        ('<limit upper="1" effort="5" velocity="1"/>', (0, 1), "lower limit of joint a, which is left out"),
+        ('<limit lower="-1" effort="5" velocity="1"/>', (-1, 0), "upper limit of joint a, which is left out"),
+        ('<limit lower="0" upper="0"/>', None, "left joint a without limits"),
+        ('<limit lower="1" upper="-1"/>', None, "left joint a without limits"),
+        ('<limit effort="5" velocity="1"/>', None, "left joint a without limits"),
+        ("", None, "left joint a without limits"),
+    ],
+)
+def test_a_limit_that_is_left_out_is_the_formats_and_none_at_all_is_said(tmp_path, limit, spans, said, capfd):
+    path = written(
+        tmp_path, link("base"), link("arm"), joint("a", "base", "arm", "revolute", f'<axis xyz="0 1 0"/>{limit}')
+    )
+    elbow = compiled(path).joint("a")
+    assert elbow.range.tolist() == list(spans or (0, 0))
+    assert any(said in sentence for sentence in repairs(path, floating=False))
+    assert capfd.readouterr().out == ""  # nor does MuJoCo speak
+
+
+def test_what_a_file_says_to_other_simulators_is_left_alone(tmp_path):
+    plugin = '<gazebo><plugin name="p"><link>base</link><joint name="a"/><link/></plugin></gazebo>'
+    sensor = '<gazebo reference="base"><sensor><link name="base"><inertial><mass>9</mass></inertial></link></sensor></gazebo>'
+    path = written(tmp_path, link("base"), link("arm"), joint("a", "base", "arm"), plugin, sensor)
+    assert compiled(path, floating=True).body_mass.tolist() == [0, 1, 1]
+    assert repairs(path, floating=True) == []
+
+
 @pytest.mark.parametrize("moments", [(0.2149, 0.215, 0), (0.2149, 0.215, -1e-4), (0.1, 0.215, -0.05), (0, 0, 1.0)])
 def test_a_rod_without_a_third_moment_and_a_negative_moment_become_possible(tmp_path, moments):
     model = compiled(written(tmp_path, link("base", moments=moments)), floating=True)
@@ -196,6 +225,7 @@ def test_package_paths_and_meshes_stop_nobody(tmp_path):
 
 PARENT = '<parent link="a"/>'
 PAIR = '<link name="a"/><link name="b"/><joint name="ab" type="fixed">{}<child link="{}"/></joint>'
+ORIGIN = '<origin rpy="0 ${pi/2} 0"/>'
 BACK = '<joint name="ba" type="fixed"><parent link="b"/><child link="a"/></joint>'
 
 
@@ -204,7 +234,20 @@ BACK = '<joint name="ba" type="fixed"><parent link="b"/><child link="a"/></joint
     [
         ("<robot><link></robot>", "not well-formed XML"),
         ("<sdf></sdf>", "outermost element is <sdf>"),
-        ('<robot name="r"><link name="a"/><link name="a"/></robot>', "not a URDF that MuJoCo compiles"),
+        ('<robot name="r"><link name="a"/><link name="a"/></robot>', "two links have the name 'a'"),
+        (f'<robot name="r">{PAIR.format(PARENT, "b")}<link name="c"/></robot>', "no joint connects the links a, c"),
+        (
+            f'<robot name="r">{PAIR.format(PARENT, "b")}{BACK.replace("ba", "ab", 1)}</robot>',
+            "two joints have the name 'ab'",
+        ),
+        (
+            '<robot name="r" xmlns:xacro="http://ros.org/wiki/xacro"><xacro:leg side="l"/><link name="a"/></robot>',
+            "it has macros .leg.: expand them first, xacro FILE",
+        ),
+        (
+            f'<robot name="r">{PAIR.format(ORIGIN + PARENT, "b")}</robot>',
+            r"it has macros .0 ..pi/2. 0.: expand them first",
+        ),
         ('<robot name="r"></robot>', "a URDF without a link"),
         (f'<robot name="r">{link("base", "heavy")}</robot>', "link 'base': mass value='heavy' is no number"),
         (f'<robot name="r">{link("base", "nan")}</robot>', "link 'base': mass value='nan' is no number"),

@@ -23,6 +23,7 @@ _WATER = 1000.0  # kg/m^3; the density of most robots' links, within a factor of
 _MARGIN = 1e-4  # relative; the spec goes through a text of six digits once
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _TRIPLES = {"origin": ("xyz", "rpy"), "axis": ("xyz",), "box": ("size",), "mesh": ("scale",)}
+_PARTS = ("link", "joint", "material")
 _PRIMITIVES = ("box", "sphere", "cylinder", "capsule")
 _MOMENTS = ("ixx", "iyy", "izz", "ixy", "ixz", "iyz")
 
@@ -95,6 +96,9 @@ def repair(text: str, *, floating: bool) -> tuple[str, list[str]]:
         raise UserError(f"not well-formed XML: {error}") from error
     if robot.tag != "robot":
         raise UserError(f"not a URDF: the outermost element is <{robot.tag}>, expected <robot>")
+    _require_expanded(robot)
+    for other in [part for part in robot if part.tag not in _PARTS]:
+        robot.remove(other)  # of Gazebo and others, in which links, joints and numbers mean something else
     _require_tree(robot)
     notes = [
         *_drop_meshes(robot),
@@ -118,11 +122,24 @@ def _repaired_file(path: Path, floating: bool) -> tuple[str, list[str]]:
         raise UserError(f"{path}: {error}") from error
 
 
+def _require_expanded(robot: ElementTree.Element) -> None:
+    """Raise a UserError for macros, of which nothing would be read but the numbers that stand in them."""
+    macros = [part.tag.rpartition("}")[2] for part in robot.iter() if "xacro" in part.tag]
+    parts = [part for kind in _PARTS for top in robot.findall(kind) for part in top.iter()]
+    macros += [value for part in parts for value in part.attrib.values() if "${" in value]
+    if macros:
+        raise UserError(f"it has macros ({_listed(macros)}): expand them first, xacro FILE > robot.urdf")
+
+
 def _require_tree(robot: ElementTree.Element) -> None:
-    """Raise a UserError unless every joint hangs a link on another one, and none of them on itself in the end."""
-    links, above = {link.get("name") for link in robot.findall("link")} | {"world"}, {}
+    """Raise a UserError unless joints hang all links on a single one, and none of them on itself in the end."""
+    names, above = [link.get("name") for link in robot.findall("link")], {}
+    links = {*names, "world"}
     if None in links:
         raise UserError("a link without a name")
+    for kind, all_names in (("link", names), ("joint", [joint.get("name") for joint in robot.findall("joint")])):
+        if twice := next((name for name in all_names if all_names.count(name) > 1), None):
+            raise UserError(f"two {kind}s have the name {twice!r}")
     for joint in robot.findall("joint"):
         parts = {kind: joint.find(kind) for kind in ("parent", "child")}
         ends = {kind: None if part is None else part.get("link") for kind, part in parts.items()}
@@ -139,6 +156,8 @@ def _require_tree(robot: ElementTree.Element) -> None:
                 raise UserError(f"the joints lead from the link {upwards!r} back to itself")
             seen.add(upwards)
             upwards = above[upwards]
+    if len(roots := [name for name in names if name not in above and name != "world"]) > 1:
+        raise UserError(f"no joint connects the links {_listed(roots)}: a URDF has one root")
 
 
 def _drop_meshes(robot: ElementTree.Element) -> list[str]:
@@ -179,9 +198,27 @@ def _clean_joints(robot: ElementTree.Element) -> list[str]:
         for mimic in joint.findall("mimic"):
             joint.remove(mimic)
             notes.append(f"made joint {joint.get('name')} independent of {mimic.get('joint')}, which it mimicked")
+        if joint.get("type") in ("revolute", "prismatic"):
+            notes += _clean_limits(joint)
         for axis in joint.findall("axis")[1:]:
             joint.remove(axis)
             notes.append(f"kept the first of the axes of joint {joint.get('name')}")
+    return notes
+
+
+def _clean_limits(joint: ElementTree.Element) -> list[str]:
+    """The format's 0 for the end of a range that is left out, and no range where there is nothing between its ends."""
+    notes, limit = [], joint.find("limit")
+    ends = {end: limit.get(end) for end in ("lower", "upper")} if limit is not None else {}
+    given = [end for end, value in ends.items() if value is not None]
+    if len(given) == 1:
+        (missing,) = ends.keys() - given
+        limit.set(missing, "0")
+        notes.append(f"read the {missing} limit of joint {joint.get('name')}, which is left out, as the format's 0")
+    if not given or float(limit.get("lower")) >= float(limit.get("upper")):
+        for end in given:
+            del limit.attrib[end]
+        notes.append(f"left joint {joint.get('name')} without limits: its range has nothing in it")
     return notes
 
 
