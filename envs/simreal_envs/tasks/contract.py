@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from simreal_envs.engines.base import Player, Robot
+from simreal_envs.engines.contacts import partners
 from simreal_envs.errors import UserError
 from simreal_envs.parameters import Draws
 from simreal_envs.tasks.base import Episode, State, Task
@@ -22,7 +23,7 @@ def check_task(task: Task) -> None:
     """Raise a UserError naming the first way in which a task breaks the contract.
 
     Warns of what is possible and nearly always a mistake: a joint that starts beyond its range, a start inside of the
-    floor, a free base with nothing below it, gains that the physics step cannot bear.
+    floor, a free base that nothing will hold, gains that the physics step cannot bear.
     """
     if not isinstance(task, Task):
         raise UserError(f"check_task takes a task, such as find_task('hopper') or MyTask(), not {task!r}")
@@ -111,15 +112,17 @@ def _warn_of_ranges(task: str, robot: Robot, joints: np.ndarray, qpos: np.ndarra
 
 def _warn_of_surroundings(task: str, robot: Robot, qpos: np.ndarray) -> None:
     model = robot.model("matched")
-    data, touchable = mujoco.MjData(model), (model.geom_contype | model.geom_conaffinity) != 0
-    if (
-        robot.floating
-        and model.opt.gravity.any()
-        and not (touchable & (model.body_weldid[model.geom_bodyid] == 0)).any()
-    ):
+    data, fixed = mujoco.MjData(model), model.body_weldid[model.geom_bodyid] == 0
+    touchable = fixed & ((model.geom_contype | model.geom_conaffinity) != 0)
+    if robot.floating and model.opt.gravity.any() and not (model.npair or partners(model)[fixed].any()):
+        nothing, remedy = (
+            ("nothing of it that touches the ground", "give it shapes that collide (`repaired` leaves out meshes)")
+            if touchable.any()
+            else ("nothing to stand on", "floor=True of the Robot adds a ground")
+        )
         warnings.warn(
-            f"task {task!r}: the base of the robot {robot.name!r} is free and there is nothing to stand on: it will fall "
-            "without end; floor=True of the Robot adds a ground",
+            f"task {task!r}: the base of the robot {robot.name!r} is free and there is {nothing}: it will fall without end; "
+            f"{remedy}",
             stacklevel=4,
         )
     for start in qpos:

@@ -110,6 +110,23 @@ def test_a_start_inside_of_the_floor_and_a_fall_without_end_are_warned_of(height
         check_task(Sunk())
 
 
+def _ghost():
+    spec = TASKS["ant"].robot.spec()
+    for geom in spec.geoms:
+        geom.contype = geom.conaffinity = 0
+    return spec
+
+
+def test_a_robot_without_a_shape_that_touches_the_ground_is_warned_of():
+    class Ghost(type(TASKS["ant"])):
+        robot = dataclasses.replace(TASKS["ant"].robot, spec=_ghost)
+
+    with pytest.warns(
+        match="is free and there is nothing of it that touches the ground: it will fall without end; give it"
+    ):
+        check_task(Ghost())
+
+
 SWING = """<mujoco><worldbody><body name="rod"><joint name="hinge" axis="0 1 0"/>
 <inertial pos="0 0 -0.1" mass="0.1" diaginertia="1e-3 1e-3 1e-3"/></body></worldbody></mujoco>"""  # I = 2e-3 kg m^2
 SCHEMA = Schema(
