@@ -43,6 +43,11 @@ LIFT = made_of(
 )
 
 
+SLED = made_of(
+    """<geom type="box" size="9 9 0.1" pos="0 0 -0.1"/><body name="sled" pos="0 0 0.1"><joint name="x" type="slide" axis="1 0 0"/>
+       <joint name="z" type="slide" axis="0 0 1"/><geom type="box" size="0.1 0.1 0.1" mass="1"/></body>""",
+    ("x",),
+)
 BARE = made_of(
     """<body><joint name="drive" axis="0 1 0"/><geom size="0.02" pos="0.1 0 0" mass="1"/><body pos="0.2 0 0">
        <joint axis="0 1 0"/><geom size="0.02" pos="0.1 0 0" mass="1"/><body name="body_1"><geom size="0.02" mass="1"/>
@@ -64,6 +69,13 @@ def test_a_body_that_a_force_cannot_move_is_no_fault_of_the_engine(engine, robot
     if engine == "bullet":
         pytest.importorskip("pybullet")
     check_engine(engine, robot)
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_a_body_that_friction_holds_is_no_fault_of_the_engine(engine):
+    if engine == "bullet":
+        pytest.importorskip("pybullet")
+    check_engine(engine, SLED)
 
 
 def test_pushes_act_where_they_move_something():
