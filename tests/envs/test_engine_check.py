@@ -43,6 +43,10 @@ LIFT = made_of(
 )
 
 
+FLYWHEEL = made_of(
+    '<body name="wheel"><joint name="hub" axis="0 1 0"/><geom type="box" size="0.2 0.01 0.1" mass="1"/></body>',
+    ("hub",),
+)
 SLED = made_of(
     """<geom type="box" size="9 9 0.1" pos="0 0 -0.1"/><body name="sled" pos="0 0 0.1"><joint name="x" type="slide" axis="1 0 0"/>
        <joint name="z" type="slide" axis="0 0 1"/><geom type="box" size="0.1 0.1 0.1" mass="1"/></body>""",
@@ -64,7 +68,7 @@ def test_bodies_and_joints_need_no_names(engine):
 
 
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
-@pytest.mark.parametrize("robot", [TURRET, LIFT], ids=["turret", "lift"])
+@pytest.mark.parametrize("robot", [TURRET, LIFT, FLYWHEEL], ids=["turret", "lift", "flywheel"])
 def test_a_body_that_a_force_cannot_move_is_no_fault_of_the_engine(engine, robot):
     if engine == "bullet":
         pytest.importorskip("pybullet")

@@ -176,7 +176,8 @@ class _Check:
         engine.push(force)
         pushed = self.run(engine)
         self.require(np.array_equal(pushed[[0, 2]], nominal[[0, 2]]), "a push moves worlds that are not pushed")
-        self.require(not np.allclose(pushed[1], nominal[1], atol=1e-12), "a push moves nothing")
+        yields = model.body(self.robot.base_body()).id in self.robot.yielding()
+        self.require(not yields or not np.allclose(pushed[1], nominal[1], atol=1e-12), "a push moves nothing")
         self.begin(engine)
         self.require(np.allclose(self.run(engine), nominal, atol=1e-9), "a push goes on after the reset")
 
