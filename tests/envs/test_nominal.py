@@ -87,3 +87,18 @@ def test_flags_that_worlds_do_not_have_are_refused(flag):
         UserError, match=f"robot 'robot': its model turns on what worlds here do not have .the flag {flag}"
     ):
         robot(LEVER, f'<option><flag {flag}="enable"/></option>').model("matched")
+
+
+@pytest.mark.parametrize("controls", ['ctrl="1 2"', 'ctrl="1"', 'act="3"'])
+def test_a_keyframe_goes_on_without_the_actuators_that_it_spoke_of(controls):
+    text = f"""<mujoco><worldbody>{LEVER}</worldbody><actuator><motor joint="hinge"/><motor joint="hinge" name="second"/>
+        <general joint="hinge" dyntype="filter"/></actuator><keyframe><key name="home" qpos="0.5" {controls}/></keyframe></mujoco>"""
+
+    def spec():
+        spec = mujoco.MjSpec.from_string(text)
+        for actuator in list(spec.actuators):
+            spec.delete(actuator)
+        return spec
+
+    lever = Robot(name="lever", spec=spec, joints=("hinge",), control="force", torque_limit=1.0, timestep=0.002)
+    assert lever.model("matched").key("home").qpos.tolist() == [0.5]

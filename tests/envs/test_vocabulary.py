@@ -39,6 +39,7 @@ MOTORS = '<actuator><motor name="winch" joint="lift"/><motor joint="left"/></act
 DRIVEN = ARM.replace("</mujoco>", f"{MOTORS}</mujoco>")
 GROUNDED = ARM.replace("<worldbody>", '<worldbody><geom name="lawn" type="plane" size="1 1 1"/>')
 STILL = '<mujoco><worldbody><body name="left"><geom size="0.1"/></body></worldbody></mujoco>'
+BALL = ARM.replace("</worldbody>", '<body><joint name="eye" type="ball"/><geom size="0.1"/></body></worldbody>')
 WEAK = ARM.replace('<joint name="left"', '<joint name="left" actuatorfrcrange="-2 2"')
 
 
@@ -247,6 +248,15 @@ def test_damping_is_bounded_by_what_an_explicit_step_bears():
         ({"joints": ("left", "rihgt")}, "robot 'arm': unknown joint 'rihgt'; did you mean 'right'"),
         ({"joints": "left"}, "joints must be a tuple of names, .*, not 'left'"),
         ({"bodies": {"hand": "left"}}, "bodies must be names in tuples .* not {'hand': 'left'}"),
+        ({"bodies": {"hand": ()}}, r"bodies must be names in tuples .* not {'hand': \(\)}"),
+        (
+            {"spec": lambda: mujoco.MjSpec.from_string(BALL), "joints": ("left", "eye")},
+            "'eye' of 'actuator' is neither a hinge",
+        ),
+        (
+            {"spec": lambda: mujoco.MjSpec.from_string(BALL), "groups": {"all": ("eye",)}},
+            "'eye' of 'all' is neither a hinge",
+        ),
         ({"spec": "arm.xml"}, "spec must be a function that makes an MjSpec, .* not 'arm.xml'"),
         ({"spec": lambda: "arm.xml"}, "its `spec` must make an MjSpec, not 'arm.xml'"),
         ({"torque_limit": 0.0}, "torque_limit must be finite and above 0, not 0.0"),

@@ -30,7 +30,7 @@ def _is_finite(value: Any, above: float = -np.inf, least: float = -np.inf) -> bo
 
 
 def _names_several(value: Any) -> bool:
-    return isinstance(value, Mapping) and not any(isinstance(names, str) for names in value.values())
+    return isinstance(value, Mapping) and all(names and isinstance(names, tuple | list) for names in value.values())
 
 
 def _are_spans(value: Any) -> bool:

@@ -74,6 +74,8 @@ def _specified(robot: Robot, preset: str) -> mujoco.MjSpec:
         raise UserError(
             f"robot {robot.name!r}: its model turns on what worlds here do not have (the flag {', '.join(flags)}): leave it out"
         )
+    for key in spec.keys:
+        key.ctrl, key.act = [], []  # were those of the model's own actuators
     _decorate(spec)
     _name("body", spec.bodies[1:])
     _name("joint", [joint for joint in spec.joints if joint.type != mujoco.mjtJoint.mjJNT_FREE])

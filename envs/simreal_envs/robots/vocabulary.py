@@ -346,6 +346,11 @@ def _units(robot: Robot, fact: str, model: mujoco.MjModel, name: str, joints: np
         return "N", "m"
     if kinds == {int(mujoco.mjtJoint.mjJNT_HINGE)}:
         return "N m", "rad"
+    if other := [j for j in joints if model.jnt_type[j] < int(mujoco.mjtJoint.mjJNT_SLIDE)]:
+        raise UserError(
+            f"robot {robot.name!r}: the joint {model.joint(other[0]).name!r} of {name!r} is neither a hinge nor a slide; only "
+            f"these have {'a drive' if fact == 'drives' else 'parameters'}"
+        )
     raise UserError(f"robot {robot.name!r}: the joints of {name!r} must all be hinges or all be slides: {_apart(fact)}")
 
 
