@@ -183,6 +183,16 @@ def test_a_robot_lands_on_a_table_that_is_a_body_of_its_own():
         rest(BulletEngine, bolted, [0.6])
 
 
+def test_bullet_refuses_a_mocap_body_that_a_robot_would_touch():
+    table = '<worldbody><body name="hand" pos="0 0 0.2" mocap="true"><geom type="box" size="0.5 0.5 0.2"/></body>'
+    ball = '<body name="ball"><joint type="slide" axis="0 0 1"/><geom size="0.1" mass="1"/></body></worldbody>'
+    assert rest(MujocoEngine, table + ball, [0.6])[0] == pytest.approx(0.5, abs=1e-3)
+    with pytest.raises(Unsupported, match="not the body 'hand', which is fixed to it"):
+        rest(BulletEngine, table + ball, [0.6])
+    mark = table.replace("<geom", '<geom contype="0" conaffinity="0"')
+    assert rest(BulletEngine, mark + ball, [0.6])[0] < 0
+
+
 @pytest.mark.parametrize("kind", [MujocoEngine, BulletEngine])
 def test_whatever_touches_anything_lands_on_the_floor(kind):
     ball = '<worldbody><body name="ball"><freejoint/><geom size="0.1" mass="1" contype="2" conaffinity="4"/></body></worldbody>'

@@ -102,7 +102,8 @@ def blueprint(robot: Robot, preset: str) -> Blueprint:
     model = robot.model(preset)
     if model.opt.gravity[:2].any():
         raise Unsupported(f"the bullet engine starts from gravity along -z, not {model.opt.gravity.tolist()}")
-    aside = (model.body_weldid == 0)[model.geom_bodyid] & (model.geom_bodyid > 0)
+    still = (model.body_weldid == 0) | (model.body_mocapid[model.body_weldid] >= 0)
+    aside = still[model.geom_bodyid] & (model.geom_bodyid > 0)
     if not robot.self_collision and (touched := np.flatnonzero(aside & partners(model).any(axis=1))).size:
         name = model.body(model.geom_bodyid[touched[0]]).name
         raise Unsupported(
