@@ -183,6 +183,12 @@ def test_a_robot_lands_on_a_table_that_is_a_body_of_its_own():
         rest(BulletEngine, bolted, [0.6])
 
 
+def test_bullet_refuses_flexible_bodies():
+    net = '<flexcomp name="net" type="grid" count="3 3 1" spacing="0.1 0.1 0.1" pos="0 0 2"><pin id="0"/></flexcomp>'
+    with pytest.raises(Unsupported, match="cannot simulate flexible bodies"):
+        rest(BulletEngine, f"<worldbody>{PENDULUM}{net}</worldbody>", [0.0] * 25)
+
+
 def test_bullet_refuses_a_mocap_body_that_a_robot_would_touch():
     table = '<worldbody><body name="hand" pos="0 0 0.2" mocap="true"><geom type="box" size="0.5 0.5 0.2"/></body>'
     ball = '<body name="ball"><joint type="slide" axis="0 0 1"/><geom size="0.1" mass="1"/></body></worldbody>'

@@ -240,6 +240,7 @@ def _absent(model: mujoco.MjModel) -> dict[str, bool]:
         "equality constraints": model.neq > 0,
         "contact pairs": model.npair > 0,
         "tendons": model.ntendon > 0,
+        "flexible bodies": model.nflex > 0,
         "a medium (density, viscosity)": model.opt.density > 0 or model.opt.viscosity > 0,
         "gravity compensation": bool(model.body_gravcomp.any()),
         "springs and dampers that are not linear": any(  # from MuJoCo 4 on
