@@ -6,6 +6,7 @@ UserError            one sentence: what was given, what was expected, the neares
 
 import difflib
 import reprlib
+import traceback
 from collections.abc import Iterable
 
 
@@ -18,8 +19,11 @@ class Unsupported(UserError):
 
 
 def told(error: Exception) -> str:
-    """What somebody else's exception says, on one line, with its kind where the words alone may say little."""
+    """What somebody else's exception says, on one line, with its kind where the words alone may say little, and with its
+    place where there are none, as of a bare assert."""
     words = " ".join(str(error).split()).removeprefix("Error: ")  # MuJoCo's begin with it
+    if not words and (places := traceback.extract_tb(error.__traceback__)):
+        words = f"{places[-1].line} ({places[-1].filename}, line {places[-1].lineno})"
     return words if isinstance(error, (ImportError, AttributeError, UserError)) else f"{type(error).__name__}: {words}"
 
 

@@ -5,6 +5,10 @@ import pytest
 from simreal_envs.errors import Unsupported, UserError, nearest, require_a, require_known, told
 
 
+def _bare():
+    raise AssertionError
+
+
 def test_a_known_name_is_returned():
     assert require_known("b", ["a", "b"], "letter") == "b"
 
@@ -49,6 +53,10 @@ def test_unsupported_is_a_user_error_and_a_value_error():
 
 def test_what_somebody_elses_exception_says_is_one_line_with_its_kind():
     assert told(ValueError("Error: a\n  b")) == "ValueError: a b" and told(KeyError("x")) == "KeyError: 'x'"
+    with pytest.raises(AssertionError) as caught:
+        _bare()
+    assert told(caught.value).startswith("AssertionError: raise AssertionError (") and __file__ in told(caught.value)
+    assert told(AssertionError()) == "AssertionError: "
     assert told(ImportError("no module")) == "no module" and told(UserError("what, where")) == "what, where"
 
 
