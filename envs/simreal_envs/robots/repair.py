@@ -133,9 +133,9 @@ def _require_expanded(robot: ElementTree.Element) -> None:
 
 def _require_tree(robot: ElementTree.Element) -> None:
     """Raise a UserError unless joints hang all links on a single one, and none of them on itself in the end."""
-    names, above = [link.get("name") for link in robot.findall("link")], {}
+    names, above = [link.get("name", "") for link in robot.findall("link")], {}
     links = {*names, "world"}
-    if None in links:
+    if "" in links:
         raise UserError("a link without a name")
     for kind, all_names in (("link", names), ("joint", [joint.get("name") for joint in robot.findall("joint")])):
         if twice := next((name for name in all_names if all_names.count(name) > 1), None):
@@ -208,16 +208,15 @@ def _clean_joints(robot: ElementTree.Element) -> list[str]:
 
 def _clean_limits(joint: ElementTree.Element) -> list[str]:
     """The format's 0 for the end of a range that is left out, and no range where there is nothing between its ends."""
-    notes, limit = [], joint.find("limit")
-    ends = {end: limit.get(end) for end in ("lower", "upper")} if limit is not None else {}
-    given = [end for end, value in ends.items() if value is not None]
-    if len(given) == 1:
-        (missing,) = ends.keys() - given
-        limit.set(missing, "0")
+    limit = joint.find("limit")
+    notes, span = [], {} if limit is None else limit.attrib
+    if ("lower" in span) != ("upper" in span):
+        missing = "upper" if "lower" in span else "lower"
+        span[missing] = "0"
         notes.append(f"read the {missing} limit of joint {joint.get('name')}, which is left out, as the format's 0")
-    if not given or float(limit.get("lower")) >= float(limit.get("upper")):
-        for end in given:
-            del limit.attrib[end]
+    if float(span.get("lower", 0)) >= float(span.get("upper", 0)):
+        for end in ("lower", "upper"):
+            span.pop(end, None)
         notes.append(f"left joint {joint.get('name')} without limits: its range has nothing in it")
     return notes
 
