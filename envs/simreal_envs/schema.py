@@ -102,6 +102,10 @@ class Schema:
         images = [f.name for f in self.observation if f.grid]
         if len({*images, STATE}) <= len(images):
             raise UserError(f"images need names of their own, other than {STATE!r}, that of the vector: {images}")
+        if dotted := [name for name in images if "." in name]:
+            raise UserError(
+                f"the image {dotted[0]!r} needs a name without dots: they part the names of an agent's weights"
+            )
 
     @property
     def observation_size(self) -> int:

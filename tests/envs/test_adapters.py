@@ -9,6 +9,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from simreal_envs.adapters.processes import GymnasiumEngine
+from simreal_envs.adapters.spaces import Flattening
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.tasks import check_task, find_task
@@ -209,6 +210,12 @@ def silent():
     return env
 
 
+def empty():
+    env = Walk()
+    env.observation_space = spaces.Box(-1.0, 1.0, (0,))
+    return env
+
+
 def several():
     env = Walk()
     env.action_space = spaces.MultiDiscrete([2, 3])
@@ -240,7 +247,7 @@ def registered():
         "test/Unbounded-v0": (unbounded, 50), "test/Large-v0": (large, 50), "test/Endless-v0": (Walk, None),
         "test/Solved-v0": (Walk, 50), "test/Long-v0": (long, 50), "test/Keys-v0": (Keys, 5),
         "test/Maze-v0": (Maze, None), "test/Sparse-v0": (Sparse, 4), "test/Strict-v0": (Strict, 4), "test/Told-v0": (Tell, 4),
-        "test/Silent-v0": (silent, 5), "test/Whole-v0": (Whole, 50),
+        "test/Silent-v0": (silent, 5), "test/Empty-v0": (empty, 5), "test/Whole-v0": (Whole, 50),
         "test/Blackjack-v0": ("gymnasium.envs.toy_text.blackjack:BlackjackEnv", 50),
         **{f"test/Camera-{view}-v0": (partial(Camera, view), 5) for view in VIEWS},
     }  # fmt: skip
@@ -634,6 +641,29 @@ def test_the_last_observation_of_an_episode_has_the_form_of_all_others(view):
         assert np.array_equal(final[name], kept[name]) and not np.array_equal(final[name], begun[name])
 
 
+def test_images_whose_keys_are_no_plain_words_have_a_name():
+    inner = spaces.Dict({0: PIXELS, "nothing": spaces.Box(-1.0, 1.0, (0,))})
+    flat = Flattening(spaces.Dict({"observation.image": PIXELS, "cameras": inner}))
+    assert [image.field().name for image in flat.images] == ["cameras/0", "observation/image"] and flat.rest is None
+    first, second = np.zeros(PIXELS.shape, np.uint8), np.ones(PIXELS.shape, np.uint8)
+    row = flat({"observation.image": second, "cameras": {0: first, "nothing": np.zeros(0)}})
+    assert row.dtype == np.uint8 and row.tolist() == [0] * first.size + [1] * second.size
+
+
+@pytest.mark.parametrize(
+    ("space", "shown", "sentence"),
+    [
+        (PIXELS, np.zeros((3, 9, 8), np.uint8), r"an image of shape \(3, 9, 8\), and its space says \(9, 8, 3\)"),
+        (spaces.Dict({"eye": PIXELS}), {"eye": np.zeros((9, 8), np.uint8)}, r"an image of shape \(9, 8\)"),
+        (spaces.Box(-1.0, 1.0, (3,)), np.zeros(5), "observes 5 numbers, and its space says 3"),
+        (spaces.Box(-1.0, 1.0, (3,)), np.float32(0.5), "observes 1 numbers, and its space says 3"),
+    ],
+)
+def test_an_observation_of_another_form_than_its_space_is_refused(space, shown, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Flattening(space)(shown)
+
+
 def test_what_was_returned_is_not_written_to_later():
     worlds = worlds_of("test/Camera-bytes-v0", 2)
     first, _ = worlds.reset()
@@ -778,7 +808,8 @@ def test_without_a_way_to_draw_there_are_no_pictures():
         ({"task": "gymnasium:test/Large-v0"}, "images of 921600 numbers; up to 262144 .*ResizeObservation"),
         ({"task": "gymnasium:test/Long-v0"}, "5000 numbers; our networks read vectors"),
         ({"task": "gymnasium:test/Endless-v0"}, "has no time limit; register it with max_episode_steps"),
-        ({"task": "gymnasium:test/Silent-v0"}, "nothing but text"),
+        ({"task": "gymnasium:test/Silent-v0"}, "no numbers, which are what our agents read"),
+        ({"task": "gymnasium:test/Empty-v0"}, "no numbers, which are what our agents read"),
         ({"task": "gymnasium:NobodysGrid-5x5-v99"}, "name the package: gymnasium:PACKAGE:NobodysGrid-5x5-v99"),
         ({"task": "gymnasium:HalfCheeta-v5"}, "there is no Gymnasium id 'HalfCheeta-v5'; did you mean 'HalfCheetah-v5'"),
         ({"task": "gymnasium:HalfCheetah-v9"}, "valid: .*HalfCheetah-v5"),

@@ -182,6 +182,10 @@ def test_cards_of_vectors_are_as_they_were():
         (lambda: Schema((CAMERA, CAMERA), (FORCE,), 0.1), "images need names of their own"),
         (lambda: Schema((SPEED, replace(CAMERA, name="state")), (FORCE,), 0.1), "other than 'state'"),
         (
+            lambda: Schema((SPEED, replace(CAMERA, name="eye.left")), (FORCE,), 0.1),
+            "'eye.left' needs a name without dots",
+        ),
+        (
             lambda: Schema.from_dict(Schema((), (FORCE,), 0.1).to_dict()),
             "a schema needs fields of the observation, and has",
         ),

@@ -51,7 +51,7 @@ class Image(NamedTuple):
         box: its space.
     """
 
-    path: tuple[str, ...]
+    path: tuple[Any, ...]
     box: spaces.Box
 
     @property
@@ -78,7 +78,7 @@ class Image(NamedTuple):
     def field(self) -> Field:
         """The field of our schema; a typical camera's noise is taken to be 1 % of the range of its pixels."""
         low, high = float(self.box.low.min()), float(self.box.high.max())
-        name = "/".join(self.path) or "image"
+        name = "/".join(map(str, self.path)).replace(".", "/") or "image"  # dots part the names of weights
         height, width, channels = self.shape
         return Field(
             name if name != STATE else "image", "1", tuple(map(str, range(channels))), low, high, _noise(low, high),
@@ -86,16 +86,24 @@ class Image(NamedTuple):
         )  # fmt: skip
 
     def numbers(self, observation: Any) -> np.ndarray:
-        """Its pixels in an observation, ``(size,)``, row by row, the channels of a pixel together."""
+        """Its pixels in an observation, ``(size,)``, row by row, the channels of a pixel together.
+
+        Raises:
+            UserError: they are of another shape than the space says, and would be taken for other pixels.
+        """
         for key in self.path:
             observation = observation[key]
         pixels = np.asarray(observation)
+        if pixels.shape != self.box.shape:
+            raise UserError(
+                f"the environment shows an image of shape {pixels.shape}, and its space says {self.box.shape}"
+            )
         return np.ravel(pixels.transpose(1, 2, 0) if self.channels_first else pixels)
 
 
 class Flattening:
     """Observations of a Gymnasium space as rows of numbers: first what is a vector, as `gymnasium.spaces.flatten` has it (a
-    choice is one-hot), then the images one by one. Text in Dicts is left out.
+    choice is one-hot), then the images one by one. Text in Dicts and empty boxes are left out.
 
     Attributes:
         images: those in the space, also inside of Dicts.
@@ -109,14 +117,23 @@ class Flattening:
         if self.images:
             bytes_only = self.rest is None and all(image.dtype == np.uint8 for image in self.images)
             self.dtype = np.dtype("uint8" if bytes_only else "float32")
-        self.size = sum(image.size for image in self.images)
-        self.size += 0 if self.rest is None else spaces.flatdim(self.rest)
+        self._vector = 0 if self.rest is None else spaces.flatdim(self.rest)
+        self.size = self._vector + sum(image.size for image in self.images)
 
     def __call__(self, observation: Any) -> np.ndarray:
-        """One observation as numbers, ``(size,)``."""
+        """One observation as numbers, ``(size,)``.
+
+        Raises:
+            UserError: it is of another size than the space says.
+        """
         parts = [image.numbers(observation) for image in self.images]
         if self.rest is not None:
-            parts.insert(0, np.asarray(spaces.flatten(self.rest, observation)))
+            vector = np.asarray(spaces.flatten(self.rest, observation))
+            if vector.size != self._vector:  # a single one would count for all of them
+                raise UserError(
+                    f"the environment observes {vector.size} numbers, and its space says {self._vector}: {self.rest}"
+                )
+            parts.insert(0, vector)
         return parts[0].astype(self.dtype) if len(parts) == 1 else np.concatenate(parts, dtype=self.dtype)
 
 
@@ -131,14 +148,14 @@ def _is_text(space: spaces.Space) -> bool:
     return isinstance(space, spaces.Text) or (space.dtype is not None and space.dtype.kind == "U")
 
 
-def _split(space: spaces.Space, path: tuple[str, ...] = ()) -> tuple[list[Image], spaces.Space | None]:
-    """The images in a space, and the space without them and without text."""
+def _split(space: spaces.Space, path: tuple[Any, ...] = ()) -> tuple[list[Image], spaces.Space | None]:
+    """The images in a space, and the space without them and without what has no numbers."""
     if isinstance(space, spaces.Dict):
         parts: Mapping[str, Any] = {key: _split(part, (*path, key)) for key, part in space.items()}
         images = [image for found, _ in parts.values() for image in found]
         rest = {key: part for key, (_, part) in parts.items() if part is not None}
         return images, spaces.Dict(rest) if rest else None
-    if path and _is_text(space):
+    if (path and _is_text(space)) or 0 in (space.shape or ()):
         return [], None
     return ([Image(path, space)], None) if _is_image(space) else ([], space)
 
@@ -157,7 +174,7 @@ def observation_fields(name: str, space: spaces.Space) -> tuple[Field, ...]:
     """
     images, rest = _split(space)
     if not images and rest is None:
-        raise UserError(f"gymnasium:{name} observes {space}: nothing but text, and our agents read numbers")
+        raise UserError(f"gymnasium:{name} observes {space}: no numbers, which are what our agents read")
     if too_large := [image for image in images if image.size > LARGEST_IMAGE]:
         raise UserError(
             f"gymnasium:{name} observes images of {too_large[0].size} numbers; up to {LARGEST_IMAGE} can be read, so wrap "
