@@ -82,7 +82,7 @@ def _tell_of_others(stages: list[Stage], out: Path) -> None:
     """Say that results in the folder are of other settings or versions, before they are replaced."""
     if others := sum(stage.folder.exists() and not is_done(stage) for stage in stages):
         log.warning(
-            "simreal: note: %d of the results in %s are not those of this config and these versions; they are replaced",
+            "simreal: note: %d of the results in %s are damaged, or not of this config and these versions; they are replaced",
             others, out,
         )  # fmt: skip
 

@@ -70,7 +70,7 @@ def read(experiment: Experiment, out: Path) -> Folder:
     further = read_arms((arm for chain in chains(experiment) for arm in chain[1:]), done, out)
     if not _compared(finished):
         stale = not finished and any(out.glob("arms/**/stage.json"))
-        why = "; its arms were made with another config or by another simreal: `simreal run` makes them anew"
+        why = "; its arms are damaged, or of another config or another simreal: `simreal run` makes them anew"
         raise UserError(
             f"{out} has no finished arm with a finished control arm to compare with"
             + (why if stale else "; finish it with `simreal run`")
@@ -78,7 +78,9 @@ def read(experiment: Experiment, out: Path) -> Folder:
     wanted = {str(arm.path) for arm in arms(experiment)}
     wanted |= {str(path) for chain in chains(experiment) for path in (chain[0].returns, *(arm.path for arm in chain))}
     if missing := len(wanted - done):
-        log.warning("simreal: warning: %d stages of %s are not finished; `simreal run` continues them", missing, out)
+        log.warning(
+            "simreal: warning: %d stages of %s are not finished, or damaged; `simreal run` continues them", missing, out
+        )
     with_control = [name for name in experiment.targets if control_of(name) in finished]
     scales = {name: scale_of(name, finished | further, out) for name in with_control}
     source_scales = {name: source_scale(name, experiment, out, done) for name in needed(experiment)}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from simreal.arms import Arm, arms, chains, moved_to, needed, strategy_of
 from simreal.config import Experiment
 from simreal.config_strategies import StrategyConfig, name_of
 from simreal.diagnostics.early_warning import MARKS
-from simreal.stages import CARD, Stage, stage_key
+from simreal.stages import Stage, read_card, stage_key
 from simreal_envs.variation import Domain
 
 VIDEOS, ROBUSTNESS = Path("videos"), Path("robustness")
@@ -239,10 +238,9 @@ def finished_stages(experiment: Experiment, domains: dict[tuple[str, str], Domai
 
     found = set()
     for name in keys(()):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            card = json.loads((out / name / CARD).read_text(encoding="utf-8"))
-            complete = all((out / name / file).is_file() for file in card["files"])
-            if complete and card["key"] == keys(tuple(sorted(card["versions"].items())))[name]:
+        with contextlib.suppress(KeyError, TypeError, AttributeError):
+            card = read_card(out / name)
+            if card["key"] == keys(tuple(sorted(card["versions"].items())))[name]:
                 found.add(name)
     return found
 

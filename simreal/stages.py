@@ -1,10 +1,10 @@
 """The stages of an experiment: each computes one folder, appears complete or not at all, and never runs twice.
 
 A stage is a function and its plain-data arguments, the folder it fills, and a key: the sha256 of everything its result
-depends on. It is done when its folder holds a `stage.json` with that key. While it runs it writes to a temporary folder
-beside the final one, which is renamed when the function has returned; so any run can be interrupted at any time, and the
-next one continues with what is missing. A long stage may keep its state in a second folder, which outlives the run that
-was interrupted and goes when the stage is done: it continues from there.
+depends on. It is done when its folder holds a `stage.json` with that key, and every file as it was at the end. While it
+runs it writes to a temporary folder beside the final one, which is renamed when the function has returned; so any run can
+be interrupted at any time, and the next one continues with what is missing. A long stage may keep its state in a second
+folder, which outlives the run that was interrupted and goes when the stage is done: it continues from there.
 
     OUT/.lock            held while a run writes to OUT
     OUT/.arm.state/      what the stage of OUT/arm needs to continue
@@ -121,12 +121,24 @@ def versions() -> dict[str, str]:
 
 
 def is_done(stage: Stage) -> bool:
-    """Return whether the stage's folder is complete: right key, and all files that were there at the end."""
-    try:
-        card = json.loads((stage.folder / CARD).read_text(encoding="utf-8"))
-        return card["key"] == stage.key and all((stage.folder / name).exists() for name in card["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    """Return whether the stage's folder is complete: right key, and all files as they were at the end."""
+    return read_card(stage.folder).get("key") == stage.key
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The stage.json of a folder; empty where there is none, or a file is missing or no longer what it was at the end."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        files = card["files"]
+        files = files if isinstance(files, dict) else dict.fromkeys(files)  # before there was a sha256 for each
+        if all(sha256 in (None, _sha256(folder / name)) for name, sha256 in files.items()):
+            return card
+    return {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def run_here(stage: Stage, report: Callable[[float, str], None]) -> StageResult:
@@ -209,7 +221,7 @@ def publish(stage: Stage, wall_s: float, cpu_s: float) -> None:
     An older result steps aside first, the state goes last.
     """
     folder, old = stage.temporary(), stage.temporary("old")
-    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    files = {str(p.relative_to(folder)): _sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
     card = {"name": stage.name, "key": stage.key, "versions": versions(), "wall_s": wall_s, "cpu_s": cpu_s}
     card |= {"finished": _now(), "files": files}
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

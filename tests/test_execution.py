@@ -1,5 +1,6 @@
 """Stages on real processes: order, skipping, resuming, failing, interrupting."""
 
+import hashlib
 import json
 import os
 import signal
@@ -55,7 +56,7 @@ def test_stages_run_after_what_they_need_and_see_its_output(tmp_path):
     assert (tmp_path / "end/out.txt").read_text() == "end+left+right"
     card = json.loads((tmp_path / "end/stage.json").read_text())
     assert card["key"] == "k1"
-    assert card["files"] == ["out.txt"]
+    assert card["files"] == {"out.txt": hashlib.sha256((tmp_path / "end/out.txt").read_bytes()).hexdigest()}
     assert card["wall_s"] >= 0
     assert "python" in card["versions"]
     assert hidden(tmp_path) == []

@@ -252,7 +252,7 @@ def test_results_of_other_settings_are_not_replaced_without_a_word(finished, tmp
     assert not caplog.messages
     experiment.run(parsed("tracking.wandb=disabled", "sources.plain.steps=64"), out, progress=SilentProgress())
     assert caplog.messages == [
-        f"simreal: note: 7 of the results in {out} are not those of this config and these versions; they are replaced"
+        f"simreal: note: 7 of the results in {out} are damaged, or not of this config and these versions; they are replaced"
     ]
 
 

@@ -148,6 +148,14 @@ def test_an_unfinished_folder_uses_what_is_finished_and_says_how_much_is_missing
     assert "3 stages of" in caplog.text and "`simreal run` continues them" in caplog.text
 
 
+@pytest.mark.parametrize("file", ["curve.csv", "evidence.json"])
+def test_an_arm_whose_files_were_changed_does_not_count(folder, file):
+    changed = folder / "arms/plain/fine_tune/light/seed-1" / file
+    changed.write_text(changed.read_text().replace("1", "2"))
+    seeds = {arm["strategy"]: arm["seeds"] for arm in build_report(folder)["arms"]}
+    assert seeds["fine_tune"] == [0] and seeds["zero_shot"] == [0, 1]
+
+
 def test_a_source_agent_of_an_earlier_config_does_not_count(folder):
     card = folder / "agents/plain/seed-1/stage.json"
     card.write_text(card.read_text().replace('"key": "', '"key": "0'))

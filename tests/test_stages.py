@@ -1,6 +1,7 @@
 """Stages in this process, and their keys."""
 
 import fcntl
+import json
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,27 @@ def test_a_stage_can_run_in_this_process(tmp_path):
     assert run_here(changed, lambda share, text: None).status == "done"
     assert contents(tmp_path) == {"deep/a/out.txt": "new"}
     assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize("damage", [lambda text: "", lambda text: text[:-1], lambda text: text.swapcase()])
+def test_a_stage_whose_files_were_damaged_is_not_done(tmp_path, damage):
+    alone = stage(tmp_path, "a")
+    run_here(alone, lambda share, text: None)
+    file = alone.folder / "out.txt"
+    whole = file.read_text()
+    file.write_text(damage(whole))
+    assert not is_done(alone)
+    assert run_here(alone, lambda share, text: None).status == "done" and file.read_text() == whole
+
+
+def test_a_stage_that_was_done_before_checksums_stays_done(tmp_path):
+    alone = stage(tmp_path, "a")
+    run_here(alone, lambda share, text: None)
+    card = alone.folder / "stage.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "files": ["out.txt"]}))
+    assert is_done(alone)
+    (alone.folder / "out.txt").unlink()
+    assert not is_done(alone)
 
 
 def test_a_stage_in_this_process_keeps_its_state_when_it_fails(tmp_path):
