@@ -14,7 +14,7 @@ from simreal import config_files
 from simreal.arms import check
 from simreal.config import CONTROL_ARM, Experiment, Where
 from simreal.execution import run_stages
-from simreal.experiment_folder import CONFIG, read_manifest, require_free, require_name, start_manifest, timed
+from simreal.experiment_folder import CONFIG, is_experiment, require_free, require_name, start_manifest, timed
 from simreal.files import write_text
 from simreal.plan import key_of, plan
 from simreal.progress import Progress, progress_to
@@ -58,7 +58,7 @@ def run(
         raise UserError("strategies: there is only the control arm; add a strategy to compare with it")
     _require_engines(domains, where)
     require_trackers(**experiment.tracking.model_dump())  # a missing login shows now, not after the last arm
-    require_free(out, lambda: "starts" in read_manifest(out), "the folder of an experiment")
+    require_free(out, lambda: is_experiment(out), "the folder of an experiment")
     require_name(out, experiment.name)
     with output_lock(out):
         start_manifest(out, command)

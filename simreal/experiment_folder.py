@@ -13,7 +13,7 @@ from typing import Any
 from simreal import config_files, yaml_strict
 from simreal.config import Experiment
 from simreal.files import write_text
-from simreal.stages import Stage, is_done
+from simreal.stages import Stage, is_done, read_card
 from simreal_envs.errors import UserError
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
@@ -36,6 +36,13 @@ def read_manifest(out: Path) -> dict[str, Any]:
         return dict(json.loads((out / MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def is_experiment(out: Path) -> bool:
+    """Whether a folder is an experiment's: by its manifest or, where that was lost, by what is finished in it."""
+    return "starts" in read_manifest(out) or any(
+        read_card(card.parent) for card in out.glob("references/*/*/stage.json")
+    )
 
 
 def _write_manifest(out: Path, data: dict[str, Any]) -> None:

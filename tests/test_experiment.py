@@ -15,7 +15,7 @@ from simreal import cli, experiment, experiment_folder
 from simreal.arms import check
 from simreal.config_files import parse
 from simreal.execution import StageError
-from simreal.experiment_folder import require_free
+from simreal.experiment_folder import read_manifest, require_free
 from simreal.plan import finished_stages, plan
 from simreal.progress import SilentProgress
 from simreal.tracking.base import TrackingError
@@ -206,6 +206,17 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
         require_free(tmp_path / "thesis.tex" / "out", lambda: True, "a bundle")
     require_free(tmp_path / "new" / "out", lambda: False, "a bundle")
     require_free(tmp_path, lambda: True, "a thesis")
+
+
+@pytest.mark.parametrize("left", ["", '{"started": "2026-'])
+def test_an_experiment_goes_on_without_its_manifest(tmp_path, finished, monkeypatch, left):
+    monkeypatch.setattr(experiment, "plan", lambda *args: [])
+    monkeypatch.setattr("simreal.results.write_report", lambda out: finished.report)
+    out = tmp_path / "out"
+    shutil.copytree(finished.out / "references", out / "references")
+    (out / "manifest.json").write_text(left)
+    experiment.run(parsed("tracking.wandb=disabled"), out, progress=SilentProgress())
+    assert len(read_manifest(out)["starts"]) == 1
 
 
 def test_the_folder_of_an_experiment_with_another_name_is_left_alone(tmp_path, finished, monkeypatch):
