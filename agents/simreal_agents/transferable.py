@@ -99,8 +99,8 @@ class Transferable:
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        if isinstance(env, VectorEnv):
-            return SB3Worlds(env)
+        if isinstance(env, VectorEnv | SB3Worlds):
+            return SB3Worlds(env.worlds if isinstance(env, SB3Worlds) else env, flat=True)
         if not isinstance(env, VecEnv):
             from stable_baselines3.common.base_class import BaseAlgorithm
 

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 from simreal_agents.layout import Layout
 from simreal_envs.errors import UserError
+from simreal_envs.schema import row
 
 
 class Step(NamedTuple):
@@ -56,54 +57,70 @@ class Step(NamedTuple):
 
 
 class SB3Worlds(VecEnv):
-    """A Gymnasium VectorEnv with same-step autoreset as an SB3 VecEnv; pictures and dictionaries become flat rows.
+    """A Gymnasium VectorEnv with same-step autoreset as an SB3 VecEnv.
 
     Worlds that were made with a seed (attribute ``seed`` that is not None) keep it; others are seeded at the next
     reset with the seed that SB3 passes to ``seed``.
+
+    Args:
+        flat: whether pictures and dictionaries become flat rows, as our learners take them; SB3's take them as they are.
 
     Raises:
         UserError: when the worlds use another autoreset mode: the final observation would be lost.
     """
 
-    def __init__(self, worlds: VectorEnv):
+    def __init__(self, worlds: VectorEnv, flat: bool = False):
         mode = worlds.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
             raise UserError(f"training needs worlds made with autoreset=AutoresetMode.SAME_STEP, got {mode}")
         self.worlds, self.layout = worlds, Layout.of(worlds.single_observation_space)
-        space = self.layout.flat_space(worlds.single_observation_space)
-        super().__init__(worlds.num_envs, space, worlds.single_action_space)
+        space, self.flat = worlds.single_observation_space, flat
+        super().__init__(worlds.num_envs, self.layout.flat_space(space) if flat else space, worlds.single_action_space)
 
-    def reset(self) -> np.ndarray:
-        """First observations ``(N, d)``."""
+    def reset(self) -> Any:
+        """First observations of all worlds."""
         own_seed = getattr(self.worlds, "seed", None)
         seed = None if own_seed is not None and not callable(own_seed) else self._seeds[0]
         observations, _ = self.worlds.reset(seed=seed)
         self._reset_seeds()
         self._reset_options()
-        return self.layout.flatten(observations)
+        return self.layout.flatten(observations) if self.flat else observations
 
     def step_arrays(self, actions: np.ndarray) -> Step:
         """Step with actions ``(N, a)`` inside the action space; no per-world dictionaries are made."""
+        return self._step(actions)[0]
+
+    def _step(self, actions: np.ndarray) -> tuple[Step, Any, Any]:
+        """One step in rows, and what was seen, and seen last of what is over, as the worlds show it."""
         seen, rewards, terminated, truncated, infos = self.worlds.step(actions)
         observations = self.layout.flatten(seen)
-        final = success = None
+        last = final = success = None
         if terminated.any() or truncated.any():
-            final = getattr(self.worlds, "final_observation", None)
-            if final is None:
-                final = np.zeros_like(observations)
+            last = getattr(self.worlds, "final_observation", None)
+            if last is None:
+                last, final = infos["final_obs"], np.zeros_like(observations)
                 for i in np.flatnonzero(infos["_final_obs"]):
-                    final[i] = self.layout.row(infos["final_obs"][i])
-            final = self.layout.flatten(final)
+                    final[i] = self.layout.row(last[i])
+            else:
+                final = self.layout.flatten(last)
             success = infos["outcome"].get("s") if "outcome" in infos else None
-        return Step(observations, rewards, terminated, truncated, final, success)
+        return Step(observations, rewards, terminated, truncated, final, success), seen, last
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
         """SB3's form of a step: dones and one info per world."""
-        step = self.step_arrays(self._actions)
-        return step.observations, step.rewards.astype(np.float32), step.terminated | step.truncated, step.infos
+        step, seen, last = self._step(self._actions)
+        over, infos = step.terminated | step.truncated, step.infos
+        if not self.flat:
+            for i in np.flatnonzero(over):
+                infos[i]["terminal_observation"] = row(last, i)
+        return step.observations if self.flat else seen, step.rewards.astype(np.float32), over, infos
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """A picture of every world, where they were made with ``render_mode="rgb_array"``."""
+        return self.worlds.render() or [None] * self.num_envs
 
     def close(self) -> None:
         self.worlds.close()

@@ -91,7 +91,12 @@ def test_an_update_equals_stock_sb3_on_the_same_rollout_and_order(form, monkeypa
         ours.optimizer.reset_moments(name)
     collect(ours)
     stock = stable_baselines3.PPO(
-        Policy, SB3Worlds(Catch(form)), policy_kwargs=ours.policy_kwargs, device="cpu", ent_coef=0.02, **QUICK
+        Policy,
+        SB3Worlds(Catch(form), flat=True),
+        policy_kwargs=ours.policy_kwargs,
+        device="cpu",
+        ent_coef=0.02,
+        **QUICK,
     )
     stock.set_logger(configure(None, [""]))
     stock.policy.load_state_dict(ours.policy.state_dict())
