@@ -114,13 +114,14 @@ class SB3Worlds(VecEnv):
         step, seen, last = self._step(self._actions)
         over, infos = step.terminated | step.truncated, step.infos
         if not self.flat:
-            for i in np.flatnonzero(over):
+            for i in np.flatnonzero(over).tolist():
                 infos[i]["terminal_observation"] = row(last, i)
         return step.observations if self.flat else seen, step.rewards.astype(np.float32), over, infos
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """A picture of every world, where they were made with ``render_mode="rgb_array"``."""
-        return self.worlds.render() or [None] * self.num_envs
+        pictures: Any = self.worlds.render()
+        return pictures or [None] * self.num_envs
 
     def close(self) -> None:
         self.worlds.close()

@@ -90,7 +90,7 @@ def take_apart(path: Path, tensors: Tensors) -> Parts:
                 if found := take_pictures(rest, name(start)):
                     pictures[prefix] = found
         if lacking := [tower for tower, members in towers.items() if not members or not all(members)]:
-            raise UserError(f"{path}: the policy lacks a network, {lacking[0]}")
+            raise UserError(f"{path}: the policy lacks a network, {lacking[0]}; {READ}")
         others = {ours: rest.pop(theirs) for ours, theirs in kind.others.items() if theirs in rest}
         if kind.renormed:
             for tower, (net, _) in kind.towers.items():
