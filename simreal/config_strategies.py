@@ -44,9 +44,16 @@ class StrategyConfig(Section):
         return {**data, "type": name, "settings": inner}
 
     @property
+    def parts(self) -> list[tuple[str, dict[str, Any]]]:
+        """The strategy, or those that are combined, each with its settings."""
+        if isinstance(self.type, str):
+            return [(self.type, self.settings)]
+        return [(part, {}) if isinstance(part, str) else next(iter(part.items())) for part in self.type]
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The strategy, or those that are combined."""
-        return (self.type,) if isinstance(self.type, str) else tuple(map(name_of, self.type))
+        return tuple(name for name, _ in self.parts)
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:
@@ -75,15 +82,25 @@ OneStrategy = Annotated[
 
 def _part(place: int, given: Any) -> str | dict[str, dict[str, Any]]:
     """A part of a combination: its name, or its name with its settings."""
-    if isinstance(given, Mapping) and isinstance(given.get("type"), str):
-        given = {given["type"]: {key: value for key, value in given.items() if key != "type"}}
-    if isinstance(given, Mapping) and len(given) == 1:
-        ((name, settings),) = given.items()
+    if (found := named(given)) is None:
+        raise ValueError(
+            f"part {place} must be a strategy or a strategy with its settings {{name: {{..}}}}, not {given!r}"
+        )
+    name, settings = found
+    return {name: settings} if settings else name
+
+
+def named(part: Any) -> tuple[str, dict[str, Any]] | None:
+    """Name and settings of ``name``, ``{name: settings}`` or ``{"type": name, ..}``; None for anything else."""
+    if isinstance(part, str):
+        return part, {}
+    if isinstance(part, Mapping) and isinstance(part.get("type"), str):
+        return part["type"], {key: value for key, value in part.items() if key != "type"}
+    if isinstance(part, Mapping) and len(part) == 1:
+        ((name, settings),) = part.items()
         if isinstance(name, str) and (settings is None or isinstance(settings, Mapping)):
-            return {name: dict(settings)} if settings else name
-    if isinstance(given, str):
-        return given
-    raise ValueError(f"part {place} must be a strategy or a strategy with its settings {{name: {{..}}}}, not {given!r}")
+            return name, dict(settings or {})
+    return None
 
 
 def name_of(part: Any) -> str:

@@ -192,13 +192,9 @@ def describe(distribution: Distribution) -> str:
 
 def recipe(entry: StrategyConfig) -> str:
     """A strategy with what it was told, in one line: ``layerwise_lr + l2sp (alpha 0.1) + critic_warmup``."""
-    parts = [entry.type] if isinstance(entry.type, str) else entry.type
-    told = [(part, {}) if isinstance(part, str) else next(iter(part.items())) for part in parts]
-    if isinstance(entry.type, str):
-        told = [(entry.type, entry.settings)]
     return " + ".join(
         name + (f" ({', '.join(f'{key} {value}' for key, value in settings.items())})" if settings else "")
-        for name, settings in told
+        for name, settings in entry.parts
     )
 
 

@@ -116,8 +116,7 @@ def _combined(text: str, experiment: Experiment) -> StrategyConfig:
     known = [experiment.strategies.get(name) or StrategyConfig(type=name) for name in names]
     if len(known) == 1:
         return known[0]
-    parts = [[{one.type: one.settings}] if isinstance(one.type, str) else one.type for one in known]
-    return StrategyConfig(type=[part for several in parts for part in several])
+    return StrategyConfig(type=[{name: settings} for one in known for name, settings in one.parts])
 
 
 def _require_partners(way: Strategy, chosen: StrategyConfig, source: tuple[Path, ...], teacher: Path | None) -> None:

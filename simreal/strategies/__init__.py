@@ -12,6 +12,7 @@ from dataclasses import fields
 from importlib.metadata import EntryPoint
 from typing import Any
 
+from simreal.config_strategies import named
 from simreal.strategies.alignment import Coral, Dann, Mmd
 from simreal.strategies.augmentation import Augmentation
 from simreal.strategies.base import Strategy
@@ -179,23 +180,17 @@ def make_strategy(
         return _single(name, settings or {}, where)
     if settings:
         raise UserError(f"{place}settings of a combination stand beside each name, as in [{{l2sp: {{alpha: 0.1}}}}]")
-    parts = [_single(*_named(part, place), where) for part in name]
+    parts = [_single(*_part(part, place), where) for part in name]
     try:
         return parts[0] if len(parts) == 1 else Combination(tuple(parts))
     except UserError as error:
         raise UserError(f"{place}{error}") from None
 
 
-def _named(part: Any, place: str) -> tuple[str, Mapping[str, Any]]:
+def _part(part: Any, place: str) -> tuple[str, Mapping[str, Any]]:
     """A part of a combination as name and settings."""
-    if isinstance(part, str):
-        return part, {}
-    if isinstance(part, Mapping) and isinstance(part.get("type"), str):
-        return part["type"], {key: value for key, value in part.items() if key != "type"}
-    if isinstance(part, Mapping) and len(part) == 1:
-        ((name, settings),) = part.items()
-        if isinstance(name, str) and (settings is None or isinstance(settings, Mapping)):
-            return name, settings or {}
+    if found := named(part):
+        return found
     raise UserError(f"{place}a part of a combination is a name or {{name: settings}}, not {part!r}")
 
 
