@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simreal.learner import Target
 from simreal.strategies.base import Strategy
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from simreal_agents.transferable import Transferable
 
 MAKES = frozenset({"the worlds", "the network"})
+
+
+def _of_parts(joined: Callable[[Iterator[Any]], Any], what: str) -> Any:
+    """A property of a combination, from the same of its parts."""
+    return property(lambda self: joined(getattr(part, what) for part in self.parts))
+
+
+def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset().union(*sets)
 
 
 @dataclass(frozen=True)
@@ -46,49 +56,17 @@ class Combination(Strategy):
 
         object.__setattr__(self, "parts", tuple(sorted(self.parts, key=rank)))
 
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return "-".join(part.name for part in self.parts)
-
-    @property
-    def trains(self) -> bool:  # type: ignore[override]
-        return all(part.trains for part in self.parts)
-
-    @property
-    def learns_first(self) -> bool:  # type: ignore[override]
-        return any(part.learns_first for part in self.parts)
-
-    @property
-    def stage(self) -> str:  # type: ignore[override]
-        return self.parts[0].stage
-
-    @property
-    def needs_source(self) -> bool:  # type: ignore[override]
-        return any(part.needs_source for part in self.parts)
-
-    @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset().union(*(part.needs for part in self.parts))
-
-    @property
-    def takes(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset().union(*(part.takes for part in self.parts))
-
-    @property
-    def decides(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset().union(*(part.decides for part in self.parts))
-
-    @property
-    def sequential(self) -> bool:  # type: ignore[override]
-        return all(part.sequential for part in self.parts)
-
-    @property
-    def refits(self) -> bool:  # type: ignore[override]
-        return self.parts[0].refits
-
-    @property
-    def joint(self) -> bool:  # type: ignore[override]
-        return any(part.joint for part in self.parts)
+    name = _of_parts("-".join, "name")
+    stage = _of_parts(next, "stage")
+    trains = _of_parts(all, "trains")
+    learns_first = _of_parts(any, "learns_first")
+    needs_source = _of_parts(any, "needs_source")
+    needs = _of_parts(_union, "needs")
+    takes = _of_parts(_union, "takes")
+    decides = _of_parts(_union, "decides")
+    sequential = _of_parts(all, "sequential")
+    refits = _of_parts(next, "refits")
+    joint = _of_parts(any, "joint")
 
     def require(self, algorithm: str, where: str = "") -> None:
         for part in self.parts:
