@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from simreal.files import write_text
-from simreal.report.html import embedded, file_text, plotly, policy_for, typeset, verbatim
+from simreal.report.html import page
 from simreal.report.words import NOTHING, listing, number
 from simreal_envs.audit import FELT
 
@@ -254,18 +252,12 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def render(report: Mapping[str, Any], command: str = "") -> str:
     """The report as an HTML page that needs no network."""
-    scripts = [plotly(), file_text("parity.js")]
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(file_text), autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=typeset
-    )
-    environment.filters |= {"si": si, "ratio": ratio, "number": number, "listing": listing, "verbatim": verbatim}
     drawn = {c["preset"]: {p["name"]: p.get("traces", {}) for p in c["probes"]} for c in report["presets"]}
-    return environment.get_template("parity.html.jinja").render(
+    return page(
+        "parity.html.jinja", {"engines": report["engines"], "presets": drawn}, {"si": si, "ratio": ratio}, "parity.js",
         report=report, command=command, glossary=GLOSSARY, badges=BADGES, symbols=SYMBOLS, short=SHORT,
         headline=headline(report), sentences={c["preset"]: sentence(report, c) for c in report["presets"]},
         worst=worst_channel, matrix=matrix, identified=identified,
-        data=Markup(embedded({"engines": report["engines"], "presets": drawn})),
-        scripts=[Markup(script) for script in scripts], policy=policy_for(scripts), style=Markup(file_text("report.css")),
     )  # fmt: skip
 
 

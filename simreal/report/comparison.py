@@ -100,7 +100,8 @@ def render(comparison: Mapping[str, Any]) -> str:
     return page(
         "comparison.html.jinja",
         {"curves": drawn},
-        named=lambda row: words.arm_name(row, comparison["verdicts"]),
+        {"named": lambda row: words.arm_name(row, comparison["verdicts"])},
+        symbols=words.SYMBOLS,
         comparison=comparison,
         cards=cards,
         rows=rows,

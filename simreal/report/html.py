@@ -52,6 +52,8 @@ def render(report: Mapping[str, Any], videos: Mapping[str, bytes] | None = None)
     return page(
         "template.html.jinja",
         {"curves": drawn, "signals": over_time},
+        {"named": lambda arm: words.arm_name(arm, words.compared(report))},
+        symbols=words.SYMBOLS,
         report=report,
         arms=words.compared(report),
         recipes=words.recipes(report),
@@ -66,19 +68,24 @@ def render(report: Mapping[str, Any], videos: Mapping[str, bytes] | None = None)
         scales=words.scales(report),
         glossary=words.GLOSSARY,
         parts=_parts(bool(over_time), bool(layers), bool(robustness), bool(films)),
-        named=lambda arm: words.arm_name(arm, words.compared(report)),
     )
 
 
-def page(template: str, drawn: Mapping[str, Any], named: Callable[[Mapping[str, Any]], str], **values: Any) -> str:
+def page(
+    template: str,
+    drawn: Mapping[str, Any],
+    filters: Mapping[str, Callable[..., Any]],
+    script: str = "report.js",
+    **values: Any,
+) -> str:
     """Return a template as a page with its style, and with the scripts that draw.
 
     Args:
-        drawn: what report.js draws: ``curves``, target -> view -> figure, and ``signals``, target -> panels.
-        named: what an arm is called on this page.
+        drawn: what the script draws; report.js: ``curves``, target -> view -> figure, and ``signals``, target -> panels.
+        filters: of this page alone, such as `named`: what an arm is called there.
         values: what the template needs besides.
     """
-    scripts = [plotly(), file_text("report.js")]
+    scripts = [plotly(), file_text(script)]
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(file_text),
         autoescape=True,
@@ -97,14 +104,13 @@ def page(template: str, drawn: Mapping[str, Any], named: Callable[[Mapping[str, 
         "duration": duration,
         "listing": words.listing,
         "main_reason": words.main_reason,
-        "named": named,
         "origin": words.origin,
         "bridge": words.bridge,
         "called": signals.called,
         "shade": shade,
+        **filters,
     }
     return environment.get_template(template).render(
-        symbols=words.SYMBOLS,
         data=Markup(embedded(drawn)),
         scripts=[Markup(script) for script in scripts],
         policy=policy_for(scripts),
