@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from simreal.report.words import CONTROL, NO_SOURCE, number, present, sources
+from simreal.report.words import CONTROL, arm_name, number, present
 
 # view -> (its button, the field of a curve, label of the y axis, factor)
 VIEWS = {
@@ -73,19 +73,17 @@ def series(report: Mapping[str, Any], target: str) -> list[Series]:
     """Return the lines of a target, the control first; an arm has the same look on every target."""
     keys = dict.fromkeys((c["source"], c["strategy"]) for c in report.get("curves") or [])
     arms = [key for key in keys if key[1] != CONTROL]
-    several = len({source for source, _ in arms} - {NO_SOURCE}) > 1
+    learned = [c for c in report.get("curves") or [] if c["strategy"] != CONTROL]
     found = []
     for key in sorted(keys, key=lambda key: key[1] != CONTROL):
-        source, strategy = key
         mine = [c for c in report["curves"] if c["target"] == target and (c["source"], c["strategy"]) == key]
         if not mine:
             continue
-        if strategy == CONTROL:
+        if key[1] == CONTROL:
             found.append(Series(CONTROL, "@control", "dash", tuple(mine)))
         else:
             place = arms.index(key)
-            whence = sources({"source": source}) if several else ""
-            label = f"{strategy} from {whence}" if whence else strategy
+            label = arm_name(mine[0], learned)
             found.append(Series(label, f"@c{place % COLOURS}", _DASHES[place // COLOURS % 3], tuple(mine)))
     return found
 
