@@ -112,10 +112,7 @@ def robustness_maps(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "target": {"x": place(x, x.get("target")), "y": place(y, y.get("target")) if y else 50.0},
             "source": {"x": _range(x), "y": _range(y) if y else (0.0, 100.0)},
         }
-        if None in marks["target"].values():
-            del marks["target"]
-        if None in marks["source"].values():
-            del marks["source"]
+        marks = {name: at for name, at in marks.items() if None not in at.values()}
         maps = [
             {
                 "arm": arm["strategy"] if arm["strategy"] == CONTROL else arm_name(arm, grid["arms"]),
