@@ -29,7 +29,7 @@ from simreal.diagnostics import Curves, Verdict, diagnose, together
 from simreal.diagnostics.curves import scale_end
 from simreal.progress import Tally, duration
 from simreal.report.terminal import STYLES
-from simreal.report.words import SYMBOLS, number, signed
+from simreal.report.words import CONTROL, NO_SOURCE, SYMBOLS, number, signed
 from simreal.tracking.ledger import read
 from simreal_envs.errors import UserError
 
@@ -37,7 +37,7 @@ BARS = "▁▂▃▄▅▆▇█"
 STATES = {"done": "●", "running": "◐", "waiting": "○", "failed": "✗"}
 ARM = re.compile(r"arms/([^/]+)/([^/]+)/((?:sequence/\d+-)?[^/]+)/seed-\d+")
 AGENT = re.compile(r"agents/([^/]+)/seed-\d+")
-PRETRAINING, CONTROL, NO_SOURCE = "pretraining", "scratch", "none"
+PRETRAINING = "pretraining"
 REREAD_S = 1.0  # how often the ledger of a running arm is read
 WIDEST = 100  # characters: names and numbers must not drift apart
 GLYPHS = 10  # with more seeds they are counted
