@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from simreal_agents.additions import Addition
     from simreal_agents.bundle import Agent
     from simreal_agents.transferable import Transferable
+    from simreal_envs.together import Together
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,7 @@ class Beside(Strategy):
             require_count(self.worlds, 1, 100_000, f"{self.name}: worlds")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
-        from simreal_envs.together import Together
-
-        seen = agent.card.get("domain")
-        ours, theirs = (domain.seen_by(seen) for domain in (target.domain, target.source))
-        worlds = [target.worlds(ours), target.worlds(theirs, self.worlds)]
-        learner = target.learner(agent, worlds=Together(worlds, counted=[True, False]))
+        learner = target.learner(agent, worlds=beside(agent, target, self.worlds))
         learner.attach(self.name, self.addition(learner, target))
         return learner
 
@@ -53,6 +49,15 @@ class Beside(Strategy):
 
     def on_progress(self, learner: Transferable, progress: float) -> None:
         learner.additions[self.name].progress = progress
+
+
+def beside(agent: Agent, target: Target, count: int | None) -> Together:
+    """Worlds of the target, whose steps count, and so many of the source, as the agent sees both; None for as many."""
+    from simreal_envs.together import Together
+
+    seen = agent.card.get("domain")
+    ours, theirs = (domain.seen_by(seen) for domain in (target.domain, target.source))
+    return Together([target.worlds(ours), target.worlds(theirs, count)], counted=[True, False])
 
 
 @dataclass(frozen=True)

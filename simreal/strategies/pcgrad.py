@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from simreal.learner import Target
 from simreal.strategies.base import Strategy, require_between
+from simreal.strategies.instances import beside
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -39,15 +40,11 @@ class PCGrad(Strategy):
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.projection import PCGrad
-        from simreal_envs.together import Together
 
         self.require(target.learning.algorithm)
         worlds = None
         if target.begun is None:
-            seen = agent.card.get("domain")
-            count = max(1, round(self.share * target.learning.num_worlds))
-            own, other = target.domain.seen_by(seen), target.source.seen_by(seen)
-            worlds = Together([target.worlds(own), target.worlds(other, count)], counted=[True, False])
+            worlds = beside(agent, target, max(1, round(self.share * target.learning.num_worlds)))
         learner = target.learner(agent, worlds=worlds)
         learner.attach(self.name, PCGrad(target.stream(self.name)))
         return learner
