@@ -11,6 +11,7 @@ import numpy as np
 
 from simreal.diagnostics import dynamics, shift
 from simreal.diagnostics.dynamics import Causes, Names, OneStepModel, Steps
+from simreal.diagnostics.dynamics.steps import spread
 from simreal.diagnostics.starts import Starts
 from simreal.diagnostics.statistics import FloatArray
 from simreal.memory import Transitions
@@ -68,17 +69,13 @@ def _steps(schema: Schema, rows: Transitions) -> Steps:
     )
 
 
-def _some(steps: Steps, most: int = MOST) -> np.ndarray:
-    return np.unique(np.linspace(0, len(steps) - 1, min(most, len(steps))).astype(int))
-
-
 def _states(names: Names, source: Steps, target: Steps) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    here, there = _some(source), _some(target)
+    here, there = (spread(np.arange(len(steps)), MOST) for steps in (source, target))
     std = np.where(source.states.std(axis=0) > 1e-6, source.states.std(axis=0), 1.0)
     a, b = source.states[here] / std, target.states[there] / std
     out["a_distance"] = shift.a_distance(a, b, source.episode[here], target.episode[there])
-    here, there = _some(source, PAIRED), _some(target, PAIRED)
+    here, there = (spread(np.arange(len(steps)), PAIRED) for steps in (source, target))
     a, b = source.states[here] / std, target.states[there] / std
     first, other = dynamics.starts(source), dynamics.starts(target)
     if min(len(np.unique(source.episode[here])), len(np.unique(target.episode[there]))) > 1:
@@ -99,7 +96,7 @@ def _dynamics(names: Names, source: Steps, target: Steps, noise: FloatArray) -> 
     if not len(model.outputs):
         return {}
     found = dynamics.causes(model, target, names)
-    here, there = _some(source), _some(target)
+    here, there = (spread(np.arange(len(steps)), MOST) for steps in (source, target))
     gap = shift.dynamics_gap(
         np.concatenate([source.states[here], source.actions[here]], axis=1),
         np.concatenate([target.states[there], target.actions[there]], axis=1),
