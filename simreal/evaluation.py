@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -148,8 +149,5 @@ def evaluate(
     An agent whose card names the domain where it learned sees this one as it saw that.
     """
     require_both(agent, domain)
-    evaluator = Evaluator(domain.seen_by(agent.card.get("domain")), episodes, seed)
-    try:
+    with contextlib.closing(Evaluator(domain.seen_by(agent.card.get("domain")), episodes, seed)) as evaluator:
         return evaluator(agent, deterministic)
-    finally:
-        evaluator.close()

@@ -18,6 +18,7 @@ from simreal.evaluation import Evaluator, Trace
 from simreal.learner import Target
 from simreal.schedule import Schedule
 from simreal.signals import Origin, experience_of, fingerprint, look
+from simreal.signals_over_time import flat
 from simreal.strategies import Combination, Scratch, Strategy, described
 from simreal.tracking.base import Tracker
 from simreal_agents.bundle import Agent
@@ -81,9 +82,7 @@ class OneArm:
         self.early, self.way = early, strategy  # how it learns now: by its strategy, or from scratch after a warning
         self.left_at = 0  # environment steps before that
         self.diverged = 0  # episodes, before that
-        self.learner = self._begin()
-        self.domain = self.learner.env.worlds.domain  # as the learner sees it
-        self.evaluator = Evaluator(self.domain, schedule.episodes)
+        self._begin()
         self.grid = schedule.grid(self.learner.rollout_size)
         self.marks = schedule.checkpoints(self.learner.rollout_size)
         self.rows: list[Row] = []
@@ -95,16 +94,17 @@ class OneArm:
         self.note = ""
         self.started = time.perf_counter()
 
-    def _begin(self) -> Transferable:
+    def _begin(self) -> None:
         try:
-            learner = self.way.begin(self.moved, self.target)
+            self.learner: Transferable = self.way.begin(self.moved, self.target)
         except BaseException:
             for worlds in self.target.made:
                 worlds.close()
             raise
-        learner.set_logger(Logger(None, []))  # `configure` would leave a folder behind
-        learner.progress_hooks.append(self._before_rollout)
-        return learner
+        self.learner.set_logger(Logger(None, []))  # `configure` would leave a folder behind
+        self.learner.progress_hooks.append(self._before_rollout)
+        self.domain = self.learner.env.worlds.domain  # as the learner sees it
+        self.evaluator = Evaluator(self.domain, self.schedule.episodes)
 
     def run(self, source: Domain | None) -> Run:
         self._resume()
@@ -127,7 +127,7 @@ class OneArm:
         if diverged:
             self.evidence["diverged_episodes"] = diverged
         facts = {name: value for name, value in self.evidence.items() if name not in ("points", "early_warning")}
-        self.tracker.summary({**asdict(self.rows[-1]), "diverged": diverged, **_flat("evidence", facts)})
+        self.tracker.summary({**asdict(self.rows[-1]), "diverged": diverged, **_below("evidence", facts)})
         return Run(
             agent, tuple(self.rows), self.evidence, self.target.domain, self.strategy, self.target.seed,
             diverged, dict(self.learner.seconds), self.note,
@@ -179,9 +179,7 @@ class OneArm:
         self.diverged += self.learner.env.worlds.diverged
         self.close()
         self.way, self.left_at = way, steps
-        self.learner = self._begin()
-        self.domain = self.learner.env.worlds.domain
-        self.evaluator = Evaluator(self.domain, self.schedule.episodes)
+        self._begin()
 
     def _checkpoint(self) -> None:
         # Also where there is no folder: it may change rounding errors of what follows, and equal runs have equal bits.
@@ -268,7 +266,7 @@ class OneArm:
             **{f"stochastic_{k}": stochastic[k] for k in ("return_mean", "return_std", "success_rate")},
         )
         self.rows.append(row)
-        figures = {**_figures(self.learner.logger.name_to_value), **_flat("signals", signals), **self._ask(steps)}
+        figures = {**_figures(self.learner.logger.name_to_value), **_below("signals", signals), **self._ask(steps)}
         self._log(steps, {**_evaluated(row), **figures})
         self.report(min(steps / self.schedule.steps, 1.0), self._words())
 
@@ -343,11 +341,5 @@ def _figures(recorded: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in recorded.items() if isinstance(value, (int, float, np.number))}
 
 
-def _flat(kind: str, numbers: Mapping[str, Any]) -> dict[str, float]:
-    flat = {}
-    for name, value in numbers.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{kind}/{name}/{key}": inner for key, inner in value.items()}
-        else:
-            flat[f"{kind}/{name}"] = value
-    return flat
+def _below(kind: str, numbers: Mapping[str, Any]) -> dict[str, float]:
+    return {f"{kind}/{name}": value for name, value in flat(numbers).items()}
