@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simreal.config import Experiment, Where
+from simreal.config import Experiment, Where, by_key
 from simreal.config import domains as domains_of
 from simreal.config_strategies import StrategyConfig
 from simreal_envs.bridges import Bridge
@@ -122,7 +122,7 @@ def _sources_of(experiment: Experiment, name: str, target: str) -> list[tuple[st
     return [(source,) for source in others or moved]
 
 
-def check(experiment: Experiment, where: Where | None = None, moves: bool = True) -> dict[tuple[str, str], Domain]:
+def check(experiment: Experiment, where: Where = by_key, moves: bool = True) -> dict[tuple[str, str], Domain]:
     """Build everything that a config names, so that every mistake shows before anything is computed or written.
 
     Args:
@@ -138,22 +138,19 @@ def check(experiment: Experiment, where: Where | None = None, moves: bool = True
 
     domains = domains_of(experiment, where)
 
-    def place(*key: str) -> str:
-        return where(*key) if where else ".".join(key)
-
     for name, source in experiment.sources.items():
         if source.strategy:
-            _check_pretraining(source.strategy, name, experiment, domains, place("sources", name, "strategy"))
-    ways = {name: _check_strategy(experiment, name, place) for name in experiment.strategies}
+            _check_pretraining(source.strategy, name, experiment, domains, where("sources", name, "strategy"))
+    ways = {name: _check_strategy(experiment, name, where) for name in experiment.strategies}
     for target in experiment.targets:
-        _check_sources(experiment, target, place)
+        _check_sources(experiment, target, where)
     for (kind, name), domain in domains.items():
-        schema, said = find_task(domain.task).schema, place("agent", "algorithm")
+        schema, said = find_task(domain.task).schema, where("agent", "algorithm")
         require_fit(experiment.agent.algorithm, schema, f"{kind}.{name}", f"{said}: ")
-        _require_pixels(experiment.agent.cnn, schema, f"{kind}.{name}", place("agent", "cnn"))
-    _check_presets(domains, place)
+        _require_pixels(experiment.agent.cnn, schema, f"{kind}.{name}", where("agent", "cnn"))
+    _check_presets(domains, where)
     if moves:
-        _check_moves(experiment, ways, domains, place)
+        _check_moves(experiment, ways, domains, where)
     return domains
 
 

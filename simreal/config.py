@@ -281,7 +281,12 @@ def _with_defaults(spec: Any, given: Mapping[str, Any]) -> Any:
     return {**given, **rest}
 
 
-def domains(experiment: Experiment, where: Where | None = None) -> dict[tuple[str, str], "Domain"]:
+def by_key(*key: str) -> str:
+    """Where something stands in an experiment that no file holds: ``targets.heavy``."""
+    return ".".join(key)
+
+
+def domains(experiment: Experiment, where: Where = by_key) -> dict[tuple[str, str], "Domain"]:
     """Return all domains of an experiment by ("sources" or "targets", name).
 
     Raises:
@@ -292,7 +297,7 @@ def domains(experiment: Experiment, where: Where | None = None) -> dict[tuple[st
     for kind in ("sources", "targets"):
         for name, spec in getattr(experiment, kind).items():
             try:
-                found[kind, name] = domain_of(spec, where(kind, name) if where else f"{kind}.{name}")
+                found[kind, name] = domain_of(spec, where(kind, name))
             except UserError as error:
                 wrong.append(str(error))
     if wrong:

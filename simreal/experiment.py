@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from simreal import config_files
 from simreal.arms import check
-from simreal.config import CONTROL_ARM, Experiment, Where
+from simreal.config import CONTROL_ARM, Experiment, Where, by_key
 from simreal.execution import run_stages
 from simreal.experiment_folder import CONFIG, is_experiment, require_free, require_name, start_manifest, timed
 from simreal.files import write_text
@@ -38,7 +38,7 @@ def run(
     out: Path,
     *,
     command: str = "",
-    where: Where | None = None,
+    where: Where = by_key,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run what is not done yet, and return the report, which is also written to `out` as JSON and HTML.
@@ -87,7 +87,7 @@ def _tell_of_others(stages: list[Stage], out: Path) -> None:
         )  # fmt: skip
 
 
-def _require_engines(domains: dict[tuple[str, str], Domain], where: Where | None) -> None:
+def _require_engines(domains: dict[tuple[str, str], Domain], where: Where) -> None:
     """Refuse a domain whose engine is not installed now, not when its turn comes after hours of pretraining."""
     from simreal_envs.engines.bullet_import import import_pybullet
     from simreal_envs.errors import Unsupported
@@ -97,7 +97,7 @@ def _require_engines(domains: dict[tuple[str, str], Domain], where: Where | None
             if domain.engine == "bullet":
                 import_pybullet()
         except Unsupported as error:
-            raise Unsupported(f"{where(kind, name) if where else f'{kind}.{name}'}: {error}") from None
+            raise Unsupported(f"{where(kind, name)}: {error}") from None
 
 
 def mirror(experiment: Experiment, out: Path, report: dict[str, Any]) -> None:
