@@ -67,7 +67,7 @@ def run(
         _tell_of_others(stages, out)
         with timed(out, stages):
             shown = progress or progress_to(board=Scoreboard(out, experiment.verdict.model_dump()))
-            trial = rehearsal(stages, lambda *key: where(*key) if where else ".".join(key))
+            trial = rehearsal(stages, where)
             first = ("simreal.rehearsal:rehearse", trial) if trial else None
             run_stages(stages, out=out, workers=experiment.workers, progress=shown, locked=True, first=first)
         report = write_report(out)

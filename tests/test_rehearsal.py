@@ -6,6 +6,7 @@ import pytest
 import tiny
 
 from simreal.arms import check
+from simreal.config import by_key
 from simreal.config_files import load, parse
 from simreal.experiment import run
 from simreal.plan import plan
@@ -26,7 +27,7 @@ def config(**strategies):
 
 
 def given(experiment, out):
-    return rehearsal(plan(experiment, check(experiment), out, {}), lambda *key: ".".join(key))
+    return rehearsal(plan(experiment, check(experiment), out, {}), by_key)
 
 
 def rehearsed(experiment, out):

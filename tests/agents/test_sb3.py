@@ -400,7 +400,7 @@ def test_a_policy_without_its_critics_or_with_one_of_another_shape_is_refused(zi
     for algorithm in ("sac", "crossq"):
         model, buffer = trained(algorithm, schema), io.BytesIO()
         torch.save({n: t for n, t in model.policy.state_dict().items() if not n.startswith("critic")}, buffer)
-        with pytest.raises(UserError, match="lacks a network, critic; PPO, A2C, .* can be imported"):
+        with pytest.raises(UserError, match=r"lacks a network, critic; PPO, A2C, .* can be imported"):
             load_zip(rewritten(zip_of(model), policy__pth=buffer.getvalue()))
     weights = model.policy.state_dict()
     for name, words in {
