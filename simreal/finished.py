@@ -17,6 +17,7 @@ from simreal.curve import Row, read_curve
 from simreal.diagnostics import Curves
 from simreal.diagnostics.curves import scale_end
 from simreal.plan import finished_stages
+from simreal.stages import read_card
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 
@@ -124,6 +125,8 @@ def random_return(kind: str, name: str, out: Path) -> float:
     """What a random policy earns in one of the "sources" or "targets"."""
     path = out / "references" / kind / name / "random.json"
     try:
+        if not read_card(path.parent):
+            raise ValueError("not what it was when it was measured")
         return float(json.loads(path.read_text(encoding="utf-8"))["return_mean"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is missing or damaged ({error}); finish the experiment with `simreal run`") from None

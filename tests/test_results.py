@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,8 +170,9 @@ def test_without_a_finished_control_arm_there_is_no_verdict(folder):
         build_report(folder)
 
 
-def test_a_missing_reference_is_named(folder):
-    (folder / "references/targets/light/random.json").unlink()
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text(path.read_text().replace("1", "2"))])
+def test_a_reference_that_is_not_what_was_measured_is_named(folder, change):
+    change(folder / "references/targets/light/random.json")
     with pytest.raises(UserError, match=r"references/targets/light/random\.json is missing or damaged"):
         build_report(folder)
 
