@@ -580,6 +580,43 @@ def test_what_lies_between_choices_is_not_offered():
     assert "actuator/time_constant" not in names
 
 
+class Reach(gymnasium.Env):
+    """Goal-conditioned, as Gymnasium-Robotics and panda-gym are: pays -1 until it is there, and says whether it is."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, key="is_success", render_mode=None):
+        box, self.key = spaces.Box(-1.0, 1.0, (1,)), key
+        self.observation_space = spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal"), box))
+        self.action_space = spaces.Box(-1.0, 1.0, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at, self.goal = self.np_random.uniform(-1, 1, (2, 1)).astype(np.float32)
+        return self._seen(), {}
+
+    def _seen(self):
+        return {"observation": self.at, "achieved_goal": self.at, "desired_goal": self.goal}
+
+    def step(self, action):
+        self.at = np.clip(self.at + 0.3 * action, -1, 1)
+        there = bool(abs(self.at - self.goal)[0] < 0.2)
+        return self._seen(), float(there) - 1.0, False, False, {self.key: np.array([there])}
+
+
+@pytest.mark.parametrize("key", ["is_success", "success"])
+def test_a_goal_is_met_where_the_environment_says_so_at_the_end(key):
+    gymnasium.register(f"test/Reach-{key}-v0", Reach, max_episode_steps=8, kwargs={"key": key})
+    worlds = worlds_of(f"test/Reach-{key}-v0", 6)
+    observations, _ = worlds.reset()
+    assert worlds.task.goal.endswith("`is_success`")
+    for _ in range(8):  # three of the worlds go where they are to, the others away
+        gap = np.diff(observations[:, :2], axis=1)  # of achieved and desired goal
+        there, away = np.clip(gap / 0.3, -1, 1), -np.sign(gap)
+        observations, _, _, truncated, infos = worlds.step(np.where([[True], [False]] * 3, there, away))
+    assert truncated.all() and infos["outcome"]["s"].tolist() == [True, False] * 3
+
+
 @pytest.mark.parametrize(
     ("view", "space"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -17,6 +17,20 @@ from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported, UserError
 
 KWARGS = "kwargs/"
+
+
+class Step(NamedTuple):
+    """What came of a step of one environment.
+
+    Attributes:
+        met: whether the goal is, as the environment says of it; where it says nothing, whether the step paid.
+    """
+
+    observation: np.ndarray
+    reward: float
+    met: bool
+    terminated: bool
+    truncated: bool
 
 
 class Envs:
@@ -35,7 +49,7 @@ class Envs:
         self._stale = np.zeros(count, dtype=bool)  # made with other arguments than it should have now
         self._seeds = np.full(count, -1)
         self._logs: list[list[np.ndarray]] = [[] for _ in range(count)]
-        self._last: list[tuple[np.ndarray, float, bool, bool] | None] = [None] * count
+        self._last: list[Step | None] = [None] * count
         self._space: Any = self._envs[0].action_space
         self._flat = Flattening(self._envs[0].observation_space)
         self._disturbed = np.zeros(count, dtype=bool)
@@ -107,26 +121,27 @@ class Envs:
         rows = [self._step(i, action) for i, action in enumerate(actions)]
         return tuple(np.array(column) for column in zip(*rows, strict=True))
 
-    def _step(self, i: int, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
+    def _step(self, i: int, action: np.ndarray) -> Step:
         if self._stale[i]:
             self._renew(i)
             self._play(i)
         last = self._last[i]
-        if last is not None and (last[2] or last[3]):
-            return last[0], 0.0, last[2], last[3]
+        if last is not None and (last.terminated or last.truncated):
+            return last._replace(reward=0.0, met=False)
         self._logs[i].append(np.array(action))
         self._last[i] = self._advance(i, action)
         return self._last[i]
 
-    def _advance(self, i: int, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
+    def _advance(self, i: int, action: np.ndarray) -> Step:
         space = self._space
         if isinstance(space, spaces.Discrete):
             given = space.start + action[0].astype(space.dtype)
         else:
             given = np.clip(action.reshape(space.shape), space.low, space.high)
             given = (np.rint(given) if np.issubdtype(space.dtype, np.integer) else given).astype(space.dtype)
-        seen, reward, terminated, truncated, _ = self._envs[i].step(given)
-        return self._flat(seen), float(reward), bool(terminated), bool(truncated)
+        seen, reward, terminated, truncated, info = self._envs[i].step(given)
+        met = info.get("is_success", info.get("success", reward > 0))
+        return Step(self._flat(seen), float(reward), bool(np.all(met)), bool(terminated), bool(truncated))
 
     def logs(self) -> list[np.ndarray]:
         """The actions of the running episodes, each ``(length, a)``."""
@@ -156,7 +171,7 @@ class Envs:
         seen = self._flat(self._envs[i].reset(seed=int(self._seeds[i]))[0])
         for action in self._logs[i]:
             self._last[i] = self._advance(i, action)
-            seen = self._last[i][0]
+            seen = self._last[i].observation
         return seen
 
     def _renew(self, i: int) -> None:

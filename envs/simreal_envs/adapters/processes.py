@@ -15,8 +15,10 @@ from gymnasium.envs.registration import EnvSpec
 from simreal_envs.adapters.fleet import KWARGS, Envs, creator_of, defaults_of, form_of
 from simreal_envs.adapters.machine import Machine, machine, named_model
 from simreal_envs.adapters.spaces import (
+    AIMED,
     PAID_END,
     Flattening,
+    aims,
     box_action,
     discrete_action,
     observation_fields,
@@ -42,7 +44,7 @@ class GymnasiumEngine(Engine):
     Parameters ``kwargs/NAME`` are arguments of the environment's constructor: it is made anew when they change.
 
     Attributes:
-        readings: ``observation (N, d)``, ``reward (N,)``, ``terminated`` and ``truncated`` of the last step.
+        readings: ``observation (N, d)``, ``reward (N,)``, ``met``, ``terminated`` and ``truncated`` of the last step.
     """
 
     name: ClassVar[str] = "gymnasium"
@@ -55,6 +57,7 @@ class GymnasiumEngine(Engine):
         self.readings = {
             "observation": np.zeros((num_worlds, task.schema.observation_size), task.dtype),
             "reward": np.zeros(num_worlds),
+            "met": np.zeros(num_worlds, dtype=bool),
             "terminated": np.zeros(num_worlds, dtype=bool),
             "truncated": np.zeros(num_worlds, dtype=bool),
         }
@@ -76,19 +79,20 @@ class GymnasiumEngine(Engine):
         seen = self._fleets.some("reset", ids, seeds)
         if seen:
             self.readings["observation"][ids] = np.concatenate(seen)
-        for name in ("reward", "terminated", "truncated"):
+        for name in ("reward", "met", "terminated", "truncated"):
             self.readings[name][ids] = 0
         self._sound[ids] = True
 
     def step(self, control: np.ndarray, substeps: int) -> None:
         rows, control = self._fleets.rows, np.asarray(control)
         answers = self._fleets.call("step", [(control[mine],) for mine in rows])
-        for mine, (observation, reward, terminated, truncated) in zip(rows, answers, strict=True):
+        for mine, (observation, reward, met, terminated, truncated) in zip(rows, answers, strict=True):
             sound = np.isfinite(observation).all(axis=1) & np.isfinite(reward)
             self._sound[mine] = sound
             observation[~sound] = 0
             self.readings["observation"][mine] = observation
             self.readings["reward"][mine] = np.where(sound, reward, 0.0)
+            self.readings["met"][mine] = met
             self.readings["terminated"][mine], self.readings["truncated"][mine] = terminated, truncated
 
     def push(self, force: np.ndarray) -> None:
@@ -124,7 +128,7 @@ class GymnasiumEngine(Engine):
         logs = [a[:n] for a, n in zip(snapshot["actions"], snapshot["lengths"], strict=True)]
         seen = np.concatenate(self._fleets.call("replay", [(logs[rows],) for rows in self._fleets.rows]))
         for name, value in self.readings.items():
-            value[:] = snapshot[f"reading/{name}"]
+            value[:] = snapshot.get(f"reading/{name}", value)  # snapshots of before lack `met`
         self._sound[:] = snapshot["sound"]
         same = (seen == self.readings["observation"]).all(axis=1) | ~self._sound | ~snapshot["begun"]
         if not same.all():
@@ -151,7 +155,8 @@ class GymnasiumTask(Task):
         spec: how it is made.
         machine: its MuJoCo model, if it has one.
         dtype: of the numbers that the environment's observations are read as.
-        pays: whether success is read off what the end of an episode pays: neither threshold nor robot is known.
+        aims: whether there is a goal of which the environment says whether it is met.
+        pays: whether success is read off what the end of an episode pays: neither goal, threshold nor robot is known.
     """
 
     engines, presets = ("gymnasium",), ("matched",)
@@ -174,8 +179,9 @@ class GymnasiumTask(Task):
         self.dtype = Flattening(env.observation_space).dtype
         self.robot = Player(name, tuple(f"action_{i}" for i in range(self.schema.action_size)), period)
         self.machine = _machine(name, env)
-        self.pays = self.threshold is None and self.machine is None
-        self.goal = PAID_END if self.pays else success(self.threshold)[0]
+        self.aims = aims(env.observation_space)
+        self.pays = not self.aims and self.threshold is None and self.machine is None
+        self.goal = AIMED if self.aims else PAID_END if self.pays else success(self.threshold)[0]
         self._own = (*(self.machine.parameters if self.machine else ()), *_constructor(env, spec))
         self.random_return = self.reference_return = float("nan")  # measured where they are needed
 
@@ -209,9 +215,11 @@ class GymnasiumTask(Task):
         return state.readings["truncated"]
 
     def on_goal(self, state: State) -> np.ndarray:
-        return state.readings["reward"] > 0 if self.pays else ~self.terminated(state)
+        return state.readings["met"] if self.aims or self.pays else ~self.terminated(state)
 
     def success(self, episode: Episode) -> np.ndarray:
+        if self.aims:
+            return episode.goal_streak > 0
         return paid_end(episode) if self.pays else success(self.threshold)[1](episode)
 
 

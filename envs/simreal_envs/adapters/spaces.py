@@ -219,6 +219,14 @@ def success(threshold: float | None) -> tuple[str, Callable[[Episode], np.ndarra
     return words, lambda episode: np.asarray(episode.returns) >= threshold
 
 
+AIMED = "to be where the goal is at the end: the environment's own `is_success`"
+
+
+def aims(space: spaces.Space) -> bool:
+    """Whether observations show a goal, as goal-conditioned environments do (Plappert et al. 2018, arXiv:1802.09464)."""
+    return isinstance(space, spaces.Dict) and {"achieved_goal", "desired_goal"} <= space.keys()
+
+
 PAID_END = "an end that pays, or a positive return where time runs out: the environment states no return that solves it"
 
 
