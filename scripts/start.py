@@ -29,6 +29,7 @@ JOBS = {
     "lint": [BIN / "ruff", "check", "."],
     "setup": [],
 }
+WITHOUT_BULLET = ["targets.heavy_pole.engine=mujoco"]  # overrides that keep the demo's other engine out
 
 
 def main() -> int:
@@ -42,8 +43,11 @@ def main() -> int:
     os.chdir(ROOT)
     if not installed() and not install():
         return 1
-    job = [*map(str, JOBS[sys.argv[1]]), *sys.argv[2:]]
-    return subprocess.call(job) if JOBS[sys.argv[1]] else 0
+    job = JOBS[sys.argv[1]]
+    if sys.argv[1] == "demo" and not has_bullet():
+        print("PyBullet is not installed, so all of the demo runs in MuJoCo", file=sys.stderr)
+        job = [*job, *WITHOUT_BULLET]
+    return subprocess.call([*map(str, job), *sys.argv[2:]]) if job else 0
 
 
 def wanted() -> str:
@@ -55,6 +59,11 @@ def wanted() -> str:
 def installed() -> bool:
     """Return whether `.venv` is what pyproject.toml and constraints.txt ask for."""
     return STAMP.is_file() and STAMP.read_text(encoding="utf-8") == wanted()
+
+
+def has_bullet() -> bool:
+    """Return whether `.venv` has PyBullet, which publishes no wheels for Pythons after 3.11."""
+    return subprocess.run([str(BIN / "python"), "-c", "import pybullet"], capture_output=True).returncode == 0
 
 
 def install() -> bool:
