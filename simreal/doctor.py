@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from packaging.requirements import Requirement
 
 from simreal.stages import cores
 from simreal.tracking.wandb_tracker import logged_in
+from simreal_envs.engines.bullet_import import INSTALL
 from simreal_envs.errors import UserError
 
 PYTHON = (3, 11)
-PACKAGES = ("simreal", "numpy", "scipy", "torch", "stable-baselines3", "gymnasium", "mujoco", "wandb", "safetensors")
+SHOWN = ("simreal", "numpy", "scipy", "torch", "stable-baselines3", "gymnasium", "mujoco", "wandb", "safetensors")
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
 _PROBE_TIMEOUT_S = 60
@@ -84,16 +86,26 @@ def _python() -> tuple[bool, str]:
 
 
 def _packages() -> tuple[bool, str]:
+    """Hold what is installed against what simreal asks for."""
+    wanted = {}
+    for text in importlib.metadata.requires("simreal") or ():
+        requirement = Requirement(text)
+        if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
+            wanted[requirement.name] = requirement.specifier
     found: dict[str, str] = {}
-    missing = []
-    for package in PACKAGES:
+    missing, wrong = [], []
+    for package in ("simreal", *wanted):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
-    if missing:
-        return False, f"missing: {', '.join(missing)}; run: pip install simreal"
-    return True, ", ".join(f"{name} {version}" for name, version in found.items())
+            continue
+        if package in wanted and not wanted[package].contains(found[package], prereleases=True):
+            wrong.append(f"{package} {found[package]} where {wanted[package]} is wanted")
+    if missing or wrong:
+        absent = [f"missing: {', '.join(missing)}"] if missing else []
+        return False, f"{'; '.join(absent + wrong)}; run: pip install --upgrade simreal"
+    return True, ", ".join(f"{name} {found[name]}" for name in SHOWN)
 
 
 def _torch() -> tuple[bool, str]:
@@ -112,7 +124,7 @@ def _mujoco() -> tuple[bool, str]:
     found = _probe(
         "import mujoco, mujoco.batch as b; m = mujoco.MjModel.from_xml_string('<mujoco><worldbody/></mujoco>');"
         " b.Batch(m, 2, 1); print(mujoco.__version__)",
-        advice="pip install 'mujoco>=3.17,<5'",
+        advice="pip install 'mujoco>=4,<5'",
     )
     return True, f"{found}, batched simulation works"
 
@@ -121,7 +133,7 @@ def _bullet() -> tuple[bool, str]:
     version = _probe(
         "import pybullet as p, importlib.metadata as m; c = p.connect(p.DIRECT); assert c >= 0; p.stepSimulation();"
         " p.disconnect(c); print(m.version('pybullet'))",
-        advice="pip install pybullet, which has wheels for Python 3.11; the engine `bullet` cannot be used without it",
+        advice=f"the engine `bullet` cannot be used without it: {INSTALL}",
     )
     return True, f"{version}, DIRECT connection works"
 

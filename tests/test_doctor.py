@@ -1,5 +1,6 @@
 """The doctor on this machine, and on sick ones."""
 
+import numpy as np
 import pytest
 
 from simreal import doctor
@@ -41,9 +42,19 @@ def test_a_login_is_noticed_and_its_key_never_said(tmp_path, monkeypatch):
     assert doctor._wandb() == (True, "logged in; runs go online")
 
 
-def test_a_missing_package_and_a_full_disk_say_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no-such-package"))
-    assert doctor._packages() == (False, "missing: no-such-package; run: pip install simreal")
+def test_packages_that_are_missing_or_out_of_range_and_a_full_disk_say_what_to_do(monkeypatch, tmp_path):
+    asked = [
+        "numpy<1",
+        "no-such-package>=2",
+        "scipy>=1",
+        "nobody-asks; extra == 'dev'",
+        "nor-here; python_version < '3'",
+    ]
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda package: asked)
+    assert doctor._packages() == (
+        False,
+        f"missing: no-such-package; numpy {np.__version__} where <1 is wanted; run: pip install --upgrade simreal",
+    )
     monkeypatch.setattr(doctor, "MIN_FREE_DISK_GB", 1e9)
     ok, says = doctor._disk(tmp_path)
     assert not ok

@@ -166,7 +166,7 @@ def huge(bundle):
         (lambda b: forge(b, network={"hidden": [10**9, 10**9]}), r"has [\d,]+ numbers, too few for a network with hidden \[1000000000, 1"),
         (lambda b: forge(b, network={"hidden": [10**9]}), r"too few for a network with hidden \[1000000000\]"),
         (lambda b: forge(b, network={"hidden": [5000, 5000]}), r"too few for a network with hidden \[5000, 5000\]"),
-        (lambda b: forge(b, algorithm="sac", network={"hidden": [8, 8], "n_critics": 1e308}), "Overflow when unpacking long long$"),
+        (lambda b: forge(b, algorithm="sac", network={"hidden": [8, 8], "n_critics": 1e308}), "Overflow when unpacking long"),
         (lambda b: forge(b, network=NETWORK | {"log_std_init": 10**400}), "no setting of it: int too large to convert to float$"),
         (lambda b: forge(b, schema=SCHEMA | {"action": [SCHEMA["action"][0] | {"labels": ""}]}), "needs fields of the action"),
         (lambda b: forge(b, network={"hidden": "ab"}), "schema or network in card.json holds what is no setting of it: '>' not supp"),
