@@ -11,6 +11,8 @@ from typing import Any
 
 from simreal_envs.errors import Unsupported
 
+INSTALL = "pip install pybullet (after Python 3.11 that compiles it, with g++ and Python's headers)"
+
 
 def import_pybullet() -> Any:
     """The pybullet module, imported without its greeting; `Unsupported` where it is not installed."""
@@ -20,10 +22,7 @@ def import_pybullet() -> Any:
         with quiet():
             import pybullet
     except ImportError as error:
-        raise Unsupported(
-            "engine bullet needs pybullet, which is not installed and has wheels for Python 3.10 and 3.11 only: "
-            "pip install pybullet"
-        ) from error
+        raise Unsupported(f"engine bullet needs pybullet, which is not installed: {INSTALL}") from error
     return pybullet
 
 

@@ -6,12 +6,10 @@ those commonly used for learned A1 locomotion at 50 Hz (kp 20-80, kd 0.5-2), mea
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import mujoco
 
 from simreal_envs.engines.base import Robot
-from simreal_envs.errors import Unsupported
+from simreal_envs.robots.repair import pybullet_model
 
 LEGS = ("FR", "FL", "RR", "RL")
 JOINTS = tuple(f"{leg}_{joint}_joint" for leg in LEGS for joint in ("hip", "upper", "lower"))
@@ -23,7 +21,7 @@ PAYLOAD_MASS = 0.001  # kg; the nominal robot carries next to nothing
 
 
 def _spec() -> mujoco.MjSpec:
-    spec = mujoco.MjSpec.from_file(str(_urdf()))
+    spec = mujoco.MjSpec.from_file(str(pybullet_model("a1/a1.urdf")))
     spec.compiler.fusestatic = True
     spec.worldbody.first_body().add_freejoint()
     spec.compile()
@@ -44,16 +42,6 @@ def _spec() -> mujoco.MjSpec:
     payload.mass, payload.ipos, payload.explicitinertial = PAYLOAD_MASS, [0, 0, 0], 1
     payload.inertia = [0.4 * PAYLOAD_MASS * 0.08**2] * 3  # a ball of 8 cm radius
     return spec
-
-
-def _urdf() -> Path:
-    try:
-        import pybullet_data
-    except ImportError as error:
-        raise Unsupported(
-            "the A1 model comes with pybullet, which is not installed (it has wheels for Python 3.10 and 3.11): pip install pybullet"
-        ) from error
-    return Path(pybullet_data.getDataPath()) / "a1" / "a1.urdf"
 
 
 FRICTION, DAMPING = 1.0, 0.1  # -, N m s/rad

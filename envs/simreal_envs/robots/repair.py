@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 
+from simreal_envs.engines.bullet_import import INSTALL
 from simreal_envs.errors import Unsupported, UserError
 
 TINY_MASS, TINY_INERTIA = 1e-4, 1e-7  # kg, kg m^2: of a moving link that the file gives no mass
@@ -33,10 +34,7 @@ def pybullet_model(path: str) -> Path:
     try:
         import pybullet_data
     except ImportError as error:
-        raise Unsupported(
-            f"the model {path!r} comes with pybullet, which is not installed "
-            "(it has wheels for Python 3.10 and 3.11): pip install pybullet"
-        ) from error
+        raise Unsupported(f"the model {path!r} comes with pybullet, which is not installed: {INSTALL}") from error
     return Path(pybullet_data.getDataPath()) / path
 
 
