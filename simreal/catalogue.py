@@ -134,11 +134,13 @@ def _default(field: Field[Any]) -> Any:
 
 
 def configs() -> list[dict[str, Any]]:
-    """Experiments in ``configs/`` below the current folder; the first comment line says what each is."""
+    """Experiments that go by a name; the first comment line says what each is."""
+    from simreal.config_files import available
+
     rows = []
-    for path in sorted(Path("configs").rglob("*.yaml")):
+    for name, path in available().items():
         first = path.read_text(encoding="utf-8").partition("\n")[0]
-        rows.append({"name": str(path), "says": first.removeprefix("#").strip()})
+        rows.append({"name": name, "says": first.removeprefix("#").strip()})
     return rows
 
 

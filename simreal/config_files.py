@@ -19,13 +19,16 @@ from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters
 from simreal_envs.errors import UserError, nearest, require_known
 
 T = TypeVar("T")
+OWN = Path("configs")
+# A wheel has them inside of the package, a clone beside it.
+SHIPPED = next(filter(Path.is_dir, (Path(__file__).parent / OWN, Path(__file__).parents[1] / OWN)))
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read an experiment from a YAML file.
 
     Args:
-        path: a file, or the bare name of one in `configs/` ("quickstart").
+        path: a file, or the bare name of one in `configs/` or among those that come with simreal ("quickstart").
         overrides: "key=value" with a dotted key ("targets.heavy.steps=1000"); the value is YAML.
 
     Raises:
@@ -86,7 +89,10 @@ def dump(experiment: Experiment) -> str:
 
 
 def find(path: str | Path) -> Path:
-    """Return the file that `path` means: itself, or the one below `configs/` of this name, with or without its folder.
+    """Return the file that `path` means.
+
+    That is the file itself, or the one of this name, with or without its folder, below `configs/` of the current
+    folder, or else among those that come with simreal.
 
     Raises:
         UserError: there is none.
@@ -94,19 +100,29 @@ def find(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
-    shipped = {str(file.relative_to("configs").with_suffix("")): file for file in Path("configs").rglob("*.yaml")}
-    called = [file for file in shipped.values() if file.stem == str(path)]
-    if found := shipped.get(str(path)) or (called[0] if len(called) == 1 else None):
-        return found
+    bare = path.relative_to(OWN).with_suffix("") if path.is_relative_to(OWN) and path.suffix == ".yaml" else path
+    for folder in (OWN, SHIPPED):
+        named = _below(folder)
+        called = [file for file in named.values() if file.stem == str(bare)]
+        if found := named.get(str(bare)) or (called[0] if len(called) == 1 else None):
+            return found
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected the YAML file of an experiment")
-    nearby = {*(map(str, shipped.values()) if path.suffix else shipped), *map(str, path.parent.glob("*.yaml"))}
-    if not nearby:
-        raise UserError(
-            f"there is no config {str(path)!r}: give the path of a YAML file; bare names are of those in a folder 'configs', "
-            f"and {Path.cwd()} has none"
-        )
+    names = available()
+    nearby = {
+        *((f"{OWN / name}.yaml" for name in names) if path.suffix else names),
+        *map(str, path.parent.glob("*.yaml")),
+    }
     raise UserError(f"there is no config {str(path)!r}; {nearest(str(path), nearby)}")
+
+
+def available() -> dict[str, Path]:
+    """Every config that goes by a name: those of the current folder before those of simreal that are called the same."""
+    return dict(sorted({**_below(SHIPPED), **_below(OWN)}.items()))
+
+
+def _below(folder: Path) -> dict[str, Path]:
+    return {str(file.relative_to(folder).with_suffix("")): file for file in folder.rglob("*.yaml")}
 
 
 # ------------------------------------------------------------------------------------------------ overrides

@@ -1,5 +1,6 @@
 """The experiment's YAML: what it means, how it is overridden, and what is said about mistakes."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -7,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from simreal.config import AgentConfig, Experiment, domains
 from simreal.config_domains import domain_of
-from simreal.config_files import dump, find, load, model_at, parse
+from simreal.config_files import SHIPPED, available, dump, find, load, model_at, parse
 from simreal.hyperparameters import HYPERPARAMETERS, PARTS
 from simreal_envs.errors import UserError
 
@@ -245,10 +246,24 @@ def test_configs_are_found_by_path_and_by_bare_name(tmp_path, monkeypatch):
         load("binary.yaml")
 
 
-def test_where_there_are_no_configs_a_bare_name_is_told_so(tmp_path, monkeypatch):
+def test_the_configs_that_come_with_simreal_are_found_from_anywhere_and_give_way_to_ones_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no config 'quickstart': give the path .* folder 'configs', and .* has none"):
-        find("quickstart")
+    for name in ("quickstart", "configs/quickstart.yaml"):
+        assert find(name) == SHIPPED / "quickstart.yaml"
+    assert load("grid_quick") == load("games/grid_quick")
+    with pytest.raises(
+        UserError, match=r"no config 'configs/quikstart.yaml'; did you mean 'configs/quickstart.yaml'\?"
+    ):
+        find("configs/quikstart.yaml")
+    with pytest.raises(UserError, match=r"no config 'quikstart'; did you mean 'quickstart'\?"):
+        find("quikstart")
+    for folder in ("", "games"):
+        (tmp_path / "configs" / folder).mkdir()
+    for name in ("games/quickstart", "ours"):
+        (tmp_path / f"configs/{name}.yaml").write_text(TEXT)
+    assert find("quickstart") == Path("configs/games/quickstart.yaml") and find("ours") == Path("configs/ours.yaml")
+    assert find("hopper") == SHIPPED / "hopper.yaml"
+    assert {"ours", "hopper", "games/quickstart", "games/grid_quick"} <= set(available())
 
 
 def test_domains_are_built_with_their_curriculum():

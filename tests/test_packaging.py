@@ -9,7 +9,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT_FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PROJECT_FILE["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
 
@@ -38,9 +39,17 @@ def test_continuous_integration_calls_the_documented_test_command_and_nothing_el
 def test_the_zoo_lies_in_a_package_of_the_wheel_and_nothing_keeps_it_out():
     from simreal_agents.zoo import FOLDER, names
 
-    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    wheel = PROJECT_FILE["tool"]["hatch"]["build"]["targets"]["wheel"]
     package = next(ROOT / folder for folder in wheel["packages"] if (ROOT / folder) in FOLDER.parents)
-    assert set(wheel) == {"packages"} and names()  # no include or exclude
+    assert set(wheel) == {"packages", "force-include"} and names()  # no include or exclude
     ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if line]
     files = [path.relative_to(package) for name in names() for path in (FOLDER / name).iterdir()]
     assert not [path for path in files for pattern in ignored if any(Path(part).match(pattern) for part in path.parts)]
+
+
+def test_the_configs_lie_in_the_wheel_where_they_are_looked_for():
+    from simreal import config_files
+
+    (target,) = PROJECT_FILE["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"].values()
+    assert ROOT / target == Path(config_files.__file__).parent / config_files.OWN
+    assert config_files.SHIPPED == ROOT / "configs"  # in a clone

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from simreal_envs.variation import Domain
 
 Config = Annotated[
-    Positional[str], arg(metavar="CONFIG", help="YAML file of an experiment, or the name of one in configs/")
+    Positional[str], arg(metavar="CONFIG", help="YAML file of an experiment, or a name that `simreal list configs` has")
 ]
 Overrides = Annotated[
     Positional[tuple[str, ...]], arg(metavar="[key=value ...]", help="settings that replace the file's")
