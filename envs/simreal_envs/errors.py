@@ -7,7 +7,7 @@ UserError            one sentence: what was given, what was expected, the neares
 import difflib
 import reprlib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 
 class UserError(ValueError):
@@ -23,8 +23,19 @@ def told(error: Exception) -> str:
     place where there are none, as of a bare assert."""
     words = " ".join(str(error).split()).removeprefix("Error: ")  # MuJoCo's begin with it
     if not words and (places := traceback.extract_tb(error.__traceback__)):
-        words = f"{places[-1].line} ({places[-1].filename}, line {places[-1].lineno})"
+        words = f"{places[-1].line} ({raised_at(error)})"
     return words if isinstance(error, (ImportError, AttributeError, UserError)) else f"{type(error).__name__}: {words}"
+
+
+def raised_at(error: Exception, packages: Container[str] | None = None) -> str:
+    """Where an exception was raised, as ``FILE:LINE``: of the lines that led to it, the last one in any of these packages (as
+    they are imported; default: in any). Empty where there is none."""
+    places = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if packages is None or frame.f_globals.get("__name__", "").partition(".")[0] in packages
+    ]
+    return places[-1] if places else ""
 
 
 _SHOWN = 8  # so many names fit into a sentence; of more, some are shown

@@ -423,7 +423,7 @@ def test_constructor_arguments_are_parameters():
             "test/Told-v0", {"kwargs/told": 1},
             r"Told-v0 with told = 1 observes Box\(.*\(3,\).*; worlds and agents need the form",
         ),
-        ("test/Strict-v0", {"kwargs/angle": 9.0}, "test/Strict-v0 cannot be made with angle = 9: too large"),
+        ("test/Strict-v0", {"kwargs/angle": 9.0}, "test/Strict-v0 cannot be made with angle = 9: ValueError: too large"),
     ],
 )  # fmt: skip
 def test_an_argument_that_cannot_be_is_refused_with_a_sentence(task, variation, sentence):

@@ -15,6 +15,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from simreal_envs.adapters.batched import batched_task, is_batched
+from simreal_envs.adapters.faults import dismiss
 from simreal_envs.adapters.processes import process_task
 from simreal_envs.engines.mujoco import keep_warnings_out_of_files
 from simreal_envs.errors import Unsupported, UserError, nearest, told
@@ -50,9 +51,14 @@ def _task(name: str, spec: EnvSpec) -> Task:
     except Exception as error:  # another package's environment may raise anything
         raise UserError(f"gymnasium:{name} cannot be made: {told(error)}") from error
     try:
+        for part in ("observation_space", "action_space"):
+            if not isinstance(getattr(env, part, None), gymnasium.Space):
+                raise UserError(
+                    f"gymnasium:{name} has no {part}: every Gymnasium environment says what it shows and takes"
+                )
         return batched_task(name, env) if is_batched(env) else process_task(name, env, spec)
     finally:
-        env.close()
+        dismiss(env)
 
 
 def _spec(name: str) -> EnvSpec:

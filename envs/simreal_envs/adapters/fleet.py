@@ -11,10 +11,11 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from simreal_envs.adapters.faults import dismiss, fault
 from simreal_envs.adapters.machine import Machine, write_parameters
 from simreal_envs.adapters.spaces import Flattening
 from simreal_envs.engines.mujoco import MujocoEngine
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.errors import Unsupported, UserError, told
 
 KWARGS = "kwargs/"
 
@@ -61,18 +62,18 @@ class Envs:
             UserError: its constructor refuses them, or with them it shows or takes something of another form.
         """
         arguments = {name: self._typed(name, value) for name, value in kwargs.items()}
-        modes = (getattr(self._creator, "metadata", None) or {}).get("render_modes", ())
+        metadata = getattr(self._creator, "metadata", None)  # of a class of wrappers it is a property
+        modes = metadata.get("render_modes", ()) if isinstance(metadata, Mapping) else ()
         if "rgb_array" in modes and "render_mode" not in self._spec.kwargs:
             arguments["render_mode"] = "rgb_array"
         try:
             env = gymnasium.make(self._spec, disable_env_checker=True, **arguments)
         except Exception as error:  # whatever somebody else's constructor raises
-            if not kwargs:
-                raise
-            raise UserError(f"gymnasium:{self._spec.id} cannot be made with {_listed(kwargs)}: {error}") from error
+            given = f" with {_listed(kwargs)}" if kwargs else ""
+            raise UserError(f"gymnasium:{self._spec.id} cannot be made{given}: {told(error)}") from error
         self._form = self._form or form_of(env)
         if form_of(env) != self._form:
-            env.close()
+            dismiss(env)
             raise UserError(
                 f"gymnasium:{self._spec.id} with {_listed(kwargs)} observes {env.observation_space} and takes "
                 f"{env.action_space} actions; worlds and agents need the form that these have without it"
@@ -112,7 +113,7 @@ class Envs:
             if self._stale[i]:
                 self._renew(i)
             self._seeds[i], self._logs[i], self._last[i] = seed, [], None
-            seen.append(self._flat(self._envs[i].reset(seed=seed)[0]))
+            seen.append(self._begin(i))
         self._disturbed[ids] = False
         return np.array(seen)
 
@@ -129,19 +130,51 @@ class Envs:
         if last is not None and (last.terminated or last.truncated):
             return last._replace(reward=0.0, met=False)
         self._logs[i].append(np.array(action))
-        self._last[i] = self._advance(i, action)
+        self._last[i] = self._advance(i, action, len(self._logs[i]))
         return self._last[i]
 
-    def _advance(self, i: int, action: np.ndarray) -> Step:
+    def _begin(self, i: int) -> np.ndarray:
+        """Reset an environment with its seed; what it shows.
+
+        Raises:
+            UserError: it cannot, or shows numbers that are not finite.
+        """
+        env, seed = self._envs[i], int(self._seeds[i])
+        try:
+            answer = env.reset(seed=seed)
+            if isinstance(answer, (np.ndarray, Mapping)):  # one of two numbers could be taken for two answers
+                raise TypeError("an observation alone")
+            seen = self._flat(answer[0])
+            if not np.isfinite(seen).all():
+                k = int(np.argmin(np.isfinite(seen)))
+                raise UserError(f"number {k} of its {seen.size} observed numbers is {seen[k]}")
+            return seen
+        except Exception as error:  # somebody else's environment may raise and return anything
+            raise fault(env, "reset", f"at the start of the episode with seed {seed}", error) from error
+
+    def _advance(self, i: int, action: np.ndarray, number: int) -> Step:
+        """One step, which is this number in its episode."""
+        env = self._envs[i]
+        try:
+            return self._read(*env.step(self._given(action)))
+        except Exception as error:
+            when = f"in step {number} of the episode with seed {self._seeds[i]}"
+            raise fault(env, "step", when, error) from error
+
+    def _given(self, action: np.ndarray) -> Any:
+        """An action as the environment takes it."""
         space = self._space
         if isinstance(space, spaces.Discrete):
-            given = space.start + action[0].astype(space.dtype)
-        else:
-            given = np.clip(action.reshape(space.shape), space.low, space.high)
-            given = (np.rint(given) if np.issubdtype(space.dtype, np.integer) else given).astype(space.dtype)
-        seen, reward, terminated, truncated, info = self._envs[i].step(given)
-        met = info.get("is_success", info.get("success", reward > 0))
-        return Step(self._flat(seen), float(reward), bool(np.all(met)), bool(terminated), bool(truncated))
+            return space.start + action[0].astype(space.dtype)
+        given = np.clip(action.reshape(space.shape), space.low, space.high)
+        return (np.rint(given) if np.issubdtype(space.dtype, np.integer) else given).astype(space.dtype)
+
+    def _read(self, shown: Any, reward: Any, terminated: Any, truncated: Any, info: Mapping[str, Any] | None) -> Step:
+        """What an environment's step returned. That a reward is an array of one number, or info None, Gymnasium lets pass."""
+        paid = reward.item() if isinstance(reward, np.ndarray) else float(reward)
+        info = {} if info is None else info
+        met = info.get("is_success", info.get("success", paid > 0))
+        return Step(self._flat(shown), paid, bool(np.all(met)), bool(terminated), bool(truncated))
 
     def logs(self) -> list[np.ndarray]:
         """The actions of the running episodes, each ``(length, a)``."""
@@ -168,15 +201,15 @@ class Envs:
         self._last[i] = None
         if self._seeds[i] < 0:
             return np.zeros(self._flat.size, self._flat.dtype)
-        seen = self._flat(self._envs[i].reset(seed=int(self._seeds[i]))[0])
-        for action in self._logs[i]:
-            self._last[i] = self._advance(i, action)
+        seen = self._begin(i)
+        for number, action in enumerate(self._logs[i], 1):
+            self._last[i] = self._advance(i, action, number)
             seen = self._last[i].observation
         return seen
 
     def _renew(self, i: int) -> None:
         made = self._make(self._kwargs[i])
-        self._envs[i].close()
+        dismiss(self._envs[i])
         self._envs[i] = made
         self._stale[i] = False
         if self._parameters:
@@ -184,14 +217,17 @@ class Envs:
 
     def render(self, i: int) -> np.ndarray | None:
         """A picture, uint8 ``(h, w, 3)``, or None where the environment draws none."""
+        env = self._envs[i]
         try:
-            return self._envs[i].render() if self._envs[i].render_mode == "rgb_array" else None
+            return env.render() if env.render_mode == "rgb_array" else None
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise Unsupported(f"a picture of {self._spec.id} needs a package that is not installed: {error}") from error
+        except Exception as error:
+            raise fault(env, "render", "when it draws a picture", error) from error
 
     def close(self) -> None:
         for env in self._envs:
-            env.close()
+            dismiss(env)
 
 
 def form_of(env: gymnasium.Env) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
+from simreal_envs.adapters.faults import dismiss, layers
 from simreal_envs.adapters.fleet import KWARGS, Envs, creator_of, defaults_of, form_of
 from simreal_envs.adapters.machine import Machine, machine, named_model
 from simreal_envs.adapters.spaces import (
@@ -164,7 +165,7 @@ class GymnasiumTask(Task):
 
     def __init__(self, name: str, env: gymnasium.Env, spec: EnvSpec):
         self.spec = spec
-        self.packages = tuple(package for package in packages_of(*_layers(env)) if package != "gymnasium")
+        self.packages = tuple(package for package in packages_of(*layers(env)) if package != "gymnasium")
         made: Any = env.spec  # with what its entry point put around it, which would be put there twice if made by this
         self.name, self.says = f"gymnasium:{name}", f"Gymnasium's {name}"
         if text := texts(env.observation_space):
@@ -242,14 +243,6 @@ def _action(name: str, env: gymnasium.Env) -> tuple[Field, np.ndarray, np.ndarra
     )
 
 
-def _layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
-    """An environment and all that is inside of it, wrappers first."""
-    while isinstance(env, gymnasium.Wrapper):
-        yield env
-        env = env.env
-    yield env
-
-
 def _period(env: gymnasium.Env) -> float:
     """Seconds per step: as the environment says (``dt``, ``tau``), else of a frame that it would show, else 1 s."""
     for name in ("dt", "tau"):
@@ -300,5 +293,5 @@ def _changes_form(env: gymnasium.Env, spec: EnvSpec, name: str, value: bool) -> 
         other = gymnasium.make(spec, disable_env_checker=True, **{name: value})
     except Exception:  # whatever a constructor raises: it is told where it is used
         return False
-    other.close()
+    dismiss(other)
     return form_of(other) != form_of(env)

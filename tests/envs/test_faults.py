@@ -1,0 +1,225 @@
+"""What goes wrong inside of somebody else's environment is told in one sentence, with the place."""
+
+import inspect
+import re
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from simreal_envs.errors import UserError
+from simreal_envs.variation import Domain
+from simreal_envs.worlds import make
+
+
+class Fine(gymnasium.Env):
+    """Shows two numbers, takes one; every episode pays 1 per step."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, render_mode=None):
+        self.observation_space, self.action_space = spaces.Box(-1.0, 1.0, (2,)), spaces.Box(-1.0, 1.0, (1,))
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.shown(), {}
+
+    def shown(self):
+        return np.zeros(2, np.float32)
+
+    def step(self, action):
+        self.steps += 1
+        return self.shown(), 1.0, False, False, {}
+
+
+class Breaks(Fine):
+    """Raises in its third step, below numpy."""
+
+    def step(self, action):
+        if self.steps == 2:
+            np.linalg.inv(np.zeros((2, 2)))  # here
+        return super().step(action)
+
+
+class Lost(Fine):
+    def reset(self, *, seed=None, options=None):
+        raise KeyError("maps/1.yaml")  # here
+
+
+class Nowhere(Fine):
+    def shown(self):
+        return np.array([0.0, np.nan])
+
+    def reset(self, *, seed=None, options=None):  # here
+        return super().reset(seed=seed)
+
+
+class Old(Fine):
+    """Gym's interface of 2021."""
+
+    def step(self, action):  # here
+        return np.zeros(2), 1.0, False, {}
+
+
+class Bare(Fine):
+    def reset(self, *, seed=None, options=None):  # here
+        return np.zeros(2, np.float32)
+
+
+class Poor(Fine):
+    def step(self, action):  # here
+        return self.shown(), None, False, False, {}
+
+
+class Wide(Fine):
+    def step(self, action):  # here
+        return np.zeros(3), 1.0, False, False, {}
+
+
+class Dark(Fine):
+    def render(self):
+        raise AssertionError  # here
+
+
+class Shapely(Fine):
+    """What Gymnasium lets pass: a reward of shape (1,), and no info."""
+
+    def step(self, action):
+        seen, reward, *ends, _ = super().step(action)
+        return seen, np.array([reward]), *ends, None
+
+
+class Unclosed(Fine):
+    def close(self):
+        raise RuntimeError("already gone")
+
+
+class Wrapped(gymnasium.ObservationWrapper):
+    """A wrapper of somebody's around the environment that breaks."""
+
+    def __init__(self, render_mode=None):
+        super().__init__(Breaks(render_mode))
+
+    def observation(self, observation):
+        return observation
+
+
+class Second(Fine):
+    """There can be one of it after the one that is looked at."""
+
+    made = 0
+
+    def __init__(self, render_mode=None):
+        super().__init__(render_mode)
+        type(self).made += 1
+        if self.made > 2:
+            raise RuntimeError("no licence left")
+
+
+class Unseen(gymnasium.Env):
+    metadata = {"render_modes": []}
+    action_space = spaces.Discrete(2)
+
+
+class Unmoved(gymnasium.Env):
+    metadata = {"render_modes": []}
+    observation_space = spaces.Discrete(2)
+
+
+KINDS = (Fine, Breaks, Lost, Nowhere, Old, Bare, Poor, Wide, Dark, Shapely, Unclosed, Wrapped, Second, Unseen, Unmoved)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    for kind in KINDS:
+        gymnasium.register(f"fault/{kind.__name__}-v0", kind, max_episode_steps=5)
+    yield
+    for kind in KINDS:
+        gymnasium.registry.pop(f"fault/{kind.__name__}-v0")
+
+
+def worlds_of(kind, n=2, num_workers=0):
+    return make(Domain(f"gymnasium:fault/{kind.__name__}-v0"), n, num_workers=num_workers)
+
+
+def place_in(kind):
+    lines, first = inspect.getsourcelines(kind)
+    return f"{__file__}:{first + next(k for k, line in enumerate(lines) if line.rstrip().endswith('# here'))}"
+
+
+def went_wrong(kind, num_workers=0):
+    """The sentence, and the seeds of the worlds' episodes."""
+    worlds = worlds_of(kind, num_workers=num_workers)
+    with pytest.raises(UserError) as raised:
+        worlds.reset(seed=4)
+        for _ in range(5):
+            worlds.step(np.zeros((2, 1)))
+    seeds = worlds.engine.qpos[:, 0].astype(int).tolist()
+    worlds.close()
+    return str(raised.value), seeds
+
+
+@pytest.mark.parametrize(
+    ("kind", "when", "says"),
+    [
+        (Breaks, "in step 3 of", "LinAlgError: Singular matrix"),
+        (Lost, "at the start of", "KeyError: 'maps/1.yaml'"),
+        (Nowhere, "at the start of", "number 1 of its 2 observed numbers is nan"),
+        (
+            Old,
+            "in step 1 of",
+            "`step` does not return what Gymnasium's does (observation, reward, terminated, truncated, info): ",
+        ),
+        (Bare, "at the start of", "`reset` does not return what Gymnasium's does (observation, info): "),
+        (Poor, "in step 1 of", "`step` does not return what Gymnasium's does"),
+        (Wide, "in step 1 of", "the environment observes 3 numbers, and its space says 2"),
+    ],
+)
+def test_what_goes_wrong_inside_is_one_sentence_with_step_seed_and_place(kind, when, says):
+    sentence, seeds = went_wrong(kind)
+    begin = f"gymnasium:fault/{kind.__name__}-v0 fails {when} the episode with seed {seeds[0]}: {says}"
+    assert sentence.startswith(begin) and sentence.endswith(f" ({place_in(kind)})") and "\n" not in sentence
+
+
+def test_the_sentence_comes_out_of_worker_processes_and_through_wrappers():
+    sentence, seeds = went_wrong(Breaks, num_workers=1)
+    assert f"in step 3 of the episode with seed {seeds[0]}: LinAlgError" in sentence and place_in(Breaks) in sentence
+    assert place_in(Breaks) in went_wrong(Wrapped)[0]
+
+
+def test_a_picture_that_cannot_be_drawn_is_told():
+    worlds = worlds_of(Dark)
+    worlds.reset()
+    with pytest.raises(
+        UserError, match="Dark-v0 fails when it draws a picture: AssertionError: .*" + re.escape(place_in(Dark))
+    ):
+        worlds.engine.render(0, 64, 48)
+
+
+def test_what_gymnasium_lets_pass_passes():
+    worlds, fine = worlds_of(Shapely), worlds_of(Fine)
+    worlds.reset()
+    fine.reset()
+    for _ in range(6):
+        for one, other in zip(worlds.step(np.zeros((2, 1)))[:4], fine.step(np.zeros((2, 1)))[:4], strict=True):
+            assert np.array_equal(one, other) and one.dtype == other.dtype
+
+
+def test_what_fails_to_close_costs_nothing():
+    worlds_of(Unclosed).close()
+
+
+def test_a_copy_that_cannot_be_made_is_told():
+    with pytest.raises(UserError, match="^gymnasium:fault/Second-v0 cannot be made: RuntimeError: no licence left$"):
+        worlds_of(Second, n=4)
+
+
+@pytest.mark.parametrize(("kind", "missing"), [(Unseen, "observation_space"), (Unmoved, "action_space")])
+def test_who_says_not_what_it_shows_or_takes_is_refused(kind, missing):
+    with pytest.raises(
+        UserError, match=f"gymnasium:fault/{kind.__name__}-v0 has no {missing}: every Gymnasium environment"
+    ):
+        worlds_of(kind)
