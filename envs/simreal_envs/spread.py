@@ -41,6 +41,8 @@ class Spread(gymnasium.vector.VectorEnv):
         here: the worlds of this process. Else those of `Worlds`, but for its engine.
     """
 
+    closed = True  # until it is made, as `Worlds`
+
     def __init__(
         self, kind: type[Worlds], domain: Domain, num_worlds: int, seed: int = 0, *, num_workers: int, **options: Any
     ):
@@ -59,6 +61,7 @@ class Spread(gymnasium.vector.VectorEnv):
         )
         self.observation_space = batch_space(self.single_observation_space, num_worlds)
         self.action_space = batch_space(self.single_action_space, num_worlds)
+        self.closed = False
 
     def _start(self, sizes: Sequence[int], seed: int = 0) -> None:
         """Make so many worlds in each process, in place of those there are."""

@@ -37,6 +37,8 @@ class Together(gymnasium.vector.VectorEnv):
         UserError: no members, schemas that differ, another autoreset mode than SAME_STEP, or not one `counted` each.
     """
 
+    closed = True  # until it is made, as `Worlds`
+
     def __init__(self, worlds: Sequence[Worlds], counted: Sequence[bool] | None = None):
         self.members = tuple(worlds)
         if not self.members:
@@ -68,6 +70,7 @@ class Together(gymnasium.vector.VectorEnv):
             self.single_action_space = Choices(np.array([member.schema.present for member in self.members]))
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.closed = False
 
     @property
     def num_counted(self) -> int:

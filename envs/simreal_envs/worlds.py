@@ -100,6 +100,8 @@ class Worlds(gymnasium.vector.VectorEnv):
     (not ``episode``, which Gymnasium's RecordEpisodeStatistics claims for itself).
     """
 
+    closed = True  # until it is made: before version 1.4 Gymnasium closes what is thrown away, half made or not
+
     def __init__(
         self,
         domain: Domain,
@@ -148,6 +150,7 @@ class Worlds(gymnasium.vector.VectorEnv):
         self._disturbance: np.ndarray | None = None  # (N, 3) N from the first `disturb` on
         self.final = np.zeros((num_worlds, self.schema.observation_size), dtype=self.schema.dtype)
         self._observation = np.zeros_like(self.final)
+        self.closed = False
 
     def _declare_spaces(self) -> None:
         """Tell Gymnasium what these worlds take and show."""

@@ -213,7 +213,7 @@ def test_what_fails_to_close_costs_nothing():
 
 
 def test_a_copy_that_cannot_be_made_is_told():
-    with pytest.raises(UserError, match="^gymnasium:fault/Second-v0 cannot be made: RuntimeError: no licence left$"):
+    with pytest.raises(UserError, match=r"^gymnasium:fault/Second-v0 cannot be made: RuntimeError: no licence left$"):
         worlds_of(Second, n=4)
 
 

@@ -15,6 +15,7 @@ from simreal_envs.errors import UserError
 from simreal_envs.gym import World
 from simreal_envs.imperfections import QUANTITIES
 from simreal_envs.parameters import UNSUPPORTED, Draws
+from simreal_envs.spread import Spread
 from simreal_envs.tasks import TASKS
 from simreal_envs.together import Together
 from simreal_envs.variation import (
@@ -810,3 +811,8 @@ def test_worlds_that_are_over_keep_no_threads_even_before_garbage_is_collected(e
         assert [batch() for batch in batches] == [None, None]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("kind", [Worlds, Spread, Together])
+def test_what_was_never_made_has_nothing_to_close(kind):
+    kind.__new__(kind).close()  # as Gymnasium before 1.4 does with what is thrown away
