@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from simreal.arms import SEQUENCE
 from simreal.stages import Stage, is_done
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 
 if TYPE_CHECKING:
-    from simreal.learner import Source
     from simreal_agents.bundle import Agent
 
 WORLDS = 2
@@ -25,97 +25,94 @@ _FORM = ("task", "preset", "observe", "bridge")  # of a domain: what decides on 
 def rehearsal(stages: Sequence[Stage], where: Callable[[str, str], str]) -> dict[str, Any] | None:
     """What `rehearse` is to be called with; None where no arm is left to be computed.
 
-    Of arms that differ in nothing but seeds, physics and steps one is enough. Along a sequence they are of the form that
-    the first step has.
+    Of runs that differ in nothing but seeds, physics and steps one is enough, if that holds of those that make what they are
+    given as well.
 
     Args:
+        stages: each after those that it needs.
         where: the place of a source or of a strategy: of ``"sources"`` or ``"strategies"``, and of its name.
     """
-    makers = {
-        str(stage.folder): {**stage.kwargs, "where": where("sources", stage.name.split("/")[1])}
-        for stage in stages
-        if stage.run.endswith(":stage_pretrain")
-    }
-    arms: dict[str, dict[str, Any]] = {}
+    runs: list[dict[str, Any]] = []
+    forms: dict[Any, int] = {}
+    made: dict[str, int] = {}  # where an agent will be -> the run that stands for the one that makes it
+    asked: set[int] = set()
     for stage in stages:
-        if not stage.run.endswith(":stage_arm") or is_done(stage):
+        kind, is_arm = stage.run.rpartition(":")[2], stage.run.endswith(":stage_arm")
+        given = tuple(map(made.get, _given(stage.kwargs)))
+        if kind not in ("stage_pretrain", "stage_arm") or None in given:
             continue
-        arm = {**stage.kwargs, "where": where("strategies", stage.name.split("/")[2])}
-        if makers.keys() >= {*_given(arm)}:
-            arms.setdefault(_form(arm, [makers[place] for place in _given(arm)]), arm)
-    return {"agents": makers, "arms": list(arms.values())} if arms else None
+        number = forms.setdefault((_form(stage.kwargs), given), len(runs))
+        if number == len(runs):
+            runs.append({**stage.kwargs, "given": given, "where": _place(stage, where)})
+        made[str(stage.folder / "agent" if is_arm else stage.folder)] = number
+        if is_arm and not is_done(stage):
+            asked.add(number)
+    for number in range(len(runs) - 1, -1, -1):
+        asked |= {*runs[number]["given"]} if number in asked else set()
+    return {"runs": {number: runs[number] for number in sorted(asked)}} if asked else None
 
 
-def _given(arm: Mapping[str, Any]) -> list[str]:
-    """Where the agents are that an arm is given, its teacher last."""
-    return [*(one["agent"] for one in arm["sources"]), *([arm["teacher"]] if arm.get("teacher") else [])]
+def _place(stage: Stage, where: Callable[[str, str], str]) -> str:
+    """What asks for a run, and of a way along a sequence in which step."""
+    parts = stage.name.split("/")
+    if parts[0] == "agents":
+        return where("sources", parts[1])
+    step = f", step {parts[4]} of the sequence" if parts[3] == SEQUENCE else ""
+    return where("strategies", parts[2]) + step
 
 
-def _form(*runs: Any) -> str:
-    """What runs and those they begin with have in common if one stands for the other."""
-
-    def of(run: Any) -> Any:
-        if not isinstance(run, Mapping):
-            return [of(one) for one in run]
-        domain = {key: run["domain"].get(key) for key in _FORM}
-        return domain | {key: run.get(key) for key in ("strategy", "settings", "learning")}
-
-    return json.dumps(of(runs), sort_keys=True)
+def _given(run: Mapping[str, Any]) -> list[str]:
+    """Where the agents are that a run is given, its teacher last."""
+    return [*(one["agent"] for one in run.get("sources", ())), *([run["teacher"]] if run.get("teacher") else [])]
 
 
-def rehearse(
-    *, report: Callable[[float, str], None], agents: Mapping[str, dict[str, Any]], arms: Sequence[dict[str, Any]]
-) -> str:
-    """Begin every arm, with agents that were begun as well and have learned nothing.
+def _form(run: Mapping[str, Any]) -> str:
+    """What a run has in common with those that it stands for."""
+    domain = {key: run["domain"].get(key) for key in _FORM}
+    return json.dumps(domain | {key: run.get(key) for key in ("strategy", "settings", "learning")}, sort_keys=True)
+
+
+def rehearse(*, report: Callable[[float, str], None], runs: Mapping[int, dict[str, Any]]) -> str:
+    """Begin every run, with agents that were begun as well and have learned nothing.
 
     Args:
-        agents: folder -> what `stage_pretrain` will be called with to make its agent.
-        arms: what `stage_arm` will be called with.
-            Both say ``where`` they were asked for.
+        runs: what `stage_pretrain` and `stage_arm` will be called with, each after those that make what it is ``given``, and
+            ``where`` it was asked for.
 
     Raises:
         UserError: some of them cannot begin, a sentence for each.
     """
-    from simreal.learner import Source
-
-    begun: dict[str, Agent | None] = {}
+    begun: dict[int, Agent | None] = {}
     wrong: list[str] = []
-
-    def begin(run: Mapping[str, Any], *given: Any) -> Agent | None:
-        """The agent with which a run begins; None where it does not, and if that is the user's mistake it is noted."""
+    for number, run in runs.items():
+        given = [begun[one] for one in run["given"]]
         try:
-            try:
-                return _begun(run, *given)
-            except UserError:  # so few worlds may be the reason
-                return _begun(run, *given, num_worlds=run["learning"]["num_worlds"])
+            begun[number] = None if None in given else _begun_somehow(run, given)
         except UserError as error:
-            wrong.append(f"{run['where']}: {error}")
+            begun[number] = wrong.append(f"{run['where']}: {error}")
         except Exception:  # may be the rehearsal's; if not, the stage will tell
-            pass
-        return None
-
-    for arm in arms:
-        places = _given(arm)
-        begun |= {place: begin(agents[place]) for place in places if place not in begun}
-        if None not in (given := [begun[place] for place in places]):
-            known = zip(arm["sources"], given, strict=False)
-            sources = [Source(one["name"], agent, Domain.from_dict(one["domain"])) for one, agent in known]
-            begin(arm, sources, given[-1] if arm.get("teacher") else None)
+            begun[number] = None
     if wrong:
         raise UserError("\n".join(wrong))
     return ""
 
 
-def _begun(
-    run: Mapping[str, Any], sources: Sequence[Source] = (), teacher: Agent | None = None, num_worlds: int = WORLDS
-) -> Agent | None:
+def _begun_somehow(run: Mapping[str, Any], given: Sequence[Agent]) -> Agent | None:
+    """See `_begun`; if it cannot, so few worlds may be the reason."""
+    try:
+        return _begun(run, given, WORLDS)
+    except UserError:
+        return _begun(run, given, run["learning"]["num_worlds"])
+
+
+def _begun(run: Mapping[str, Any], given: Sequence[Agent], num_worlds: int) -> Agent | None:
     """The agent with which a run begins; None where its strategy would learn something before.
 
     Raises:
         UserError: it cannot.
     """
     from simreal.config import CONTROL_ARM
-    from simreal.learner import Learning, Target
+    from simreal.learner import Learning, Source, Target
     from simreal.strategies import make_strategy
     from simreal.training import at_target
     from simreal_agents.bundle import Agent
@@ -123,10 +120,15 @@ def _begun(
     strategy = make_strategy(run.get("strategy", CONTROL_ARM), run.get("settings"))
     if strategy.learns_first:
         return None
+    known = zip(run.get("sources", ()), given, strict=False)  # the teacher comes after them
+    sources = tuple(Source(one["name"], agent, Domain.from_dict(one["domain"])) for one, agent in known)
     domains = {name: Domain.from_dict(domain) for name, domain in (run.get("domains") or {}).items()}
-    learning = replace(Learning.of(run["learning"]), num_worlds=num_worlds)
-    given = Target(Domain.from_dict(run["domain"]), learning, run["seed"], tuple(sources), teacher, domains)
-    agent, target = at_target(sources[0].agent if sources and strategy.needs_source else None, given)
+    learning, teacher = (
+        replace(Learning.of(run["learning"]), num_worlds=num_worlds),
+        given[-1] if run.get("teacher") else None,
+    )
+    target = Target(Domain.from_dict(run["domain"]), learning, run["seed"], sources, teacher, domains)
+    agent, target = at_target(sources[0].agent if sources and strategy.needs_source else None, target)
     try:
         learner = strategy.begin(agent, target)
         begun = Agent.of(learner)

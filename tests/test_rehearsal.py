@@ -55,9 +55,8 @@ def test_a_source_that_cannot_begin_is_told_once(tmp_path):
 def test_one_arm_stands_for_those_that_differ_in_seeds_and_physics_only(tmp_path):
     heavy = "  heavy: {steps: 64, engine: bullet, variation: {pole/mass: 1.5}}\nstrategies:"
     experiment, _ = parse(tiny.CONFIG.replace("strategies:", heavy), "tiny.yaml")
-    asked = given(experiment, tmp_path)
-    assert {arm["where"] for arm in asked["arms"]} == {f"strategies.{name}" for name in experiment.strategies}
-    assert len(asked["arms"]) == 3
+    asked = [run["where"] for run in given(experiment, tmp_path)["runs"].values()]
+    assert asked == ["sources.plain", *(f"strategies.{name}" for name in experiment.strategies)]
 
 
 def test_what_is_done_is_not_rehearsed(tmp_path):
@@ -66,7 +65,8 @@ def test_what_is_done_is_not_rehearsed(tmp_path):
         if "/fine_tune/" not in stage.name:
             stage.temporary().mkdir(parents=True)
             publish(stage, 0.0, 0.0)
-    assert [arm["where"] for arm in given(experiment, tmp_path)["arms"]] == ["strategies.fine_tune"]
+    asked = [run["where"] for run in given(experiment, tmp_path)["runs"].values()]
+    assert asked == ["sources.plain", "strategies.fine_tune"]
 
 
 def test_a_strategy_that_learns_before_it_begins_does_not_learn_for_trial(tmp_path):
@@ -84,6 +84,39 @@ def test_it_stops_no_experiment_that_could_go_on(tmp_path, monkeypatch, error):
     begun = FineTune.begin
     monkeypatch.setattr(FineTune, "begin", begin)
     rehearsed(config(fine={"type": "fine_tune"})[0], tmp_path)
+
+
+def along(**strategies):
+    """An experiment that goes on from one target to the next."""
+    more = "  heavy: {steps: 64, variation: {pole/mass: 1.5}}\n  light_again: {steps: 64}\nsequence: [light, heavy, light_again]\n"
+    text = tiny.CONFIG[: tiny.CONFIG.index("strategies:")] + more
+    return parse(f"{text}strategies: {strategies}\n{tiny.CONFIG[tiny.CONFIG.index('evaluation:') :]}", "tiny.yaml")
+
+
+def test_every_step_of_a_sequence_begins_once_with_what_the_steps_before_began(tmp_path):
+    runs = given(along(fine={"type": "fine_tune"}, still={"type": "zero_shot"})[0], tmp_path)["runs"]
+    steps = {run["where"]: [runs[number]["where"] for number in run["given"]] for run in runs.values()}
+    second, third = (f"strategies.fine, step {step} of the sequence" for step in ("2-heavy", "3-light_again"))
+    assert steps["strategies.fine"] == ["sources.plain"]
+    assert steps[second] == ["strategies.fine", "sources.plain"]
+    assert steps[third] == [second, "sources.plain", "strategies.fine"]
+    assert len(steps) == len(runs)  # two seeds: one is enough
+
+
+def test_a_mistake_in_the_third_step_is_told_with_its_place(tmp_path, monkeypatch):
+    def begin(self, agent, target):
+        if [source.name for source in target.sources] == ["2-heavy", "plain", "1-light"]:
+            raise UserError("no way on")
+        return begun(self, agent, target)
+
+    begun = FineTune.begin
+    monkeypatch.setattr(FineTune, "begin", begin)
+    experiment, where = along(fine={"type": "fine_tune"})
+    asked = rehearsal(plan(experiment, check(experiment), tmp_path, {}), where)
+    with pytest.raises(
+        UserError, match=r"^tiny.yaml:\d+: strategies.fine, step 3-light_again of the sequence: no way on$"
+    ):
+        rehearse(report=print, **asked)
 
 
 @pytest.mark.parametrize("path", FAMILIES, ids=[path.stem for path in FAMILIES])
