@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -320,11 +320,18 @@ def require_view(agent: Agent, target: Domain, place: str) -> None:
         _require_same_view(Domain.from_dict(learned, "the card's domain"), target, place)
 
 
+def learned_in(strategy: Strategy, sources: Iterable[str]) -> tuple[str, ...]:
+    """The sources in whose domains a strategy learns: those that it names, else all; none if it learns in one domain."""
+    from simreal.strategies.combination import parts_of
+
+    several = [part for part in parts_of(strategy) if "domains" in part.needs]
+    return tuple(next((part.domains for part in several if getattr(part, "domains", ())), sources if several else ()))
+
+
 def _check_pretraining(
     entry: StrategyConfig, name: str, experiment: Experiment, domains: dict[tuple[str, str], Domain], place: str
 ) -> None:
     from simreal.strategies import make_strategy
-    from simreal.strategies.combination import parts_of
 
     strategy = make_strategy(entry.type, entry.settings, place)
     if strategy.stage != "pretrain":
@@ -336,8 +343,7 @@ def _check_pretraining(
     if "domains" in strategy.needs and len(experiment.sources) < 2:
         raise UserError(f"{place}: {strategy.name} learns in the domains of several sources, and here is only one")
     strategy.require(experiment.agent.algorithm, place)
-    named = next((part.domains for part in parts_of(strategy) if "domains" in part.needs), None)
-    for other in () if named is None else named or experiment.sources:
+    for other in learned_in(strategy, experiment.sources):
         require_known(other, experiment.sources, "source", f"{place}: domains")
         both = domains["sources", name], domains["sources", other]
         _require_same_schema(*both, f"source {name!r}", f"source {other!r}", place)

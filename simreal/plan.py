@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from simreal.arms import Arm, arms, chains, moved_to, needed, strategy_of
+from simreal.arms import Arm, arms, chains, learned_in, moved_to, needed, strategy_of
 from simreal.config import Experiment
 from simreal.config_strategies import StrategyConfig, name_of
 from simreal.diagnostics.early_warning import MARKS
@@ -187,8 +187,8 @@ def key_of(kind: str, payload: Mapping[str, Any], inputs: Mapping[str, str], bui
     """The key of a stage; a strategy, task or engine of another package is what it is in that package's version."""
     from simreal.strategies import packages_behind
 
-    named, several = payload.get("strategy", ()), payload.get("domains", ())
-    domains = [*(several.values() if isinstance(several, Mapping) else several)]
+    named = payload.get("strategy", ())
+    domains = [one.get("domain", one) for one in payload.get("domains", ())]
     domains += [payload["domain"]] if "domain" in payload else []
     packages = packages_behind([named] if isinstance(named, str) else map(name_of, named), domains)
     return stage_key(kind, {**payload, **({"packages": packages} if packages else {})}, inputs, built)
@@ -221,8 +221,11 @@ def training_data(
         return data
     of = strategy.type if isinstance(strategy.type, str) else list(strategy.type)
     data |= {"strategy": of, "settings": strategy.settings}
-    if "domains" in make_strategy(of, strategy.settings).needs:
-        data["domains"] = {source: domains["sources", source].to_dict() for source in experiment.sources}
+    if named := learned_in(make_strategy(of, strategy.settings), experiment.sources):
+        # A list, since which draws are whose depends on the order; and only of those it learns in, its own first.
+        if kind == "sources":
+            named = (name, *(other for other in named if domains["sources", other] != domains[place]))
+        data["domains"] = [{"name": one, "domain": domains["sources", one].to_dict()} for one in named]
     return data
 
 

@@ -113,6 +113,7 @@ def _begun(run: Mapping[str, Any], given: Sequence[Agent], num_worlds: int) -> A
     """
     from simreal.config import CONTROL_ARM
     from simreal.learner import Learning, Source, Target
+    from simreal.stage_functions import read_domains
     from simreal.strategies import make_strategy
     from simreal.training import at_target
     from simreal_agents.bundle import Agent
@@ -122,11 +123,9 @@ def _begun(run: Mapping[str, Any], given: Sequence[Agent], num_worlds: int) -> A
         return None
     known = zip(run.get("sources", ()), given, strict=False)  # the teacher comes after them
     sources = tuple(Source(one["name"], agent, Domain.from_dict(one["domain"])) for one, agent in known)
-    domains = {name: Domain.from_dict(domain) for name, domain in (run.get("domains") or {}).items()}
-    learning, teacher = (
-        replace(Learning.of(run["learning"]), num_worlds=num_worlds),
-        given[-1] if run.get("teacher") else None,
-    )
+    domains = read_domains(run.get("domains", ()))
+    learning = replace(Learning.of(run["learning"]), num_worlds=num_worlds)
+    teacher = given[-1] if run.get("teacher") else None
     target = Target(Domain.from_dict(run["domain"]), learning, run["seed"], sources, teacher, domains)
     agent, target = at_target(sources[0].agent if sources and strategy.needs_source else None, target)
     try:

@@ -32,12 +32,12 @@ def stage_reference(*, folder: Path, report: Report, domain: dict[str, Any], epi
 def stage_pretrain(
     *, folder: Path, state: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int,
     evaluation: dict[str, int], seed: int, strategy: str | list[Any] = CONTROL_ARM, settings: dict[str, Any] | None = None,
-    domains: dict[str, Any] | None = None,
+    domains: Sequence[dict[str, Any]] = (),
 ) -> str:  # fmt: skip
     """Pretrain one source agent; the folder becomes its bundle, with its curve and ledger beside the weights."""
     from simreal.learner import Learning, Target
 
-    target = Target(Domain.from_dict(domain), Learning.of(learning), seed, domains=_read(domains))
+    target = Target(Domain.from_dict(domain), Learning.of(learning), seed, domains=read_domains(domains))
     said = _train(folder, state, report, None, target, strategy, settings or {}, steps, evaluation, None)
     for file in (folder / "agent").iterdir():
         os.replace(file, folder / file.name)
@@ -48,7 +48,7 @@ def stage_pretrain(
 def stage_arm(
     *, folder: Path, state: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int,
     evaluation: dict[str, int], seed: int, strategy: str | list[Any], settings: dict[str, Any],
-    sources: Sequence[dict[str, Any]] = (), teacher: str | None = None, domains: dict[str, Any] | None = None,
+    sources: Sequence[dict[str, Any]] = (), teacher: str | None = None, domains: Sequence[dict[str, Any]] = (),
     early_warning: dict[str, Any] | None = None,
 ) -> str:  # fmt: skip
     """Run one arm.
@@ -71,7 +71,7 @@ def stage_arm(
     )
     target = Target(
         Domain.from_dict(domain), Learning.of(learning), seed, known or known_sources(agents), load(teacher) if teacher else None,
-        _read(domains),
+        read_domains(domains),
     )  # fmt: skip
     source = known[0].domain if known else None
     early = EarlyWarning(**early_warning) if early_warning else None
@@ -96,8 +96,9 @@ def stage_returns(
     return f"return {sum(rows[-1]) / len(rows):.1f} at the end"
 
 
-def _read(domains: Mapping[str, Any] | None) -> dict[str, Domain]:
-    return {name: Domain.from_dict(domain) for name, domain in (domains or {}).items()}
+def read_domains(domains: Sequence[Mapping[str, Any]]) -> dict[str, Domain]:
+    """The domains that a strategy learns in, by name and in their order."""
+    return {one["name"]: Domain.from_dict(one["domain"]) for one in domains}
 
 
 def stage_video(

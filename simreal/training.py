@@ -191,7 +191,8 @@ def _made_with(
     domains = [domain.to_dict() for domain in (target.domain, source, *target.domains.values()) if domain]
     further = [*[s.agent for s in target.sources[1:]], *([target.teacher] if target.teacher else [])]
     if further or target.domains:
-        settings["further"] = [one.lineage for one in further], {n: d.to_dict() for n, d in target.domains.items()}
+        in_order = [[name, domain.to_dict()] for name, domain in target.domains.items()]
+        settings["further"] = [one.lineage for one in further], in_order
     return {
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "settings": hashlib.sha256(json.dumps(settings, sort_keys=True, default=repr).encode()).hexdigest(),

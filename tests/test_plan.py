@@ -57,6 +57,39 @@ def test_every_agent_of_an_arm_comes_before_it_and_is_in_its_key(tmp_path):
     }  # fmt: skip
 
 
+MANY = """
+task: cartpole_swingup
+seeds: [0]
+sources:
+  one: {variation: {pole/mass: 0.9}}
+  two: {variation: {pole/mass: 1.1}}
+  many: {steps: 128, strategy: multi_task}
+targets: {light: {variation: {pole/mass: 0.8}}}
+"""
+TWO_FIRST = (
+    "sources={two: {variation: {pole/mass: 1.1}}, one: {variation: {pole/mass: 0.9}}, many: {strategy: multi_task}}"
+)
+
+
+def test_the_key_of_learning_in_several_domains_is_of_those_domains_in_their_order(tmp_path):
+    def stage(*overrides):
+        experiment = parse(MANY, "many.yaml", overrides)[0]
+        stages = {one.name: one for one in plan(experiment, check(experiment), tmp_path, {})}
+        return stages["agents/many/seed-0"]
+
+    def members(*overrides):
+        return [one["name"] for one in stage(*overrides).kwargs["domains"]]
+
+    def key(*overrides):
+        return stage(*overrides, "sources.many.steps=128").key
+
+    assert (members(), members(TWO_FIRST)) == (["many", "one", "two"], ["many", "two", "one"])
+    assert key() != key(TWO_FIRST)  # which worlds and which head are whose, and so all draws
+    named = "sources.many.strategy={type: multi_task, domains: [one]}"
+    assert members(named) == ["many", "one"]
+    assert key(named) == key(TWO_FIRST, named) == key(named, "sources.two.variation={}") != key()
+
+
 def test_where_nothing_new_is_said_nothing_new_is_in_the_key(tmp_path):
     # A stage's key covers these, and an experiment that was run before is not computed again.
     stages = {stage.name: stage for stage in plan(parsed(), check(parsed()), tmp_path, {})}

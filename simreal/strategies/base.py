@@ -8,6 +8,7 @@ settings, so it prints, compares and goes into a config; what happens during a r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -111,6 +112,46 @@ def require_count(value: int, low: int, high: int, what: str) -> None:
     """Raise a UserError unless `value` is a whole number from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UserError(f"{what} must be a whole number from {low} to {high}, not {value!r}")
+
+
+def require_names(value: str | Sequence[str], what: str, least: int = 1) -> tuple[str, ...]:
+    """Return the names in a list, or the one that stands for a list of it.
+
+    Raises:
+        UserError: it is none, a name is given twice, or there are fewer than `least`.
+    """
+    names = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(names, Sequence)
+        or not all(isinstance(name, str) for name in names)
+        or len(set(names)) < len(names)
+        or len(names) < least
+    ):
+        raise UserError(
+            f"{what} must be a list of {'at least one name' if least else 'names'}, each once, not {value!r}"
+        )
+    return tuple(names)
+
+
+def require_shares(value: Mapping[str, float] | None, low: float, high: float, what: str) -> None:
+    """Raise a UserError unless `value` is a mapping of names to numbers from `low` to `high`, or None."""
+    if value is not None and not isinstance(value, Mapping):
+        raise UserError(f"{what} must be a mapping of names to numbers, not {value!r}")
+    for name, number in (value or {}).items():
+        require_between(number, low, high, f"{what}.{name}")
+
+
+def require_widths(value: Sequence[int], what: str) -> tuple[int, ...]:
+    """Return the widths of the hidden layers of a network; the bounds are those of a config's `agent.hidden`.
+
+    Raises:
+        UserError: they are none.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str) or not 1 <= len(value) <= 16:
+        raise UserError(f"{what} must list the widths of 1 to 16 layers, not {value!r}")
+    for width in value:
+        require_count(width, 1, 8192, f"{what}: a width")
+    return tuple(value)
 
 
 def require_switch(value: bool, what: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target, explore_no_more_than_at_the_end
-from simreal.strategies.base import Strategy, require_between, require_count, require_switch
+from simreal.strategies.base import Strategy, require_between, require_count, require_switch, require_widths
 from simreal.strategies.teaching import home_of, lessons_of, require_teacher, teacher_of
 from simreal_envs.errors import UserError, require_known
 
@@ -56,11 +55,7 @@ class Distill(Strategy):
 
     def __post_init__(self) -> None:
         if self.hidden is not None:
-            if not isinstance(self.hidden, Sequence) or isinstance(self.hidden, str) or not self.hidden:
-                raise UserError(f"distill: hidden must list the widths of the layers, not {self.hidden!r}")
-            for width in self.hidden:
-                require_count(width, 1, 4096, "distill: a width in hidden")
-            object.__setattr__(self, "hidden", tuple(self.hidden))
+            object.__setattr__(self, "hidden", require_widths(self.hidden, "distill: hidden"))
         require_known(self.then, ("fine_tune", "zero_shot"), "continuation", "distill: then")
         require_switch(self.on_target, "distill: on_target")
         require_between(self.weight, 0.0, 100.0, "distill: weight")

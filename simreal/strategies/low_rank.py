@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from simreal.hyperparameters import PARTS
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count
-from simreal_envs.errors import UserError, require_known
+from simreal.strategies.base import Strategy, require_between, require_count, require_names
+from simreal_envs.errors import require_known
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -41,11 +41,9 @@ class LowRank(Strategy):
     def __post_init__(self) -> None:
         require_count(self.rank, 1, 1024, "low_rank: rank")
         require_between(self.alpha, 1e-6, 1e6, "low_rank: alpha")
-        if isinstance(self.parts, str) or not self.parts:
-            raise UserError(f"low_rank: parts must list at least one module, not {self.parts!r}")
+        object.__setattr__(self, "parts", require_names(self.parts, "low_rank: parts"))
         for part in self.parts:
             require_known(part, PARTS, "module", "low_rank: parts")
-        object.__setattr__(self, "parts", tuple(self.parts))
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.depth import group_of, layers_of, stand_still

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_switch
+from simreal.strategies.base import Strategy, require_names, require_shares, require_switch
 from simreal_envs.errors import UserError, require_known
 
 if TYPE_CHECKING:
@@ -48,15 +48,12 @@ class MultiTask(Strategy):
     decides = frozenset({"the worlds", "the network"})
 
     def __post_init__(self) -> None:
-        names = (self.domains,) if isinstance(self.domains, str) else self.domains
-        object.__setattr__(self, "domains", tuple(names))
-        for what in ("worlds", "weights"):
-            given = getattr(self, what)
-            if what == "weights" and isinstance(given, str):
-                require_known(given, ("progress",), "way to weight", "multi_task: weights")
-                continue
-            for name, value in (given or {}).items():
-                require_between(value, 0.01, 100.0, f"multi_task: {what}.{name}")
+        object.__setattr__(self, "domains", require_names(self.domains, "multi_task: domains", least=0))
+        require_shares(self.worlds, 0.01, 100.0, "multi_task: worlds")
+        if isinstance(self.weights, str):
+            require_known(self.weights, ("progress",), "way to weight", "multi_task: weights")
+        else:
+            require_shares(self.weights, 0.01, 100.0, "multi_task: weights")
         require_switch(self.pcgrad, "multi_task: pcgrad")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:

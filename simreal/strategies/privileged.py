@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy
-from simreal_envs.errors import UserError
+from simreal.strategies.base import Strategy, require_names
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -33,10 +32,7 @@ class Privileged(Strategy):
 
     def __post_init__(self) -> None:
         if self.parameters != "all":
-            names = (self.parameters,) if isinstance(self.parameters, str) else tuple(self.parameters)
-            if not names:
-                raise UserError("privileged: parameters must name at least one, or be all")
-            object.__setattr__(self, "parameters", names)
+            object.__setattr__(self, "parameters", require_names(self.parameters, "privileged: parameters"))
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         domain = replace(target.domain, observe=replace(target.domain.observe, parameters=self.parameters))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy
+from simreal.strategies.base import Strategy, require_between, require_names, require_widths
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.variation import Observe
 
@@ -52,17 +52,18 @@ class NetworkSurgery(Strategy):
             value = getattr(self, name)
             if name == "keep" and (value is None or isinstance(value, Mapping)):
                 continue
-            if isinstance(value, str) or not isinstance(value, Sequence) or not _names(value):
-                raise UserError(f"surgery: {name} must be a list of layers, not {value!r}")
-            object.__setattr__(self, name, tuple(value))
+            object.__setattr__(self, name, require_names(value, f"surgery: {name}", least=0))
         if isinstance(self.keep, Mapping):
             _require_mapping(self.keep, "keep", "from layers of the new network to the agent's")
-        _require_mapping(self.rename or {}, "rename", "from the target's names to the agent's")
-        _require_mapping(self.fill or {}, "fill", "from fields to numbers", to_names=False)
+        if self.rename is not None:
+            _require_mapping(self.rename, "rename", "from the target's names to the agent's")
+        if self.fill is not None:
+            _require_mapping(self.fill, "fill", "from fields to numbers", to_names=False)
+            for field, value in self.fill.items():
+                for number in value if isinstance(value, list | tuple) else [value]:
+                    require_between(number, -FARTHEST, FARTHEST, f"surgery: fill.{field}")
         if self.hidden is not None:
-            if not self.hidden or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in self.hidden):
-                raise UserError(f"surgery: hidden must list at least one positive layer width, not {self.hidden!r}")
-            object.__setattr__(self, "hidden", tuple(self.hidden))
+            object.__setattr__(self, "hidden", require_widths(self.hidden, "surgery: hidden"))
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         domain = target.domain
@@ -124,6 +125,9 @@ class NetworkSurgery(Strategy):
         if self.encoder == "new":
             drawn += addressed(new, ["encoder"])
         return {name: home for name, home in pairs.items() if name not in drawn}
+
+
+FARTHEST = 1e30  # of what a sensor reads, so that float32 holds it
 
 
 def _names(values: Iterable[Any]) -> bool:

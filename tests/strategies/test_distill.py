@@ -106,8 +106,8 @@ def test_the_arms_teacher_comes_before_the_source_agent(teacher):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"hidden": 8}, "distill: hidden must list the widths of the layers, not 8"),
-        ({"hidden": [0]}, "distill: a width in hidden must be a whole number from 1 to 4096, not 0"),
+        ({"hidden": 8}, "distill: hidden must list the widths of 1 to 16 layers, not 8"),
+        ({"hidden": [0]}, "distill: hidden: a width must be a whole number from 1 to 8192, not 0"),
         ({"then": "fine_tun"}, "distill: then: unknown continuation 'fine_tun'; did you mean 'fine_tune'?"),
         ({"then": "zero_shot", "on_target": True}, "nothing is learned on the target, so on_target must be false"),
         ({"temperature": 0}, "distill: temperature must be a number from 0.001 to 1000, not 0"),

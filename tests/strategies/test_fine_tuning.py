@@ -234,7 +234,7 @@ def test_a_combination_of_three_does_what_each_of_them_says(source):
         ("l2sp", {"alpha": -1}, "l2sp: alpha must be a number from 0 to"),
         ("low_rank", {"rank": 0}, "low_rank: rank must be a whole number from 1 to 1024, not 0"),
         ("low_rank", {"parts": ["head"]}, "low_rank: parts: unknown module 'head'; did you mean 'heads'"),
-        ("low_rank", {"parts": "heads"}, "low_rank: parts must list at least one module, not 'heads'"),
+        ("low_rank", {"parts": []}, "low_rank: parts must be a list of at least one name, each once, not []"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(name, settings, says):

@@ -140,6 +140,10 @@ def test_with_all_that_it_may_be_told_it_keeps_the_contract():
         ({"weights": {"moo": 1}}, "multi_task: weights: unknown domain 'moo'; did you mean 'moon'"),
         ({"weights": "progres"}, "multi_task: weights: unknown way to weight 'progres'"),
         ({"worlds": {"moon": 0}}, "multi_task: worlds.moon must be a number from 0.01 to 100, not 0"),
+        ({"worlds": "moon"}, "multi_task: worlds must be a mapping of names to numbers, not 'moon'"),
+        ({"weights": 2}, "multi_task: weights must be a mapping of names to numbers, not 2"),
+        ({"domains": None}, "multi_task: domains must be a list of names, each once, not None"),
+        ({"domains": ("moon", "moon")}, "multi_task: domains must be a list of names, each once, not ('moon', 'moon')"),
         ({"pcgrad": 1}, "multi_task: pcgrad must be true or false, not 1"),
     ],
 )

@@ -124,15 +124,19 @@ def test_what_does_not_fit_is_one_sentence(cartpole, settings, says):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"hidden": []}, "surgery: hidden must list at least one positive layer width, not []"),
-        ({"keep": "encoder"}, "surgery: keep must be a list of layers, not 'encoder'"),
+        ({"hidden": []}, "surgery: hidden must list the widths of 1 to 16 layers, not []"),
+        ({"hidden": [10**12]}, "surgery: hidden: a width must be a whole number from 1 to 8192, not 1000000000000"),
+        ({"keep": ["heads", "heads"]}, "surgery: keep must be a list of names, each once, not ['heads', 'heads']"),
         ({"encoder": "old"}, "surgery: unknown encoder setting 'old'"),
-        ({"keep": 3}, "surgery: keep must be a list of layers, not 3"),
+        ({"keep": 3}, "surgery: keep must be a list of names, each once, not 3"),
         (
             {"keep": {"trunk.1": 2}},
             "surgery: keep must be a mapping from layers of the new network to the agent's, not",
         ),
-        ({"new": {"trunk.1": "trunk.2"}}, "surgery: new must be a list of layers, not {"),
+        ({"new": {"trunk.1": "trunk.2"}}, "surgery: new must be a list of names, each once, not {"),
+        ({"fill": {"speed": float("nan")}}, "surgery: fill.speed must be a number from -1e+30 to 1e+30, not nan"),
+        ({"fill": {"speed": {"x": 1}}}, "surgery: fill.speed must be a number from -1e+30 to 1e+30, not {'x': 1}"),
+        ({"fill": 0}, "surgery: fill must be a mapping from fields to numbers, not 0"),
         ({"rename": 3}, "surgery: rename must be a mapping from the target's names to the agent's, not 3"),
         ({"rename": ["a"]}, "surgery: rename must be a mapping from the target's names to the agent's, not ['a']"),
         (

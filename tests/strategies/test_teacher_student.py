@@ -38,7 +38,7 @@ def test_the_teacher_sees_what_varies(teacher):
 def test_where_nothing_varies_there_is_nothing_to_see():
     with pytest.raises(UserError, match="nothing varies in this domain"):
         sr.pretrain(sr.Domain("cartpole_swingup"), 64, strategy=Privileged())
-    with pytest.raises(UserError, match="privileged: parameters must name at least one, or be all"):
+    with pytest.raises(UserError, match="privileged: parameters must be a list of at least one name"):
         Privileged(parameters=())
 
 
