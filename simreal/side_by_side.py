@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simreal.files import write_text
+from simreal.files import read_json, write_text
 from simreal.report.comparison import compare, labels, render
+from simreal.report.form import require_report
 from simreal.results import build_report
 from simreal_envs.errors import UserError
 
@@ -34,10 +35,12 @@ def compare_reports(folders: Sequence[Path], page: Path) -> dict[str, Any]:
 
 def _read_report(path: Path) -> dict[str, Any]:
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = read_json(path)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path} is neither the folder of an experiment nor a report.json ({why})") from None
     if not isinstance(report, dict) or not {"experiment", "arms", "format"} <= report.keys():
         raise UserError(f"{path} is not the report.json of an experiment")
+    if report["format"] == 1:  # of others all that is known is that they are others
+        require_report(report, str(path))
     return report

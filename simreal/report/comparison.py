@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -218,9 +219,9 @@ def _lines(comparison: Mapping[str, Any], target: str) -> list[Series]:
             found.setdefault((curve["source"], curve["strategy"], curve["experiment"]), []).append(curve)
     arms = list(dict.fromkeys((c["source"], c["strategy"]) for c in comparison["curves"] if c["strategy"] != CONTROL))
     several = len({source for source, _ in arms} - {NO_SOURCE}) > 1
-    order = {(NO_SOURCE, CONTROL): -1} | {arm: place for place, arm in enumerate(arms)}
+    order = {arm: place for place, arm in enumerate(arms)}
     lines = []
-    for (source, strategy, label), curves in sorted(found.items(), key=lambda item: order[item[0][:2]]):
+    for (source, strategy, label), curves in sorted(found.items(), key=lambda item: order.get(item[0][:2], -1)):
         colour = "@control" if strategy == CONTROL else f"@c{order[source, strategy] % figures.COLOURS}"
         arm = f"{strategy} from {source}" if several and source != NO_SOURCE else strategy
         dash = DASHES[comparison["compares"].index(label) % len(DASHES)]
@@ -230,6 +231,6 @@ def _lines(comparison: Mapping[str, Any], target: str) -> list[Series]:
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(node, Mapping) or not node:
-        return {prefix: node}
+        return {prefix: str(node) if isinstance(node, float) and not math.isfinite(node) else node}  # JSON has no .inf
     inner = [_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items()]
     return {key: value for one in inner for key, value in one.items()}

@@ -161,3 +161,48 @@ def test_the_command_refuses_what_it_cannot_read(report, tmp_path):
         run_report((path,), out=tmp_path / "x.html")
     with pytest.raises(UserError, match="needs the folder of an experiment"):
         run_report(())
+
+
+def edited(report, *place, to):
+    """A report in which somebody wrote something else at a place, by keys and indices."""
+    inner = changed = copy.deepcopy(report)
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = to
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("place", "to", "says"),
+    [
+        (["experiment"], None, "experiment: must be a valid string"),
+        (["arms"], {"x": 1}, "arms: must be a valid list"),
+        (["arms", 0], {}, "arms.0.source: field required"),
+        (["arms", 0, "verdict"], "good", "arms.0.verdict: must be 'positive', 'neutral', 'negative' or 'inconclusive'"),
+        (["arms", 0, "area", "value"], "much", "arms.0.area.value: must be a valid number"),
+        (["curves", 0, "return_mean"], 5, "curves.0.return_mean: must be a valid list"),
+        (["curves", 0, "return_mean"], [1e308], "curves.0.return_mean.0: must be less than or equal to 1000"),
+        (["targets", "heavy"], {}, "targets.heavy.task: field required"),
+        (["normalization", "heavy"], True, "normalization.heavy: must be a valid dictionary"),
+        (["reproduce", "config"], [], "reproduce.config: must be a valid string"),
+        (["budget"], {"seeds": float("nan")}, "(NaN is not a finite number)"),
+    ],
+)
+def test_a_report_that_somebody_edited_is_told_where_it_is_no_report(report, tmp_path, place, to, says):
+    paths = (tmp_path / "report.json", tmp_path / "edited.json")
+    for path, one in zip(paths, (report, edited(report, *place, to=to)), strict=True):
+        path.write_text(json.dumps(one))
+    with pytest.raises(UserError) as error:
+        run_report(paths, out=tmp_path / "x.html")
+    assert str(error.value).startswith(f"{paths[1]} is ") and says in str(error.value)
+    assert "\n" not in str(error.value) and not (tmp_path / "x.html").exists()
+
+
+def test_a_comparison_of_what_nobody_had_to_write_is_drawn(report, tmp_path):
+    other = edited(edited(report, "curves", 0, "source", to=""), "experiment", to="other")
+    other["reproduce"]["config"] += "\nvideo: .inf\n"
+    paths = (tmp_path / "report.json", tmp_path / "edited.json")
+    for path, one in zip(paths, (report, other), strict=True):
+        path.write_text(json.dumps(one))
+    run_report(paths, out=tmp_path / "x.html", json=True)
+    assert "inf" in (tmp_path / "x.html").read_text()
