@@ -224,7 +224,7 @@ def bare_bullet(task: str, actions: np.ndarray, schedule: list[np.ndarray]) -> C
     engine, everyone = BulletEngine(job.robot, "matched", num_worlds), np.arange(num_worlds)
     qpos, qvel = initial_state(task, num_worlds)
     engine.reset(everyone, qpos, qvel)
-    worlds = engine._clients._worlds
+    worlds = engine._worlds
     model = job.robot.model("matched")
     references = model.qpos0[job.robot.joint_addresses()[0]]
     controls = [job.control(action.astype(np.float64)) for action in actions]

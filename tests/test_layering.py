@@ -93,7 +93,7 @@ ORDER = {
 LATE = {
     ("simreal_envs.engines.mujoco", "simreal_envs.rendering"),
     ("simreal_envs.engines.base", "simreal_envs.robots.vocabulary"),
-    ("simreal_envs.engines.bullet", "simreal_envs.robots.urdf"),
+    ("simreal_envs.engines.bullet_plan", "simreal_envs.robots.urdf"),
 }
 HEAVY = {"torch", "stable_baselines3", "wandb", "mujoco", "pybullet"}
 

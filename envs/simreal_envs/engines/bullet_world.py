@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class BulletWorld:
 
     Attributes:
         client, robot: Bullet's ids. joints: Bullet's indices of the moving joints.
+        seen: the joints' states as Bullet returned them last.
         in_force: the parameters in force.
         drives, springs: see `InForce`; kept here, where `step` needs them.
         frame: that of a floating base's centre of mass in the body's frame: position, quaternion.
@@ -60,6 +61,8 @@ class BulletWorld:
                 raise
         self._set_drives()
         self._set_springs()
+        self.seen: Sequence[Any] = ()
+        self.look()
 
     def close(self) -> None:
         """Empty the client and keep it for the next engine of this process."""
@@ -362,6 +365,12 @@ class BulletWorld:
             pose, velocity = to_centre(qpos, qvel, *self.frame)
         angles = [angle - joint.reference for angle, joint in zip(qpos[first[0] :].tolist(), joints, strict=True)]
         self.put(pose, velocity, list(zip(angles, qvel[first[1] :].tolist(), strict=True)))
+        self.look()
+
+    def look(self) -> None:
+        """Ask Bullet for the joints' states."""
+        if self.joints:
+            self.seen = self._pb.getJointStates(self.robot, self.joints, self.client)
 
     def raw_state(self) -> tuple[Any, Any, Any]:
         """Pose and velocity of the base and the joints' positions and velocities, in Bullet's convention."""
