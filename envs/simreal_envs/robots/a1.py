@@ -9,10 +9,9 @@ from __future__ import annotations
 import mujoco
 
 from simreal_envs.engines.base import Robot
+from simreal_envs.robots.legs import HIPS, JOINTS, LOWERS, UPPERS
 from simreal_envs.robots.repair import pybullet_model
 
-LEGS = ("FR", "FL", "RR", "RL")
-JOINTS = tuple(f"{leg}_{joint}_joint" for leg in LEGS for joint in ("hip", "upper", "lower"))
 STANCE = (0.0, 0.8, -1.6) * 4  # rad: standing with the feet below the hips
 STANCE_HEIGHT = 0.30  # m, of the trunk's origin: the feet just touch the floor
 TORQUE_LIMIT, KP, KD = 33.5, 60.0, 1.5  # N m, N m/rad, N m s/rad
@@ -45,7 +44,6 @@ def _spec() -> mujoco.MjSpec:
 
 
 FRICTION, DAMPING = 1.0, 0.1  # -, N m s/rad
-_HIPS, _UPPERS, _LOWERS = (tuple(f"{leg}_{part}" for leg in LEGS) for part in ("hip", "upper", "lower"))
 
 A1 = Robot(
     name="a1",
@@ -57,7 +55,7 @@ A1 = Robot(
     kd=KD,
     floor=True,
     timestep=0.004,
-    bodies={"trunk": ("trunk",), "hip": _HIPS, "upper": _UPPERS, "lower": _LOWERS},
+    bodies={"trunk": ("trunk",), "hip": HIPS, "upper": UPPERS, "lower": LOWERS},
     groups={"joint": JOINTS},
     payload="payload",
     bounds={

@@ -28,14 +28,9 @@ _MJCF = f"""
 </mujoco>
 """
 
-
-def _spec() -> mujoco.MjSpec:
-    return mujoco.MjSpec.from_string(_MJCF)
-
-
 CARTPOLE = Robot(
     name="cartpole",
-    spec=_spec,
+    spec=lambda: mujoco.MjSpec.from_string(_MJCF),
     joints=("slider",),
     control="force",
     torque_limit=FORCE_LIMIT,

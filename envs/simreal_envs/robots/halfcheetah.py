@@ -65,14 +65,9 @@ _MJCF = f"""
 </mujoco>
 """
 
-
-def _spec() -> mujoco.MjSpec:
-    return mujoco.MjSpec.from_string(_MJCF)
-
-
 HALFCHEETAH = Robot(
     name="halfcheetah",
-    spec=_spec,
+    spec=lambda: mujoco.MjSpec.from_string(_MJCF),
     joints=JOINTS,
     control="position",
     torque_limit=TORQUE_LIMITS,

@@ -16,6 +16,8 @@ The arm stands on a table whose top is at z = 0. Nothing of it touches anything,
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 
@@ -181,9 +183,7 @@ def pointing_down(x: np.ndarray, y: np.ndarray, z: np.ndarray | float) -> np.nda
     return q
 
 
-_BODIES = {**{f"link{i}": (f"panda_link{i}",) for i in range(1, 7)}, "hand": ("panda_link7",)}
 _GROUPS = {"arm": ARM, "wrist": WRIST}
-_BOUNDS = {"payload": (0.0, 3.0), "arm/damping": (0.0, 20.0), "wrist/damping": (0.0, 5.0)}
 
 PANDA = Robot(
     name="panda",
@@ -194,32 +194,24 @@ PANDA = Robot(
     kp=KP,
     kd=KD,
     timestep=0.002,
-    bodies=_BODIES,
+    bodies={**{f"link{i}": (f"panda_link{i}",) for i in range(1, 7)}, "hand": ("panda_link7",)},
     groups=_GROUPS,
     drives=_GROUPS,
     payload="payload",
     base="panda_link7",
-    bounds=_BOUNDS,
+    bounds={"payload": (0.0, 3.0), "arm/damping": (0.0, 20.0), "wrist/damping": (0.0, 5.0)},
     camera=(2.1, 150.0, -20.0, 0.32),
 )
 
-PANDA_PUSHER = Robot(
+PANDA_PUSHER = replace(
+    PANDA,
     name="panda_pusher",
     spec=_pusher_spec,
-    joints=JOINTS,
-    control="position",
-    torque_limit=TORQUE_LIMITS,
-    kp=KP,
-    kd=KD,
-    timestep=0.002,
-    bodies={**_BODIES, "puck": ("puck",)},
+    bodies={**PANDA.bodies, "puck": ("puck",)},
     groups={**_GROUPS, "puck_slide": ("puck_x", "puck_y"), "puck_spin": ("puck_yaw",)},
-    drives=_GROUPS,
-    payload="payload",
-    base="panda_link7",
     self_collision=True,
     bounds={
-        **_BOUNDS,
+        **PANDA.bounds,
         "puck_slide/damping": (0.0, 10.0),
         "puck_spin/damping": (0.0, 0.1),
         "puck_slide/frictionloss": (0.0, 5.0),

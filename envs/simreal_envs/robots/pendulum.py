@@ -40,14 +40,9 @@ _MJCF = f"""
 </mujoco>
 """
 
-
-def _spec() -> mujoco.MjSpec:
-    return mujoco.MjSpec.from_string(_MJCF)
-
-
 PENDULUM = Robot(
     name="pendulum",
-    spec=_spec,
+    spec=lambda: mujoco.MjSpec.from_string(_MJCF),
     joints=("hinge",),
     control="force",
     torque_limit=TORQUE_LIMIT,

@@ -24,6 +24,7 @@ class HalfCheetah(Planar):
     stance = np.zeros(6)
     action_scale = np.array([0.6, 0.6, 0.5, 0.6, 0.6, 0.5])
     stance_height = STANCE_HEIGHT
+    lowest, steepest = LOWEST, STEEPEST
     random_return = -493.0
     reference_return = 1836.2
 
@@ -36,15 +37,8 @@ class HalfCheetah(Planar):
             "fall": -20.0 * self.terminated(state),
         }
 
-    def terminated(self, state: State) -> np.ndarray:
-        return state.once(_fallen)
-
     def on_goal(self, state: State) -> np.ndarray:
         return state.qvel[:, 0] > GOAL_SPEED
 
     def success(self, episode: Episode) -> np.ndarray:
         return ~episode.terminated & (episode.goal_share >= 0.7)
-
-
-def _fallen(state: State) -> np.ndarray:
-    return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)

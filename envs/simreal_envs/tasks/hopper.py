@@ -26,6 +26,7 @@ class Hopper(Planar):
     stance = np.array(STANCE)
     action_scale = np.array([0.7, 0.8, 0.5])
     stance_height = STANCE_HEIGHT
+    lowest, steepest = LOWEST, STEEPEST
     random_return = -18.4
     reference_return = 764.5
 
@@ -47,15 +48,8 @@ class Hopper(Planar):
         ((heel, toe),) = foot_heights(state, slice(3, 6), SEGMENTS, SOLES)
         return np.minimum(heel, toe)
 
-    def terminated(self, state: State) -> np.ndarray:
-        return state.once(_fallen)
-
     def on_goal(self, state: State) -> np.ndarray:
         return (np.abs(state.qvel[:, 0] - SPEED) < 0.4) & (self._clearance(state) > FLIGHT)
 
     def success(self, episode: Episode) -> np.ndarray:
         return ~episode.terminated & (episode.goal_share >= 0.3)
-
-
-def _fallen(state: State) -> np.ndarray:
-    return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)

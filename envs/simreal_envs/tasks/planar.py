@@ -98,12 +98,15 @@ class Planar(Task):
         action_scale: rad of joint target per unit of action, one per joint.
         stance_height: height of the torso's origin in the stance with the feet on the floor, m.
         start_speed: the largest forward speed of an episode's start, m/s, either way.
+        lowest, steepest: height of the torso's origin (m) below which and pitch (rad) beyond which it has fallen.
     """
 
     stance: ClassVar[np.ndarray]
     action_scale: ClassVar[np.ndarray]
     stance_height: ClassVar[float]
     start_speed: ClassVar[float] = 0.5
+    lowest: ClassVar[float]
+    steepest: ClassVar[float]
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
         joints = len(self.stance)
@@ -127,3 +130,9 @@ class Planar(Task):
         out[:, 5 + joints : 5 + 2 * joints] = state.qvel[:, 3:]
         out[:, 5 + 2 * joints :] = state.action
         return out
+
+    def terminated(self, state: State) -> np.ndarray:
+        return state.once(self._fallen)
+
+    def _fallen(self, state: State) -> np.ndarray:
+        return (state.qpos[:, 1] < self.lowest) | (np.abs(state.qpos[:, 2]) > self.steepest)

@@ -26,6 +26,7 @@ class Walker(Planar):
     stance = np.array(STANCE)
     action_scale = np.array([0.6, 0.6, 0.5] * 2)
     stance_height = STANCE_HEIGHT
+    lowest, steepest = LOWEST, STEEPEST
     random_return = -39.4
     reference_return = 961.9
 
@@ -61,9 +62,6 @@ class Walker(Planar):
         """See `foot_motion`: of the right and the left foot, heel and toe, ``(3, 2, 2, n)``."""
         return foot_motion(state, slice(3, 9), SEGMENTS, SOLES)
 
-    def terminated(self, state: State) -> np.ndarray:
-        return state.once(_fallen)
-
     def on_goal(self, state: State) -> np.ndarray:
         return np.abs(state.qvel[:, 0] - SPEED) < 0.4
 
@@ -80,7 +78,3 @@ def _passing(motion: np.ndarray) -> np.ndarray:
     low, high = np.minimum(lowest[0], lowest[1]), np.maximum(lowest[0], lowest[1])
     swift = np.exp(-((apart / 0.2) ** 2)) * np.minimum(np.abs(faster) / 2.5, 1.0)
     return swift * np.minimum(high / 0.04, 1.0) * np.exp(low / -0.02)
-
-
-def _fallen(state: State) -> np.ndarray:
-    return (state.qpos[:, 1] < LOWEST) | (np.abs(state.qpos[:, 2]) > STEEPEST)
