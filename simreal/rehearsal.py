@@ -37,9 +37,12 @@ def rehearsal(stages: Sequence[Stage], where: Callable[[str, str], str]) -> dict
     made: dict[str, int] = {}  # where an agent will be -> the run that stands for the one that makes it
     asked: set[int] = set()
     for stage in stages:
-        kind, is_arm = stage.run.rpartition(":")[2], stage.run.endswith(":stage_arm")
+        kind = stage.run.rpartition(":")[2]
+        if kind not in ("stage_pretrain", "stage_arm"):
+            continue
+        is_arm = kind == "stage_arm"
         given = tuple(map(made.get, _given(stage.kwargs)))
-        if kind not in ("stage_pretrain", "stage_arm") or None in given:
+        if None in given:
             continue
         number = forms.setdefault((_form(stage.kwargs), given), len(runs))
         if number == len(runs):

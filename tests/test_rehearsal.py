@@ -59,6 +59,12 @@ def test_one_arm_stands_for_those_that_differ_in_seeds_and_physics_only(tmp_path
     assert asked == ["sources.plain", *(f"strategies.{name}" for name in experiment.strategies)]
 
 
+def test_of_all_stages_of_an_experiment_only_training_is_rehearsed(tmp_path):
+    experiment = load("quickstart")  # with early warnings, returns along the way and films
+    asked = [run["where"] for run in given(experiment, tmp_path)["runs"].values()]
+    assert asked == ["sources.randomized", *(f"strategies.{name}" for name in experiment.strategies)]
+
+
 def test_what_is_done_is_not_rehearsed(tmp_path):
     experiment = parse(tiny.CONFIG, "tiny.yaml", ["workers=1"])[0]
     for stage in plan(experiment, check(experiment), tmp_path, {}):
