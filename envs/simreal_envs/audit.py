@@ -283,8 +283,22 @@ def _starts(task: Task, preset: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
     model = machine.model
     if len(set(model.body_rootid[model.jnt_bodyid])) == 1:
         return found
-    # It meets what lies around it by chance.
-    return tuple(np.concatenate(pair, axis=-2) for pair in zip(found, by_chance(task, len(found[2])), strict=True))
+    # It meets what lies around it by chance, and what can be lifted falls onto it.
+    met = [found, by_chance(task, len(found[2])), tossed(machine, found[0][0], len(found[2]))]
+    return tuple(np.concatenate(parts, axis=-2) for parts in zip(*met, strict=True))
+
+
+def tossed(machine: Machine, pose: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each object beside a machine that holds a pose ``(nq,)``: sliding and turning where it lies, and falling onto the machine.
+
+    No random actions need ever come to it.
+    """
+    objects = machine.objects
+    qpos, qvel = np.repeat(pose[None], 2 * len(objects), axis=0), np.zeros((2 * len(objects), machine.model.nv))
+    for k, (body, place, speed) in enumerate(objects):
+        qvel[2 * k, speed : speed + 6] = [1.0, 0.0, 0.0, 0.0, 0.0, 6.0]
+        qpos[2 * k + 1, place : place + 3] = machine.over(pose, body)
+    return qpos, qvel, np.repeat(machine.hold(qpos)[None], steps, axis=0)
 
 
 def by_chance(task: Task, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,8 +1,10 @@
 """Every parameter acts, reads back, does not compound and leaves nothing behind; and one that does not is flagged."""
 
 import json
+from dataclasses import replace
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -131,6 +133,43 @@ def test_a_bolted_arm_meets_what_lies_before_it(engine):
     running.close()
     assert len(rows) == 2
     assert {row.name: row.flags for row in rows if row.flags} == {}
+
+
+class Table(type(CART)):
+    """A cart-pole beside whose rail a cube lies on a table, where no start and no action of the task ever moves it."""
+
+    def __init__(self):
+        self.robot = replace(
+            CART.robot, name="table", spec=_table, self_collision=True, bodies={**CART.robot.bodies, "cube": ("cube",)}
+        )
+
+    def initial_state(self, draws, n):
+        qpos, qvel = super().initial_state(draws, n)
+        return np.hstack([qpos, np.tile([0.0, 2.0, 0.55, 1.0, 0, 0, 0], (n, 1))]), np.hstack([qvel, np.zeros((n, 6))])
+
+
+def _table():
+    spec = CART.robot.spec()
+    box = mujoco.mjtGeom.mjGEOM_BOX
+    spec.worldbody.add_geom(type=box, size=[0.5, 0.5, 0.25], pos=[0, 2, 0.25])
+    cube = spec.worldbody.add_body(name="cube", pos=[0, 2, 0.55])
+    cube.add_freejoint()
+    cube.add_geom(type=box, size=[0.05, 0.05, 0.05], mass=0.2)
+    for geom in spec.geoms:
+        geom.contype = geom.conaffinity = 1
+    return spec
+
+
+def test_an_object_that_lies_beside_a_machine_is_pushed_and_falls_onto_it():
+    table = Table()
+    assert [name for name, *_ in Machine(table.robot, "matched").objects] == ["cube"]
+    chosen = [
+        p for p in table.robot.parameters if p.name in ("cube/mass", "cube/inertia", "cube/friction", "cube/com_z")
+    ]
+    running = start_engine("mujoco", table.robot, "matched", 14)  # six of the machine, six of the task, two of the cube
+    rows = audit_engine(table, running, parameters=chosen)
+    running.close()
+    assert len(rows) >= 3 and {row.name: row.flags for row in rows if row.flags} == {}
 
 
 def test_what_bullet_does_not_solve_between_links_is_not_offered_there():

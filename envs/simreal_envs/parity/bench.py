@@ -127,6 +127,36 @@ class Machine:
             qpos[:, vertical[0]] += height
         return qpos
 
+    @property
+    def objects(self) -> tuple[tuple[str, int, int], ...]:
+        """Those of `free` that are no parts of the robot but lie around it."""
+        return tuple(one for one in self.free if not self._of_robot(self.model.body(one[0]).id))
+
+    def over(self, qpos: np.ndarray, body: str) -> np.ndarray:
+        """Where the origin of one of the `objects` is, m, ``(3,)``, if it is just above what is highest of the robot in a pose;
+        where it is already if one of the two touches nothing."""
+        model, data = self.model, self._data
+        data.qpos[:] = qpos
+        mujoco.mj_kinematics(model, data)
+        frames = data.geom_xmat.reshape(-1, 3, 3)
+        middle = data.geom_xpos + np.einsum("gij,gj->gi", frames, model.geom_aabb[:, :3])
+        half = np.einsum("gj,gj->g", np.abs(frames[:, 2]), model.geom_aabb[:, 3:])
+        geoms, origin = colliding_geoms(model), data.body(body).xpos.copy()
+        bodies = model.geom_bodyid[geoms]
+        robot = geoms[self._of_robot(bodies) & (model.body_weldid[bodies] > 0)]
+        falling = geoms[model.body_rootid[bodies] == model.body_rootid[model.body(body).id]]
+        if not (len(robot) and len(falling)):
+            return origin
+        top = robot[np.argmax((middle[:, 2] + half)[robot])]
+        reach = origin[2] - (middle[:, 2] - half)[falling].min()
+        return np.array([*middle[top, :2], middle[top, 2] + half[top] + reach + NEAR])
+
+    def _of_robot(self, bodies: np.ndarray) -> np.ndarray:
+        """Which of some bodies hang together with a joint that the robot drives, bool."""
+        model = self.model
+        driven = model.jnt_bodyid[[model.joint(name).id for name in self.robot.joints]]
+        return np.isin(model.body_rootid[bodies], model.body_rootid[driven])
+
     def within(self, qpos: np.ndarray) -> np.ndarray:
         """The same poses ``(n, nq)``; joints beyond the ends of their ranges, where limits push, are a tenth of it inside."""
         qpos, (low, high) = qpos.copy(), self.ranges.T
