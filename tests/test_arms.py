@@ -193,6 +193,13 @@ def test_a_sequence_along_which_no_strategy_goes_is_refused():
     check(*of_several("strategies={adapted: channel_adapter, fine_tune: {}}"))
 
 
+def test_a_mixture_is_no_source_of_the_next_mixture():
+    kinds = (
+        "strategies={mixed: {type: multi_source, combine: mixture}, stacked: {type: multi_source, combine: stacked}}"
+    )
+    assert staying(of_several(kinds)[0]) == ["mixed"]
+
+
 def test_ways_that_do_not_go_along_a_sequence_are_known_and_run_tells_them(tmp_path, monkeypatch, capsys):
     mixed = "strategies={adapted: channel_adapter, careful: [channel_adapter, l2sp], fine_tune: {}}"
     experiment, _ = of_several(mixed)

@@ -39,6 +39,10 @@ class MultiSource(Strategy):
     def __post_init__(self) -> None:
         require_known(self.combine, WAYS, "way to combine", "multi_source")
 
+    @property
+    def sequential(self) -> bool:
+        return self.combine != "mixture"  # whose heads are no columns of another one
+
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         self.require(target.learning.algorithm)
         return begin_with_columns(self.combine, agents_of(agent, target), target)

@@ -37,6 +37,7 @@ ARM = """
 
 MOTORS = '<actuator><motor name="winch" joint="lift"/><motor joint="left"/></actuator>'
 DRIVEN = ARM.replace("</mujoco>", f"{MOTORS}</mujoco>")
+NAMESAKE = ARM.replace("<worldbody>", '<worldbody><geom name="floor" type="box" size="1 1 1"/>')
 GROUNDED = ARM.replace("<worldbody>", '<worldbody><geom name="lawn" type="plane" size="1 1 1"/>')
 STILL = '<mujoco><worldbody><body name="left"><geom size="0.1"/></body></worldbody></mujoco>'
 BALL = ARM.replace("</worldbody>", '<body><joint name="eye" type="ball"/><geom size="0.1"/></body></worldbody>')
@@ -271,6 +272,7 @@ def test_damping_is_bounded_by_what_an_explicit_step_bears():
             {"spec": lambda: mujoco.MjSpec.from_string(GROUNDED)},
             "model has a ground of its own .lawn.* leave one of them",
         ),
+        ({"spec": lambda: mujoco.MjSpec.from_string(NAMESAKE)}, "a geom of its model is called 'floor', as the ground"),
         ({"spec": lambda: mujoco.MjSpec.from_string(WEAK)}, "drive of 'left' gives up to 3, but .* lets through 2"),
         ({"bounds": {"hand/mass": (1, 2)}}, "the bounds 1 to 2 of hand/mass leave out its nominal value, 0.5"),
         ({"bounds": {"hand/mas": (0, 1)}}, "bounds for 'hand/mas', which is no parameter"),

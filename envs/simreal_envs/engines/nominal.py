@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simreal_envs.engines.base import Robot
 
 _SKY, _FLOOR = "simreal sky", "simreal floor"  # no names that a model of somebody else's has
+_GROUND = "floor"
 _REFUSED = ("override", "sleep", "ipc")  # one contact for all, worlds that are not their state
 _PLAIN = mujoco.MjSpec()  # whose default class is MuJoCo's own, for what is added to somebody else's model
 
@@ -119,7 +120,12 @@ def _settle_contacts(robot: Robot, spec: mujoco.MjSpec) -> None:
             f"robot {robot.name!r}: its model has a ground of its own ({', '.join(own)}), to which its `floor` or `terrain` "
             "would add another: leave one of them out"
         )
-    floor = spec.worldbody.add_geom(_PLAIN.default, name="floor", friction=[0, 0, 0], priority=lowest, material=_FLOOR)
+    if any(geom.name == _GROUND for geom in spec.geoms):
+        raise UserError(
+            f"robot {robot.name!r}: a geom of its model is called {_GROUND!r}, as the ground that its `floor` or `terrain` adds: "
+            "call it something else"
+        )
+    floor = spec.worldbody.add_geom(_PLAIN.default, name=_GROUND, friction=[0, 0, 0], priority=lowest, material=_FLOOR)
     floor.contype = floor.conaffinity = -1  # all bits: whatever of the robot touches anything touches the ground
     if not robot.terrain:
         floor.type, floor.size = mujoco.mjtGeom.mjGEOM_PLANE, [0, 0, 1]
