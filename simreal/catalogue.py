@@ -19,12 +19,12 @@ def tasks() -> list[dict[str, Any]]:
 
 def _task(task: Any) -> dict[str, Any]:
     """The row of one task."""
-    from simreal_envs.engines.registry import engine_names
+    from simreal_envs.engines.registry import engine_names, takes
 
     return {
         "name": task.name,
         "says": task.says,
-        "engines": list(task.engines or engine_names()),
+        "engines": [*task.engines] or [engine for engine in engine_names() if takes(engine, task.robot)],
         "goal": task.goal,
         "robot": task.robot.name,
         "control_period": task.schema.control_period,

@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint
 from simreal_envs.engines.base import Engine, Robot
 from simreal_envs.engines.support import BULLET, MUJOCO
 from simreal_envs.entry_points import brought, versions_of
-from simreal_envs.errors import Unsupported, require_known, told
+from simreal_envs.errors import Unsupported, UserError, require_known, told
 
 GROUP = "simreal.engines"
 _OURS = {"mujoco": MUJOCO, "bullet": BULLET}
@@ -48,6 +48,19 @@ def start_engine(
 
         return BulletEngine(robot, preset, num_worlds)
     return _bring(_entry_points()[name])(robot, preset, num_worlds, num_workers)
+
+
+def takes(name: str, robot: Robot) -> bool:
+    """Whether an engine can simulate a robot, as far as that is known without starting it."""
+    if name != "bullet":
+        return True
+    from simreal_envs.engines.bullet import blueprint
+
+    try:
+        blueprint(robot, "matched")
+    except UserError:
+        return False
+    return True
 
 
 def support_of(name: str) -> Mapping[str, str]:
