@@ -9,6 +9,7 @@ import pytest
 from gymnasium import spaces
 
 from simreal_envs.errors import UserError
+from simreal_envs.tasks import find_task
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 
@@ -67,6 +68,42 @@ class Old(Fine):
 class Bare(Fine):
     def reset(self, *, seed=None, options=None):  # here
         return np.zeros(2, np.float32)
+
+
+class Deaf(Fine):
+    def reset(self):  # here
+        return np.zeros(2, np.float32), {}
+
+
+class Blind(Fine):
+    """Can show itself, and cannot be asked to."""
+
+    def __init__(self):
+        super().__init__()
+
+
+class Films(Fine):
+    def render(self):  # here
+        return [np.zeros((60, 80, 3), np.uint8)]
+
+
+class Steps(Fine):
+    """An attribute that others have as a time limit means something else, and a method is left to those who inherit it."""
+
+    max_steps = "many"
+
+    def __init__(self, render_mode=None):
+        super().__init__(render_mode)
+        self.action_space = spaces.Discrete(2)
+
+    def get_action_meanings(self):
+        raise NotImplementedError
+
+
+class Asks(Fine):
+    @property
+    def dt(self):
+        raise ValueError("no world yet")  # here
 
 
 class Poor(Fine):
@@ -129,16 +166,21 @@ class Unmoved(gymnasium.Env):
     observation_space = spaces.Discrete(2)
 
 
-KINDS = (Fine, Breaks, Lost, Nowhere, Old, Bare, Poor, Wide, Dark, Shapely, Unclosed, Wrapped, Second, Unseen, Unmoved)
+KINDS = (
+    Fine, Breaks, Lost, Nowhere, Old, Bare, Deaf, Blind, Films, Steps, Asks, Poor, Wide, Dark, Shapely, Unclosed, Wrapped, Second,
+    Unseen, Unmoved,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     for kind in KINDS:
-        gymnasium.register(f"fault/{kind.__name__}-v0", kind, max_episode_steps=5)
+        gymnasium.register(f"fault/{kind.__name__}-v0", kind, max_episode_steps=None if kind is Steps else 5)
+    gymnasium.register("fault/Limited-v0", Steps, max_episode_steps=5)
     yield
     for kind in KINDS:
         gymnasium.registry.pop(f"fault/{kind.__name__}-v0")
+    gymnasium.registry.pop("fault/Limited-v0")
 
 
 def worlds_of(kind, n=2, num_workers=0):
@@ -171,10 +213,15 @@ def went_wrong(kind, num_workers=0):
         (
             Old,
             "in step 1 of",
-            "`step` does not return what Gymnasium's does (observation, reward, terminated, truncated, info): ",
+            "it is not Gymnasium's `step(action) -> observation, reward, terminated, truncated, info`: ",
         ),
-        (Bare, "at the start of", "`reset` does not return what Gymnasium's does (observation, info): "),
-        (Poor, "in step 1 of", "`step` does not return what Gymnasium's does"),
+        (Bare, "at the start of", "it is not Gymnasium's `reset(seed=.., options=..) -> observation, info`: "),
+        (
+            Deaf,
+            "at the start of",
+            "it is not Gymnasium's `reset(seed=.., options=..) -> observation, info`: TypeError: ",
+        ),
+        (Poor, "in step 1 of", "it is not Gymnasium's `step(action) -> "),
         (Wide, "in step 1 of", "the environment observes 3 numbers, and its space says 2"),
     ],
 )
@@ -197,6 +244,34 @@ def test_a_picture_that_cannot_be_drawn_is_told():
         UserError, match="Dark-v0 fails when it draws a picture: AssertionError: .*" + re.escape(place_in(Dark))
     ):
         worlds.engine.render(0, 64, 48)
+
+
+def test_what_is_no_picture_is_told():
+    worlds = worlds_of(Films)
+    worlds.reset()
+    with pytest.raises(
+        UserError, match=r"Films-v0 fails when it draws a picture: it is of shape \(1, 60, 80, 3\) and uint8, not"
+    ):
+        worlds.engine.render(0, 64, 48)
+
+
+def test_who_cannot_be_asked_for_pictures_is_not_asked():
+    worlds = worlds_of(Blind)
+    worlds.reset()
+    assert worlds.step(np.zeros((2, 1)))[1].tolist() == [1.0, 1.0]
+    with pytest.raises(UserError, match="draws no pictures"):
+        worlds.engine.render(0, 64, 48)
+
+
+def test_what_is_asked_of_an_environment_may_fail_or_mean_something_else():
+    with pytest.raises(UserError, match="gymnasium:fault/Steps-v0 has no time limit"):
+        worlds_of(Steps)
+    assert find_task("gymnasium:fault/Limited-v0").schema.action[0].labels == ("0", "1")
+    with pytest.raises(
+        UserError,
+        match=f"Asks-v0 does not say what it is: ValueError: no world yet {re.escape(f'({place_in(Asks)})')}$",
+    ):
+        worlds_of(Asks)
 
 
 def test_what_gymnasium_lets_pass_passes():

@@ -15,7 +15,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from simreal_envs.adapters.batched import batched_task, is_batched
-from simreal_envs.adapters.faults import dismiss
+from simreal_envs.adapters.faults import dismiss, raised_inside
 from simreal_envs.adapters.processes import process_task
 from simreal_envs.engines.mujoco import keep_warnings_out_of_files
 from simreal_envs.errors import Unsupported, UserError, nearest, told
@@ -57,6 +57,12 @@ def _task(name: str, spec: EnvSpec) -> Task:
                     f"gymnasium:{name} has no {part}: every Gymnasium environment says what it shows and takes"
                 )
         return batched_task(name, env) if is_batched(env) else process_task(name, env, spec)
+    except UserError:
+        raise
+    except Exception as error:  # of a property, or whatever else is asked of it
+        if not (place := raised_inside(env, error)):
+            raise
+        raise UserError(f"gymnasium:{name} does not say what it is: {told(error)} ({place})") from error
     finally:
         dismiss(env)
 

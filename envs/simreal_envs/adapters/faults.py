@@ -10,10 +10,10 @@ import gymnasium
 
 from simreal_envs.errors import UserError, raised_at, told
 
-_ANSWERS = {
-    "reset": "observation, info",
-    "step": "observation, reward, terminated, truncated, info",
-    "render": "a picture",
+_ITS = {
+    "reset": "reset(seed=.., options=..) -> observation, info",
+    "step": "step(action) -> observation, reward, terminated, truncated, info",
+    "render": "render() -> picture",
 }
 
 
@@ -37,14 +37,19 @@ def fault(env: gymnasium.Env, method: str, when: str, error: Exception) -> UserE
     Args:
         when: what the environment was to do, as in "in step 3 of the episode with seed 7".
     """
-    packages = {type(layer).__module__.partition(".")[0] for layer in layers(env)}
-    place, says = raised_at(error, packages - {"gymnasium"} or packages), told(error)
+    place, says = raised_inside(env, error), told(error)
     if not place:
         place = _defined_at(env, method)
         if not isinstance(error, UserError):
-            says = f"`{method}` does not return what Gymnasium's does ({_ANSWERS[method]}): {says}"
+            says = f"it is not Gymnasium's `{_ITS[method]}`: {says}"
     where = f" ({place})" if place and place not in says else ""
     return UserError(f"gymnasium:{env.spec.id if env.spec else env} fails {when}: {says}{where}")
+
+
+def raised_inside(env: gymnasium.Env, error: Exception) -> str:
+    """The last place in the packages of an environment, Gymnasium aside, that led to an error; empty where there is none."""
+    packages = {type(layer).__module__.partition(".")[0] for layer in layers(env)}
+    return raised_at(error, packages - {"gymnasium"} or packages)
 
 
 def _defined_at(env: gymnasium.Env, method: str) -> str:

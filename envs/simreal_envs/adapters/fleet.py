@@ -42,7 +42,7 @@ class Envs:
     """
 
     def __init__(self, spec: EnvSpec, machine: Machine | None, count: int):
-        self._spec, self._creator, self._defaults = spec, creator_of(spec), defaults_of(spec)
+        self._spec, self._draws, self._defaults = spec, draws(creator_of(spec)), defaults_of(spec)
         self._kwargs: list[dict[str, float]] = [{} for _ in range(count)]
         self._form: tuple[Any, ...] = ()  # of observation and action, which every environment must have
         self._envs: list[Any] = [self._make({}) for _ in range(count)]
@@ -62,9 +62,7 @@ class Envs:
             UserError: its constructor refuses them, or with them it shows or takes something of another form.
         """
         arguments = {name: self._typed(name, value) for name, value in kwargs.items()}
-        metadata = getattr(self._creator, "metadata", None)  # of a class of wrappers it is a property
-        modes = metadata.get("render_modes", ()) if isinstance(metadata, Mapping) else ()
-        if "rgb_array" in modes and "render_mode" not in self._spec.kwargs:
+        if self._draws and "render_mode" not in self._spec.kwargs:
             arguments["render_mode"] = "rgb_array"
         try:
             env = gymnasium.make(self._spec, disable_env_checker=True, **arguments)
@@ -219,7 +217,8 @@ class Envs:
         """A picture, uint8 ``(h, w, 3)``, or None where the environment draws none."""
         env = self._envs[i]
         try:
-            return env.render() if env.render_mode == "rgb_array" else None
+            picture = env.render() if env.render_mode == "rgb_array" else None
+            return None if picture is None else _colours(picture)
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise Unsupported(f"a picture of {self._spec.id} needs a package that is not installed: {error}") from error
         except Exception as error:
@@ -243,6 +242,22 @@ def _listed(arguments: Mapping[str, float]) -> str:
 def creator_of(spec: EnvSpec) -> Any:
     """The class or function that makes the environment."""
     return load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+
+
+def draws(creator: Any) -> bool:
+    """Whether what makes an environment can be asked for pictures."""
+    metadata = getattr(creator, "metadata", None)  # of a class of wrappers it is a property
+    takes = inspect.signature(creator).parameters
+    asked = "render_mode" in takes or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values())
+    return asked and isinstance(metadata, Mapping) and "rgb_array" in metadata.get("render_modes", ())
+
+
+def _colours(picture: Any) -> np.ndarray:
+    """A picture as an array. Raises a UserError for what is none."""
+    picture = np.asarray(picture)
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise UserError(f"it is of shape {picture.shape} and {picture.dtype}, not (height, width, 3) and uint8")
+    return picture
 
 
 def defaults_of(spec: EnvSpec) -> dict[str, Any]:

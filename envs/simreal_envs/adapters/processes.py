@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -171,7 +172,7 @@ class GymnasiumTask(Task):
         if text := texts(env.observation_space):
             self.says += f", without its text ({', '.join(text)})"
         limit = made.max_episode_steps or getattr(env.unwrapped, "max_steps", None)  # which MiniGrid keeps itself
-        if not limit:
+        if not isinstance(limit, (int, float, np.number)) or not limit > 0:
             raise UserError(f"gymnasium:{name} has no time limit; register it with max_episode_steps")
         self.episode_steps, self.threshold = int(limit), made.reward_threshold
         action, self.center, self.half = _action(name, env)
@@ -233,8 +234,10 @@ def _action(name: str, env: gymnasium.Env) -> tuple[Field, np.ndarray, np.ndarra
     """The action's field; what the environment is given is the second plus the third times it. A choice is its own index."""
     space = env.action_space
     if isinstance(space, spaces.Discrete):
-        meanings = getattr(env.unwrapped, "get_action_meanings", list)
-        return discrete_action(space, meanings()), np.zeros(1), np.ones(1)
+        meanings: Sequence[str] = ()
+        with contextlib.suppress(AttributeError, NotImplementedError):  # as a base class may say
+            meanings = env.unwrapped.get_action_meanings()
+        return discrete_action(space, meanings), np.zeros(1), np.ones(1)
     if isinstance(space, spaces.Box):
         action, low, high = box_action(name, space)
         return action, (low + high) / 2, (high - low) / 2
