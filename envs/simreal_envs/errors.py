@@ -18,7 +18,7 @@ class Unsupported(UserError):
     """A valid request that the chosen engine, task or installation cannot carry out."""
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """What somebody else's exception says, on one line, with its kind where the words alone may say little, and with its
     place where there are none, as of a bare assert."""
     words = " ".join(str(error).split()).removeprefix("Error: ")  # MuJoCo's begin with it
@@ -27,7 +27,7 @@ def told(error: Exception) -> str:
     return words if isinstance(error, (ImportError, AttributeError, UserError)) else f"{type(error).__name__}: {words}"
 
 
-def raised_at(error: Exception, packages: Container[str] | None = None) -> str:
+def raised_at(error: BaseException, packages: Container[str] | None = None) -> str:
     """Where an exception was raised, as ``FILE:LINE``: of the lines that led to it, the last one in any of these packages (as
     they are imported; default: in any). Empty where there is none."""
     places = [

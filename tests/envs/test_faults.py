@@ -106,6 +106,16 @@ class Asks(Fine):
         raise ValueError("no world yet")  # here
 
 
+class Void(Fine):
+    def step(self, action):  # here
+        return self.shown(), np.nan, False, False, {}
+
+
+class Leaves(Fine):
+    def step(self, action):
+        raise SystemExit("no licence")  # here
+
+
 class Poor(Fine):
     def step(self, action):  # here
         return self.shown(), None, False, False, {}
@@ -167,7 +177,7 @@ class Unmoved(gymnasium.Env):
 
 
 KINDS = (
-    Fine, Breaks, Lost, Nowhere, Old, Bare, Deaf, Blind, Films, Steps, Asks, Poor, Wide, Dark, Shapely, Unclosed, Wrapped, Second,
+    Fine, Breaks, Lost, Nowhere, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely, Unclosed, Wrapped, Second,
     Unseen, Unmoved,
 )  # fmt: skip
 
@@ -221,6 +231,7 @@ def went_wrong(kind, num_workers=0):
             "at the start of",
             "it is not Gymnasium's `reset(seed=.., options=..) -> observation, info`: TypeError: ",
         ),
+        (Leaves, "in step 1 of", "SystemExit: no licence"),
         (Poor, "in step 1 of", "it is not Gymnasium's `step(action) -> "),
         (Wide, "in step 1 of", "the environment observes 3 numbers, and its space says 2"),
     ],
@@ -235,6 +246,12 @@ def test_the_sentence_comes_out_of_worker_processes_and_through_wrappers():
     sentence, seeds = went_wrong(Breaks, num_workers=1)
     assert f"in step 3 of the episode with seed {seeds[0]}: LinAlgError" in sentence and place_in(Breaks) in sentence
     assert place_in(Breaks) in went_wrong(Wrapped)[0]
+
+
+def test_what_is_never_finite_is_no_physics_that_diverges():
+    sentence, _ = went_wrong(Void)
+    told = "gymnasium:fault/Void-v0 fails in its first step in every world: its reward is not finite"
+    assert sentence == f"{told} ({place_in(Void)})"
 
 
 def test_a_picture_that_cannot_be_drawn_is_told():

@@ -31,7 +31,7 @@ def dismiss(env: gymnasium.Env) -> None:
         env.close()
 
 
-def fault(env: gymnasium.Env, method: str, when: str, error: Exception) -> UserError:
+def fault(env: gymnasium.Env, method: str, when: str, error: BaseException) -> UserError:
     """What to raise for an error that came of a call of an environment's method, or of reading what it returned.
 
     Args:
@@ -46,7 +46,7 @@ def fault(env: gymnasium.Env, method: str, when: str, error: Exception) -> UserE
     return UserError(f"gymnasium:{env.spec.id if env.spec else env} fails {when}: {says}{where}")
 
 
-def raised_inside(env: gymnasium.Env, error: Exception) -> str:
+def raised_inside(env: gymnasium.Env, error: BaseException) -> str:
     """The last place in the packages of an environment, Gymnasium aside, that led to an error; empty where there is none."""
     packages = {type(layer).__module__.partition(".")[0] for layer in layers(env)}
     return raised_at(error, packages - {"gymnasium"} or packages)

@@ -54,6 +54,7 @@ class Envs:
         self._space: Any = self._envs[0].action_space
         self._flat = Flattening(self._envs[0].observation_space)
         self._disturbed = np.zeros(count, dtype=bool)
+        self._stepped = False
 
     def _make(self, kwargs: Mapping[str, float]) -> gymnasium.Env:
         """An environment that is given these arguments.
@@ -116,8 +117,16 @@ class Envs:
         return np.array(seen)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
-        """One step of every environment. One whose episode is over stays where it is until its reset."""
+        """One step of every environment. One whose episode is over stays where it is until its reset.
+
+        Raises:
+            UserError: one cannot, or none of them ever returned finite numbers: a single world may diverge.
+        """
         rows = [self._step(i, action) for i, action in enumerate(actions)]
+        if not self._stepped and not any(map(_finite, rows)):
+            wrong = "its reward" if np.isfinite(rows[0].observation).all() else "what it observes"
+            raise fault(self._envs[0], "step", "in its first step in every world", UserError(f"{wrong} is not finite"))
+        self._stepped = True
         return tuple(np.array(column) for column in zip(*rows, strict=True))
 
     def _step(self, i: int, action: np.ndarray) -> Step:
@@ -147,7 +156,7 @@ class Envs:
                 k = int(np.argmin(np.isfinite(seen)))
                 raise UserError(f"number {k} of its {seen.size} observed numbers is {seen[k]}")
             return seen
-        except Exception as error:  # somebody else's environment may raise and return anything
+        except (Exception, SystemExit) as error:  # somebody else's environment may do and return anything
             raise fault(env, "reset", f"at the start of the episode with seed {seed}", error) from error
 
     def _advance(self, i: int, action: np.ndarray, number: int) -> Step:
@@ -155,7 +164,7 @@ class Envs:
         env = self._envs[i]
         try:
             return self._read(*env.step(self._given(action)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             when = f"in step {number} of the episode with seed {self._seeds[i]}"
             raise fault(env, "step", when, error) from error
 
@@ -233,6 +242,10 @@ def form_of(env: gymnasium.Env) -> tuple[Any, ...]:
     """What of an environment's spaces agents are made for, their bounds aside."""
     seen, action = Flattening(env.observation_space), env.action_space
     return seen.size, seen.dtype, [image.shape for image in seen.images], action.shape, getattr(action, "n", None)
+
+
+def _finite(step: Step) -> bool:
+    return bool(np.isfinite(step.observation).all() and np.isfinite(step.reward))
 
 
 def _listed(arguments: Mapping[str, float]) -> str:
