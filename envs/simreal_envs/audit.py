@@ -117,6 +117,9 @@ def audit_engine(
         engine: as many worlds as there are `excitations`.
         name: of the engine, for what it supports.
         parameters: by default all of the task's but those that are applied around engines.
+
+    Raises:
+        UserError: another number of worlds, or an engine whose motion is another one every time.
     """
     qpos, qvel, controls = _starts(task, preset)
     everyone = np.arange(engine.num_worlds)
@@ -138,6 +141,10 @@ def audit_engine(
     chosen = [p for p in parameters if p.supported(name) != UNSUPPORTED]
     nominal = run()
     noise, rows, through = difference(nominal, run()), [], "chance" if isinstance(task.robot, Player) else "engine"
+    if noise > LEFT:
+        raise UserError(
+            f"{task.name} does not repeat itself from a seed and the same actions: what a parameter does cannot be told from chance"
+        )
     for i, parameter in enumerate(chosen):
         if say:
             say(i / len(chosen), parameter.name)

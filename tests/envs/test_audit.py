@@ -44,11 +44,20 @@ class Drift(gymnasium.Env):
         return self.place.astype(np.float32), -self.price * float(action[0] ** 2), False, False, {}
 
 
+class Unseeded(Drift):
+    """Draws from nobody's generator."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=None, options=options)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    gymnasium.register("test/Drift-v0", Drift, max_episode_steps=1000)
+    for kind in (Drift, Unseeded):
+        gymnasium.register(f"test/{kind.__name__}-v0", kind, max_episode_steps=1000)
     yield
-    gymnasium.registry.pop("test/Drift-v0")
+    for kind in (Drift, Unseeded):
+        gymnasium.registry.pop(f"test/{kind.__name__}-v0")
 
 
 class Faulty:
@@ -334,6 +343,11 @@ def test_a_difference_is_a_share_of_the_motion():
 def test_a_row_is_plain_data_also_when_something_broke_down():
     row = Audited("a", "kg", "exact", "engine", 1.0, 2.0, 2.0, float("inf"), 0.0, 0.0, 0.0, ("no-op",))
     assert row.to_dict()["effect"] is None and row.to_dict()["flags"] == ["no-op"]
+
+
+def test_what_does_not_repeat_itself_is_not_audited():
+    with pytest.raises(UserError, match="gymnasium:test/Unseeded-v0 does not repeat itself from a seed"):
+        audit("gymnasium:test/Unseeded-v0")
 
 
 def test_a_mistake_is_one_sentence():

@@ -177,8 +177,8 @@ class Unmoved(gymnasium.Env):
 
 
 KINDS = (
-    Fine, Breaks, Lost, Nowhere, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely, Unclosed, Wrapped, Second,
-    Unseen, Unmoved,
+    Fine, Breaks, Lost, Nowhere, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely, Unclosed,
+    Wrapped, Second, Unseen, Unmoved,
 )  # fmt: skip
 
 
