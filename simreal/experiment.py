@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from simreal.arms import check
 from simreal.config import CONTROL_ARM, Experiment, Where, by_key
 from simreal.execution import run_stages
 from simreal.experiment_folder import CONFIG, is_experiment, require_free, require_name, start_manifest, timed
-from simreal.files import write_text
+from simreal.files import read_json, write_text
 from simreal.plan import key_of, plan
 from simreal.progress import Progress, progress_to
 from simreal.rehearsal import rehearsal
@@ -142,6 +141,6 @@ def run_alone(
 def _is_of(folder: Path, key: Callable[[Mapping[str, str]], str]) -> bool:
     """Whether a folder is of the stage with this key, with whatever versions it was made."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = read_json(folder / CARD)
         return card["key"] == key(card["versions"])
     return False

@@ -12,11 +12,17 @@ from typing import Any
 
 from simreal import config_files, yaml_strict
 from simreal.config import Experiment
-from simreal.files import write_text
+from simreal.files import read_json, write_text
 from simreal.stages import Stage, is_done, read_card
 from simreal_envs.errors import UserError
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("command", "started"), str),
+    **dict.fromkeys(("versions", "machine", "git"), dict),
+    "wall_s": float | int,
+    "starts": list,
+}
 
 
 def start_manifest(out: Path, command: str) -> None:
@@ -25,17 +31,21 @@ def start_manifest(out: Path, command: str) -> None:
 
     now, before = manifest(command), read_manifest(out)
     same = all(before.get(key) == value for key, value in now.items() if key != "started")
-    started = before["started"] if same else now["started"]
+    started = before.get("started", now["started"]) if same else now["started"]
     starts = [*before.get("starts", []), now["started"]]
     _write_manifest(out, {**now, "started": started, "wall_s": before.get("wall_s", 0.0), "starts": starts})
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
-    """The manifest of an experiment's folder; empty where there is none."""
+    """The manifest of an experiment's folder, without what is no such thing; empty where there is none."""
     try:
-        return dict(json.loads((out / MANIFEST).read_text(encoding="utf-8")))
+        found = dict(read_json(out / MANIFEST))
     except (OSError, ValueError, TypeError):
         return {}
+    found = {key: value for key, value in found.items() if isinstance(value, _KINDS.get(key, object))}
+    if "starts" in found:
+        found["starts"] = [one for one in found["starts"] if isinstance(one, str)]
+    return found
 
 
 def is_experiment(out: Path) -> bool:

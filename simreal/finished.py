@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import logging
+import operator
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,12 +18,15 @@ from simreal.config import CONTROL_ARM, Experiment
 from simreal.curve import Row, read_curve
 from simreal.diagnostics import Curves
 from simreal.diagnostics.curves import scale_end
+from simreal.files import read_json
 from simreal.plan import finished_stages
 from simreal.stages import read_card
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Key = tuple[str, str, str, int]  # source, strategy, target, step of the sequence (0: an arm by itself)
 Seeds = dict[int, tuple[tuple[Row, ...], dict[str, Any]]]  # curve and evidence
@@ -98,7 +103,7 @@ def read_arms(wanted: Iterable[Arm], done: set[str], out: Path) -> Finished:
     for arm in wanted:
         folder = out / arm.path
         if str(arm.path) in done:
-            evidence = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
+            evidence = read_result(folder / "evidence.json", dict)
             found.setdefault(key_of(arm), {})[arm.seed] = (read_curve(folder / "curve.csv"), evidence)
     return found
 
@@ -124,12 +129,28 @@ def curves_of(seeds: Seeds, column: str = "return_mean") -> Curves:
 def random_return(kind: str, name: str, out: Path) -> float:
     """What a random policy earns in one of the "sources" or "targets"."""
     path = out / "references" / kind / name / "random.json"
+    if not read_card(path.parent):
+        raise _damaged(path, "not what it was when it was measured")
+    return read_result(path, float, "return_mean")
+
+
+def read_result(path: Path, kind: type[T], *key: str) -> T:
+    """What a stage has written in a JSON file, or what is there under a key.
+
+    Raises:
+        UserError: it is not there, or it is nothing of the kind.
+    """
     try:
-        if not read_card(path.parent):
-            raise ValueError("not what it was when it was measured")
-        return float(json.loads(path.read_text(encoding="utf-8"))["return_mean"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}); finish the experiment with `simreal run`") from None
+        found = functools.reduce(operator.getitem, key, read_json(path))
+        if not isinstance(found, (float, int) if kind is float else kind):
+            raise ValueError(f"{reprlib.repr(found)} where something else belongs")
+        return kind(found)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, why: object) -> UserError:
+    return UserError(f"{path} is missing or damaged ({why}); finish the experiment with `simreal run`")
 
 
 def scale_of(target: str, finished: Finished, out: Path) -> Levels:

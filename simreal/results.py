@@ -17,7 +17,7 @@ from simreal.curve import Row
 from simreal.diagnostics import Curves, across_targets, summarize
 from simreal.experiment_folder import load_experiment, read_manifest
 from simreal.files import write_text
-from simreal.finished import Folder, Key, control_of, curves_of, ends, read, source_finals
+from simreal.finished import Folder, Key, control_of, curves_of, ends, read, read_result, source_finals
 from simreal.judgement import judge_in, judged_together, score
 from simreal.plan import ROBUSTNESS, VIDEOS
 from simreal.sequence import sequence
@@ -128,7 +128,7 @@ def _curve(key: Key, seed: int, rows: tuple[Row, ...]) -> dict[str, Any]:
 
 def _grid(out: Path, target: str) -> dict[str, Any]:
     """Returns and success of the arms of a target where parameters move around its values."""
-    return json.loads((out / ROBUSTNESS / target / GRID).read_text(encoding="utf-8"))
+    return read_result(out / ROBUSTNESS / target / GRID, dict)
 
 
 def _signals(folder: Folder) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from simreal.arms import Arm, chains
 from simreal.diagnostics import Curves
 from simreal.diagnostics.continual import Continual, continual
 from simreal.diagnostics.curves import area, normalize, start
-from simreal.finished import Folder, Seeds, curves_of, ends, key_of
+from simreal.finished import Folder, Seeds, curves_of, ends, key_of, read_result
 from simreal.judgement import Judged, judge_in
 from simreal.stage_functions import RETURNS
 
@@ -71,7 +70,7 @@ def _numbers(folder: Folder, way: Way) -> Continual:
 
     curves, controls = normalized(_steps(folder, way)), normalized(map(folder.control, targets))
     paths = [folder.out / chain[0].returns / RETURNS for chain in way]
-    raw = np.array([json.loads(path.read_text())["returns"] for path in paths])  # (seeds, steps, targets)
+    raw = np.array([read_result(path, list, "returns") for path in paths])  # (seeds, steps, targets)
     return continual(
         np.stack([normalize(raw[..., place], **scale) for place, scale in enumerate(scales)], axis=-1),
         np.stack([area(one) for one in curves], axis=1),

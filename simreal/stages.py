@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from simreal.files import read_json
 from simreal.worker import find_function
 from simreal_envs.entry_points import installed
 from simreal_envs.errors import UserError
@@ -128,7 +129,7 @@ def is_done(stage: Stage) -> bool:
 def read_card(folder: Path) -> dict[str, Any]:
     """The stage.json of a folder; empty where there is none, or a file is missing or no longer what it was at the end."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = read_json(folder / CARD)
         files = card["files"]
         files = files if isinstance(files, dict) else dict.fromkeys(files)  # before there was a sha256 for each
         if all(sha256 in (None, _sha256(folder / name)) for name, sha256 in files.items()):
