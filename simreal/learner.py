@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -374,7 +375,18 @@ def _tune(learner: Transferable, options: Mapping[str, Any]) -> None:
     if decay := options.get("weight_decay"):
         noise = ("heads.log_std", "heads.temperature")  # 0 is no neutral value of a logarithm
         learner.set_options([name for name in learner.optimizer.names if name not in noise], weight_decay=decay)
-    for name, norm in options.get("group_max_grad_norm", {}).items():
-        learner.set_options([name], max_grad_norm=norm)
+    with _of_key("group_max_grad_norm"):
+        for name, norm in options.get("group_max_grad_norm", {}).items():
+            learner.set_options([name], max_grad_norm=norm)
     if scales := options.get("lr_scale"):
-        learner.set_lr_scale(scales)
+        with _of_key("lr_scale"):
+            learner.set_lr_scale(scales)
+
+
+@contextlib.contextmanager
+def _of_key(name: str) -> Iterator[None]:
+    """Let a mistake in a hyperparameter be that key's, not the method's that found it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"hyperparameters.{name}: {str(error).partition(': ')[2]}") from None

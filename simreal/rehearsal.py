@@ -22,7 +22,7 @@ WORLDS = 2
 _FORM = ("task", "preset", "observe", "bridge")  # of a domain: what decides on the form of what is seen and done
 
 
-def rehearsal(stages: Sequence[Stage], where: Callable[[str, str], str]) -> dict[str, Any] | None:
+def rehearsal(stages: Sequence[Stage], where: Callable[..., str]) -> dict[str, Any] | None:
     """What `rehearse` is to be called with; None where no arm is left to be computed.
 
     Of runs that differ in nothing but seeds, physics and steps one is enough, if that holds of those that make what they are
@@ -30,7 +30,7 @@ def rehearsal(stages: Sequence[Stage], where: Callable[[str, str], str]) -> dict
 
     Args:
         stages: each after those that it needs.
-        where: the place of a source or of a strategy: of ``"sources"`` or ``"strategies"``, and of its name.
+        where: the place of a key of the config, such as ``"strategies"`` and a name.
     """
     runs: list[dict[str, Any]] = []
     forms: dict[Any, int] = {}
@@ -52,7 +52,11 @@ def rehearsal(stages: Sequence[Stage], where: Callable[[str, str], str]) -> dict
             asked.add(number)
     for number in range(len(runs) - 1, -1, -1):
         asked |= {*runs[number]["given"]} if number in asked else set()
-    return {"runs": {number: runs[number] for number in sorted(asked)}} if asked else None
+    if not asked:
+        return None
+    names = (*runs[0]["learning"]["hyperparameters"],)
+    keys = {f"hyperparameters.{name}": where("agent", "hyperparameters", name) for name in names}
+    return {"runs": {number: runs[number] for number in sorted(asked)}, "keys": keys}
 
 
 def _place(stage: Stage, where: Callable[[str, str], str]) -> str:
@@ -75,12 +79,15 @@ def _form(run: Mapping[str, Any]) -> str:
     return json.dumps(domain | {key: run.get(key) for key in ("strategy", "settings", "learning")}, sort_keys=True)
 
 
-def rehearse(*, report: Callable[[float, str], None], runs: Mapping[int, dict[str, Any]]) -> str:
+def rehearse(
+    *, report: Callable[[float, str], None], runs: Mapping[int, dict[str, Any]], keys: Mapping[str, str]
+) -> str:
     """Begin every run, with agents that were begun as well and have learned nothing.
 
     Args:
         runs: what `stage_pretrain` and `stage_arm` will be called with, each after those that make what it is ``given``, and
             ``where`` it was asked for.
+        keys: where keys of the agent stand, for which all runs fail alike.
 
     Raises:
         UserError: some of them cannot begin, a sentence for each.
@@ -92,11 +99,12 @@ def rehearse(*, report: Callable[[float, str], None], runs: Mapping[int, dict[st
         try:
             begun[number] = None if None in given else _begun_somehow(run, given)
         except UserError as error:
-            begun[number] = wrong.append(f"{run['where']}: {error}")
+            key, _, says = str(error).partition(": ")
+            begun[number] = wrong.append(f"{keys[key]}: {says}" if key in keys else f"{run['where']}: {error}")
         except Exception:  # may be the rehearsal's; if not, the stage will tell
             begun[number] = None
     if wrong:
-        raise UserError("\n".join(wrong))
+        raise UserError("\n".join(dict.fromkeys(wrong)))
     return ""
 
 

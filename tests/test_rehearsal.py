@@ -45,6 +45,18 @@ def test_what_only_a_network_tells_is_said_before_anything_is_computed(tmp_path)
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {".lock", "manifest.json", "config.yaml"}
 
 
+@pytest.mark.parametrize("key", ["lr_scale", "group_max_grad_norm"])
+def test_a_part_that_the_network_lacks_is_the_mistake_of_the_key_that_names_it(tmp_path, key):
+    text = tiny.CONFIG.replace("n_epochs: 2", f"n_epochs: 2, {key}: {{heads.temperature: 0.1}}")
+    experiment, where = parse(text, "tiny.yaml")
+    with pytest.raises(UserError) as told:
+        run(experiment, tmp_path / "out", where=where, progress=SilentProgress())
+    said = (
+        f"tiny.yaml:5: agent.hyperparameters.{key}: the network has no 'heads.temperature'; did you mean 'heads.actor'?"
+    )
+    assert str(told.value).startswith(said) and len(str(told.value).splitlines()) == 1
+
+
 def test_a_source_that_cannot_begin_is_told_once(tmp_path):
     both = "{steps: 128, strategy: {type: multi_task, weights: {light: 2.0}}}\n  other: {steps: 128, variation: {pole/mass: 1.2}}"
     experiment, _ = parse(tiny.CONFIG.replace("{steps: 128}", both), "tiny.yaml")
