@@ -14,6 +14,7 @@ Differences to plain PyYAML (which follows YAML 1.1):
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,11 @@ MAX_CHARACTERS = 1_000_000
 
 _PLAIN = "plain"
 _TEXT = "tag:yaml.org,2002:str"
-_COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+_ALLOWED = {
+    yaml.ScalarNode: {_PLAIN, _TEXT},
+    yaml.MappingNode: {"tag:yaml.org,2002:map"},
+    yaml.SequenceNode: {"tag:yaml.org,2002:seq"},
+}
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -81,7 +86,9 @@ def read(text: str, file: str, lines: bool = True) -> Document:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark and lines else ""
         problem = error.problem or error.context or "cannot be read"
-        raise UserError(f"{file}{line}: not valid YAML: {problem}") from None
+        begun = error.context_mark.line + 1 if error.context_mark and mark and lines else 0
+        where = f" {error.context}, which begins in line {begun}" if begun and begun <= mark.line else ""
+        raise UserError(f"{file}{line}: not valid YAML: {problem}{where}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
@@ -95,16 +102,17 @@ def dumps(value: Any) -> str:
 
 
 def scalar(text: str) -> Any:
-    """Return what an unquoted scalar means: None, bool, int, float or text. Raises ValueError for `010`."""
+    """Return what an unquoted scalar means: None, bool, int, float or text. Raises ValueError for `010` and `1e400`."""
     if text in _WORDS:
         return _WORDS[text]
     if _LEADING_ZERO.fullmatch(text):
         plain = text.replace("_", "").lstrip("+-0") or "0"
         raise ValueError(f'{text} starts with a zero, which readers understand differently; write {plain} or "{text}"')
-    if _INTEGER.fullmatch(text):
-        return int(text, 0)
-    if _FLOAT.fullmatch(text):
-        return float(text)
+    for pattern, number in ((_INTEGER, lambda text: int(text, 0)), (_FLOAT, float)):
+        if pattern.fullmatch(text):
+            if len(text) > 310 or not abs(value := number(text)) <= sys.float_info.max:
+                raise ValueError(f"{text if len(text) < 20 else f'a number of {len(text)} digits'} is too large")
+            return value
     return text
 
 
@@ -159,8 +167,7 @@ class _Builder:
             raise UserError(f"{place}: more than {MAX_VALUES:,} values after expanding aliases")
         if id(node) in self._open:
             raise UserError(f"{place}: an alias that contains itself")
-        if node.tag not in {_PLAIN, _TEXT, *_COLLECTIONS}:
-            raise UserError(f"{place}: the tag {node.tag!r} is not allowed; write plain values")
+        self._require_plain(node, place)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, place, path)
         self._open.add(id(node))
@@ -170,6 +177,13 @@ class _Builder:
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         finally:
             self._open.discard(id(node))
+
+    def _require_plain(self, node: yaml.Node, place: str) -> None:
+        """Refuse tags, and halves of characters, which no file can hold."""
+        if node.tag not in _ALLOWED[type(node)]:
+            raise UserError(f"{place}: the tag {node.tag!r} is not allowed here; write plain values")
+        if isinstance(node, yaml.ScalarNode) and any("\ud800" <= letter <= "\udfff" for letter in node.value):
+            raise UserError(f"{place}: {node.value!a} holds half a character, a surrogate without its other half")
 
     def _scalar(self, node: yaml.ScalarNode, place: str, path: Path) -> Any:
         try:
@@ -183,6 +197,7 @@ class _Builder:
             place = self._place(key)
             if not isinstance(key, yaml.ScalarNode):
                 raise UserError(f"{place}: keys must be text, not lists or mappings")
+            self._require_plain(key, place)
             if key.value == "<<" and key.tag == _PLAIN:
                 raise UserError(f"{place}: merge keys (<<) are not supported; write the values out")
             where = (*path, key.value)

@@ -38,9 +38,9 @@ class FineTune(Strategy):
 
     def __post_init__(self) -> None:
         require_statistics(self.normalizer, self.prior, "fine_tune")
-        scales = self.lr_scale if isinstance(self.lr_scale, Mapping) else {"": self.lr_scale}
+        scales = self.lr_scale if isinstance(self.lr_scale, Mapping) else {None: self.lr_scale}
         for part, scale in scales.items():
-            if part:
+            if part is not None:
                 require_known(part, PARTS, "module", "fine_tune: lr_scale")
             require_between(scale, 0.0, 10.0, f"fine_tune: lr_scale{f'.{part}' if part else ''}")
 
