@@ -31,6 +31,8 @@ def user(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
     (tmp_path / "curves.csv").write_text(curves({"scratch": 0.5, "fine_tune": 0.95, "reversed": 0.1, "same": 0.5}))
 
+    (tmp_path / "twice.csv").write_text("arm,seed,step,step,return\nscratch,0,0,1,2\n")
+
     def types(*words):
         monkeypatch.setattr(sys, "argv", ["simreal", "diagnose", *map(str, words)])
         status = 0
@@ -106,6 +108,9 @@ def test_a_plan_from_a_pilot_takes_its_spread_and_its_arms(user):
             ". has its own rule, the key `verdict` of its config; --margin is for --csv and --plan",
         ),
         (["--plan"], "one of them"),
+        ([".", "--csv"], "--csv names no file"),
+        (["--csv", "twice.csv"], "twice.csv has two columns 'step', of which only one can be meant"),
+        (["--plan", "--spread", "1e-320"], "expected a standard deviation above 0, from 1e-09 to 1e+09"),
         (["--spread", "0.1"], "one of them"),
         (["--csv", "curves.csv", "--plan", "--spread", "0.1"], "one of them"),
         (["--csv", "nowhere.csv"], "nowhere.csv is not a readable CSV file"),

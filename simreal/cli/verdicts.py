@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def diagnose(
     folder: Annotated[Positional[Path | None], arg(metavar="[DIR]", help="folder of an experiment")] = None, /, *,
-    csv: tuple[Path, ...] = (), control: str = "scratch", random: float | None = None, reference: float | None = None,
+    csv: tuple[Path, ...] | None = None, control: str = "scratch", random: float | None = None, reference: float | None = None,
     arm_column: str = "", seed_column: str = "", step_column: str = "", return_column: str = "", target_column: str = "",
     margin: float | None = None, confidence: float | None = None, threshold: float | None = None, min_seeds: int | None = None,
     paired: Literal["never", "always", "auto"] | None = None, plan: bool = False, effect: float = 0.2,
@@ -54,6 +54,8 @@ def diagnose(
     from simreal.diagnostics.table import Columns, diagnose_files
     from simreal.report.terminal import print_plan, print_verdicts
 
+    if csv == ():
+        raise UserError("--csv names no file: expected one or several, as in --csv curves.csv")
     if (folder is not None) + bool(csv) + (spread is not None) != 1 or (spread is not None and not plan):
         raise UserError("diagnose takes the folder of an experiment, --csv FILES, or --plan with --spread: one of them")
     pairing = None if paired is None else {"never": False, "always": True}.get(paired, paired)
@@ -83,7 +85,7 @@ def diagnose(
 
 
 def _pilot(
-    folder: Path | None, csv: tuple[Path, ...], columns: Columns, data: Mapping[str, Any]
+    folder: Path | None, csv: tuple[Path, ...] | None, columns: Columns, data: Mapping[str, Any]
 ) -> tuple[dict[str, dict[str, Curves]], dict[str, Any]]:
     """Curves of a pilot by target and arm, and the rule of an experiment that it was."""
     from simreal.diagnostics.planning import pilot_of

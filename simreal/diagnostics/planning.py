@@ -20,6 +20,7 @@ from simreal.diagnostics.statistics import FloatArray
 from simreal_envs.errors import UserError
 
 MOST_SEEDS = 1000
+LEAST_SPREAD, MOST_SPREAD = 1e-9, 1e9  # of normalized areas, which are of the order of 1; beyond, power has no digits
 SHOWN_SEEDS = (5, 8, 10, 15, 20, 30)
 SHOWN_EFFECTS = (0.1, 0.2, 0.3, 0.5)
 
@@ -175,8 +176,11 @@ def plan_seeds(
         raise UserError(
             f"plan: an effect of {effect:g} lies within the margin of {margin:g}, where no number of seeds gives it a label"
         )
-    if not (width > 0.0 and np.isfinite(width)):
-        raise UserError(f"plan: the spread between seeds is {width:g}, expected a standard deviation above 0")
+    if not LEAST_SPREAD <= width <= MOST_SPREAD:
+        raise UserError(
+            f"plan: the spread between seeds is {width:g}, expected a standard deviation above 0, from {LEAST_SPREAD:g} to "
+            f"{MOST_SPREAD:g}"
+        )
     if not 0.0 < chance < 1.0:
         raise UserError(f"plan: the chance of finding the effect is {chance:g}, expected a number between 0 and 1")
     if not 0.0 < confidence < 1.0 or verdicts < 1:

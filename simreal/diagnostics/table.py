@@ -326,6 +326,8 @@ def _rows(
     chosen = {
         kind: _column(path, header, kind, getattr(columns, kind if kind != "return" else "returns")) for kind in USUAL
     }
+    if twice := next((name for name in chosen.values() if name and header.count(name) > 1), ""):
+        raise UserError(f"{path} has two columns {twice!r}, of which only one can be meant; rename one")
     arm, seed = _named(path, folders)
     if chosen["seed"] and not chosen["arm"]:
         arm = _names(path, folders)[0]
