@@ -72,6 +72,7 @@ ORDER = {
         {"vecenv", "distributions", "heads", "passes", "replay", "matching", "zoo"},
         {"allocator", "hub", "layout", "normalizer", "gae", "units", "files", "state", "products", "targets", "renorm"},
         {"bundle_files"},
+        {"card"},
     ],
     "simreal_envs": [
         {"audit"},

@@ -39,6 +39,7 @@ from simreal_agents.bundle_files import (
     read_columns,
     verified,
 )
+from simreal_agents.card import trouble
 from simreal_agents.distributions import Distribution
 from simreal_agents.encoders import CNNS, cnn_of
 from simreal_agents.layout import Layout
@@ -193,7 +194,7 @@ class Agent:
         """Where this agent comes from, oldest first and itself last: the ``ancestors`` of what is made of it."""
         own = {key: self.card[key] for key in LINEAGE if key in self.card}
         match self.card.get("returns"):
-            case [*_, {"return_mean": last}]:
+            case [*_, {"return_mean": int() | float() as last}]:
                 own["return_mean"] = last
         ancestors = json.loads(json.dumps(self.card.get("ancestors", [])))
         return [*ancestors, {**own, "sha256": hashlib.sha256(_weights(self.policy)).hexdigest()}]
@@ -211,13 +212,14 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
         card: further JSON data, e.g. ``source`` (a domain), ``returns``, ``seeds``.
 
     Raises:
-        UserError: when `card` sets a key that the bundle writes itself, or holds something that is not JSON, and when
-            `folder` is there and is no bundle.
+        UserError: when `card` sets a key that the bundle writes itself, or holds something that is not JSON or that could
+            not be read again, when weights are not finite, and when `folder` is there and is no bundle.
     """
     require_path(folder)
     agent = agent if isinstance(agent, Agent) else Agent.of(agent)
     if taken := sorted(set(card or {}) & set(OWN_KEYS)):
         raise UserError(f"the card key {taken[0]!r} is written by the bundle itself; use another name")
+    _require_sound(agent.policy)
     weights, files = _weights(agent.policy), {}
     kept: dict[str, Any] = {}
     for what, (name, _) in KEPT.items():
@@ -242,6 +244,8 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
         text = json.dumps(full, indent=2, sort_keys=True, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"the card of a bundle must be JSON data with finite numbers: {error}") from error
+    if said := trouble(full):
+        raise UserError(f"the card of a bundle: {said}")
     publish(Path(folder), {WEIGHTS: weights, CARD: text.encode(), **files})
     return Path(folder)
 
@@ -268,6 +272,8 @@ def load(folder: str | Path) -> Agent:
         _require_enough(tensors, network)
         agent = Agent.new(schema, network, algorithm=card.get("algorithm", "ppo"))
         agent.policy.load_state_dict(tensors)
+        _require_sound(agent.policy)
+        _require_acting(agent.policy)
     except UserError as error:
         raise UserError(f"bundle {folder}: {error}") from error
     except RuntimeError as error:
@@ -294,6 +300,25 @@ def _require_enough(tensors: Mapping[str, torch.Tensor], network: Mapping[str, A
     there = sum(tensor.numel() for tensor in tensors.values())
     if max(hidden, default=0) > there or sum(i * o for i, o in pairwise(hidden)) > there:
         raise UserError(f"{WEIGHTS} has {there:,} numbers, too few for a network with hidden {hidden}")
+
+
+def _require_sound(policy: torch.nn.Module) -> None:
+    """Raise a UserError that names the first tensor by which no policy can act."""
+    for name, tensor in policy.state_dict().items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{name} holds numbers that are not finite")
+        if name.endswith((".var", ".count", ".steps")) and (tensor < 0).any():
+            raise UserError(f"{name} holds negative numbers")
+
+
+def _require_acting(policy: Any) -> None:
+    """Raise a UserError where finite weights are so large that what is computed with them is not."""
+    rows = np.zeros((1, policy.layout.size), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        noise = getattr(policy.distribution(rows), "std", 0.0)
+        for what, found in {"an action": policy.act(rows), "a value": policy.value(rows), "the noise": noise}.items():
+            if not np.isfinite(found).all():
+                raise UserError(f"{WEIGHTS} holds numbers so large that {what} of the agent is not finite")
 
 
 def _sight(network: Mapping[str, Any], schema: Schema, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:

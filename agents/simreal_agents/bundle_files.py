@@ -15,6 +15,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from simreal_agents.card import trouble
 from simreal_envs.errors import UserError, nearest
 
 FORMAT = 1
@@ -72,7 +73,9 @@ def read_columns(folder: Path, what: str, card: Any, size: int) -> dict[str, np.
             raise ValueError(f"columns {sorted(columns)}, observations of {sorted(shapes)}")
         if (told := card.get("transitions")) != (there := len(columns["rewards"])):
             raise ValueError(f"{CARD} tells of {told!r}, and there are {there}")
-    except (SafetensorError, KeyError, ValueError) as error:
+        if bad := [name for name, column in columns.items() if not np.isfinite(column).all()]:
+            raise ValueError(f"{bad[0]} are not all finite")
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"bundle {folder}: {name} does not hold this agent's transitions: {error}") from error
     return columns
 
@@ -91,18 +94,19 @@ def read_card(folder: Path, algorithms: Collection[str]) -> dict[str, Any]:
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         found = card.get("format") if isinstance(card, dict) else None
         raise UserError(f"bundle {folder} has format {found!r} but this version of simreal reads format {FORMAT}")
-    if card.get("card_sha256") != card_checksum(card):
+    try:
+        checksum = card_checksum(card)
+    except ValueError as error:
+        raise UserError(f"bundle {folder}: {CARD} holds numbers that are not finite") from error
+    if card.get("card_sha256") != checksum:
         raise UserError(f"bundle {folder}: {CARD} does not match its own checksum, it was changed after saving")
     if card.get("algorithm", "ppo") not in tuple(algorithms):
         raise UserError(
             f"bundle {folder} holds an agent of {card['algorithm']!r}, which this version of simreal does not read; "
             f"{nearest(card['algorithm'], algorithms)}"
         )
-    for name in ("schema", "network", "versions"):
-        if name not in card:
-            raise UserError(f"bundle {folder}: {CARD} has no {name!r}")
-        if not isinstance(card[name], dict):
-            raise UserError(f"bundle {folder}: {name} in {CARD} must be a mapping, not {card[name]!r}")
+    if said := trouble(card):
+        raise UserError(f"bundle {folder}: {CARD}: {said}")
     return card
 
 

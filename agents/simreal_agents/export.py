@@ -182,7 +182,8 @@ def typical_observations(agent: Agent, count: int = 256, seed: int = 0) -> Obser
     shift, scale = (moment.numpy() for moment in agent.policy.encoder.normalizer.shift_and_scale())
     draws = torch.randn((count, len(shift)), generator=generator).numpy()
     draws[::4] *= 10.0
-    vector, boxes = (shift + draws / scale).astype(np.float32), _boxes(agent)
+    with np.errstate(divide="ignore", over="ignore"):  # a variance above 1e76 has no reciprocal in float32
+        vector, boxes = np.nan_to_num((shift + draws / scale).astype(np.float32)), _boxes(agent)
     batch, start = {}, 0
     for part in layout.parts:
         name = part.name or "observation"

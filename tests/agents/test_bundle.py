@@ -9,6 +9,7 @@ from pathlib import Path
 import kinds
 import numpy as np
 import pytest
+import safetensors.torch
 import stable_baselines3
 import torch
 
@@ -168,19 +169,28 @@ def huge(bundle):
         (lambda b: forge(b, network={"hidden": [5000, 5000]}), r"too few for a network with hidden \[5000, 5000\]"),
         (lambda b: forge(b, algorithm="sac", network={"hidden": [8, 8], "n_critics": 1e308}), "Overflow when unpacking long"),
         (lambda b: forge(b, network=NETWORK | {"log_std_init": 10**400}), "no setting of it: int too large to convert to float$"),
-        (lambda b: forge(b, schema=SCHEMA | {"action": [SCHEMA["action"][0] | {"labels": ""}]}), "needs fields of the action"),
+        (lambda b: forge(b, schema=SCHEMA | {"action": [SCHEMA["action"][0] | {"labels": []}]}), "needs fields of the action"),
         (lambda b: forge(b, network={"hidden": "ab"}), "schema or network in card.json holds what is no setting of it: '>' not supp"),
-        (lambda b: forge(b, network=None), "bundle: network in card.json must be a mapping, not None"),
-        (lambda b: forge(b, network=GONE), "bundle: card.json has no 'network'"),
-        (lambda b: forge(b, schema=GONE), "bundle: card.json has no 'schema'"),
-        (lambda b: forge(b, schema={}), "bundle: schema or network in card.json lacks 'observation'"),
-        (lambda b: forge(b, schema=SCHEMA | {"observation": 5}), "holds what is no setting of it: 'int' object is not iterable"),
-        (lambda b: forge(b, schema=SCHEMA | {"control_period": "soon"}), "no setting of it: could not convert string to float: 'soon'"),
+        (lambda b: forge(b, network=None), "bundle: card.json: network should be a mapping, not None"),
+        (lambda b: forge(b, network=GONE), "bundle: card.json: lacks network"),
+        (lambda b: forge(b, schema=GONE), "bundle: card.json: lacks schema"),
+        (lambda b: forge(b, schema={}), "bundle: card.json: lacks schema.observation"),
+        (lambda b: forge(b, schema=SCHEMA | {"observation": 5}), "schema.observation should be a valid list, not 5"),
+        (lambda b: forge(b, schema=SCHEMA | {"control_period": "soon"}), "schema.control_period should be a valid number, not 'soon'"),
         (lambda b: forge(b, schema=SCHEMA | {"observation": []}), "a schema needs fields of the observation"),
         (lambda b: forge(b, schema=SCHEMA | {"action": []}), "a schema needs fields of the action"),
         (lambda b: forge(b, schema=SCHEMA | {"control_period": 0}), "a control period must be a positive, finite number"),
-        (lambda b: forge(b, versions=7), "bundle: versions in card.json must be a mapping, not 7"),
+        (lambda b: forge(b, versions=7), "bundle: card.json: versions should be a mapping, not 7"),
+        (lambda b: forge(b, schema=SCHEMA | {"action": [SCHEMA["action"][0] | {"unit": [[]]}]}), r"schema.action.0.unit should be a valid string, not \[\[\]\]"),
+        (lambda b: forge(b, schema=SCHEMA | {"action": [SCHEMA["action"][0] | {"high": 1e308}]}), r"card.json: schema.action.0.high should be less than"),
+        (lambda b: forge(b, hyperparameters="x"), "card.json: hyperparameters should be a mapping, not 'x'"),
+        (lambda b: forge(b, hyperparameters={"gamma": "x"}), "card.json: hyperparameters.gamma should be a valid number, not 'x'"),
+        (lambda b: forge(b, env_steps=[1]), r"card.json: env_steps should be a valid integer, not \[1\]"),
+        (lambda b: forge(b, ancestors={"a": 1}), "card.json: ancestors should be a valid list"),
+        (lambda b: forge(b, fingerprint={"encoder": "x"}), "card.json: fingerprint.encoder should be a valid list"),
+        (lambda b: forge(b, imported=7), "card.json: imported should be a mapping, not 7"),
         (lambda b: (b / CARD).write_text((b / CARD).read_text().replace("768", "NaN")), "not valid JSON"),
+        (lambda b: (b / CARD).write_text((b / CARD).read_text().replace("768", "1e999")), "holds numbers that are not finite"),
         (lambda b: (b / CARD).write_text("[" * 100_000), "not valid JSON"),
         ((lambda b: ((b / WEIGHTS).write_bytes(b""), forge(b))), "weights.safetensors does not hold tensors: .*header too small"),
         ((lambda b: ((b / WEIGHTS).write_bytes(pickle.dumps({"heads.log_std": 0})), forge(b))), "does not hold tensors: "),
@@ -198,6 +208,48 @@ def test_a_bundle_that_was_made_to_harm_is_refused_in_one_sentence(bundle, tmp_p
     attack(bundle)
     with pytest.raises(UserError, match=says):
         load(bundle)
+
+
+def weigh(bundle, name, value):
+    """A tensor full of one number, with checksums that fit."""
+    tensors = safetensors.torch.load_file(bundle / WEIGHTS)
+    tensors[name].fill_(value)
+    (bundle / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
+    forge(bundle)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("heads.actor.weight", np.nan, "heads.actor.weight holds numbers that are not finite"),
+        ("encoder.normalizer.mean", np.inf, "encoder.normalizer.mean holds numbers that are not finite"),
+        ("encoder.normalizer.var", -1.0, "encoder.normalizer.var holds negative numbers"),
+        ("reward_scaler.count", -1.0, "reward_scaler.count holds negative numbers"),
+        ("heads.log_std", 1e38, "numbers so large that the noise of the agent is not finite"),
+        ("heads.critic.weight", 3e38, "numbers so large that a value of the agent is not finite"),
+    ],
+)
+def test_weights_by_which_nobody_can_act_are_refused_by_name(bundle, name, value, says):
+    with torch.no_grad():
+        agent = load(bundle)
+        agent.policy.state_dict()["encoder.critic.0.bias"].fill_(9.0)  # so that all hidden units are at their bounds
+        agent.policy.state_dict()["trunk.critic.0.bias"].fill_(9.0)
+        agent.policy.state_dict()["heads.critic.bias"].fill_(3e38)
+    agent.save(bundle)
+    weigh(bundle, name, value)
+    with pytest.raises(UserError, match=f"bundle: .*{says}"):
+        load(bundle)
+
+
+def test_what_cannot_be_loaded_is_not_saved(trained, tmp_path):
+    for card, says in (({"domain": "home"}, "domain should be a mapping, not 'home'"), ({"ancestors": [4]}, "ancestors.0")):
+        with pytest.raises(UserError, match=f"the card of a bundle: {says}"):
+            save(trained, tmp_path / "bundle", card)
+    with torch.no_grad():
+        trained.policy.heads.actor.weight[0, 0] = np.nan
+    with pytest.raises(UserError, match="heads.actor.weight holds numbers that are not finite"):
+        save(trained, tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("told", [None, "x", [7], 6])

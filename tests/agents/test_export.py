@@ -206,3 +206,10 @@ def test_without_the_extra_one_sentence_says_what_to_install(learned, tmp_path, 
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
     with pytest.raises(Unsupported, match=r"ONNX needs onnxscript; install .*pip install 'simreal\[export\]'"):
         export_onnx(learned, tmp_path / "agent.onnx")
+
+
+@pytest.mark.filterwarnings("error")
+def test_typical_observations_are_finite_whatever_the_statistics_are():
+    agent = agent_of("ppo")
+    agent.policy.encoder.normalizer.var[:] = torch.tensor([0.0, 1e300, 1e-300, 1.0, 1e76])
+    assert np.isfinite(typical_observations(agent)).all()

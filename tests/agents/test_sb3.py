@@ -787,3 +787,18 @@ def test_a_payload_in_the_settings_or_weights_of_any_algorithm_does_nothing(algo
     assert not victim.exists()
     torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
     assert victim.exists()  # the payload is a real one
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"batch_size": {}}, "hyperparameters of the agent's card: batch_size must be a whole number, got {}"),
+        ({"batch_size": 0}, "PPO does not take the hyperparameters of the agent's card: AssertionError"),
+        ({"learning_rate": [None]}, "PPO does not take the hyperparameters of the agent's card: AssertionError"),
+    ],
+)
+def test_hyperparameters_that_stable_baselines3_does_not_take_are_refused_in_one_sentence(tmp_path, settings, says):
+    agent = replace(agent_of("ppo"), card={"hyperparameters": settings})
+    with pytest.raises(UserError, match=says):
+        save_zip(agent, tmp_path / "agent.zip")
+    assert not list(tmp_path.iterdir())

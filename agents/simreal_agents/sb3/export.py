@@ -20,7 +20,8 @@ from simreal_agents.encoders import SMALLEST, cnn_of, extent_of
 from simreal_agents.networks import ACTIVATIONS, require_plain
 from simreal_agents.normalizer import RunningMoments
 from simreal_agents.sb3.names import KINDS, Kind, sb3_state
-from simreal_envs.errors import Unsupported, nearest
+from simreal_agents.transferable import require_settings
+from simreal_envs.errors import Unsupported, UserError, nearest, told
 from simreal_envs.schema import STATE, Schema
 
 
@@ -40,10 +41,16 @@ def zip_of(agent: Agent) -> bytes:
 
     Raises:
         Unsupported: SB3 has no such algorithm or network, or the package that has it is not installed.
+        UserError: the card's hyperparameters are none of that algorithm.
     """
     kind, policy = kind_of(agent), agent.policy
     _require_written(agent)
-    model = _model(agent, kind)
+    try:
+        model = _model(agent, kind)
+    except UserError:
+        raise
+    except (AssertionError, ArithmeticError, TypeError, ValueError) as error:
+        raise UserError(f"{kind.name} does not take the hyperparameters of the agent's card: {told(error)}") from error
     model.policy.load_state_dict(sb3_state(policy.state_dict(), agent.algorithm, policy.layout, agent.schema.choices))
     if getattr(model, "log_ent_coef", None) is not None:
         model.log_ent_coef.data.copy_(policy.heads.temperature.detach())
@@ -99,8 +106,9 @@ def _model(agent: Agent, kind: Kind) -> Any:
     """A model of the stock class with the agent's settings and a policy of its shape, as it is after training."""
     layout, make = agent.policy.layout, kind.load()
     known = inspect.signature(make).parameters
-    told = known.keys() - {"policy", "env", "policy_kwargs", "device", "seed", "verbose"}
-    settings = {name: value for name, value in agent.card.get("hyperparameters", {}).items() if name in told}
+    own = known.keys() - {"policy", "env", "policy_kwargs", "device", "seed", "verbose"}
+    settings = {name: value for name, value in agent.card.get("hyperparameters", {}).items() if name in own}
+    settings = require_settings(make, settings, "hyperparameters of the agent's card")
     kept = {}
     if "buffer_size" in known:  # no memory for what is not filled here
         kept = {"buffer_size": settings.get("buffer_size", known["buffer_size"].default)}
