@@ -11,8 +11,6 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from simreal_envs.errors import UserError
-
 _LARGEST = float(np.finfo(np.float32).max)
 Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 

@@ -94,7 +94,7 @@ class Checkpoints:
         made_with: plain JSON data: what a run must have in common with the one that made a checkpoint to continue it.
 
     Raises:
-        UserError: `folder` is no path.
+        UserError: `folder` is no path, or that of a file.
 
     Attributes:
         note: after `load`, one sentence about what could not be used and why; else empty.
@@ -103,6 +103,8 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike[str], made_with: Mapping[str, Any]):
         if not isinstance(folder, str | os.PathLike):
             raise UserError(f"checkpoints is a folder, as 'runs/state', not {folder!r}")
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise UserError(f"checkpoints is a folder, and {folder} is a file")
         self.folder, self.made_with, self.note = Path(folder), dict(made_with), ""
         self._rows = _RowFiles(self.folder)
         self._kept: dict[str, set[str]] = {}  # checkpoint -> files of rows that it needs
@@ -131,7 +133,7 @@ class Checkpoints:
             try:
                 found = _read(self.folder / name, rows)
                 made_with, tree = found["made_with"], found["state"]
-            except (Damaged, KeyError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError) as error:  # the first is `Damaged`, too
                 damage = damage or f"the checkpoint at step {int(name)} is damaged ({error})"
                 continue
             if difference := _difference(made_with, self.made_with):

@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -299,6 +300,24 @@ def test_the_ring_of_another_learner_does_not_go_on_where_that_of_the_first_one_
 def test_checkpoints_need_a_folder():
     with pytest.raises(UserError, match="checkpoints is a folder, as 'runs/state', not 3"):
         Checkpoints(3, MADE_WITH)
+    with pytest.raises(UserError, match=r"checkpoints is a folder, and .*py is a file"):
+        Checkpoints(__file__, MADE_WITH)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    ["[]", '{"$array":7}', '{"$rows":{"form":{"x":["float32",[2]]},"written":9,"files":[{}]}}', '{"$float":"x"}'],
+)
+def test_a_checkpoint_whose_checksum_fits_a_tree_that_is_none_is_damaged(tmp_path, tree):
+    writer = checkpoints(tmp_path)
+    for step in (0, 1):
+        writer.save(step, [step])
+    path = tmp_path / "000000000001" / "state.json"
+    digest = json.loads(path.read_text())["content"]["arrays"]
+    body = f'{{"format":1,"arrays":"{digest}","tree":{tree}}}'
+    path.write_text(f'{{"sha256":"{hashlib.sha256(body.encode()).hexdigest()}","content":{body}}}\n')
+    reader = checkpoints(tmp_path)
+    assert reader.load() == [0] and "step 1 is damaged" in reader.note
 
 
 def test_long_rings_are_cut_into_files_of_bearable_size(tmp_path, monkeypatch):
