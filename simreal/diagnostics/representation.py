@@ -15,14 +15,16 @@ SATURATED = 0.97  # of tanh: its slope there is 0.06
 
 
 def cka(x: np.ndarray, y: np.ndarray) -> float:
-    """Linear centred kernel alignment of two layers ``(n, p)`` and ``(n, q)`` in the same n >= 4 states, debiased.
+    """Linear centred kernel alignment of two layers ``(n, p)`` and ``(n, q)`` in the same n states, debiased.
 
     ``HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y))`` (Kornblith et al. 2019, eq. 3 and sec. 3.2) with the unbiased estimator
     of HSIC by Song et al. (2012, JMLR 13, eq. 5), as Murphy, Zylberberg & Fyshe (2024, arXiv:2405.01012) advise: the
     biased one approaches 1 for unrelated layers with more units than there are states. 1 for equal layers, rotated ones
-    and isotropically scaled ones, about 0 (either side of it) for unrelated ones.
+    and isotropically scaled ones, about 0 (either side of it) for unrelated ones; nan for less than 4 states, or what is not finite.
     """
-    one, other = _sums(x), _sums(y)
+    if len(x) < 4 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return math.nan
+    one, other = _sums(_unit(x)), _sums(_unit(y))
     both, first, second = _hsic(one, other), _hsic(one, one), _hsic(other, other)
     return both / math.sqrt(first * second) if first > 0 and second > 0 else math.nan
 
@@ -31,9 +33,14 @@ def hsic(x: np.ndarray, y: np.ndarray) -> float:
     """The unbiased estimate of the Hilbert-Schmidt independence criterion with linear kernels K = XX', L = YY'.
 
     ``[tr KL + 1'K1 1'L1 / ((n-1)(n-2)) - 2 1'KL1 / (n-2)] / (n (n-3))`` with zeros on the diagonals of K and L (Song et
-    al. 2012, eq. 5), from sums over the features: no ``(n, n)`` matrix is made.
+    al. 2012, eq. 5), from sums over the features, or from K and L where those are smaller than X'Y.
     """
     return _hsic(_sums(x), _sums(y))
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    """Activations times the power of two that makes the largest about 1: their fourth powers are products then."""
+    return np.ldexp(x.astype(np.float64), -np.frexp(np.abs(x).max(initial=0.0))[1])
 
 
 def _sums(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -45,7 +52,8 @@ def _sums(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _hsic(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> float:
     (x, own_x, rows_x), (y, own_y, rows_y), n = one, other, len(one[0])
-    trace = np.square(x.T @ y).sum() - own_x @ own_y
+    wide = x.shape[1] * y.shape[1] > n * n
+    trace = (np.vdot(x @ x.T, y @ y.T) if wide else np.square(x.T @ y).sum()) - own_x @ own_y
     sums = rows_x.sum() * rows_y.sum() / ((n - 1) * (n - 2)) - 2 * (rows_x @ rows_y) / (n - 2)
     return float((trace + sums) / (n * (n - 3)))
 
@@ -53,8 +61,10 @@ def _hsic(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> float:
 def effective_rank(x: np.ndarray) -> float:
     """``exp(H(s / sum s))`` of the singular values s of activations ``(n, p)`` (Roy & Vetterli 2007, def. 1), 1 to p.
 
-    Of the activations as they are, not centred. nan where all are 0.
+    Of the activations as they are, not centred. nan where all are 0, or one is not finite.
     """
+    if not np.isfinite(x).all():
+        return math.nan
     x = x.astype(np.float64)
     gram = x.T @ x if x.shape[1] <= x.shape[0] else x @ x.T
     singular = np.sqrt(np.linalg.eigvalsh(gram).clip(0.0))

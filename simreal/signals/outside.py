@@ -141,8 +141,7 @@ def _early(
 def _rewards(origin: Origin, source: Steps, target: Steps, sample: Transitions, seen: Transitions) -> dict[str, float]:
     here, there = sample.rewards.astype(np.float64), seen.rewards.astype(np.float64)
     out: dict[str, float | None] = {}
-    if here[~sample.terminated].std() > 1e-9:
-        model = dynamics.RewardModel(source, here, sample.terminated)
+    if (model := dynamics.RewardModel.of(source, here, sample.terminated)) is not None:
         expected, known = model(target)
         known &= ~seen.terminated
         if known.sum() >= LEAST:

@@ -220,3 +220,20 @@ def test_a_reward_model_knows_a_reward_and_its_reverse():
     assert known.mean() > 0.8
     assert np.median(np.abs(expected - reward(target))[known]) < 0.02
     assert np.corrcoef(expected[known], reward(target)[known])[0, 1] > 0.9
+
+
+def test_there_is_no_reward_model_where_any_rewards_would_fit():
+    rng = np.random.default_rng(0)
+    paid, going = rng.normal(size=600), np.zeros(600, bool)
+
+    def steps(n, d):
+        states = rng.normal(size=(n, d))
+        return Steps(states, states, states[:, :1], np.arange(n) // 60)
+
+    for d, columns in ((3, 1 + 4 + 10 + 64), (40, 1 + 2 * 41)):
+        enough = columns + 1
+        assert RewardModel.of(steps(columns, d), paid[:columns], going[:columns]) is None
+        assert RewardModel.of(steps(enough, d), paid[:enough], going[:enough]) is not None
+        assert RewardModel.of(steps(enough, d), paid[:enough], np.arange(enough) == 5) is None
+    assert RewardModel.of(steps(600, 3), np.ones(600), going) is None
+    assert RewardModel.of(steps(600, 3), paid, ~going) is None

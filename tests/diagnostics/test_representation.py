@@ -43,7 +43,7 @@ def test_the_unbiased_hsic_by_hand():
     assert hsic(x, x) == pytest.approx(1 / 6)
 
 
-@pytest.mark.parametrize(("n", "p", "q"), [(5, 3, 2), (40, 7, 90)])
+@pytest.mark.parametrize(("n", "p", "q"), [(5, 3, 2), (40, 7, 90), (12, 70, 90)])
 def test_sums_over_features_give_what_the_gram_matrices_give(n, p, q):
     x, y = rng(1).normal(size=(n, p)), rng(2).normal(size=(n, q)) + 3.0
     assert hsic(x, y) == pytest.approx(hsic_of_gram_matrices(x, y), rel=1e-9)
@@ -68,6 +68,22 @@ def test_unrelated_layers_that_are_wide_have_a_cka_of_0_where_the_biased_one_has
     pairs = [(rng(i).normal(size=(64, 256)), rng(100 + i).normal(size=(64, 256))) for i in range(30)]
     assert abs(np.mean([cka(*pair) for pair in pairs])) < 0.03
     assert min(biased_cka(*pair) for pair in pairs) > 0.7
+
+
+def test_wide_layers_are_compared_in_as_many_dimensions_as_there_are_states():
+    x, y = (rng(i).normal(size=(6, 300_000)) for i in range(2))  # X'Y would have 720 GB
+    assert abs(cka(x, y)) < 0.5 and cka(x, x) == pytest.approx(1.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_layers_of_any_size_are_compared_and_what_is_none_is_nan():
+    x, y = rng().normal(size=(20, 4)), rng(1).normal(size=(20, 4))
+    for size in (1e300, 1e38, 1e-300):
+        assert cka(x * size, y) == pytest.approx(cka(x, y), rel=1e-9)
+    for none in (np.zeros((20, 4)), np.where(x > 2, np.nan, x), x * np.inf):
+        assert math.isnan(cka(none, y)) and math.isnan(effective_rank(none))
+    for few in (0, 1, 2, 3):
+        assert math.isnan(cka(x[:few], y[:few]))
 
 
 def test_what_a_layer_shares_with_another_raises_its_cka():

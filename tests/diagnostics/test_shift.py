@@ -21,6 +21,15 @@ def test_logistic_regression_is_stationary_and_weighs_both_classes_the_same():
     np.testing.assert_allclose(slope, 0.0, atol=1e-6)
 
 
+def test_logistic_regression_of_more_columns_than_rows_is_solved_in_the_span_of_the_rows():
+    rng = np.random.default_rng(0)
+    known, labels = rng.normal(size=(30, 20_000)) / 50, rng.random(30) < 0.5  # the curvature would have 3 GB
+    found = shift.logistic(known, labels)
+    weight = np.where(labels, 0.5 / labels.sum(), 0.5 / (~labels).sum())
+    slope = known.T @ (weight * (expit(known @ found) - labels)) + shift.WEIGHT_DECAY / 2 * found
+    np.testing.assert_allclose(slope, 0.0, atol=1e-5)
+
+
 def test_a_distance_runs_from_the_same_to_told_apart_at_a_glance():
     source, of = rows(0)
     assert shift.a_distance(source, rows(1, mean=50.0)[0], of, of) == 2.0

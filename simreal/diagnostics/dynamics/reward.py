@@ -9,6 +9,13 @@ from simreal.diagnostics.dynamics.steps import Steps
 from simreal.diagnostics.shift import products
 from simreal.diagnostics.statistics import FloatArray
 
+MOST_PRODUCTS = 16  # inputs of which all products of two are features
+
+
+def _waves(width: int) -> int:
+    """How many random Fourier features so many inputs get."""
+    return 64 if width <= MOST_PRODUCTS else 0
+
 
 class RewardModel:
     """Ridge regression of the source's rewards on features of actions and next states.
@@ -21,11 +28,18 @@ class RewardModel:
         typical_error: median absolute error on source steps, held out by episode.
     """
 
+    @classmethod
+    def of(cls, source: Steps, rewards: FloatArray, ended: np.ndarray) -> RewardModel | None:
+        """A model, unless rewards are constant, or the steps not more than its columns, so that any rewards would fit."""
+        lasting, width = ~ended, source.states.shape[1] + source.actions.shape[1]
+        columns = products(np.zeros((0, width)), MOST_PRODUCTS).shape[1] + _waves(width)
+        return cls(source, rewards, ended) if lasting.sum() > columns and rewards[lasting].std() > 1e-9 else None
+
     def __init__(self, source: Steps, rewards: FloatArray, ended: np.ndarray):
         rows, rewards = self._inputs(source)[~ended], rewards[~ended]
         self._mean, self._std = rows.mean(axis=0), positive(rows.std(axis=0))
         width, rng = rows.shape[1], np.random.default_rng(0)
-        waves = 64 if width <= 16 else 0
+        waves = _waves(width)
         self._frequencies, self._phases = (
             rng.normal(size=(width, waves)) / np.sqrt(width),
             rng.uniform(0, 2 * np.pi, waves),
@@ -50,7 +64,7 @@ class RewardModel:
 
     def _features(self, rows: FloatArray) -> FloatArray:
         x = np.clip((rows - self._mean) / self._std, -8.0, 8.0)
-        return np.concatenate([products(x, 16), cosines(x @ self._frequencies + self._phases)], axis=1)
+        return np.concatenate([products(x, MOST_PRODUCTS), cosines(x @ self._frequencies + self._phases)], axis=1)
 
     @staticmethod
     def _inputs(steps: Steps) -> FloatArray:
