@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from simreal_envs.errors import UserError, require_known
+from simreal_envs.errors import UserError, require_keys, require_known
 from simreal_envs.schema import Field, Schema
 
 CHANNELS = (
@@ -82,10 +82,7 @@ class Bridge:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "") -> Bridge:
-        if not isinstance(data, Mapping):
-            raise UserError(f"{where}: bridge takes {{channels: .., actions: ..}}, not {data!r}".removeprefix(": "))
-        for name in data:
-            require_known(str(name), [f.name for f in fields(cls)], "key of bridge", where)
+        require_keys(data, [f.name for f in fields(cls)], "bridge", "{channels: .., actions: ..}", where)
         return cls(**data)
 
 

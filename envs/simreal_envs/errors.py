@@ -7,7 +7,7 @@ UserError            one sentence: what was given, what was expected, the neares
 import difflib
 import reprlib
 import traceback
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 
 
 class UserError(ValueError):
@@ -55,6 +55,11 @@ def nearest(name: str, options: Iterable[str]) -> str:
     return f"{hint}valid: {', '.join(alike)}, ... ({len(options)} in all)"
 
 
+def at(where: str) -> str:
+    """What a sentence about something that was found there begins with: ``"where: "``, or nothing."""
+    return f"{where}: " if where else ""
+
+
 def require_known(name: str, options: Iterable[str], what: str, where: str = "") -> str:
     """Return `name` if it is one of `options`, else raise a UserError that names the nearest one.
 
@@ -65,8 +70,15 @@ def require_known(name: str, options: Iterable[str], what: str, where: str = "")
     options = list(options)
     if name in options:
         return name
-    place = f"{where}: " if where else ""
-    raise UserError(f"{place}unknown {what} {name!r}; {nearest(name, options)}")
+    raise UserError(f"{at(where)}unknown {what} {name!r}; {nearest(name, options)}")
+
+
+def require_keys(data: object, keys: Iterable[str], what: str, form: str, where: str = "") -> None:
+    """Raise a UserError unless this is a mapping with none but these keys; `form` is how one is written, for the sentence."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{at(where)}{what} takes {form}, not {data!r}")
+    for key in data:
+        require_known(str(key), keys, f"key of {what}", where)
 
 
 def require_a(kind: type, value: object, what: str, like: str) -> None:

@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 import numpy as np
 from scipy.special import ndtri
 
-from simreal_envs.errors import UserError, require_known
+from simreal_envs.errors import UserError, at, require_known
 
 EXACT, APPROXIMATE, UNSUPPORTED = "exact", "approximate", "unsupported"
 
@@ -62,15 +62,15 @@ class Parameter:
         other = next((value for value in (low, high) if value not in self.choices), None)
         if self.choices and other is not None:
             known = ", ".join(f"{choice:g}" for choice in self.choices)
-            raise UserError(f"{_place(where)}{self.name} must be one of {known}, not {other:g}")
+            raise UserError(f"{at(where)}{self.name} must be one of {known}, not {other:g}")
         if not (np.isfinite(low) and np.isfinite(high)) or low < self.low or high > self.high:
             got = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             raise UserError(
-                f"{_place(where)}{self.name} = {got} [{self.unit}] is outside of its bounds {self.low:g} to {self.high:g}"
+                f"{at(where)}{self.name} = {got} [{self.unit}] is outside of its bounds {self.low:g} to {self.high:g}"
             )
         if 0 < high <= self.resolution / 2:  # exactly half rounds to zero, too
             raise UserError(
-                f"{_place(where)}{self.name} = {high:g} [{self.unit}] would do nothing: it is rounded to multiples of {self.resolution:g}"
+                f"{at(where)}{self.name} = {high:g} [{self.unit}] would do nothing: it is rounded to multiples of {self.resolution:g}"
             )
 
 
@@ -201,7 +201,3 @@ def _name_keys(names: tuple[str, ...]) -> np.ndarray:
 @cache
 def _name_key(name: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
-
-
-def _place(where: str) -> str:
-    return f"{where}: " if where else ""

@@ -18,7 +18,7 @@ from simreal_envs.adapters.batched import batched_task, is_batched
 from simreal_envs.adapters.faults import dismiss, raised_inside
 from simreal_envs.adapters.processes import process_task
 from simreal_envs.engines.mujoco import keep_warnings_out_of_files
-from simreal_envs.errors import Unsupported, UserError, nearest, told
+from simreal_envs.errors import Unsupported, UserError, at, nearest, told
 from simreal_envs.registration import IDS
 from simreal_envs.tasks.base import Task
 
@@ -36,7 +36,7 @@ def gymnasium_task(name: str, where: str = "") -> Task:
             _made[name] = spec, _task(name, spec)
         return _made[name][1]
     except UserError as error:
-        raise type(error)(f"{where}: {error}" if where else str(error)) from error
+        raise type(error)(f"{at(where)}{error}") from error
 
 
 _made: dict[str, tuple[EnvSpec, Task]] = {}

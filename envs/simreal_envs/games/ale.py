@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from simreal_envs.engines.base import Engine, Player
-from simreal_envs.errors import Unsupported, require_known
+from simreal_envs.errors import Unsupported, at, require_known
 from simreal_envs.games.common import Game, parameter
 from simreal_envs.games.scores import ATARI
 from simreal_envs.imperfections.vocabulary import link_parameters
@@ -103,16 +103,17 @@ def ale_task(name: str, where: str = "") -> AtariGame:
         UserError: there is no such game.
         Unsupported: ale-py is not installed, or cannot play the game alone.
     """
-    place = f"{where}: " if where else ""
     try:
         from ale_py import roms
     except ImportError as error:
-        raise Unsupported(f"{place}ale:{name} needs the package ale-py: pip install 'simreal[atari]'") from error
-    rom, at, side = name.partition("@")
+        raise Unsupported(f"{at(where)}ale:{name} needs the package ale-py: pip install 'simreal[atari]'") from error
+    rom, sized, side = name.partition("@")
     if rom in KILLERS:
-        raise Unsupported(f"{place}ale:{rom} is a game for two, which ale-py cannot start: it would end this process")
+        raise Unsupported(
+            f"{at(where)}ale:{rom} is a game for two, which ale-py cannot start: it would end this process"
+        )
     require_known(rom, [game for game in roms.get_all_rom_ids() if game not in KILLERS], "Atari game", where)
-    pixels = SIDES[require_known(side, SIDES, f"size of ale:{rom} behind the @", where)] if at else 84
+    pixels = SIDES[require_known(side, SIDES, f"size of ale:{rom} behind the @", where)] if sized else 84
     return _task(name, rom, pixels)
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from simreal_envs.engines.base import Engine, Player
-from simreal_envs.errors import Unsupported, require_known
+from simreal_envs.errors import Unsupported, at, require_known
 from simreal_envs.games.common import Game, keys, parameter, seen, shared_parameters, signed
 from simreal_envs.games.drawing import picture
 from simreal_envs.games.minatar_rules import COLOURS, FACTS, LABELS, ROUND, SIDE, Length, Rate, class_of, module_of
@@ -42,8 +42,9 @@ def minatar_task(name: str, where: str = "") -> MinatarTask:
     """
     require_known(name, LABELS, "game of MinAtar", where)
     if find_spec("minatar") is None:
-        place = f"{where}: " if where else ""
-        raise Unsupported(f"{place}minatar:{name} needs MinAtar, which is not installed: pip install 'simreal[games]'")
+        raise Unsupported(
+            f"{at(where)}minatar:{name} needs MinAtar, which is not installed: pip install 'simreal[games]'"
+        )
     return _task(name)
 
 

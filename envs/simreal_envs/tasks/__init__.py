@@ -21,7 +21,7 @@ import gymnasium
 
 from simreal_envs import registration
 from simreal_envs.entry_points import brought, installed, origin, versions_of
-from simreal_envs.errors import Unsupported, UserError, nearest, told
+from simreal_envs.errors import Unsupported, UserError, at, nearest, told
 from simreal_envs.registration import BUILT_IN
 from simreal_envs.tasks.base import Task
 from simreal_envs.tasks.contract import check_task
@@ -90,14 +90,13 @@ def find_task(name: str, where: str = "") -> Task:
         UserError: no such task; the sentence names the nearest.
         Unsupported: the task exists, but something that it needs is not installed.
     """
-    place = f"{where}: " if where else ""
     name = str(name)
     others = _entry_points()
     if own := next((tasks for tasks in (TASKS, GAMES) if name in tasks), None):
         try:
             return own[name]
         except ImportError as error:
-            raise Unsupported(f"{place}the task {name!r} cannot be loaded: {error}") from error
+            raise Unsupported(f"{at(where)}the task {name!r} cannot be loaded: {error}") from error
     if family := next((prefix for prefix in FAMILIES if name.startswith(prefix)), None):
         module, function = FAMILIES[family]
         return getattr(importlib.import_module(module), function)(name.removeprefix(family), where)
@@ -105,7 +104,7 @@ def find_task(name: str, where: str = "") -> Task:
         return _bring(others[name])
     hint = f"did you mean 'gymnasium:{name}'? " if name in gymnasium.registry else ""
     raise UserError(
-        f"{place}unknown task {name!r}; {hint}{nearest(name, [*TASKS, *GAMES, *others])}, gymnasium:ID for any Gymnasium id, "
+        f"{at(where)}unknown task {name!r}; {hint}{nearest(name, [*TASKS, *GAMES, *others])}, gymnasium:ID for any Gymnasium id, "
         "minatar:GAME or ale:GAME"
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from simreal_envs.bridges import Bridge
-from simreal_envs.errors import UserError, require_known
+from simreal_envs.errors import UserError, at, require_known
 from simreal_envs.variation.observe import Observe, concrete
 from simreal_envs.variation.variations import Curriculum, Randomization, Shift, Variation, variation_from_dict
 from simreal_envs.variation.varied import Varied, resolve
@@ -91,8 +91,7 @@ class Domain:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "") -> Domain:
         if not isinstance(data, Mapping) or not isinstance(data.get("task"), str):
-            place = f"{where}: " if where else ""
-            raise UserError(f"{place}a domain must be a mapping that names a task, not {data!r}")
+            raise UserError(f"{at(where)}a domain must be a mapping that names a task, not {data!r}")
         for key in data:
             require_known(str(key), KEYS, "key of a domain", where)
         variation = variation_from_dict(data.get("variation") or {}, where)

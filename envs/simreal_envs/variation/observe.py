@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from simreal_envs.errors import UserError, require_known
+from simreal_envs.errors import UserError, require_keys, require_known
 from simreal_envs.parameters import expand
 from simreal_envs.variation.varied import Varied
 
@@ -73,10 +73,7 @@ class Observe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "") -> Observe:
-        if not isinstance(data, Mapping):
-            raise UserError(f"{where}: observe takes {{history: .., actions: ..}}, not {data!r}".removeprefix(": "))
-        for name in data:
-            require_known(str(name), [f.name for f in fields(cls)], "key of observe", where)
+        require_keys(data, [f.name for f in fields(cls)], "observe", "{history: .., actions: ..}", where)
         return cls(**data)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from simreal_envs.errors import UserError, require_known
+from simreal_envs.errors import UserError, at, require_keys
 from simreal_envs.variation.distributions import Distribution, is_fixed, is_number, plain_number
 from simreal_envs.variation.modes import plain_with_mode, read_with_mode
 
@@ -93,10 +93,7 @@ class Curriculum:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], randomization: Randomization, where: str = "") -> Curriculum:
         """The curriculum ``{start: .., until: ..}`` of a randomization."""
-        if not isinstance(data, Mapping):
-            raise UserError(f"{where}: curriculum takes {{start: .., until: ..}}, not {data!r}".removeprefix(": "))
-        for name in data:
-            require_known(str(name), ("start", "until"), "key of curriculum", where)
+        require_keys(data, ("start", "until"), "curriculum", "{start: .., until: ..}", where)
         return cls(randomization, **data)
 
 
@@ -111,7 +108,7 @@ def variation_from_dict(data: Mapping[str, Any], where: str = "variation") -> Sh
     ``mode: interval, every: seconds`` beside it, it is drawn once per world or again and again (default: ``mode: reset``).
     """
     if not isinstance(data, Mapping):
-        raise UserError(f"{where}: expected parameter: value pairs, not {data!r}".removeprefix(": "))
+        raise UserError(f"{at(where)}expected parameter: value pairs, not {data!r}")
     values = {name: _placed(value, f"{where}.{name}" if where else str(name)) for name, value in data.items()}
     fixed = all(is_fixed(value) for value in values.values())
     return (Shift if fixed else Randomization)(values)
