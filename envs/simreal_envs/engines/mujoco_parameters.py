@@ -20,6 +20,15 @@ from simreal_envs.engines.gravity import gravity_vector, slopes
 from simreal_envs.engines.nominal import drives_of
 from simreal_envs.parameters import Parameter
 
+# Quantities that are numbers of a field as they are.
+_FIELDS = {
+    "mass": "body_mass", "damping": "dof_damping", "frictionloss": "dof_frictionloss", "armature": "dof_armature",
+    "stiffness": "jnt_stiffness",
+}  # fmt: skip
+# Places of those that stand side by side: in a geom's friction, `own["tilt"]` and `own["grip"]`.
+_PLACES = {
+    "torsional": 1, "rolling": 2, "gravity": 0, "slope": 1, "slope_side": 2, "body_friction": 0, "one_friction": 1,
+}  # fmt: skip
 # mj_setConst recomputes what depends on masses (invweight0 scales contacts); the other fields are read as they are.
 _NEEDS_SET_CONST = {"mass", "com", "inertia", "armature"}
 # What parameters write that no field tells (`MujocoParameters.own`).
@@ -120,7 +129,7 @@ class MujocoParameters:
         position = self._robot.control == "position"
         self._plans[names] = plan = _Plan(
             # Functions, not methods of this object: it would keep itself, and threads, until garbage is collected.
-            [(getattr(type(self), f"_apply_{p.quantity}"), self._elements[p.name], p) for p in parameters],
+            [(getattr(type(self), f"_apply_{_kind(p)}"), self._elements[p.name], p) for p in parameters],
             shared({"mass", "inertia"}),
             shared({"strength", "sign", "kp", "kd"} if position else set()),
             any(p.quantity in _SLIDING for p in parameters),
@@ -136,7 +145,13 @@ class MujocoParameters:
     def read(self, name: str) -> np.ndarray:
         """See `Engine.read`."""
         parameter = self._parameters[name]
-        return np.array(getattr(self, f"_read_{parameter.quantity}")(self._elements[name], parameter), dtype=np.float64)
+        return np.array(getattr(self, f"_read_{_kind(parameter)}")(self._elements[name], parameter), dtype=np.float64)
+
+    def _apply_field(self, rows: np.ndarray, elements: np.ndarray, value: np.ndarray, of: Parameter) -> None:
+        self._batch.expand(_FIELDS[of.quantity])[rows, elements] = value
+
+    def _read_field(self, elements: np.ndarray, of: Parameter) -> np.ndarray:
+        return self._field(_FIELDS[of.quantity])[:, elements[0]]
 
     def _field(self, name: str) -> np.ndarray:
         """The values in force, ``(N, ...)``, without making a shared field per-world."""
@@ -147,9 +162,6 @@ class MujocoParameters:
         return np.broadcast_to(shared, (self._batch.nsim, *shared.shape))
 
     # -- bodies -------------------------------------------------------------------------------------------------------
-
-    def _apply_mass(self, rows: np.ndarray, bodies: np.ndarray, value: np.ndarray, _: Parameter) -> None:
-        self._batch.expand("body_mass")[rows, bodies] = value
 
     def _apply_inertia(self, rows: np.ndarray, bodies: np.ndarray, value: np.ndarray, _: Parameter) -> None:
         self.own["inertia"][rows, bodies] = value
@@ -166,9 +178,6 @@ class MujocoParameters:
         axis = _axis(parameter)
         self._batch.expand("body_ipos")[rows, bodies, axis] = self._model.body_ipos[bodies, axis] + value
 
-    def _read_mass(self, bodies: np.ndarray, _: Parameter) -> np.ndarray:
-        return self._field("body_mass")[:, bodies[0]]
-
     def _read_inertia(self, bodies: np.ndarray, _: Parameter) -> np.ndarray:
         body = bodies[0]
         axis = self._model.body_inertia[body].argmax()
@@ -181,36 +190,12 @@ class MujocoParameters:
 
     # -- joints -------------------------------------------------------------------------------------------------------
 
-    def _apply_damping(self, rows: np.ndarray, dofs: np.ndarray, value: np.ndarray, _: Parameter) -> None:
-        self._batch.expand("dof_damping")[rows, dofs] = value
-
-    def _apply_frictionloss(self, rows: np.ndarray, dofs: np.ndarray, value: np.ndarray, _: Parameter) -> None:
-        self._batch.expand("dof_frictionloss")[rows, dofs] = value
-
-    def _apply_armature(self, rows: np.ndarray, dofs: np.ndarray, value: np.ndarray, _: Parameter) -> None:
-        self._batch.expand("dof_armature")[rows, dofs] = value
-
-    def _apply_stiffness(self, rows: np.ndarray, joints: np.ndarray, value: np.ndarray, _: Parameter) -> None:
-        self._batch.expand("jnt_stiffness")[rows, joints] = value
-
     def _apply_range(self, rows: np.ndarray, joints: np.ndarray, value: np.ndarray, _: Parameter) -> None:
         low, high = self._model.jnt_range[joints].T
         middle, half = (low + high) / 2, (high - low) / 2
         self._batch.expand("jnt_range")[rows, joints] = np.stack(
             [middle - value * half, middle + value * half], axis=-1
         )
-
-    def _read_damping(self, dofs: np.ndarray, _: Parameter) -> np.ndarray:
-        return self._field("dof_damping")[:, dofs[0]]
-
-    def _read_frictionloss(self, dofs: np.ndarray, _: Parameter) -> np.ndarray:
-        return self._field("dof_frictionloss")[:, dofs[0]]
-
-    def _read_armature(self, dofs: np.ndarray, _: Parameter) -> np.ndarray:
-        return self._field("dof_armature")[:, dofs[0]]
-
-    def _read_stiffness(self, joints: np.ndarray, _: Parameter) -> np.ndarray:
-        return self._field("jnt_stiffness")[:, joints[0]]
 
     def _read_range(self, joints: np.ndarray, _: Parameter) -> np.ndarray:
         return np.diff(self._field("jnt_range")[:, joints[0]], axis=1)[:, 0] / np.diff(self._model.jnt_range[joints[0]])
@@ -221,20 +206,18 @@ class MujocoParameters:
         self.own["ground"][rows] = value
 
     def _apply_body_friction(self, rows: np.ndarray, geoms: np.ndarray, value: np.ndarray, of: Parameter) -> None:
-        self.own["grip"][rows, geoms, 0] = value / of.nominal
+        self.own["grip"][rows, geoms, _PLACES[of.quantity]] = value / of.nominal
 
-    def _apply_one_friction(self, rows: np.ndarray, geoms: np.ndarray, value: np.ndarray, of: Parameter) -> None:
-        self.own["grip"][rows, geoms, 1] = value / of.nominal
+    _apply_one_friction = _apply_body_friction
 
     def _set_sliding(self, rows: np.ndarray) -> None:
         ground, grip = self.own["ground"][rows], self.own["grip"][rows[:, 0]]
         self._set_friction(rows, 0, ground * self._share * grip[:, :, 0] * grip[:, :, 1])
 
-    def _apply_torsional(self, rows: np.ndarray, geoms: np.ndarray, value: np.ndarray, _: Parameter) -> None:
-        self._set_friction(rows, 1, value)
+    def _apply_torsional(self, rows: np.ndarray, geoms: np.ndarray, value: np.ndarray, of: Parameter) -> None:
+        self._set_friction(rows, _PLACES[of.quantity], value)
 
-    def _apply_rolling(self, rows: np.ndarray, geoms: np.ndarray, value: np.ndarray, _: Parameter) -> None:
-        self._set_friction(rows, 2, value)
+    _apply_rolling = _apply_torsional
 
     def _set_friction(self, rows: np.ndarray, column: int, value: np.ndarray) -> None:
         if column and self._batch.expanded("geom_condim") is None:
@@ -263,23 +246,18 @@ class MujocoParameters:
     def _read_friction(self, _: np.ndarray, __: Parameter) -> np.ndarray:
         return _ratio(self._coefficients()[:, :, 0], self.own["grip"].prod(axis=2)).max(axis=1)
 
-    def _read_body_friction(self, geoms: np.ndarray, parameter: Parameter) -> np.ndarray:
-        return self._read_grip(geoms, 1, parameter)
-
-    def _read_one_friction(self, geoms: np.ndarray, parameter: Parameter) -> np.ndarray:
-        return self._read_grip(geoms, 0, parameter)
-
-    def _read_grip(self, geoms: np.ndarray, other: int, parameter: Parameter) -> np.ndarray:
-        """What the engine has, without what the ground and the `other` factor of `grip` make of it."""
-        geom = geoms[self._share[geoms].argmax()]
+    def _read_body_friction(self, geoms: np.ndarray, of: Parameter) -> np.ndarray:
+        """What the engine has, without what the ground and the other factor of `grip` make of it."""
+        geom, other = geoms[self._share[geoms].argmax()], 1 - _PLACES[of.quantity]
         rest = self.own["ground"] * self._share[geom] * self.own["grip"][:, geom, other]
-        return parameter.nominal * _ratio(self._coefficients()[:, geom, 0], rest)
+        return of.nominal * _ratio(self._coefficients()[:, geom, 0], rest)
 
-    def _read_torsional(self, _: np.ndarray, __: Parameter) -> np.ndarray:
-        return self._coefficients()[:, :, 1].max(axis=1)
+    _read_one_friction = _read_body_friction
 
-    def _read_rolling(self, _: np.ndarray, __: Parameter) -> np.ndarray:
-        return self._coefficients()[:, :, 2].max(axis=1)
+    def _read_torsional(self, _: np.ndarray, of: Parameter) -> np.ndarray:
+        return self._coefficients()[:, :, _PLACES[of.quantity]].max(axis=1)
+
+    _read_rolling = _read_torsional
 
     def _coefficients(self) -> np.ndarray:
         dimensions = np.maximum(self._field("geom_condim")[:, self._geoms], self._dimensions)
@@ -290,23 +268,16 @@ class MujocoParameters:
 
     # -- the world ----------------------------------------------------------------------------------------------------
 
-    def _apply_gravity(self, rows: np.ndarray, _: np.ndarray, value: np.ndarray, __: Parameter) -> None:
-        self._tilt(rows, 0, value)
-
-    def _apply_slope(self, rows: np.ndarray, _: np.ndarray, value: np.ndarray, __: Parameter) -> None:
-        self._tilt(rows, 1, value)
-
-    def _apply_slope_side(self, rows: np.ndarray, _: np.ndarray, value: np.ndarray, __: Parameter) -> None:
-        self._tilt(rows, 2, value)
-
-    def _tilt(self, rows: np.ndarray, column: int, value: np.ndarray) -> None:
-        self.own["tilt"][rows, column] = value
+    def _apply_gravity(self, rows: np.ndarray, _: np.ndarray, value: np.ndarray, of: Parameter) -> None:
+        self.own["tilt"][rows, _PLACES[of.quantity]] = value
         tilt, gravity = self.own["tilt"][rows[:, 0]], self._batch.expand("opt.gravity")
         if tilt[:, 1:].any():
             gravity[rows[:, 0]] = gravity_vector(*tilt.T)
         else:
             gravity[rows[:, 0], :2] = 0
             gravity[rows[:, 0], 2] = -tilt[:, 0]
+
+    _apply_slope = _apply_slope_side = _apply_gravity
 
     def _apply_timestep(self, rows: np.ndarray, _: np.ndarray, value: np.ndarray, __: Parameter) -> None:
         self._batch.expand("opt.timestep")[rows[:, 0]] = value[:, 0]
@@ -325,11 +296,10 @@ class MujocoParameters:
     def _read_gravity(self, _: np.ndarray, __: Parameter) -> np.ndarray:
         return np.linalg.norm(self._field("opt.gravity"), axis=1)
 
-    def _read_slope(self, _: np.ndarray, __: Parameter) -> np.ndarray:
-        return slopes(self._field("opt.gravity"))[0]
+    def _read_slope(self, _: np.ndarray, of: Parameter) -> np.ndarray:
+        return slopes(self._field("opt.gravity"))[of.quantity == "slope_side"]
 
-    def _read_slope_side(self, _: np.ndarray, __: Parameter) -> np.ndarray:
-        return slopes(self._field("opt.gravity"))[1]
+    _read_slope_side = _read_slope
 
     def _read_timestep(self, _: np.ndarray, __: Parameter) -> np.ndarray:
         return self._field("opt.timestep")
@@ -413,6 +383,11 @@ def shared_field(model: mujoco.MjModel, name: str) -> np.ndarray:
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a / b, and 0 where b is: of what nothing is left, nothing is known."""
     return np.divide(a, b, out=np.zeros_like(a), where=b != 0)
+
+
+def _kind(parameter: Parameter) -> str:
+    """By what the methods for a parameter are called."""
+    return "field" if parameter.quantity in _FIELDS else parameter.quantity
 
 
 def _axis(parameter: Parameter) -> int:
