@@ -41,39 +41,40 @@ class Constant(Distribution):
 
 
 @dataclass(frozen=True)
-class Uniform(Distribution):
-    """Uniform between `low` and `high`."""
+class _Span(Distribution):
+    """Something between `low` and `high`."""
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
-        _keep_ordered(self)
-
-    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
-        return self.low + (self.high - self.low) * u
+        _keep_numbers(self)
+        if not self.low <= self.high:
+            raise UserError(f"{self} needs low <= high")
 
     def bounds(self, nominal: float) -> tuple[float, float]:
         return self.low, self.high
 
 
 @dataclass(frozen=True)
-class LogUniform(Distribution):
+class Uniform(_Span):
+    """Uniform between `low` and `high`."""
+
+    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
+        return self.low + (self.high - self.low) * u
+
+
+@dataclass(frozen=True)
+class LogUniform(_Span):
     """Uniform in the logarithm, between `low` and `high`, both positive."""
 
-    low: float
-    high: float
-
     def __post_init__(self) -> None:
-        _keep_ordered(self)
+        super().__post_init__()
         if self.low <= 0:
             raise UserError(f"{self} needs low > 0")
 
     def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
         return np.clip(self.low * (self.high / self.low) ** u, self.low, self.high)
-
-    def bounds(self, nominal: float) -> tuple[float, float]:
-        return self.low, self.high
 
 
 @dataclass(frozen=True)
@@ -204,9 +205,3 @@ def _keep_numbers(distribution: Any) -> None:
             hint = "; a scale stands around it" if isinstance(value, Scale) else ""
             raise UserError(f"{distribution} takes numbers, not {value!r}{hint}")
         object.__setattr__(distribution, field.name, plain_number(value))
-
-
-def _keep_ordered(distribution: Uniform | LogUniform) -> None:
-    _keep_numbers(distribution)
-    if not distribution.low <= distribution.high:
-        raise UserError(f"{distribution} needs low <= high")

@@ -14,13 +14,13 @@ from simreal_envs.variation.distributions import KINDS, Distribution, is_fixed, 
 
 
 @dataclass(frozen=True)
-class Startup(Distribution):
-    """Drawn once per world and kept in all of its episodes: ``Startup(Uniform(0.4, 1.2))``."""
+class _Mode(Distribution):
+    """A distribution with a word on when values of it are drawn."""
 
     of: Distribution
 
     def __init__(self, of: Distribution):
-        object.__setattr__(self, "of", _drawn(of, "Startup"))
+        object.__setattr__(self, "of", _drawn(of, type(self).__name__))
 
     def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
         return self.of.values(u, nominal)
@@ -29,28 +29,26 @@ class Startup(Distribution):
         return self.of.bounds(nominal)
 
 
+@dataclass(frozen=True, init=False)
+class Startup(_Mode):
+    """Drawn once per world and kept in all of its episodes: ``Startup(Uniform(0.4, 1.2))``."""
+
+
 @dataclass(frozen=True)
-class Interval(Distribution):
+class Interval(_Mode):
     """Drawn at every reset and again every so many seconds of the episode, in whole control steps.
 
     Attributes:
         every: seconds between two draws.
     """
 
-    of: Distribution
     every: float
 
     def __init__(self, of: Distribution, every: float):
         if not (is_number(every) and math.isfinite(every) and every > 0):
             raise UserError(f"Interval: every must be a positive number of seconds, not {every!r}")
-        object.__setattr__(self, "of", _drawn(of, "Interval"))
+        super().__init__(of)
         object.__setattr__(self, "every", float(every))
-
-    def values(self, u: np.ndarray, nominal: float) -> np.ndarray:
-        return self.of.values(u, nominal)
-
-    def bounds(self, nominal: float) -> tuple[float, float]:
-        return self.of.bounds(nominal)
 
 
 MODES = {"startup": Startup, "interval": Interval}
@@ -58,7 +56,7 @@ MODES = {"startup": Startup, "interval": Interval}
 
 def _drawn(value: Any, where: str) -> Distribution:
     """What a mode may stand around: a distribution that has something to draw, and no other mode."""
-    if isinstance(value, tuple(MODES.values())):
+    if isinstance(value, _Mode):
         raise UserError(f"{where}: a value has one mode, not {value} inside of another")
     distribution = read(value, where)
     if is_fixed(distribution):
@@ -68,12 +66,12 @@ def _drawn(value: Any, where: str) -> Distribution:
 
 def without_mode(distribution: Distribution) -> Distribution:
     """The distribution that a mode stands around."""
-    return distribution.of if isinstance(distribution, tuple(MODES.values())) else distribution
+    return distribution.of if isinstance(distribution, _Mode) else distribution
 
 
 def read_with_mode(value: Any, where: str) -> Distribution:
     """The distribution that plain data stand for, and when it is drawn."""
-    if isinstance(value, tuple(MODES.values())):
+    if isinstance(value, _Mode):
         return value
     if not isinstance(value, Mapping) or not {"mode", "every"} & set(value):
         return read(value, where)
