@@ -130,9 +130,9 @@ class BulletWorld:
             self.frame = self.in_force.base_frame()
 
         for link in self._links.values():
-            pb.changeDynamics(
-                self.robot, link, linearDamping=plan.link_damping, angularDamping=plan.link_damping, lateralFriction=0,
-                rollingFriction=0, spinningFriction=0, restitution=0, maxJointVelocity=MAX_JOINT_VELOCITY, physicsClientId=client,
+            self._change(
+                link, linearDamping=plan.link_damping, angularDamping=plan.link_damping, lateralFriction=0, rollingFriction=0,
+                spinningFriction=0, restitution=0, maxJointVelocity=MAX_JOINT_VELOCITY,
             )  # fmt: skip
         for name, link in plan.links.items():
             for quantity in _CALLED:
@@ -150,6 +150,9 @@ class BulletWorld:
             for b in list(plan.links)[i + 1 :]
             if plan.self_collision and plan.links[a].collides and plan.links[b].collides and (a, b) not in plan.apart
         ]
+
+    def _change(self, link: int, **values: float | list[float]) -> None:
+        self._pb.changeDynamics(self.robot, link, **values, physicsClientId=self.client)
 
     def _let_touch(self, a: str, b: str, allowed: bool) -> None:
         self._pb.setCollisionFilterPair(self.robot, self.robot, self._links[a], self._links[b], allowed, self.client)
@@ -210,39 +213,33 @@ class BulletWorld:
     def _set_inertial(self, name: str) -> None:
         mass, inertia = self.in_force.inertial(name)
         # Mass alone would make Bullet recompute the inertia from the collision shape.
-        self._pb.changeDynamics(
-            self.robot, self._links[name], mass=mass, localInertiaDiagonal=inertia, physicsClientId=self.client
-        )
+        self._change(self._links[name], mass=mass, localInertiaDiagonal=inertia)
 
     def _set_contact(self, name: str, quantity: str) -> None:
         if quantity == "restitution":
             called, value = quantity, self.in_force.value(quantity, name, 0.0)
         else:
             called, value = _CALLED[quantity], self.in_force.coefficient(name, quantity)
-        self._pb.changeDynamics(self.robot, self._links[name], **{called: value}, physicsClientId=self.client)
+        self._change(self._links[name], **{called: value})
 
     def _set_damping(self, joint: str) -> None:
         damping = self.in_force.value("damping", joint, self._plan.joints[joint].damping)
-        self._pb.changeDynamics(self.robot, self._index(joint), jointDamping=damping, physicsClientId=self.client)
+        self._change(self._index(joint), jointDamping=damping)
 
     def _set_frictionloss(self, joint: str) -> None:
         # Bullet turns on a velocity motor in every joint; with the joint's dry friction as force it is that friction.
         force = self.in_force.value("frictionloss", joint, self._plan.joints[joint].frictionloss)
-        pb = self._pb
+        self._brake(self._index(joint), force)
+
+    def _brake(self, index: int, force: float) -> None:
+        pb, client = self._pb, self.client
         pb.setJointMotorControl2(
-            self.robot,
-            self._index(joint),
-            pb.VELOCITY_CONTROL,
-            targetVelocity=0,
-            force=force,
-            physicsClientId=self.client,
+            self.robot, index, pb.VELOCITY_CONTROL, targetVelocity=0, force=force, physicsClientId=client
         )
 
     def _set_range(self, joint: str) -> None:
         low, high = self.in_force.limits(joint)
-        self._pb.changeDynamics(
-            self.robot, self._index(joint), jointLowerLimit=low, jointUpperLimit=high, physicsClientId=self.client
-        )
+        self._change(self._index(joint), jointLowerLimit=low, jointUpperLimit=high)
 
     def _set_gravity(self) -> None:
         self._pb.setGravity(*self.in_force.gravity(), physicsClientId=self.client)
@@ -271,7 +268,7 @@ class BulletWorld:
 
         Drives, springs and the amplitude of a terrain are those that are in use: Bullet does not know of them.
         """
-        pb, plan, client = self._pb, self._plan, self.client
+        plan = self._plan
         quantity, elements = plan.parameters[name]
         if quantity in DRIVE_QUANTITIES:
             return self._read_drive(quantity, plan.actuated.index(elements[0]))
@@ -287,15 +284,15 @@ class BulletWorld:
             return math.nan if broken else self._measure(quantity, elements[0])
         if quantity == "friction":
             link = max((link for link in elements if link in plan.links), key=self.in_force.share)
-            value = pb.getDynamicsInfo(self.robot, self._links[link], physicsClientId=client)[1]
+            value = self._dynamics(link)[1]
             grip = math.prod(self.in_force.grip(link, each) for each in GRIPS)
             return (value**2 if plan.product else value) / grip if grip else 0.0
         if quantity in GRIPS:
             link = max(elements, key=self.in_force.share)
-            value = pb.getDynamicsInfo(self.robot, self._links[link], physicsClientId=client)[1]
+            value = self._dynamics(link)[1]
             rest = self.in_force.coefficient(link, "friction", [each for each in GRIPS if each != quantity])
             return self.in_force.nominal_grip(name) * value / rest if rest else 0.0
-        info = pb.getDynamicsInfo(self.robot, self._links[elements[0]], physicsClientId=client)
+        info = self._dynamics(elements[0])
         link = plan.links[elements[0]]
         if quantity == "com":
             axis = "xyz".index(name[-1])
@@ -304,6 +301,9 @@ class BulletWorld:
             axis = int(np.argmax(link.inertia))
             return info[2][axis] / (link.inertia[axis] * info[0] / link.mass)
         return info[_INFO[quantity]]
+
+    def _dynamics(self, link: str) -> tuple[Any, ...]:
+        return self._pb.getDynamicsInfo(self.robot, self._links[link], physicsClientId=self.client)
 
     def _read_drive(self, quantity: str, index: int) -> float:
         if quantity in ("strength", "sign"):  # of a dead drive, too: they are in force again when it works again
@@ -326,21 +326,23 @@ class BulletWorld:
         saved = pb.saveState(client)
         for a, b in self._touching:
             self._let_touch(a, b, False)
-        self._set_link_damping(0.0)
+        for link in self._links.values():
+            self._change(link, linearDamping=0.0, angularDamping=0.0)
         middles = [j.middle for j in plan.joints.values()]
         arguments = pb, client, self.robot, self.joints, middles, self.in_force.timestep()
         if quantity == "range":
             low, high = plan.joints[joint].limits
             reach = 4 * (high - low)
             for index in self.joints:
-                pb.setJointMotorControl2(self.robot, index, pb.VELOCITY_CONTROL, force=0, physicsClientId=client)
+                self._brake(index, 0)
             value = np.diff(measure_limits(*arguments, self.in_force.order[joint], reach))[0] / (high - low)
             for each in plan.joints:
                 self._set_frictionloss(each)
         else:
             measured = measure_dissipation(*arguments)[quantity == "frictionloss"]
             value = measured[self.in_force.order[joint]]
-        self._set_link_damping(plan.link_damping)
+        for link in self._links.values():
+            self._change(link, linearDamping=plan.link_damping, angularDamping=plan.link_damping)
         for a, b in self._touching:
             self._let_touch(a, b, True)
         pb.restoreState(saved, physicsClientId=client)
@@ -348,12 +350,6 @@ class BulletWorld:
         if touching:
             self.put(*held)  # restoreState mixes contacts up where a link has several shapes; rather none
         return float(value)
-
-    def _set_link_damping(self, damping: float) -> None:
-        for link in self._links.values():
-            self._pb.changeDynamics(
-                self.robot, link, linearDamping=damping, angularDamping=damping, physicsClientId=self.client
-            )
 
     # -- state --------------------------------------------------------------------------------------------------------
 
