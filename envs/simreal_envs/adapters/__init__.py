@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from simreal_envs.adapters.batched import batched_task, is_batched
 from simreal_envs.adapters.faults import dismiss, raised_inside
-from simreal_envs.adapters.processes import process_task
+from simreal_envs.adapters.processes import GymnasiumTask
 from simreal_envs.engines.mujoco import keep_warnings_out_of_files
 from simreal_envs.errors import Unsupported, UserError, at, nearest, told
 from simreal_envs.registration import IDS
@@ -56,7 +56,7 @@ def _task(name: str, spec: EnvSpec) -> Task:
                 raise UserError(
                     f"gymnasium:{name} has no {part}: every Gymnasium environment says what it shows and takes"
                 )
-        return batched_task(name, env) if is_batched(env) else process_task(name, env, spec)
+        return batched_task(name, env) if is_batched(env) else GymnasiumTask(name, env, spec)
     except UserError:
         raise
     except Exception as error:  # of a property, or whatever else is asked of it

@@ -151,7 +151,7 @@ class GymnasiumEngine(Engine):
 
 
 class GymnasiumTask(Task):
-    """An environment whose inside is unknown: it observes, rewards and terminates itself.
+    """An environment whose inside is unknown, made by the `spec` of its id: it observes, rewards and terminates itself.
 
     Attributes:
         spec: how it is made.
@@ -223,11 +223,6 @@ class GymnasiumTask(Task):
         if self.aims:
             return episode.goal_streak > 0
         return paid_end(episode) if self.pays else success(self.threshold)[1](episode)
-
-
-def process_task(name: str, env: gymnasium.Env, spec: EnvSpec) -> GymnasiumTask:
-    """The task of any environment that was made by the `spec` of its id."""
-    return GymnasiumTask(name, env, spec)
 
 
 def _action(name: str, env: gymnasium.Env) -> tuple[Field, np.ndarray, np.ndarray]:

@@ -66,6 +66,8 @@ class Imperfections:
         sensing = {"noise", "bias", "quantization", "reading_loss", "reading_delay"} & set(modes)
         self._sensors = Sensors(schema, num_worlds, self._levels) if sensing else None
         self._pushes = Pushes(num_worlds, self._period) if "push" in modes else None
+        stateful = {"delay": self.delay, "encoders": self._encoders, "sensors": self._sensors}
+        self._kept = {name: part for name, part in stateful.items() if part}  # whose state a snapshot keeps
         # What has numbers that last for an episode, and which columns of `lasting` are its own.
         parts = {"encoder_bias": self._encoders, "bias": self._sensors, "push": self._pushes}
         known = {quantity: part for quantity, part in parts.items() if part and quantity in modes}
@@ -179,10 +181,12 @@ class Imperfections:
 
     def force(self, draws: Draws, steps: np.ndarray, extra: np.ndarray | None = None) -> np.ndarray | None:
         """The push during this control step, ``(N, 3)`` N, on top of `extra`; None where it stays as it is."""
-        if extra is None or not self._pushes:
-            return self._pushes.force(self._levels["push"], draws, steps) if self._pushes else extra
-        self._pushes.changed()  # tell it whole, not only where it differs from the step before
-        return self._pushes.force(self._levels["push"], draws, steps) + extra
+        if not self._pushes:
+            return extra
+        if extra is not None:
+            self._pushes.changed()  # tell it whole, not only where it differs from the step before
+        force = self._pushes.force(self._levels["push"], draws, steps)
+        return force if extra is None else force + extra
 
     # -- readings -----------------------------------------------------------------------------------------------------
 
@@ -218,12 +222,11 @@ class Imperfections:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to continue to the same bits."""
-        parts = {"delay": self.delay, "encoders": self._encoders, "sensors": self._sensors}
         return {
             "levels": {name: level.copy() for name, level in self._levels.items()},
             "timestep": self._timestep.copy(),
             "followed": self._followed.copy(),
-            **{name: part.snapshot() for name, part in parts.items() if part},
+            **{name: part.snapshot() for name, part in self._kept.items()},
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
@@ -231,9 +234,8 @@ class Imperfections:
         for name, level in snapshot["levels"].items():
             self._levels[name][:] = level
         self._timestep[:], self._followed, self._slowness = snapshot["timestep"], snapshot["followed"].copy(), None
-        for name, part in {"delay": self.delay, "encoders": self._encoders, "sensors": self._sensors}.items():
-            if part:
-                part.restore(snapshot[name])
+        for name, part in self._kept.items():
+            part.restore(snapshot[name])
         everyone = np.arange(len(self._timestep))
         if self._drawn:
             self._drawn.forget(everyone)

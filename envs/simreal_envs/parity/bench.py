@@ -93,9 +93,7 @@ class Machine:
             for j in range(model.njnt)
             if model.jnt_type[j] == _FREE
         )
-        self.limits = np.broadcast_to(np.asarray(robot.torque_limit, dtype=float), (len(robot.joints),))
-        self.kp = np.broadcast_to(np.asarray(robot.kp, dtype=float), (len(robot.joints),))
-        self.kd = np.broadcast_to(np.asarray(robot.kd, dtype=float), (len(robot.joints),))
+        self.limits, self.kp, self.kd = (robot.per_joint(fact) for fact in ("torque_limit", "kp", "kd"))
 
     @property
     def floating(self) -> bool:

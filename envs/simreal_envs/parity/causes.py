@@ -385,25 +385,19 @@ def _drives(a: Identity, b: Identity, say: _Words, misled: set[str]) -> list[Cau
             alive.append(j)
     alive = np.array(alive, dtype=int)
     per = (lambda j: f"{say.force[j]}/{say.angle[j]}") if say.position_control else (lambda j: "1")
-    found += say.about(
-        "gain", [j for j in _far(*_two(gains), 0.0) if j in alive], gains, per, "force per unit of control"
-    )
+    found += say.about("gain", [j for j in _far(*gains, 0.0) if j in alive], gains, per, "force per unit of control")
     limits = [_spread(one.drive_limit, own, len(say.joints)) for one in (a, b)]
-    weak = [j for j in _far(*_two(limits), 0.0) if j in alive]
+    weak = [j for j in _far(*limits, 0.0) if j in alive]
     found += say.about("torque limit", weak, limits, lambda j: say.force[j], "largest force of the drive")
     damping = [_spread(one.drive_damping, own, len(say.joints)) for one in (a, b)]
     per_speed = lambda j: f"{say.force[j]} s/{say.angle[j]}"  # noqa: E731
-    slow = [j for j in _far(*_two(damping), 0.01 * np.diagonal(a.inertia)) if j in alive]
+    slow = [j for j in _far(*damping, 0.01 * np.diagonal(a.inertia)) if j in alive]
     found += say.about("drive damping", slow, damping, per_speed, "damping that the drive adds")
     off = [one.drive_offset / np.where(g == 0, np.inf, g) for one, g in zip((a, b), gains, strict=True)]
-    moved = [j for j in _far(*_two(off), 1e-4) if j in alive]
+    moved = [j for j in _far(*off, 1e-4) if j in alive]
     unit = (lambda j: say.angle[j]) if say.position_control else (lambda j: say.force[j])
     found += say.about("offset", moved, off, unit, "the drive holds another point than is read")
     return found
-
-
-def _two(pair: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    return pair[0], pair[1]
 
 
 def _spread(values: np.ndarray, where: np.ndarray, count: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from simreal_envs.engines.base import PRESETS, Engine
 from simreal_envs.engines.registry import engine_names, start_engine
+from simreal_envs.entry_points import installed
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.parity import probes as experiments
@@ -23,6 +24,7 @@ from simreal_envs.tasks import find_task
 from simreal_envs.tasks.base import State, Task
 
 ENGINES = ("mujoco", "bullet")
+DYNAMICS = ("mujoco", "pybullet", "numpy")  # packages on which they depend
 WORLDS = 8  # of each engine; experiments beyond that wait
 POLICY_SECONDS = 5.0
 
@@ -80,7 +82,7 @@ def run(
         finally:
             for engine in opened:
                 engine.close()
-    return Report(task.name, task.robot.name, engines, seed, policy is not None, tuple(found), versions())
+    return Report(task.name, task.robot.name, engines, seed, policy is not None, tuple(found), installed(DYNAMICS))
 
 
 def compare(
@@ -122,19 +124,6 @@ def compare(
     say(1.0, "done")
     identified = _identified(machine, dict(zip(names, identities, strict=True)))
     return Comparison(preset, worst_of([p.verdict for p in probes]), probes, tuple(causes), identified)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the dynamics depend on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("mujoco", "pybullet", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _run(probe: experiments.Probe, benches: tuple[Bench, ...]) -> Run:
