@@ -18,7 +18,6 @@ from simreal_envs.engines.base import Engine, Player
 from simreal_envs.errors import Unsupported, at, require_known
 from simreal_envs.games.common import Game, parameter
 from simreal_envs.games.scores import ATARI
-from simreal_envs.imperfections.vocabulary import link_parameters
 from simreal_envs.parameters import Parameter
 from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks.base import State
@@ -48,7 +47,6 @@ class AtariGame(Game):
         rom: as ale-py calls the game.
         side: pixels of what is seen, along both sides.
         keys: ALE's action by the choice, ``(2, choices)``: as it is, and with left and right swapped.
-        own: its parameters, without those of links.
     """
 
     engines, packages = ("ale",), ("ale-py",)
@@ -78,11 +76,6 @@ class AtariGame(Game):
         self.own = _parameters(found.modes, found.difficulties, found.mode, found.difficulty)
         self.solved = ATARI[rom][1] if rom in ATARI else 1.0
         self.goal = f"a return of at least {self.solved:g}" + (", a human tester's score" if rom in ATARI else "")
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """The game's own, and what may happen to actions and pictures on their way."""
-        return (*self.own, *link_parameters(PERIOD, self.schema))
 
     def make_engine(self, name: str, preset: str, num_worlds: int, num_threads: int, num_workers: int) -> Engine:
         from simreal_envs.games.ale_engine import AtariEngine

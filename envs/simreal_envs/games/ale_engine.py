@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from simreal_envs.engines.base import Engine
-from simreal_envs.errors import Unsupported
 from simreal_envs.fleets import Fleets
 from simreal_envs.games.ale_consoles import FIRE, NOOP, Consoles
-from simreal_envs.games.common import keys
+from simreal_envs.games.common import GameEngine, keys
 from simreal_envs.imperfections.ahead import StepDraws
-from simreal_envs.parameters import Draws
 
 if TYPE_CHECKING:
     from simreal_envs.games.ale import AtariGame
@@ -26,8 +23,8 @@ _SAME = np.uint32(0x01010101)
 _BYTE, _NEWEST = np.uint32(8), np.uint32(24)  # bits
 
 
-class AtariEngine(Engine):
-    """See `Engine`. ``qpos`` holds the number that an episode's draws are made from; there is no velocity.
+class AtariEngine(GameEngine):
+    """See `GameEngine`.
 
     With ``lives/terminal`` an episode ends with a life, and the reset that follows at once goes on where the life was lost,
     after one step in which nothing is pressed (Stable-Baselines3's EpisodicLifeEnv), or FIRE where ``fire_at_start`` says so
@@ -42,20 +39,14 @@ class AtariEngine(Engine):
     name: ClassVar[str] = "ale"
 
     def __init__(self, game: AtariGame, preset: str, num_worlds: int, num_workers: int):
-        self.game, self.robot, self.num_worlds = game, game.robot, num_worlds
-        self.qpos, self.qvel = np.zeros((num_worlds, 1)), np.zeros((num_worlds, 0))
-        nominal = {p.name: p.nominal for p in game.own} | dict(game.PRESETS[preset])
-        self._values = {name: np.full(num_worlds, float(value)) for name, value in nominal.items()}
-        self._everyone = np.arange(num_worlds)
-        self._draws = Draws(0, self._everyone, np.zeros(num_worlds, dtype=int))
+        super().__init__(game.robot, num_worlds, {p.name: p.nominal for p in game.own} | dict(game.PRESETS[preset]))
+        self.game = game
         self._drawn = StepDraws(num_worlds, {"sticky#frame": LONGEST})
-        self._steps = np.zeros(num_worlds, dtype=np.int64)
         self._pressed = np.full(num_worlds, NOOP)  # in the last frame
         self._frames = np.zeros(num_worlds, dtype=np.int64)  # of the running game
         self._goes_on = np.zeros(num_worlds, dtype=bool)  # a life was lost in the last step, and there are more
         # Modes and difficulties of the running games, (N, 2).
         self._flavours = np.array([self._values[name] for name in FLAVOUR]).T.astype(np.int64)
-        self._whole = np.zeros(num_worlds, dtype=bool)  # that nothing diverges
         self._stack = np.zeros((num_worlds, game.side**2), _STACKED)
         self._planes = self._stack.view(np.uint8).reshape(num_worlds, -1, 4)
         self.readings: dict[str, np.ndarray] = {
@@ -65,15 +56,11 @@ class AtariEngine(Engine):
         }  # fmt: skip
         self._consoles = Fleets(Consoles, (game.rom, game.side), num_worlds, num_workers)
 
-    def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-        for name, value in values.items():
-            self._values[name][ids] = value
-
     def read(self, parameter: str) -> np.ndarray:
         """See `Engine`: mode and difficulty as the emulators tell them."""
         if parameter in FLAVOUR:
             return self._flavours[:, FLAVOUR.index(parameter)].astype(np.float64)
-        return self._values[parameter].copy()
+        return super().read(parameter)
 
     def begin_anew(self) -> None:
         """Let the next resets begin new games even where a life was lost."""
@@ -165,12 +152,6 @@ class AtariEngine(Engine):
         rows = slice(None) if len(ids) == self.num_worlds else ids  # a copy the less
         self._stack[rows] >>= _BYTE
         self._planes[rows, :, -1] = frames
-
-    def push(self, force: np.ndarray) -> None:
-        raise Unsupported(f"{self.game.name} has nobody to push")
-
-    def diverged(self) -> np.ndarray:
-        return self._whole
 
     def snapshot(self) -> dict[str, np.ndarray]:
         states = [state for part in self._consoles.all("states") for state in part]

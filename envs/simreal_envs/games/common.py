@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from simreal_envs.engines.base import Engine, Player
+from simreal_envs.errors import Unsupported
+from simreal_envs.imperfections.vocabulary import link_parameters
 from simreal_envs.parameters import Draws, Parameter
 from simreal_envs.tasks.base import Episode, State, Task
 
@@ -65,17 +68,57 @@ def signed(score: np.ndarray, values: Values) -> np.ndarray:
     return score * (values["reward/sign"] - 1.0)
 
 
+class GameEngine(Engine):
+    """What the engines of games have in common, see `Engine`: ``qpos`` holds the number that an episode's draws are made from;
+    there is no velocity, nobody to push, and nothing diverges.
+
+    Args:
+        nominal: parameter -> its nominal value.
+    """
+
+    def __init__(self, player: Player, num_worlds: int, nominal: Mapping[str, float]):
+        self.robot, self.num_worlds = player, num_worlds
+        self.qpos, self.qvel = np.zeros((num_worlds, 1)), np.zeros((num_worlds, 0))
+        self._values = {name: np.full(num_worlds, float(value)) for name, value in nominal.items()}
+        self._everyone, self._whole = np.arange(num_worlds), np.zeros(num_worlds, dtype=bool)
+        self._draws = Draws.of(np.zeros(num_worlds, dtype=np.uint64))
+        self._steps = np.zeros(num_worlds, dtype=np.int64)
+
+    def apply(self, ids: np.ndarray, values: Values) -> None:
+        for name, value in values.items():
+            self._values[name][ids] = value
+
+    def read(self, parameter: str) -> np.ndarray:
+        return self._values[parameter].copy()
+
+    def push(self, force: np.ndarray) -> None:
+        raise Unsupported(f"{self.robot.name} has nobody to push")
+
+    def diverged(self) -> np.ndarray:
+        return self._whole
+
+    def close(self) -> None:
+        pass
+
+
 class Game(Task):
     """A game whose engine tells what is seen, scored and over: its readings ``observation``, ``score`` (the game's own), ``sign``
     (what ``reward/sign`` adds to it) and ``over``.
 
     Attributes:
         solved: return that counts as success.
+        own: parameters that its engine knows.
     """
 
     presets = ("matched",)
     substeps = 1
     solved: float
+    own: tuple[Parameter, ...]
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The game's own, and what may happen to actions and pictures on their way."""
+        return (*self.own, *link_parameters(self.schema.control_period, self.schema))
 
     def initial_state(self, draws: Draws, n: int) -> tuple[np.ndarray, np.ndarray]:
         """A number in (0, 1) from which everything that happens in an episode is drawn."""

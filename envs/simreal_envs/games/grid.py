@@ -14,9 +14,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from simreal_envs.engines.base import Engine, Player
-from simreal_envs.errors import Unsupported
-from simreal_envs.games.common import Game, Values, keys, parameter, seen, shared_parameters, signed
+from simreal_envs.engines.base import Player
+from simreal_envs.games.common import Game, GameEngine, Values, keys, parameter, seen, shared_parameters, signed
 from simreal_envs.games.drawing import picture
 from simreal_envs.imperfections.vocabulary import link_parameters
 from simreal_envs.parameters import Draws, Parameter
@@ -59,7 +58,6 @@ class GridGame(Game):
 
     engines = ("grid",)
     schema = SCHEMA
-    own: tuple[Parameter, ...]
     start_draws: ClassVar[int]
     step_draws: ClassVar[int]
     draws_always: ClassVar[bool] = False
@@ -104,8 +102,8 @@ class GridGame(Game):
         """Where things are: 0 and 1 in a new array, uint8 ``(n, SIDE, SIDE, channels)``."""
 
 
-class GridEngine(Engine):
-    """See `Engine`. ``qpos`` holds the number that an episode's draws are made from; there is no velocity.
+class GridEngine(GameEngine):
+    """See `GameEngine`.
 
     Attributes:
         readings: ``observation`` uint8 ``(N, cells)``, as seen; ``score (N,)`` and ``over`` of the last step.
@@ -115,15 +113,10 @@ class GridEngine(Engine):
     name: ClassVar[str] = "grid"
 
     def __init__(self, game: GridGame, num_worlds: int):
-        self.game, self.robot, self.num_worlds = game, game.robot, num_worlds
-        self.qpos, self.qvel = np.zeros((num_worlds, 1)), np.zeros((num_worlds, 0))
-        own = (*game.own, *_EVERY_GAME)
-        self._values = {p.name: np.full(num_worlds, float(p.nominal)) for p in own}
-        self._everyone = np.arange(num_worlds)
-        self._draws = Draws.of(np.zeros(num_worlds, dtype=np.uint64))
+        super().__init__(game.robot, num_worlds, {p.name: p.nominal for p in (*game.own, *_EVERY_GAME)})
+        self.game = game
         # Numbers of AHEAD steps of each world, those of the coming step at `_place`; AHEAD: there are none.
         self._drawn, self._place = np.zeros((AHEAD, game.step_draws, num_worlds)), AHEAD
-        self._steps = np.zeros(num_worlds, dtype=np.int64)
         self.now = SimpleNamespace(**game.start(self._values, np.full((num_worlds, game.start_draws), 0.5)))
         self.cells = nothing(num_worlds)
         # All that is different from world to world, and what has been prepared for the next reset.
@@ -133,7 +126,6 @@ class GridEngine(Engine):
         self._coming: np.ndarray | None = None
         self._plain = True  # whether what is seen is what there is, in all worlds
         self._mirrored = False  # whether left and right are swapped, in any world
-        self._whole = np.zeros(num_worlds, dtype=bool)  # that nothing diverges
         self._flat = self.cells.reshape(num_worlds, -1)
         self.readings = {
             "observation": self._flat, "score": np.zeros(num_worlds), "sign": np.zeros(num_worlds),
@@ -141,13 +133,9 @@ class GridEngine(Engine):
         }  # fmt: skip
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-        for name, value in values.items():
-            self._values[name][ids] = value
+        super().apply(ids, values)
         self._plain = not any(self._values[name].any() for name in _SEEN)
         self._mirrored = bool(self._values["action/mirrored"].any())
-
-    def read(self, parameter: str) -> np.ndarray:
-        return self._values[parameter].copy()
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
         self.qpos[ids] = qpos
@@ -212,12 +200,6 @@ class GridEngine(Engine):
             self._drawn, self._place = self._numbers(self._draws, self._steps), 0
         return self._drawn[self._place]
 
-    def push(self, force: np.ndarray) -> None:
-        raise Unsupported(f"{self.game.name} has nobody to push")
-
-    def diverged(self) -> np.ndarray:
-        return self._whole
-
     def snapshot(self) -> dict[str, np.ndarray]:
         arrays = {"qpos": self.qpos, "steps": self._steps}
         arrays |= {f"reading/{name}": value for name, value in self.readings.items() if name != "observation"}
@@ -238,9 +220,6 @@ class GridEngine(Engine):
 
     def render(self, world: int, width: int, height: int) -> np.ndarray:
         return picture(self.cells[world], self.game.colours, width, height, ROUND)
-
-    def close(self) -> None:
-        pass
 
     # -- what is seen -------------------------------------------------------------------------------------------------
 

@@ -14,13 +14,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from simreal_envs.engines.base import Engine, Player
+from simreal_envs.engines.base import Player
 from simreal_envs.errors import Unsupported, at, require_known
-from simreal_envs.games.common import Game, keys, parameter, seen, shared_parameters, signed
+from simreal_envs.games.common import Game, GameEngine, keys, parameter, seen, shared_parameters, signed
 from simreal_envs.games.drawing import picture
 from simreal_envs.games.minatar_rules import COLOURS, FACTS, LABELS, ROUND, SIDE, Length, Rate, class_of, module_of
-from simreal_envs.imperfections.vocabulary import link_parameters
-from simreal_envs.parameters import Draws, Parameter
+from simreal_envs.parameters import Parameter
 from simreal_envs.schema import Field, Schema
 
 PERIOD = 0.1  # s
@@ -107,17 +106,12 @@ class MinatarTask(Game):
         found += [own for own, _ in self.facts.own]
         return found + [p for p in shared_parameters(len(self.labels)) if turns or p.name != "action/mirrored"]
 
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """The game's own, those of every game, and what may happen to actions and pictures on their way."""
-        return (*self.own, *link_parameters(PERIOD, self.schema))
-
     def make_engine(self, name: str, preset: str, num_worlds: int, num_threads: int, num_workers: int) -> MinatarEngine:
         return MinatarEngine(self, num_worlds)
 
 
-class MinatarEngine(Engine):
-    """See `Engine`. ``qpos`` holds the number that an episode's draws are made from; there is no velocity.
+class MinatarEngine(GameEngine):
+    """See `GameEngine`.
 
     Each world has a game of its own. Its random numbers are seeded at every reset, so that an episode follows from its key.
 
@@ -130,28 +124,22 @@ class MinatarEngine(Engine):
     name: ClassVar[str] = "minatar"
 
     def __init__(self, task: MinatarTask, num_worlds: int):
-        self.task, self.robot, self.num_worlds = task, task.robot, num_worlds
-        self.qpos, self.qvel = np.zeros((num_worlds, 1)), np.zeros((num_worlds, 0))
-        self._values = {p.name: np.full(num_worlds, float(p.nominal)) for p in task.own}
+        super().__init__(task.robot, num_worlds, {p.name: p.nominal for p in task.own})
+        self.task = task
         self._rules = {RAMPING, *(entry.name for entry in task.facts.constants)} | {p.name for p, _ in task.facts.own}
-        self._everyone = np.arange(num_worlds)
-        self._draws = Draws(0, self._everyone, np.zeros(num_worlds, dtype=int))
-        self._steps = np.zeros(num_worlds, dtype=np.int64)
         self._last = [0] * num_worlds  # what was done, in MinAtar's numbers: 0 is to stay
         self.games: list[Any] = [class_of(task.game, tuple(task.nominal.items()))() for _ in range(num_worlds)]
         self.cells = np.zeros((num_worlds, SIDE, SIDE, len(task.labels)), dtype=np.uint8)
         self._planes = list(self.cells.view(bool))
         self._sticky, self._plain = [], True  # of every world; whether what is seen is what there is, in all worlds
         self.apply(self._everyone, {STICKY: self._values[STICKY]})
-        self._whole = np.zeros(num_worlds, dtype=bool)  # that nothing diverges
         self.readings = {
             "observation": self.cells.reshape(num_worlds, -1), "score": np.zeros(num_worlds), "sign": np.zeros(num_worlds),
             "over": self._whole.copy(),
         }  # fmt: skip
 
     def apply(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-        for name, value in values.items():
-            self._values[name][ids] = value
+        super().apply(ids, values)
         self._sticky = self._values[STICKY].tolist()
         self._plain = not any(v.any() for name, v in self._values.items() if name.startswith("observation/"))
         if not self._rules.isdisjoint(values):
@@ -176,9 +164,6 @@ class MinatarEngine(Engine):
             setattr(game, attribute, float(self._values[own.name][i]))
         if RAMPING in self._values:
             game.ramping = bool(self._values[RAMPING][i])
-
-    def read(self, parameter: str) -> np.ndarray:
-        return self._values[parameter].copy()
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
         self.qpos[ids] = qpos
@@ -216,12 +201,6 @@ class MinatarEngine(Engine):
         self.readings["over"] = np.array(ends, dtype=bool)
         self._look(self._everyone)
 
-    def push(self, force: np.ndarray) -> None:
-        raise Unsupported(f"{self.task.name} has nobody to push")
-
-    def diverged(self) -> np.ndarray:
-        return self._whole
-
     def snapshot(self) -> dict[str, np.ndarray]:
         """See `Engine`: games as JSON in bytes, ``(N, length)``, with blanks behind, and the states of their random numbers."""
         texts = [json.dumps(_state(game), default=_plain).encode() for game in self.games]
@@ -255,9 +234,6 @@ class MinatarEngine(Engine):
         colours = {labels.index(label): colour for label, colour in COLOURS.items() if label in labels}
         discs = [labels.index(label) for label in ROUND if label in labels]
         return picture(self.cells[world], colours, width, height, discs)
-
-    def close(self) -> None:
-        pass
 
     def _look(self, ids: np.ndarray) -> None:
         """Set what is seen of the cells of some worlds."""
