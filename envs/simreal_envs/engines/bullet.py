@@ -142,12 +142,9 @@ class BulletEngine(Engine):
     # and before gains (zeros), which mean nothing to them.
 
     def _advance_position(self, worlds: list[int], commands: list[list[list[float]]], times: int) -> None:
-        set_torques, get_states, advance = (
-            self._pb.setJointMotorControlArray,
-            self._pb.getJointStates,
-            self._pb.stepSimulation,
-        )
-        mode, repeats, no = self._pb.TORQUE_CONTROL, range(times), [0.0] * len(self._plan.actuated)
+        pb, repeats, no = self._pb, range(times), [0.0] * len(self._plan.actuated)
+        set_torques, get_states, advance = pb.setJointMotorControlArray, pb.getJointStates, pb.stepSimulation
+        mode = pb.TORQUE_CONTROL
         for index in worlds:
             world = self._worlds[index]
             client, robot, actuated, drives = world.client, world.robot, world.actuated, world.drives
@@ -173,12 +170,9 @@ class BulletEngine(Engine):
 
     def _advance_force(self, worlds: list[int], commands: list[list[list[float]]], times: int) -> None:
         """Under torques and forces of the drives as `_commands` makes them."""
-        set_torques, get_states, advance = (
-            self._pb.setJointMotorControlArray,
-            self._pb.getJointStates,
-            self._pb.stepSimulation,
-        )
-        mode, repeats, no = self._pb.TORQUE_CONTROL, range(times), [0.0] * len(self._plan.actuated)
+        pb, repeats, no = self._pb, range(times), [0.0] * len(self._plan.actuated)
+        set_torques, get_states, advance = pb.setJointMotorControlArray, pb.getJointStates, pb.stepSimulation
+        mode = pb.TORQUE_CONTROL
         for index in worlds:
             world = self._worlds[index]
             client, robot, actuated = world.client, world.robot, world.actuated

@@ -9,7 +9,6 @@ import numpy as np
 
 from simreal_envs.engines.bullet_plan import Blueprint, Quaternion, Vector
 from simreal_envs.engines.gravity import gravity_vector
-from simreal_envs.engines.terrain import Terrain
 
 DRIVE_QUANTITIES = ("strength", "sign", "kp", "kd", "torque_limit")
 CONTACT_QUANTITIES = ("friction", "torsional", "rolling")  # in the order of `Link.contact`
@@ -141,4 +140,5 @@ class InForce:
 
     def amplitude(self) -> float:
         """Of the terrain in m."""
-        return self._plan.amplitudes[int(Terrain.level(self.value("roughness", "", self._plan.roughness)))]
+        terrain = self._plan.terrain
+        return float(terrain.amplitudes()[terrain.level(self.value("roughness", "", terrain.roughness))])

@@ -15,6 +15,7 @@ import numpy as np
 
 from simreal_envs.engines.base import Robot, follows
 from simreal_envs.engines.contacts import effective_friction, partners
+from simreal_envs.engines.terrain import Terrain
 from simreal_envs.errors import Unsupported
 from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.robots.urdf import GROUND, is_floating, mesh_files, surroundings_to_urdf, to_urdf
@@ -74,9 +75,8 @@ class Blueprint:
         apart: pairs of colliding links that pass through each other, where the robot can touch itself at all.
         product: whether a contact's friction is the product of two links' (no ground, no surroundings), so that each
             gets its square root.
-        ground: ``""``, ``"plane"`` or ``"terrain"``.
-        heights: of a terrain, at amplitude 1, rows along y, `resolution` m apart; `amplitudes` are those that it has,
-            `roughness` is nominal.
+        plane: whether the ground is a plane.
+        terrain: rough ground in place of it, with its `heights` at amplitude 1, rows along y.
         cone_friction: whether friction is limited by a cone, as by default. It is right on the ground, but leaves next to
             no friction where two links of one robot touch.
         link_damping: linear and angular damping of every link in 1/s; Bullet's own default is 0.04.
@@ -97,11 +97,9 @@ class Blueprint:
     self_collision: bool
     apart: tuple[tuple[str, str], ...]
     product: bool
-    ground: str
+    plane: bool
+    terrain: Terrain | None
     heights: np.ndarray | None
-    resolution: float
-    amplitudes: tuple[float, ...]
-    roughness: float
     timestep: float
     gravity: float
     cone_friction: bool
@@ -144,15 +142,13 @@ def blueprint(robot: Robot, preset: str) -> Blueprint:
             f"in the bullet engine a robot touches what the worldbody itself has, not the body {name!r}, which is fixed to it: "
             "move its shapes there"
         )
-    terrain, surroundings = robot.terrain, surroundings_to_urdf(model)
-    alone = robot.between_links
-    own = _ground(model)
-    ground = "terrain" if terrain else "plane" if own is not None else ""
-    if ground == "plane" and model.geom_type[own] == mujoco.mjtGeom.mjGEOM_HFIELD:
+    terrain, alone, own = robot.terrain, robot.between_links, _ground(model)
+    plane = own is not None and not terrain
+    if plane and model.geom_type[own] == mujoco.mjtGeom.mjGEOM_HFIELD:
         raise Unsupported("the bullet engine knows no height field of a model's own, only the `terrain` of a robot")
     return Blueprint(
         urdf=to_urdf(model, robot.name),
-        surroundings=surroundings,
+        surroundings=surroundings_to_urdf(model),
         meshes=mesh_files(model),
         links={model.body(body).name: _link(model, body) for body in range(1, model.nbody)},
         joints={
@@ -164,11 +160,9 @@ def blueprint(robot: Robot, preset: str) -> Blueprint:
         self_collision=robot.self_collision,
         apart=_apart(model) if robot.self_collision else (),
         product=alone,
-        ground=ground,
+        plane=plane,
+        terrain=terrain,
         heights=terrain.heights() if terrain else None,
-        resolution=terrain.resolution if terrain else 0.0,
-        amplitudes=tuple(terrain.amplitudes().tolist()) if terrain else (),
-        roughness=terrain.roughness if terrain else 0.0,
         timestep=float(model.opt.timestep),
         gravity=float(-model.opt.gravity[2]),
         cone_friction=not (alone and preset == "matched"),

@@ -80,14 +80,14 @@ class BulletWorld:
         pb.setTimeStep(plan.timestep, physicsClientId=client)
         pb.setGravity(0, 0, -plan.gravity, physicsClientId=client)
         self._fixed: dict[str, int] = {}
-        if plan.ground == "plane":
+        if plan.plane:
             plane = pb.createCollisionShape(pb.GEOM_PLANE, physicsClientId=client)
             self._fixed["ground"] = pb.createMultiBody(0, plane, physicsClientId=client)
-        elif plan.ground == "terrain":
+        elif plan.terrain:
             # Made at the largest amplitude: Bullet keeps the bounds of the first heights that a field has.
-            self._field = self._make_field(plan.amplitudes[-1])
+            self._field = self._make_field(plan.terrain.amplitudes()[-1])
             self._fixed["ground"] = pb.createMultiBody(0, self._field, physicsClientId=client)
-            self._make_field(plan.roughness, self._field)
+            self._make_field(plan.terrain.roughness, self._field)
         if plan.surroundings:
             path = str(Path(folder) / "surroundings.urdf")
             self._fixed["surroundings"] = pb.loadURDF(path, useFixedBase=True, physicsClientId=client)
@@ -103,12 +103,12 @@ class BulletWorld:
             )
 
     def _make_field(self, amplitude: float, replaced: int = -1) -> int:
-        pb, plan = self._pb, self._plan
+        pb, plan, spacing = self._pb, self._plan, self._plan.terrain.resolution
         rows, columns = plan.heights.shape
         with quiet():
             return pb.createCollisionShape(
                 pb.GEOM_HEIGHTFIELD, heightfieldData=(amplitude * plan.heights).ravel().tolist(),
-                numHeightfieldRows=columns, numHeightfieldColumns=rows, meshScale=[plan.resolution, plan.resolution, 1],
+                numHeightfieldRows=columns, numHeightfieldColumns=rows, meshScale=[spacing, spacing, 1],
                 replaceHeightfieldIndex=replaced, physicsClientId=self.client,
             )  # fmt: skip
 
