@@ -38,10 +38,8 @@ class World(gymnasium.Env):
         domain = Domain(task, engine, variation or {}, preset, observe or {})
         self.worlds = Worlds(domain, 1, autoreset=AutoresetMode.DISABLED, render_mode=render_mode)
         self.metadata = {**self.metadata, "render_fps": self.worlds.metadata["render_fps"]}
-        self.observation_space, self.action_space = (
-            self.worlds.single_observation_space,
-            self.worlds.single_action_space,
-        )
+        self.observation_space = self.worlds.single_observation_space
+        self.action_space = self.worlds.single_action_space
         self._seeded = False
 
     def reset(
@@ -56,14 +54,9 @@ class World(gymnasium.Env):
 
     def step(self, action: np.ndarray | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
-        info = {name: value[0] for name, value in infos.get("outcome", {}).items()}
-        return (
-            row(observation, 0),
-            float(reward[0]),
-            bool(terminated[0]),
-            bool(truncated[0]),
-            {"outcome": info} if info else {},
-        )
+        outcome = {name: value[0] for name, value in infos.get("outcome", {}).items()}
+        info = {"outcome": outcome} if outcome else {}
+        return row(observation, 0), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray | None:
         pictures = self.worlds.render()

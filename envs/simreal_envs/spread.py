@@ -55,10 +55,8 @@ class Spread(gymnasium.vector.VectorEnv):
         self.seed: int | tuple[int, ...] = own.seed
         self.num_envs, self.task, self.schema = num_worlds, own.task, own.schema
         self.autoreset_mode, self.metadata, self.render_mode = own.autoreset_mode, own.metadata, own.render_mode
-        self.single_observation_space, self.single_action_space = (
-            own.single_observation_space,
-            own.single_action_space,
-        )
+        self.single_observation_space = own.single_observation_space
+        self.single_action_space = own.single_action_space
         self.observation_space = batch_space(self.single_observation_space, num_worlds)
         self.action_space = batch_space(self.single_action_space, num_worlds)
         self.closed = False

@@ -62,10 +62,8 @@ class Together(gymnasium.vector.VectorEnv):
         self._rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
         self.num_envs, self.autoreset_mode, self.metadata = ends[-1], first.autoreset_mode, first.metadata
         self.domain, self.schema = first.domain, first.schema
-        self.single_observation_space, self.single_action_space = (
-            first.single_observation_space,
-            first.single_action_space,
-        )
+        self.single_observation_space = first.single_observation_space
+        self.single_action_space = first.single_action_space
         if any(member.schema.action != first.schema.action for member in self.members) and first.schema.choices:
             self.single_action_space = Choices(np.array([member.schema.present for member in self.members]))
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)

@@ -8,6 +8,8 @@ draw here, and the action, which is in [-1, 1] and scaled to the bounds of the a
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -416,17 +418,11 @@ def _elements(
 
 def _fields(parts: list[Part]) -> tuple[Field, ...]:
     """One field per run of elements with the same name; a name that comes again gets a number."""
-    runs: list[list[Part]] = []
-    for part in parts:
-        if runs and runs[-1][0][0] == part[0]:
-            runs[-1].append(part)
-        else:
-            runs.append([part])
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     fields = []
-    for run in runs:
-        name, _, unit = run[0]
-        seen[name] = seen.get(name, 0) + 1
+    for name, run in itertools.groupby(parts, key=lambda part: part[0]):
+        _, labels, (unit, *_) = zip(*run, strict=True)
+        seen[name] += 1
         numbered = name if seen[name] == 1 else f"{name}_{seen[name]}"
-        fields.append(Field(numbered, unit, tuple(part[1] for part in run), noise=_NOISE.get(unit, 0.0)))
+        fields.append(Field(numbered, unit, labels, noise=_NOISE.get(unit, 0.0)))
     return tuple(fields)
