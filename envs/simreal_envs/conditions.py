@@ -33,14 +33,8 @@ class Conditions:
         self._around = dict(sorted(around.items(), key=lambda item: item[1] != "timestep"))
         self._physics = {i: v.parameter.name for i, v in enumerate(varied) if quantities[i] not in QUANTITIES}
         modes = {quantity: v.mode for quantity, v in zip(quantities, varied, strict=True) if quantity in QUANTITIES}
-        oldest = max(
-            (
-                v.distribution.bounds(0.0)[1]
-                for v in varied
-                if (v.parameter.quantity, v.mode) == ("reading_delay", "interval")
-            ),
-            default=0.0,
-        )
+        ageing = [v for v in varied if (v.parameter.quantity, v.mode) == ("reading_delay", "interval")]
+        oldest = max((v.distribution.bounds(0.0)[1] for v in ageing), default=0.0)
         self.imperfections = Imperfections(
             task.robot, task.schema, task.control, task.substeps, num_worlds, modes, oldest
         )

@@ -17,8 +17,6 @@ from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.rendering import add_shapes, place_camera, render_mujoco
 from simreal_envs.worlds import Worlds
 
-RENDERERS = ("mujoco", "engine")
-
 
 def drawing(worlds: Worlds, size: tuple[int, int], renderer: str = "mujoco") -> Callable[[], np.ndarray]:
     """A function that draws the first world as it is now, uint8 ``(height, width, 3)``.

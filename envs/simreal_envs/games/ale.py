@@ -16,7 +16,7 @@ import numpy as np
 
 from simreal_envs.engines.base import Engine, Player
 from simreal_envs.errors import Unsupported, at, require_known
-from simreal_envs.games.common import Game, parameter
+from simreal_envs.games.common import Game, parameter, swapped
 from simreal_envs.games.scores import ATARI
 from simreal_envs.parameters import Parameter
 from simreal_envs.schema import Field, Schema
@@ -28,7 +28,6 @@ PERIOD = 4 / 60  # s: four frames
 HALF_AN_HOUR, FRAMES = 1800.0, 108_000  # s, frames
 NOISE = 8.0  # grey levels
 KILLERS = ("combat", "joust", "maze_craze", "warlords")  # games for two, whose start ends the process
-_OPPOSITE = {"left": "right", "right": "left"}
 
 
 class AtariGame(Game):
@@ -71,7 +70,7 @@ class AtariGame(Game):
             PERIOD,
         )
         number = {_label(name): value for name, value in ACTIONS.items()}
-        self.keys = np.array([[number[label] for label in labels], [number[_swapped(label)] for label in labels]])
+        self.keys = np.array([[number[label] for label in labels], [number[swapped(label)] for label in labels]])
         self.robot = Player(self.name, ("action",), PERIOD)
         self.own = _parameters(found.modes, found.difficulties, found.mode, found.difficulty)
         self.solved = ATARI[rom][1] if rom in ATARI else 1.0
@@ -153,7 +152,3 @@ def _parameters(
 def _label(action: str) -> str:
     """ALE's name of an action as its parts in their order: ``UPRIGHTFIRE`` -> ``up_right_fire``."""
     return "stay" if action == "NOOP" else re.sub("(?<=.)(RIGHT|LEFT|FIRE)", r"_\1", action).lower()
-
-
-def _swapped(label: str) -> str:
-    return "_".join(_OPPOSITE.get(word, word) for word in label.split("_"))

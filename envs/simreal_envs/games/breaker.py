@@ -18,12 +18,12 @@ from simreal_envs.games.grid import (
     Values,
     below,
     blown,
-    clipped,
     covered,
     moves,
     nothing,
     parameter,
 )  # fmt: skip
+from simreal_envs.tasks.base import clipped
 
 TOP, BOTTOM = 1, SIDE - 1  # first row of the wall; the paddle's row
 MOST = 5  # rows of bricks
@@ -60,7 +60,7 @@ class GridBreaker(GridGame):
         self, now: SimpleNamespace, values: Values, action: np.ndarray, draw: Callable[[], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         width = values["paddle/width"].astype(np.intp)
-        now.left = clipped(now.left + SIDEWAYS[action], SIDE - width)
+        now.left = clipped(now.left + SIDEWAYS[action], 0, SIDE - width)
         going = moves(now.clock, values["ball/speed"])
         x, y = now.x + now.slant * going, np.minimum(now.y + now.fall * going, BOTTOM)  # a lost ball stays where it is
         if (wind := blown(values, draw, 0)) is not None:

@@ -17,13 +17,13 @@ from simreal_envs.games.grid import (
     Values,
     below,
     blown,
-    clipped,
     covered,
     moves,
     nothing,
     outside,
     parameter,
 )  # fmt: skip
+from simreal_envs.tasks.base import clipped
 
 
 class GridCatch(GridGame):
@@ -53,7 +53,7 @@ class GridCatch(GridGame):
         return state | {"before": np.stack([x, np.zeros(n, np.intp)], axis=1), "clock": np.zeros(n)}
 
     def _inside(self, left: np.ndarray, values: Values) -> np.ndarray:
-        return clipped(left, SIDE - values["paddle/width"].astype(np.intp))
+        return clipped(left, 0, SIDE - values["paddle/width"].astype(np.intp))
 
     def advance(
         self, now: SimpleNamespace, values: Values, action: np.ndarray, draw: Callable[[], np.ndarray]

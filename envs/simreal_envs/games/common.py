@@ -63,6 +63,14 @@ def keys(qpos: np.ndarray) -> np.ndarray:
     return (qpos[:, 0] * 2.0**53).astype(np.uint64)
 
 
+def swapped(action: str) -> str:
+    """The name of an action, whose words are parted by ``_``, with left and right in each other's place."""
+    return "_".join(_OPPOSITE.get(word, word) for word in action.split("_"))
+
+
+_OPPOSITE = {"left": "right", "right": "left"}
+
+
 def signed(score: np.ndarray, values: Values) -> np.ndarray:
     """What ``reward/sign`` adds to the scores of a step, ``(n,)``."""
     return score * (values["reward/sign"] - 1.0)

@@ -18,10 +18,10 @@ from simreal_envs.games.grid import (
     Values,
     below,
     blown,
-    clipped,
     moves,
     parameter,
 )  # fmt: skip
+from simreal_envs.tasks.base import clipped
 
 
 class GridDodge(GridGame):
@@ -50,7 +50,7 @@ class GridDodge(GridGame):
     def advance(
         self, now: SimpleNamespace, values: Values, action: np.ndarray, draw: Callable[[], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        now.x = clipped(now.x + SIDEWAYS[action] * values["player/speed"].astype(np.intp), SIDE - 1)
+        now.x = clipped(now.x + SIDEWAYS[action] * values["player/speed"].astype(np.intp), 0, SIDE - 1)
         falling, drawn = moves(now.clock, values["rocks/speed"]) > 0, draw()
         passed = falling & (now.rocks[:, BOTTOM] != 0)
         if (wind := blown(values, draw, 2)) is not None:

@@ -21,10 +21,10 @@ from simreal_envs.games.grid import (
     Values,
     below,
     blown,
-    clipped,
     moves,
     parameter,
 )  # fmt: skip
+from simreal_envs.tasks.base import clipped
 
 STAYING = 2  # a course of aliens, besides 0 (to the left) and 1
 COLUMNS, MOST = 6, 4  # of aliens: in a row, rows at most
@@ -65,7 +65,7 @@ class GridInvaders(GridGame):
         self, now: SimpleNamespace, values: Values, action: np.ndarray, draw: Callable[[], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         drawn = draw()
-        now.x = clipped(now.x + SIDEWAYS[action], SIDE - 1)
+        now.x = clipped(now.x + SIDEWAYS[action], 0, SIDE - 1)
         now.shots = risen(now.shots)
         wait = np.maximum(now.wait - 1, 0)
         firing = (action == FIRE) & (wait == 0)

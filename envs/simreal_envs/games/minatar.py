@@ -16,7 +16,7 @@ import numpy as np
 
 from simreal_envs.engines.base import Player
 from simreal_envs.errors import Unsupported, at, require_known
-from simreal_envs.games.common import Game, GameEngine, keys, parameter, seen, shared_parameters, signed
+from simreal_envs.games.common import Game, GameEngine, keys, parameter, seen, shared_parameters, signed, swapped
 from simreal_envs.games.drawing import picture
 from simreal_envs.games.minatar_rules import COLOURS, FACTS, LABELS, ROUND, SIDE, Length, Rate, class_of, module_of
 from simreal_envs.parameters import Parameter
@@ -26,7 +26,6 @@ PERIOD = 0.1  # s
 EPISODE_STEPS = 2501  # Freeway's own limit, taken for all: MinAtar's other games have none
 STICKY, RAMPING = "sticky", "difficulty_ramping"
 ACTIONS = {"n": "stay", "l": "left", "u": "up", "r": "right", "d": "down", "f": "fire"}
-_OPPOSITE = {"left": "right", "right": "left"}
 
 
 def minatar_task(name: str, where: str = "") -> MinatarTask:
@@ -77,7 +76,7 @@ class MinatarTask(Game):
         self.labels = tuple(LABELS[game][channel] for channel in played.channels)
         self.actions = np.array(played.minimal_action_set())
         words = tuple(ACTIONS[played.action_map[i]] for i in self.actions)
-        self.mirrored = np.array([words.index(_OPPOSITE.get(word, word)) for word in words])
+        self.mirrored = np.array([words.index(swapped(word)) for word in words])
         self.schema = Schema(
             (Field("grid", "1", self.labels, 0.0, 1.0, grid=(SIDE, SIDE), dtype="uint8"),),
             (Field("action", "1", words, 0.0, len(words) - 1.0, discrete=True),),

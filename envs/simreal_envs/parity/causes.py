@@ -75,16 +75,8 @@ class _Words:
             f"{_figure(x[worst])} {unit_text} on {name}" for x, name in zip(pair, self.names, strict=True)
         )
         place = names[0] if len(names) == 1 else f"{len(names)} joints, most at {self.joints[worst]}"
-        return [
-            Cause(
-                kind,
-                names,
-                tuple(a[where].tolist()),
-                tuple(b[where].tolist()),
-                unit_text,
-                f"{says} at {place}: {values}",
-            )
-        ]
+        first, second = tuple(a[where].tolist()), tuple(b[where].tolist())
+        return [Cause(kind, names, first, second, unit_text, f"{says} at {place}: {values}")]
 
     def single(self, kind: str, a: float, b: float, unit: str, says: str) -> list[Cause]:
         values = f"{_figure(a)} {unit} on {self.names[0]}, {_figure(b)} {unit} on {self.names[1]}"
@@ -306,13 +298,8 @@ def _bodies(a: Identity, b: Identity, say: _Words) -> list[Cause]:
         unit = _inertia_unit(say)
         return say.about("inertia", joints, (own, np.diagonal(b.inertia)), unit, "inertia of what the joint moves")
     if len(load) and _same_ratio(a, b):
-        return say.single(
-            "gravity",
-            1.0,
-            float(b.load @ a.load / (a.load @ a.load)),
-            "x",
-            "gravity loads every joint by the same factor",
-        )
+        factor = float(b.load @ a.load / (a.load @ a.load))
+        return say.single("gravity", 1.0, factor, "x", "gravity loads every joint by the same factor")
     per_angle = lambda j: f"{say.force[j]}/{say.angle[j]}"  # noqa: E731
     if len(springs):
         return say.about("stiffness", springs, (a.stiffness, b.stiffness), per_angle, "stiffness")

@@ -68,18 +68,12 @@ def _limit(event: str, when: str) -> Cause:
 
 def _contact(standing: ProbeResult | None, when: str, names: tuple[str, str]) -> Cause:
     """Softness of contacts, with how deep the standing robot sinks into the floor."""
+    says = f"contacts give way differently: {when}"
     depths = next(((n.a or 0.0, n.b or 0.0) for n in standing.numbers), None) if standing else None
     if depths is None:
-        return Cause("contact", (), (), (), "m", f"contacts give way differently: {when}")
+        return Cause("contact", (), (), (), "m", says)
     sunk = ", ".join(f"{1e3 * d:.2g} mm on {name}" for d, name in zip(depths, names, strict=True))
-    return Cause(
-        "contact",
-        (),
-        depths[:1],
-        depths[1:],
-        "m",
-        f"contacts give way differently: {when}; standing, it sinks in {sunk}",
-    )
+    return Cause("contact", (), depths[:1], depths[1:], "m", f"{says}; standing, it sinks in {sunk}")
 
 
 def _grows(a: Motion, b: Motion, time: float) -> bool:

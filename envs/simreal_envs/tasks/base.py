@@ -224,6 +224,6 @@ def norms(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(squares(vectors))
 
 
-def clipped(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def clipped(values: np.ndarray, low: float, high: float | np.ndarray) -> np.ndarray:
     """Values brought into [low, high]: `np.clip` takes twice as long for a few rows."""
     return np.minimum(np.maximum(values, low), high)
