@@ -228,6 +228,12 @@ def unbounded():
     return env
 
 
+def unbounded_whole():
+    env = Walk()
+    env.action_space = spaces.Box(-np.inf, np.inf, (2,), np.int64)  # whose bounds are those of the dtype
+    return env
+
+
 def large():
     env = Walk()
     env.observation_space = spaces.Box(0, 255, (480, 640, 3), np.uint8)
@@ -244,7 +250,8 @@ def long():
 def registered():
     ids = {
         "test/Walk-v0": (Walk, 50), "test/Forgetful-v0": (Forgetful, 50), "test/Several-v0": (several, 50),
-        "test/Unbounded-v0": (unbounded, 50), "test/Large-v0": (large, 50), "test/Endless-v0": (Walk, None),
+        "test/Unbounded-v0": (unbounded, 50), "test/Unbounded-whole-v0": (unbounded_whole, 50),
+        "test/Large-v0": (large, 50), "test/Endless-v0": (Walk, None),
         "test/Solved-v0": (Walk, 50), "test/Long-v0": (long, 50), "test/Keys-v0": (Keys, 5),
         "test/Maze-v0": (Maze, None), "test/Sparse-v0": (Sparse, 4), "test/Strict-v0": (Strict, 4), "test/Told-v0": (Tell, 4),
         "test/Silent-v0": (silent, 5), "test/Empty-v0": (empty, 5), "test/Whole-v0": (Whole, 50),
@@ -694,6 +701,17 @@ def test_images_whose_keys_are_no_plain_words_have_a_name():
         (spaces.Dict({"eye": PIXELS}), {"eye": np.zeros((9, 8), np.uint8)}, r"an image of shape \(9, 8\)"),
         (spaces.Box(-1.0, 1.0, (3,)), np.zeros(5), "observes 5 numbers, and its space says 3"),
         (spaces.Box(-1.0, 1.0, (3,)), np.float32(0.5), "observes 1 numbers, and its space says 3"),
+        (
+            spaces.Dict({"a": PIXELS, "b": PIXELS}),
+            {"b": 1},
+            r"observes \{'b': 1\}, which is not in its space .KeyError: 'a'.$",
+        ),
+        (spaces.Discrete(3), 3, "observes 3, which is not in its space .IndexError: "),
+        (
+            spaces.Box(-1.0, 1.0, (2,)),
+            [1.0, [2.0]],
+            r"observes \[1.0, \[2.0\]\], which is not in its space .ValueError: ",
+        ),
     ],
 )
 def test_an_observation_of_another_form_than_its_space_is_refused(space, shown, sentence):
@@ -842,6 +860,7 @@ def test_without_a_way_to_draw_there_are_no_pictures():
         ({"task": "gymnasium:CartPole-v1", "variation": {"actuator/time_constant": 0.1}}, "unknown parameter .*'actuator/time"),
         ({"task": "gymnasium:CartPole-v1", "variation": {"actuator/strength": 0.5}}, "unknown parameter .*'actuator/strength'"),
         ({"task": "gymnasium:test/Unbounded-v0"}, "need finite bounds"),
+        ({"task": "gymnasium:test/Unbounded-whole-v0"}, "need finite bounds"),
         ({"task": "gymnasium:test/Large-v0"}, "images of 921600 numbers; up to 262144 .*ResizeObservation"),
         ({"task": "gymnasium:test/Long-v0"}, "5000 numbers; our networks read vectors"),
         ({"task": "gymnasium:test/Endless-v0"}, "has no time limit; register it with max_episode_steps"),

@@ -90,7 +90,7 @@ class Films(Fine):
 class Steps(Fine):
     """An attribute that others have as a time limit means something else, and a method is left to those who inherit it."""
 
-    max_steps = "many"
+    max_steps, metadata = "many", {"render_modes": None, "render_fps": "20"}
 
     def __init__(self, render_mode=None):
         super().__init__(render_mode)
@@ -280,10 +280,13 @@ def test_who_cannot_be_asked_for_pictures_is_not_asked():
         worlds.engine.render(0, 64, 48)
 
 
+@pytest.mark.filterwarnings("ignore:.*render_modes")
 def test_what_is_asked_of_an_environment_may_fail_or_mean_something_else():
     with pytest.raises(UserError, match="gymnasium:fault/Steps-v0 has no time limit"):
         worlds_of(Steps)
-    assert find_task("gymnasium:fault/Limited-v0").schema.action[0].labels == ("0", "1")
+    schema = find_task("gymnasium:fault/Limited-v0").schema
+    assert schema.action[0].labels == ("0", "1") and schema.control_period == 1.0
+    make(Domain("gymnasium:fault/Limited-v0")).close()
     with pytest.raises(
         UserError,
         match=f"Asks-v0 does not say what it is: ValueError: no world yet {re.escape(f'({place_in(Asks)})')}$",

@@ -262,7 +262,7 @@ def draws(creator: Any) -> bool:
     metadata = getattr(creator, "metadata", None)  # of a class of wrappers it is a property
     takes = inspect.signature(creator).parameters
     asked = "render_mode" in takes or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values())
-    return asked and isinstance(metadata, Mapping) and "rgb_array" in metadata.get("render_modes", ())
+    return asked and isinstance(metadata, Mapping) and "rgb_array" in (metadata.get("render_modes") or ())
 
 
 def _colours(picture: Any) -> np.ndarray:

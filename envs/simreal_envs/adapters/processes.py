@@ -172,7 +172,7 @@ class GymnasiumTask(Task):
         if text := texts(env.observation_space):
             self.says += f", without its text ({', '.join(text)})"
         limit = made.max_episode_steps or getattr(env.unwrapped, "max_steps", None)  # which MiniGrid keeps itself
-        if not isinstance(limit, (int, float, np.number)) or not limit > 0:
+        if not _positive(limit):
             raise UserError(f"gymnasium:{name} has no time limit; register it with max_episode_steps")
         self.episode_steps, self.threshold = int(limit), made.reward_threshold
         action, self.center, self.half = _action(name, env)
@@ -244,11 +244,14 @@ def _action(name: str, env: gymnasium.Env) -> tuple[Field, np.ndarray, np.ndarra
 def _period(env: gymnasium.Env) -> float:
     """Seconds per step: as the environment says (``dt``, ``tau``), else of a frame that it would show, else 1 s."""
     for name in ("dt", "tau"):
-        value = getattr(env.unwrapped, name, None)
-        if isinstance(value, (int, float, np.number)) and 0 < value < math.inf:
+        if _positive(value := getattr(env.unwrapped, name, None)):
             return float(value)
     fps = (env.metadata or {}).get("render_fps")
-    return 1.0 / fps if fps else 1.0
+    return 1.0 / fps if _positive(fps) else 1.0
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and 0 < value < math.inf
 
 
 def _machine(name: str, env: gymnasium.Env) -> Machine | None:

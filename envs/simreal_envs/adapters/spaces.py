@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from gymnasium import spaces
 
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, told
 from simreal_envs.schema import STATE, Field
 from simreal_envs.tasks.base import Episode
 
@@ -28,9 +29,10 @@ def action_field(name: str, labels: Sequence[str], low: np.ndarray, high: np.nda
 def box_action(name: str, space: spaces.Box) -> tuple[Field, np.ndarray, np.ndarray]:
     """Field, lower and upper bounds ``(a,)`` of a Box of actions. Raises UserError for what our agents cannot act in."""
     low, high = space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel()
-    if not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
+    if not (space.is_bounded() and (np.isfinite(low) & np.isfinite(high) & (low < high)).all()):
         raise UserError(
-            f"gymnasium:{name} takes {space} actions; our agents need finite bounds to scale their actions to"
+            f"gymnasium:{name} takes {space} actions; our agents need finite bounds to scale their actions to, the lower ones "
+            "below the upper ones"
         )
     return action_field("action", [str(i) for i in range(len(low))], low, high), low, high
 
@@ -124,8 +126,18 @@ class Flattening:
         """One observation as numbers, ``(size,)``.
 
         Raises:
-            UserError: it is of another size than the space says.
+            UserError: it is of another form or size than the space says.
         """
+        try:
+            return self._numbers(observation)
+        except UserError:
+            raise
+        except Exception as error:  # of a space that finds something else than it expects
+            raise UserError(
+                f"the environment observes {reprlib.repr(observation)}, which is not in its space ({told(error)})"
+            ) from error
+
+    def _numbers(self, observation: Any) -> np.ndarray:
         parts = [image.numbers(observation) for image in self.images]
         if self.rest is not None:
             vector = np.asarray(spaces.flatten(self.rest, observation))
