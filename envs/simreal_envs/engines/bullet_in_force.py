@@ -127,12 +127,9 @@ class InForce:
 
     def gravity(self) -> list[float]:
         """As a vector in m/s^2, ``(3,)``."""
-        parts = (
-            self.value("gravity", "", self._plan.gravity),
-            self.value("slope", "", 0.0),
-            self.value("slope_side", "", 0.0),
-        )
-        return gravity_vector(*(np.array([part]) for part in parts))[0].tolist()
+        nominal = {"gravity": self._plan.gravity, "slope": 0.0, "slope_side": 0.0}
+        parts = (np.array([self.value(quantity, "", value)]) for quantity, value in nominal.items())
+        return gravity_vector(*parts)[0].tolist()
 
     def timestep(self) -> float:
         """Physics step in s."""

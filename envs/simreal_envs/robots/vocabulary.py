@@ -276,11 +276,8 @@ class _Dynamics:
         self._model = copy.copy(model)
         self._model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
         self._strength = float(np.linalg.norm(model.opt.gravity))
-        rng, self._data, self._scratch = (
-            np.random.default_rng(0),
-            mujoco.MjData(self._model),
-            mujoco.MjData(self._model),
-        )
+        self._data, self._scratch = mujoco.MjData(self._model), mujoco.MjData(self._model)
+        rng = np.random.default_rng(0)
         qpos, velocity = model.qpos0.copy(), rng.normal(size=model.nv)
         mujoco.mj_integratePos(self._model, qpos, rng.normal(size=model.nv), 1.0)
         self._state = qpos, velocity, rng.normal(size=model.nv) * _reached(model, base)
