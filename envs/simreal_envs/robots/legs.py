@@ -122,7 +122,7 @@ def furnish(
         if joint.type != mujoco.mjtJoint.mjJNT_FREE:
             joint.damping = [damping, 0, 0]
     load = box.add_body(name="payload", pos=[middle[0], 0, trunk[2] / 2 + 0.04])
-    load.mass, load.explicitinertial = payload, 1
+    load.mass, load.ipos, load.explicitinertial = payload, [0, 0, 0], 1  # else MuJoCo takes the body's place once more
     load.inertia = [0.4 * payload * 0.08**2] * 3
 
 

@@ -129,6 +129,12 @@ def test_left_and_right_weigh_the_same_and_mirror_each_other(name):
     assert model.body_mass.sum() == pytest.approx(MASS[name], abs=0.01)
 
 
+@pytest.mark.parametrize("name", FLAT)
+def test_the_load_weighs_where_it_lies(name):
+    model = find_task(name).robot.model("matched")
+    assert model.body_ipos[model.body("payload").id].tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_only_primitive_shapes_touch(name):
     model = find_task(name).robot.model("matched")
