@@ -17,6 +17,7 @@ from simreal_envs.schema import Observation
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds, make
 
+MOST_EPISODES = 100_000  # each has a world of its own
 EVALUATION_SEED = 1_000_003  # apart from training seeds, and the same for all arms
 Act = Callable[[Observation], np.ndarray]
 
@@ -68,7 +69,11 @@ class Evaluator:
     """
 
     def __init__(self, domain: Domain, episodes: int, seed: int = EVALUATION_SEED, worlds: Worlds | None = None):
-        self.domain, self.episodes, self.seed = domain, whole("the episodes of an evaluation", episodes, 1), seed
+        self.domain, self.episodes, self.seed = (
+            domain,
+            whole("the episodes of an evaluation", episodes, 1, MOST_EPISODES),
+            seed,
+        )
         self._worlds: Worlds = worlds or make(domain, episodes, seed)
         self._worlds.progress = 1.0  # a curriculum is judged at its full width
 

@@ -1,6 +1,5 @@
 """What every algorithm may be told: one model per algorithm, whose fields have a sentence, a range and a default."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -67,9 +66,9 @@ def _entropy(value: Any) -> Any:
 
 
 def _number_or_auto(value: Any) -> Any:
-    if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)):
+    if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e6):
         return value
-    raise ValueError(f"must be a finite number or auto, not {value!r}")
+    raise ValueError(f"must be a number from -1000000 to 1000000 or auto, not {value!r}")
 
 
 ByPart = Annotated[dict[str, Annotated[Float, Field(ge=0)]], AfterValidator(_parts)]
@@ -225,7 +224,7 @@ class CrossQHyperparameters(OffPolicyHyperparameters):
     )
     policy_delay: Int = Field(3, ge=1, le=1000, description="Updates of the critics for one of the actor.")
     n_critics: Int = Field(2, ge=1, le=100, description="Critics, of which the most careful counts.")
-    critic_width: Int = Field(1024, ge=1, le=100_000, description="Width of the critics' hidden layers.")
+    critic_width: Int = Field(1024, ge=1, le=16_384, description="Width of the critics' hidden layers.")
     batch_norm_momentum: Float = Field(0.01, ge=0, le=1, description="How far the running moments follow each batch.")
     batch_norm_eps: Float = Field(0.001, gt=0, le=1, description="What is added to a variance.")
     renorm_warmup_steps: Int = Field(

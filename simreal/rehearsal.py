@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from simreal.arms import SEQUENCE
 from simreal.stages import Stage, is_done
+from simreal.worker import out_of_memory
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 
@@ -101,8 +102,10 @@ def rehearse(
         except UserError as error:
             key, _, says = str(error).partition(": ")
             begun[number] = wrong.append(f"{keys[key]}: {says}" if key in keys else f"{run['where']}: {error}")
-        except Exception:  # may be the rehearsal's; if not, the stage will tell
+        except Exception as error:  # may be the rehearsal's; if not, the stage will tell
             begun[number] = None
+            if out_of_memory(error):  # which takes more
+                wrong.append(f"{run['where']}: there is not enough memory for this: {' '.join(str(error).split())}")
     if wrong:
         raise UserError("\n".join(dict.fromkeys(wrong)))
     return ""

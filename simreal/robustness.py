@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from simreal.evaluation import EVALUATION_SEED, Evaluator, require_both
+from simreal.evaluation import EVALUATION_SEED, MOST_EPISODES, Evaluator, require_both
 from simreal.learner import at_once
 from simreal_agents.bundle import Agent
 from simreal_envs.arguments import whole
@@ -19,6 +20,7 @@ from simreal_envs.parameters import Parameter
 from simreal_envs.tasks import find_task
 from simreal_envs.variation import Domain
 
+MOST_VALUES = 1000  # of one parameter
 EPISODES = 4  # per cell of an experiment's grid
 BEYOND = 0.5  # how far a grid goes on where the target lies outside of the source, in shares of the way from one to the other
 MANY = 10.0  # values that span this factor are spaced by equal ratios
@@ -116,8 +118,10 @@ def axis(domain: Domain, name: str, values: Sequence[float]) -> Axis:
         given = tuple(float(value) for value in values)
     except (TypeError, ValueError):
         raise UserError(f"sweep: {name} needs a list of numbers, not {values!r}") from None
-    if not given or len(set(given)) < len(given):
-        raise UserError(f"sweep: {name} needs at least one value and each once, not {list(values)}")
+    if not 1 <= len(given) <= MOST_VALUES or len(set(given)) < len(given):
+        raise UserError(
+            f"sweep: {name} needs 1 to {MOST_VALUES:,} values, each once, not {reprlib.repr(list(values))} ({len(given)})"
+        )
     low, high = _range(domain, parameter)
     return Axis(name, parameter.unit, tuple(sorted(given)), low if low == high else None)
 
@@ -133,7 +137,7 @@ class Grid:
     def __init__(self, domain: Domain, axes: Sequence[Axis], episodes: int, seed: int = EVALUATION_SEED):
         if not 1 <= len(axes) <= 2:
             raise UserError(f"a sweep takes one or two parameters, not {len(axes)}")
-        self.axes, self.episodes = tuple(axes), whole("the episodes of a sweep", episodes, 1)
+        self.axes, self.episodes = tuple(axes), whole("the episodes of a sweep", episodes, 1, MOST_EPISODES)
         columns = np.meshgrid(*(one.values for one in axes))
         self._cells = {one.parameter: column.ravel() for one, column in zip(axes, columns, strict=True)}
         self._shape = columns[0].shape if len(axes) > 1 else (1, columns[0].size)

@@ -133,6 +133,11 @@ def find_function(name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether something failed since there was not enough memory; torch has no type for that."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+
+
 def _answer(run: str, kwargs: Mapping[str, Any], report: Callable[[float, str], None]) -> tuple[Any, ...]:
     started, cpu = time.perf_counter(), time.process_time()
     try:

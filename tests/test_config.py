@@ -342,7 +342,7 @@ def test_the_settings_of_an_algorithm_are_its_own():
         ("sac", "{learning_start: 0}", "unknown key 'learning_start'; did you mean 'learning_starts'?"),
         ("sac", "{ent_coef: always}", "ent_coef: must be a number from 0 to 100, auto, or auto_0.1"),
         ("sac", "{ent_coef: -1}", "ent_coef: must be a number from 0 to 100, auto, or auto_0.1"),
-        ("sac", "{target_entropy: low}", "target_entropy: must be a finite number or auto, not 'low'"),
+        ("sac", "{target_entropy: low}", "target_entropy: must be a number from -1000000 to 1000000 or auto, not 'low'"),
         ("sac", "{batch_size: 512, buffer_size: 100}", "hyperparameters.batch_size 512 is more than the buffer_size of 100"),
         ("td3", "{buffer_size: 300, train_freq: 8}", "buffer_size 300 is less than the 512 transitions between two updates"),
         ("tqc", "{n_quantiles: 2}", "top_quantiles_to_drop_per_net 2 leaves none of the n_quantiles 2"),

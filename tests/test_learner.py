@@ -289,7 +289,11 @@ def test_one_training_run_uses_all_cores_where_it_pays_and_an_experiment_one_eac
         ("sac", {"learning_rate": "1e-3"}, "hyperparameters.learning_rate: must be a number, not '1e-3'"),
         ("td3", {"gamma": float("nan")}, "hyperparameters.gamma: must be a finite number, not nan"),
         ("sac", {"batch_size": 16.5}, "hyperparameters.batch_size: must be a whole number, not 16.5"),
-        ("sac", {"target_entropy": float("nan")}, "hyperparameters.target_entropy: must be a finite number or auto"),
+        (
+            "sac",
+            {"target_entropy": float("nan")},
+            "hyperparameters.target_entropy: must be a number from -1000000 to 1000000 or auto",
+        ),
         ("sac", {"gamma": lambda _: 0.9}, "hyperparameters.gamma: must be a valid number, not <function"),
         ("sac", [1], "hyperparameters must be a mapping of names to values"),
     ],

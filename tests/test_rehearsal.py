@@ -1,5 +1,7 @@
 """An experiment begins every way to transfer once before it computes anything."""
 
+import resource
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,19 @@ def test_a_mistake_in_the_third_step_is_told_with_its_place(tmp_path, monkeypatc
 @pytest.mark.parametrize("path", FAMILIES, ids=[path.stem for path in FAMILIES])
 def test_all_our_strategies_can_begin(path, tmp_path):
     rehearsed(load(path), tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where address space cannot be bounded")
+def test_what_does_not_fit_into_memory_is_told_before_anything_is_computed(tmp_path):
+    agent = "agent: {algorithm: dqn, num_worlds: 8, hyperparameters: {buffer_size: 1_000_000_000, learning_starts: 0}}"
+    text = tiny.CONFIG.replace(tiny.CONFIG.splitlines()[4], agent).replace("cartpole_swingup", "grid_catch")
+    experiment, _ = parse(text.replace(", variation: {pole/mass: 0.8}", ""), "tiny.yaml")
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (32 << 30, limit[1]))
+    try:
+        with pytest.raises(
+            UserError, match=r"^strategies.scratch: there is not enough memory for this: Unable to allocate"
+        ):
+            rehearsed(experiment, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)

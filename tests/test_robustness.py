@@ -100,7 +100,11 @@ def test_every_cell_is_what_an_evaluation_there_gives(agent, engine, monkeypatch
     [
         ({}, "one or two parameters"),
         ({"pole/mass": [1], "latency": [0], "gravity": [9]}, "one or two parameters"),
-        ({"pole/mass": []}, "at least one value"),
+        ({"pole/mass": []}, "1 to 1,000 values"),
+        (
+            {"pole/mass": [0.5 + k / 1000 for k in range(1001)]},
+            r"1 to 1,000 values, each once, not .*\.\.\..* \(1001\)",
+        ),
         ({"pole/mass": [1, 1]}, "each once"),
         ({"pole/mass": 1}, "needs a list of numbers, not 1"),
         ({"pole/mass": ["heavy"]}, "needs a list of numbers, not .*heavy"),
@@ -153,3 +157,9 @@ def test_the_command_line_shows_where_an_agent_breaks(finished, monkeypatch, cap
     with pytest.raises(SystemExit, match="2"):
         types("pole/mass=0.5")
     assert "expected NAME=low:high:values" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        types("pole/mass=0.5:2:99999999999999")
+    assert "the values of a sweep must be a whole number from 1 to 1000, not 99999999999999;" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        types("pole/mass=0.5:2:4", "--episodes", "1000000000000")
+    assert "the episodes of a sweep must be a whole number from 1 to 100000" in capsys.readouterr().err

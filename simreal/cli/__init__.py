@@ -61,7 +61,10 @@ def main() -> None:
     except Exception as error:
         from simreal.execution import StageError
         from simreal.tracking.base import TrackingError
+        from simreal.worker import out_of_memory
 
+        if out_of_memory(error):
+            _exit(1, f"there is not enough memory for this: {' '.join(str(error).split())}{_continues()}")
         # FloatingPointError: a world or a loss gave numbers that are not finite.
         if not isinstance(error, (StageError, TrackingError, FloatingPointError)):
             raise

@@ -70,16 +70,20 @@ def _swept(texts: Sequence[str]) -> dict[str, list[float]]:
     """Parameters and their values, each from NAME=low:high:values."""
     import numpy as np
 
+    from simreal.robustness import MOST_VALUES
+    from simreal_envs.arguments import whole
+
     found: dict[str, list[float]] = {}
     for text in texts:
         name, _, span = text.partition("=")
         try:
             low, high, count = span.split(":")
-            values = np.linspace(float(low), float(high), int(count))
+            values = np.linspace(float(low), float(high), whole("the values of a sweep", int(count), 1, MOST_VALUES))
             if not np.isfinite(values).all():
                 raise ValueError
-        except ValueError:
-            raise UserError(f"--sweep {text}: expected NAME=low:high:values, as in pole/mass=0.5:2.5:5") from None
+        except ValueError as error:
+            why = f"{error}; " if isinstance(error, UserError) else ""
+            raise UserError(f"--sweep {text}: {why}expected NAME=low:high:values, as in pole/mass=0.5:2.5:5") from None
         found[name] = [float(f"{value:.6g}") for value in values]
     if len(found) < len(texts):
         raise UserError("--sweep names a parameter twice")

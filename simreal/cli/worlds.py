@@ -26,13 +26,14 @@ def parity(
     """
     from simreal.files import write_text
     from simreal.parity_report import print_parity, write
+    from simreal_envs.arguments import checked_seed
     from simreal_envs.engines.base import PRESETS
     from simreal_envs.parity import run as compare_engines
 
     policy = _policy_of(agent, task) if agent else None
     names, presets = tuple(name.strip() for name in engines.split(",")), PRESETS if preset == "both" else (preset,)
     with shown(f"parity of {task} on {' and '.join(names)}") as report:
-        found = compare_engines(task, names, presets, policy=policy, seed=seed, say=report)
+        found = compare_engines(task, names, presets, policy=policy, seed=checked_seed(seed), say=report)
     if out:
         write_text(out / "parity.json", jsonlib.dumps(found.to_dict(), allow_nan=False) + "\n")
         write(found.to_dict(), out / "parity.html", command())
