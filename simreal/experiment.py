@@ -132,7 +132,7 @@ def run_alone(
     if teacher:
         kwargs["teacher"], inputs["teacher"] = teacher
     place, key = folder.resolve(), functools.partial(key_of, kind, data, inputs)
-    require_free(folder, lambda: _is_of(place, key), SAME)
+    require_free(folder, lambda: _is_of(place, key) or _was_cut_off(place, data), SAME)
     stage = Stage(place.name, place, key(versions()), f"simreal.stage_functions:stage_{kind}", kwargs, resumes=True)
     run_here(stage, report)
     return read_curve(place / "curve.csv")[-1]
@@ -143,4 +143,24 @@ def _is_of(folder: Path, key: Callable[[Mapping[str, str]], str]) -> bool:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         card = read_json(folder / CARD)
         return card["key"] == key(card["versions"])
+    return False
+
+
+def _was_cut_off(folder: Path, data: Mapping[str, Any]) -> bool:
+    """Whether the stage.json of a folder is empty, as after a power cut, and its agent is of this very training run."""
+    from simreal.strategies import make_strategy
+
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        if (folder / CARD).stat().st_size or not all(
+            (folder / name).is_file() for name in ("curve.csv", "metrics.jsonl")
+        ):
+            return False
+        card = read_json((folder / "agent" if (folder / "agent").is_dir() else folder) / "card.json")
+        strategy = make_strategy(data.get("strategy", CONTROL_ARM), data.get("settings"))
+        given = data["learning"]["hyperparameters"]
+        return (
+            all(card[name] == data[name] for name in ("domain", "seed", "steps"))
+            and card["strategy"]["name"] == strategy.name
+            and all(given.get(name, value) == value for name, value in card["hyperparameters"].items())
+        )
     return False

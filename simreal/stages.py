@@ -225,7 +225,10 @@ def publish(stage: Stage, wall_s: float, cpu_s: float) -> None:
     files = {str(p.relative_to(folder)): _sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
     card = {"name": stage.name, "key": stage.key, "versions": versions(), "wall_s": wall_s, "cpu_s": cpu_s}
     card |= {"finished": _now(), "files": files}
-    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    with (folder / CARD).open("w", encoding="utf-8") as file:
+        file.write(json.dumps(card, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # it says whose folder this is, also after a power cut
     if stage.folder.exists():
         os.replace(stage.folder, old)
     os.replace(folder, stage.folder)

@@ -194,6 +194,16 @@ def test_no_command_replaces_what_another_one_or_other_settings_have_made(user, 
         status, _, err = user(*words)  # the same again
         assert (status, err) == (0, "")
     assert content() == made
+    for words, place in (((*pretrain, "agent"), "agent"), (transfer("arm"), "arm")):
+        (user.cwd / place / "stage.json").write_text("")  # a power cut
+        assert user(*words, "--seed", 1)[0] == 2
+        assert user(*words)[0] == 0
+    weights = {name: data for name, data in content().items() if str(name).endswith("weights.safetensors")}
+    assert weights and weights.items() <= made.items()
+    (user.cwd / "fitted/stage.json").write_text("")  # where there never was one
+    assert user(*pretrain, "fitted")[0] == 2
+    (user.cwd / "fitted/stage.json").unlink()
+    made = content()
     monkeypatch.setattr("simreal.experiment.versions", lambda: {"torch": "0.0"})
     assert user(*pretrain, "agent")[0] == 0  # anew, as after an update
     assert content() != made
