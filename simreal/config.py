@@ -13,6 +13,7 @@
 Every field has one sentence, a range and a default; command-line help and the documentation are made from them.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ from simreal.hyperparameters import (
     Int,
     Name,
     OffPolicyHyperparameters,
+    OfKey,
     Section,
     or_empty,
 )
@@ -81,9 +83,10 @@ class AgentConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> "AgentConfig":
         if self.replay == "keep" and not isinstance(self.hyperparameters, OffPolicyHyperparameters):
-            raise ValueError(f"replay: {self.algorithm} has no replay buffer to keep")
+            raise OfKey(f"{self.algorithm} has no replay buffer to keep", "replay")
         if problem := self.hyperparameters.problem(self.num_worlds):
-            raise ValueError(f"hyperparameters.{problem}")
+            name, _, says = problem.partition(" ")
+            raise OfKey(says, "hyperparameters", name)
         return self
 
 
@@ -244,16 +247,24 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _names(self) -> "Experiment":
         if "none" in self.sources:
-            raise ValueError("a source cannot be called 'none', which stands for the control arm's missing source")
+            raise OfKey(
+                "a source cannot be called 'none', which stands for the control arm's missing source", "sources", "none"
+            )
         if "sequence" in self.targets:
-            raise ValueError("a target cannot be called 'sequence', which is where the steps of a sequence lie")
+            raise OfKey(
+                "a target cannot be called 'sequence', which is where the steps of a sequence lie",
+                "targets",
+                "sequence",
+            )
         control = self.strategies[CONTROL_ARM]
         if control.type != CONTROL_ARM:
-            raise ValueError(f"the strategy named {CONTROL_ARM!r} is the control arm; it cannot be a {control.type!r}")
+            says = f"the strategy named {CONTROL_ARM!r} is the control arm; it cannot be a {control.type!r}"
+            raise OfKey(says, "strategies", CONTROL_ARM)
         for kind in ("sources", "targets", "strategies"):
-            folded = [name.casefold() for name in getattr(self, kind)]
-            if len(set(folded)) < len(folded):
-                raise ValueError(f"{kind} differ only in upper and lower case, which not every disk can tell apart")
+            for one, other in itertools.combinations(getattr(self, kind), 2):
+                if one.casefold() == other.casefold():
+                    says = f"differs from {one!r} only in upper and lower case, which not every disk can tell apart"
+                    raise OfKey(says, kind, other)
         # It is among the strategies now, and what is dumped must not add it again.
         object.__setattr__(self, "strategy", None)
         return self
@@ -261,12 +272,11 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _learns_everywhere(self) -> "Experiment":
         starts = getattr(self.agent.hyperparameters, "learning_starts", 0)
-        for name, spec in {**self.sources, **self.targets}.items():
-            if spec.steps <= starts:
-                raise ValueError(
-                    f"agent.hyperparameters.learning_starts {starts} leaves no update in the {spec.steps} steps of "
-                    f"{name!r}: give it less, or more steps"
-                )
+        for kind in ("sources", "targets"):
+            for name, spec in getattr(self, kind).items():
+                if spec.steps <= starts:
+                    says = f"{spec.steps} leave no update after agent.hyperparameters.learning_starts {starts}"
+                    raise OfKey(f"{says}: give it more, or that less", kind, name, "steps")
         return self
 
 

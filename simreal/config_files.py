@@ -233,8 +233,8 @@ def sentences(problems: Sequence[Mapping[str, Any]], where: Where, algorithm: st
 
 
 def _sentence(problem: Mapping[str, Any], where: Where, algorithm: str) -> str:
-    path = tuple(part for part in problem["loc"] if part != "[key]")
     given, kind, context = problem["input"], problem["type"], problem.get("ctx", {})
+    path = tuple(part for part in problem["loc"] if part != "[key]") + getattr(context.get("error"), "key", ())
     if kind == "extra_forbidden":
         name, colon, value = str(path[-1]).partition(":")
         if colon and given is None:

@@ -35,6 +35,14 @@ def or_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+class OfKey(ValueError):
+    """A mistake of several keys together, told at the one of them that is likely to change; its path from the section."""
+
+    def __init__(self, says: str, *key: str) -> None:
+        super().__init__(says)
+        self.key = key
+
+
 class Section(BaseModel):
     """Keys and values that are checked once and then never edited; an unknown key is a mistake."""
 

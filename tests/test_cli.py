@@ -64,7 +64,7 @@ def agent(finished, tmp_path):
         ("targets.light.variation.pole/mas=2", "targets.light: unknown parameter of cartpole_swingup 'pole/mas'; did you"),
         ("targets.light.engine=bulet", "targets.light: unknown engine 'bulet'; did you mean 'bullet'?"),
         ("strategies.fine_tune.lr_scal=1", "strategies.fine_tune: unknown setting 'lr_scal' of the strategy fine_tune; did"),
-        ("agent.hyperparameters.batch_size=65", "agent: hyperparameters.batch_size 65 is more than the 64 transitions"),
+        ("agent.hyperparameters.batch_size=65", "agent.hyperparameters.batch_size: 65 is more than the 64 transitions"),
         ("agent.algorithm=sac", "tiny.yaml:5: agent.hyperparameters.n_steps: unknown key 'n_steps'; ppo has it, sac does not"),
         ("verdict.margin=7", "verdict.margin: must be less than or equal to 1"),
     ],

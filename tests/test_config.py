@@ -56,10 +56,33 @@ def test_a_budget_without_a_single_update_is_refused():
     agent = "agent={algorithm: sac, hyperparameters: {learning_starts: %d}}"
     said = mistake(agent % 2000)
     assert said == (
-        "q.yaml: agent.hyperparameters.learning_starts 2000 leaves no update in the 2000 steps of 'heavy': "
-        "give it less, or more steps"
+        "q.yaml:12: targets.heavy.steps: 2000 leave no update after agent.hyperparameters.learning_starts 2000: "
+        "give it more, or that less"
     )
     parse(TEXT, "q.yaml", [agent % 999])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("targets:", "  none: {}\ntargets:", "sources.none: a source cannot be called 'none'"),
+        ("strategies:", "  sequence: {}\nstrategies:", "targets.sequence: a target cannot be called"),
+        (
+            "workers:",
+            "  scratch: fine_tune\nworkers:",
+            "strategies.scratch: the strategy named 'scratch' is the control",
+        ),
+        (
+            "workers:",
+            "  Gentle: fine_tune\nworkers:",
+            "strategies.Gentle: differs from 'gentle' only in upper and lower",
+        ),
+    ],
+)
+def test_what_several_keys_do_together_is_told_with_the_line_of_one(old, new, says):
+    text = TEXT.replace(f"\n{old}", f"\n{new}")
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if line.startswith(new.splitlines()[0]))
+    assert mistake(text=text).startswith(f"q.yaml:{line}: {says}")
 
 
 def test_the_control_arm_is_always_there_and_strategies_may_have_names_of_their_own():
@@ -176,7 +199,7 @@ def test_later_overrides_win_and_the_config_text_stays_as_it_was():
         ("seeds=[", "override 'seeds=[': not valid YAML"),
         ("sources={}", "sources: must not be empty"),
         ("sources.none={}", "a source cannot be called 'none'"),
-        ("targets.HEAVY={}", "differ only in upper and lower case"),
+        ("targets.HEAVY={}", "differs from 'heavy' only in upper and lower case"),
         ("targets={../up: {}}", "the name '../up' must start with a letter or digit"),
         ("name=a/b", "the name 'a/b' must start with a letter or digit"),
         ("strategies.scratch={type: fine_tune}", "is the control arm; it cannot be a 'fine_tune'"),
@@ -343,9 +366,9 @@ def test_the_settings_of_an_algorithm_are_its_own():
         ("sac", "{ent_coef: always}", "ent_coef: must be a number from 0 to 100, auto, or auto_0.1"),
         ("sac", "{ent_coef: -1}", "ent_coef: must be a number from 0 to 100, auto, or auto_0.1"),
         ("sac", "{target_entropy: low}", "target_entropy: must be a number from -1000000 to 1000000 or auto, not 'low'"),
-        ("sac", "{batch_size: 512, buffer_size: 100}", "hyperparameters.batch_size 512 is more than the buffer_size of 100"),
-        ("td3", "{buffer_size: 300, train_freq: 8}", "buffer_size 300 is less than the 512 transitions between two updates"),
-        ("tqc", "{n_quantiles: 2}", "top_quantiles_to_drop_per_net 2 leaves none of the n_quantiles 2"),
+        ("sac", "{batch_size: 512, buffer_size: 100}", "hyperparameters.batch_size: 512 is more than the buffer_size of 100"),
+        ("td3", "{buffer_size: 300, train_freq: 8}", "buffer_size: 300 is less than the 512 transitions between two updates"),
+        ("tqc", "{n_quantiles: 2}", "top_quantiles_to_drop_per_net: 2 leaves none of the n_quantiles 2"),
         ("ppo", "{learning_rate_schedule: cosinus}", "unknown value 'cosinus'; did you mean 'cosine'?"),
         ("ppo", "{lr_scale: {encodr: 0.1}}", "lr_scale: unknown module 'encodr'; did you mean 'encoder'?"),
         ("ppo", "{lr_scale: {encoder: -0.1}}", "lr_scale.encoder: must be greater than or equal to 0, not -0.1"),
@@ -361,7 +384,7 @@ def test_mistakes_in_the_settings_of_an_algorithm(algorithm, settings, sentence)
 
 def test_only_what_remembers_can_keep_what_it_remembers():
     assert parse(TEXT, overrides=["agent={algorithm: dqn, replay: keep}"])[0].agent.replay == "keep"
-    assert mistake("agent.replay=keep").endswith("agent: replay: ppo has no replay buffer to keep")
+    assert mistake("agent.replay=keep").endswith("agent.replay: ppo has no replay buffer to keep")
 
 
 @pytest.mark.parametrize(
