@@ -255,11 +255,11 @@ def _sentence(problem: Mapping[str, Any], where: Where, algorithm: str) -> str:
         least = context["min_length"]
         return f"{where(*path)}: must " + (f"have at least {least} entries" if least > 1 else "not be empty")
     if kind == "tuple_type":
-        return f"{where(*path)}: must be a list, not {given!r}"
+        return f"{where(*path)}: must be a list, not {_short(given)}"
     if kind == "int_from_float":
-        return f"{where(*path)}: must be a whole number, not {given!r}"
+        return f"{where(*path)}: must be a whole number, not {_short(given)}"
     if kind in ("model_type", "dict_type"):
-        return f"{where(*path)}: must be a mapping of keys to values, not {given!r}"
+        return f"{where(*path)}: must be a mapping of keys to values, not {_short(given)}"
     message = problem["msg"].replace("Input should be", "must be")
     return f"{where(*path)}: {message[0].lower()}{message[1:]}, not {_short(given)}"
 
