@@ -79,7 +79,7 @@ def _number_or_auto(value: Any) -> Any:
     raise ValueError(f"must be a number from -1000000 to 1000000 or auto, not {value!r}")
 
 
-ByPart = Annotated[dict[str, Annotated[Float, Field(ge=0)]], AfterValidator(_parts)]
+ByPart = Annotated[dict[str, Annotated[Float, Field(ge=0, le=1000)]], AfterValidator(_parts)]
 
 
 class Hyperparameters(Section):
@@ -232,7 +232,7 @@ class CrossQHyperparameters(OffPolicyHyperparameters):
     )
     policy_delay: Int = Field(3, ge=1, le=1000, description="Updates of the critics for one of the actor.")
     n_critics: Int = Field(2, ge=1, le=100, description="Critics, of which the most careful counts.")
-    critic_width: Int = Field(1024, ge=1, le=16_384, description="Width of the critics' hidden layers.")
+    critic_width: Int = Field(1024, ge=1, le=8192, description="Width of the critics' hidden layers.")
     batch_norm_momentum: Float = Field(0.01, ge=0, le=1, description="How far the running moments follow each batch.")
     batch_norm_eps: Float = Field(0.001, gt=0, le=1, description="What is added to a variance.")
     renorm_warmup_steps: Int = Field(

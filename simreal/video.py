@@ -67,11 +67,14 @@ def film(
     """
     import imageio.v2 as imageio
 
+    from simreal_agents.files import require_writable
+
     if not panels or not 0 < seconds <= 3600:
         raise UserError(
             f"a video needs at least one panel and more than 0 seconds, an hour at most, not {len(panels)} and {seconds:g}"
         )
     path = Path(path)
+    require_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
     total = max(1, round(seconds * FPS))

@@ -280,6 +280,14 @@ def test_agents_of_the_zoo_are_listed_and_used_like_any_other_and_nothing_breaks
     assert "unknown agent of the zoo 'cartpole'; valid: none" in one_sentence(user("inspect", "zoo:cartpole")[2])
 
 
+def test_a_task_is_named_once(user):
+    status, out, err = user("list", "parameters", "hopper", "--task", "ant")
+    assert (status, out) == (
+        2,
+        "",
+    ) and err == "simreal: --task ant says the same as TASK, which is hopper: give one of them\n"
+
+
 def test_the_list_of_parameters_is_read_by_people_and_by_grep(user, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     everything = user("list", "parameters")[1].splitlines()

@@ -371,6 +371,8 @@ def test_the_settings_of_an_algorithm_are_its_own():
         ("tqc", "{n_quantiles: 2}", "top_quantiles_to_drop_per_net: 2 leaves none of the n_quantiles 2"),
         ("ppo", "{learning_rate_schedule: cosinus}", "unknown value 'cosinus'; did you mean 'cosine'?"),
         ("ppo", "{lr_scale: {encodr: 0.1}}", "lr_scale: unknown module 'encodr'; did you mean 'encoder'?"),
+        ("ppo", "{lr_scale: {encoder: 1001}}", "lr_scale.encoder: must be less than or equal to 1000, not 1001"),
+        ("crossq", "{critic_width: 8193}", "critic_width: must be less than or equal to 8192, not 8193"),
         ("ppo", "{lr_scale: {encoder: -0.1}}", "lr_scale.encoder: must be greater than or equal to 0, not -0.1"),
         ("ppo", "{group_max_grad_norm: {citric: 1}}", "group_max_grad_norm: unknown module 'citric'; did you mean 'critic'?"),
         ("ppo", "{dropout: 1}", "dropout: must be less than 1, not 1"),

@@ -119,6 +119,10 @@ def test_a_plan_from_a_pilot_takes_its_spread_and_its_arms(user):
         (["--csv", "curves.csv", "--margin", "-1"], "margin is -1"),
         (["--plan", "--spread", "0.1", "--effect", "0.01"], "within the margin"),
         (["--plan", "--csv", "curves.csv", "--verdicts", "0"], "verdicts"),
+        ([".", "--control", "mine"], "--control is for --csv; leave it away"),
+        (["--plan", "--spread", "0.1", "--step-column", "steps"], "--step-column is for --csv; leave it away"),
+        (["--csv", "curves.csv", "--effect", "0.1"], "--effect is for --plan; leave it away"),
+        ([".", "--verdicts", "0"], "--verdicts is for --plan; leave it away"),
         (["--plan", "--spread", "0"], "expected a standard deviation above 0"),
     ],
 )

@@ -189,6 +189,15 @@ def test_parity_prints_writes_and_shows_progress_on_stderr(user, tmp_path):
     assert "simreal parity cartpole_swingup" in (tmp_path / "found/parity.html").read_text()
 
 
+def test_parity_looks_where_it_is_to_write_before_it_computes(user, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("")
+    (tmp_path / "file").write_text("")
+    for out, says in (("mine", "neither empty nor that of a comparison"), ("file", "file is not a folder")):
+        status, said, err = user("parity", "cartpole_swingup", "--out", out)
+        assert (status, said) == (2, "") and says in err and len(err.splitlines()) == 1
+
+
 def test_parity_prints_json_alone_on_stdout(user):
     status, out, _ = user("parity", "cartpole_swingup", "--preset", "matched", "--engines", "mujoco,mujoco", "--json")
     assert status == 0 and json.loads(out)["engines"] == ["mujoco", "mujoco"]

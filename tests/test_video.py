@@ -66,6 +66,17 @@ def test_four_panels_make_two_rows_and_an_episode_that_ends_is_followed_by_the_n
     film([Panel("", None, tiny.CARTPOLE)], tmp_path / "long.mp4", seconds=6.0, size=(64, 48))  # one episode is 5 s
 
 
+def test_where_no_film_can_be_written_nothing_is_drawn(tmp_path):
+    (tmp_path / "taken.mp4").mkdir()
+    (tmp_path / "file").write_text("")
+    for path, says in (
+        (tmp_path / "taken.mp4", "it is a folder"),
+        (tmp_path / "file/film.mp4", "file is not a folder that you may"),
+    ):
+        with pytest.raises(UserError, match=f"cannot write .*mp4: .*{says}"):
+            film([Panel("", None, tiny.CARTPOLE)], path)
+
+
 def test_a_film_of_nothing_is_refused(tmp_path):
     with pytest.raises(UserError, match="at least one panel"):
         film([], tmp_path / "film.mp4")

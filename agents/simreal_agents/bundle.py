@@ -295,9 +295,12 @@ def _line(text: str) -> str:
 
 
 def _require_enough(tensors: Mapping[str, torch.Tensor], network: Mapping[str, Any]) -> None:
-    """Raise a UserError where hidden layers have more weights than there are, before memory is taken for them."""
+    """Raise a UserError where layers have more weights than there are, before memory is taken for them."""
     hidden = network.get("hidden", ())
     there = sum(tensor.numel() for tensor in tensors.values())
+    for name in ("critic_width", "n_critics", "n_quantiles", "tasks"):
+        if network.get(name, 0) > there:
+            raise UserError(f"{WEIGHTS} has {there:,} numbers, too few for a network with {name} {network[name]}")
     if max(hidden, default=0) > there or sum(i * o for i, o in pairwise(hidden)) > there:
         raise UserError(f"{WEIGHTS} has {there:,} numbers, too few for a network with hidden {hidden}")
 

@@ -22,10 +22,17 @@ def require_new(path: object, suffix: str) -> Path:
         raise UserError(f"the output file must end in {suffix}, got {str(path)!r}")
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} exists already; give another name or remove it first")
+    require_writable(path)
+    return path
+
+
+def require_writable(path: Path) -> None:
+    """Raise a UserError where no file can be written in the end, before anything is computed for it."""
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
     place = next(folder for folder in path.absolute().parents if folder.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise UserError(f"cannot write {path}: {place} is not a folder that you may write to")
-    return path
 
 
 def write_new(path: Path, content: bytes) -> Path:

@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from simreal.cli.arguments import Json
 from simreal.cli.output import print_json
+from simreal_envs.errors import UserError
 
 COLUMNS = (
     "name", "family", "stage", "unit", "nominal", "bounds", "tasks", "settings", "engines", "actions", "observations", "task", "algorithm",
@@ -30,6 +31,8 @@ def list_(
     """
     from simreal.catalogue import listing
 
+    if task and of:
+        raise UserError(f"--task {task} says the same as TASK, which is {of}: give one of them")
     task, place = (task, "--task") if task else (of, "TASK")
     rows = listing(kind, task, place)
     if json:

@@ -58,6 +58,14 @@ def diagnose(
         raise UserError("--csv names no file: expected one or several, as in --csv curves.csv")
     if (folder is not None) + bool(csv) + (spread is not None) != 1 or (spread is not None and not plan):
         raise UserError("diagnose takes the folder of an experiment, --csv FILES, or --plan with --spread: one of them")
+    _refuse_unused({
+        "for --csv": {} if csv else {
+            "control": control != "scratch", "random": random is not None, "reference": reference is not None,
+            "arm-column": arm_column, "seed-column": seed_column, "step-column": step_column,
+            "return-column": return_column, "target-column": target_column,
+        },
+        "for --plan": {} if plan else {"effect": effect != 0.2, "chance": chance != 0.8, "verdicts": verdicts is not None},
+    })  # fmt: skip
     pairing = None if paired is None else {"never": False, "always": True}.get(paired, paired)
     given = {
         "margin": margin, "confidence": confidence, "min_seeds": min_seeds, "threshold": threshold, "paired": pairing
@@ -82,6 +90,13 @@ def diagnose(
         rule.pop(name, None)
     found = plan_seeds(effect, width, chance, verdicts=1 if verdicts is None else verdicts, **rule).to_dict()
     print_json(found) if json else print_plan(found)
+
+
+def _refuse_unused(given: Mapping[str, Mapping[str, object]]) -> None:
+    """Raise a UserError for the first option that was given where it does nothing, by what such options are for."""
+    for purpose, options in given.items():
+        if unused := next((name for name, value in options.items() if value), None):
+            raise UserError(f"--{unused} is {purpose}; leave it away")
 
 
 def _pilot(
