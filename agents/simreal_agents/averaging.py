@@ -55,6 +55,17 @@ def mean_of(agents: Sequence[Agent]) -> Agent:
     return mean
 
 
+@torch.no_grad()
+def written_for(agent: Agent, policy: Any) -> Agent:
+    """An agent that does what `agent` does with the statistics of `policy`: first layers and critics are written for them."""
+    other = agent.copy()
+    tensors = _written_for(agent.policy, policy.encoder.normalizer, policy.reward_scaler.scale)
+    statistics = ("encoder.normalizer.", "reward_scaler.")
+    tensors |= {name: tensor for name, tensor in policy.state_dict().items() if name.startswith(statistics)}
+    other.policy.load_state_dict(tensors)
+    return other
+
+
 def _merge(merged: RunningMoments, parts: Sequence[RunningMoments]) -> RunningMoments:
     """Write the moments of all rows that `parts` have seen into `merged` (Chan, Golub & LeVeque 1979)."""
     counts = torch.stack([part.count for part in parts])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from simreal.learner import Source, Target
 from simreal.memory import record
@@ -25,6 +25,7 @@ class EWC(Strategy):
     the KL divergence between the old and the new policy there. Weights that decide no action, a critic's, are free.
 
     With several sources, or along a sequence of targets, every one of them has its penalty, for all that it has learned.
+    Where another strategy has merged the sources' statistics (`weight_average`), that is around weights written for these.
 
     Attributes:
         strength: from 0.
@@ -60,8 +61,8 @@ class EWC(Strategy):
         theirs = agent.policy.state_dict()
         if any(name in theirs and theirs[name].shape != p.shape for name, p in learner.policy.named_parameters()):
             raise UserError("ewc: what learns has another network than the source agent, so weights do not match")
-        newest, *older = target.sources
-        own = flattened(learner, agent.policy.state_dict())
+        newest, *older = _alike(target.sources, learner.policy)
+        own = flattened(learner, newest.agent.policy.state_dict())
         strength, pull = torch.zeros_like(own), torch.zeros_like(own)
         for age, source in enumerate((newest, *reversed(older))):
             matters = flattened(learner, self._fisher(source, learner, target.seed)) * (self.strength * self.decay**age)
@@ -84,3 +85,14 @@ class EWC(Strategy):
                 f"ewc: the network of the source {source.name} is not that of the agent, so weights do not match"
             )
         return fisher
+
+
+def _alike(sources: tuple[Source, ...], policy: Any) -> list[Source]:
+    """Sources with weights for the statistics of `policy`: where another strategy has merged those of all, theirs are for others."""
+    from simreal_agents.averaging import written_for
+
+    ours, theirs = policy.encoder.normalizer, sources[0].agent.policy.encoder.normalizer
+    same = ours.mean.equal(theirs.mean) and ours.var.equal(theirs.var)
+    if same or not ours.count.all():
+        return list(sources)
+    return [replace(source, agent=written_for(source.agent, policy)) for source in sources]

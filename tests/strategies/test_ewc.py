@@ -8,10 +8,11 @@ import simreal as sr
 from simreal.learner import Source
 from simreal.memory import record
 from simreal.schedule import Schedule
-from simreal.strategies import EWC, make_strategy
+from simreal.strategies import EWC, WeightAverage, make_strategy
 from simreal.training import train
 from simreal_agents.additions.depth import flattened
 from simreal_agents.additions.fisher import diagonal
+from simreal_agents.averaging import mean_of, written_for
 from simreal_envs.errors import UserError
 
 HEAVY = sr.Domain("cartpole_swingup", variation={"pole/mass": 1.5})
@@ -66,6 +67,27 @@ def test_every_task_of_a_sequence_has_its_penalty(agents):
                   for age, (f, home) in enumerate(zip(matters, homes, strict=True)))  # fmt: skip
     np.testing.assert_allclose(optimizer.gradients, by_hand, rtol=1e-3, atol=1e-6)
     assert by_hand.abs().max() > 0  # the weights are at home in the second, not in the first
+
+
+def test_after_an_average_every_source_pulls_to_its_own_weights_as_the_common_statistics_have_them(agents):
+    _, second = agents
+    first = sr.pretrain(tiny.CARTPOLE, 128, seed=4, learning=tiny.LEARNING, points=2, episodes=1)
+    both = at(("newest", second), ("home", first))
+    learner = sr.Combination((WeightAverage(), EWC(states=64, strength=2.0))).begin(second, both)
+    learner.env.close()
+    mean, optimizer = mean_of([second, first]), learner.optimizer
+    assert not tiny.changed(tiny.tensors(mean), tiny.tensors(sr.Agent.of(learner)))
+    pull = 0.0
+    for agent, domain in ((second, HEAVY), (first, tiny.CARTPOLE)):
+        written = written_for(agent, mean.policy)
+        seen = record(agent, domain, 64, 0).observations
+        np.testing.assert_allclose(written.act(seen), agent.act(seen), atol=1e-5)
+        assert tiny.changed(tiny.tensors(written), tiny.tensors(agent)) >= {"encoder.actor.0.weight"}
+        matters = flattened(learner, diagonal(written.policy, record(written, domain, 64, 0).observations))
+        pull += 2.0 * matters * (optimizer.parameters - flattened(learner, written.policy.state_dict()))
+    optimizer.gradients.zero_()
+    learner.additions["ewc"].gradient(optimizer)
+    np.testing.assert_allclose(optimizer.gradients, pull, rtol=1e-3, atol=1e-5)
 
 
 def test_online_all_penalties_pull_to_the_newest_and_the_oldest_fade_first(agents):
