@@ -72,6 +72,7 @@ def test_every_task_of_a_sequence_has_its_penalty(agents):
 def test_after_an_average_every_source_pulls_to_its_own_weights_as_the_common_statistics_have_them(agents):
     _, second = agents
     first = sr.pretrain(tiny.CARTPOLE, 128, seed=4, learning=tiny.LEARNING, points=2, episodes=1)
+    first.policy.encoder.normalizer.var.mul_(9.0)  # it has seen more of the world
     both = at(("newest", second), ("home", first))
     learner = sr.Combination((WeightAverage(), EWC(states=64, strength=2.0))).begin(second, both)
     learner.env.close()
