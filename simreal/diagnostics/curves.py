@@ -11,6 +11,7 @@ from simreal_envs.errors import UserError
 
 # Differences of normalized returns below this are rounding, not effects.
 ROUNDING = 1e-9
+LARGEST = 1e100  # return: squares of squares of it are numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +20,11 @@ class Curves:
 
     Args:
         env_steps: ``(T,)`` environment steps of *target* experience, increasing from 0 (before any update).
-        returns: ``(seeds, T)`` mean return per seed and evaluation, finite; raw or normalized.
+        returns: ``(seeds, T)`` mean return per seed and evaluation, finite and at most 1e100; raw or normalized.
         seeds: the seeds, one per row, all different.
 
     Raises:
-        UserError: shapes that disagree, a grid that does not rise from 0, repeated seeds, non-finite returns.
+        UserError: shapes that disagree, a grid that does not rise from 0, repeated seeds, returns that are not finite or beyond 1e100.
     """
 
     env_steps: FloatArray
@@ -45,11 +46,11 @@ class Curves:
             )
         if len(set(seeds)) < len(seeds):
             raise UserError(f"learning curves: seeds are {list(seeds)}, expected each seed once")
-        if not np.isfinite(returns).all():
-            row, column = np.argwhere(~np.isfinite(returns))[0]
+        if len(absurd := np.argwhere(~(np.abs(returns) <= LARGEST))):
+            row, column = absurd[0]
             raise UserError(
                 f"learning curves: the return of seed {seeds[row]} at step {env_steps[column]:.0f} is "
-                f"{returns[row, column]}, expected a finite number"
+                f"{returns[row, column]}, expected a finite number of at most {LARGEST:g}"
             )
         env_steps.setflags(write=False)
         returns.setflags(write=False)

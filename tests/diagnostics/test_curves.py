@@ -123,3 +123,12 @@ def test_the_median_time_is_kaplan_and_meiers():
     assert median_time(np.array([5.0, 12.0, 40.0, 40.0]), np.array([0, 0, 1, 1], bool)) == 12.0
     assert np.isnan(median_time(np.array([5.0, 40.0, 40.0]), np.array([0, 1, 1], bool)))
     assert np.isnan(median_time(np.array([40.0, 40.0]), np.array([1, 1], bool)))
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e101, -1e300])
+def test_returns_whose_squares_are_no_numbers_are_refused(value):
+    with pytest.raises(
+        UserError, match=r"the return of seed 3 at step 10 is .*, expected a finite number of at most 1e\+100"
+    ):
+        Curves(np.array([0.0, 10.0]), np.array([[0.0, value]]), (3,))
+    assert Curves(np.array([0.0, 10.0]), np.array([[0.0, 1e100]]), (3,)).returns.max() == 1e100

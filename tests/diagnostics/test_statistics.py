@@ -1,4 +1,5 @@
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -144,3 +145,5 @@ def test_a_correlation_over_seeds_is_students_test_at_one_side():
         assert np.corrcoef(x, y)[0, 1] == pytest.approx(r)
         assert is_correlated(x, y) is expected
     assert not is_correlated(x[:2], x[:2]) and not is_correlated(x, np.ones(5))
+    with warnings.catch_warnings(action="error"):
+        assert not is_correlated(x, 1e15 + x / 1e3)  # constant but for rounding
