@@ -19,6 +19,7 @@ import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,13 +83,8 @@ class ContinuousPolicy(WithTargets, BasePolicy):
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = (
-        "hidden",
-        "activation",
-        "n_critics",
-        "normalize_observations",
-        "channels",
-        "cnn",
-    )
+        "hidden", "activation", "n_critics", "normalize_observations", "channels", "cnn",
+    )  # fmt: skip
     TARGETS: ClassVar[tuple[str, ...]] = ("critic",)  # towers that have a target copy
 
     def __init__(
@@ -137,19 +133,16 @@ class ContinuousPolicy(WithTargets, BasePolicy):
         vector, actions = len(layout.vector), self.action_space.shape[0]
         judged = list(hidden)  # what each layer of the critics behind the encoder reads
         if layout.images:
-            first = {
-                "shared": Perception(
-                    layout, hidden[0], nn.ReLU, *(self.network.get(name) for name in ("channels", "cnn"))
-                )
-            }
+            settings = (self.network.get(name) for name in ("channels", "cnn"))
+            first = {"shared": Perception(layout, hidden[0], nn.ReLU, *settings)}
             judged[0] += actions
         else:
             first = {
                 "actor": layers([vector, hidden[0]], activation),
                 "critic": stacked_layers(count, [vector + actions, hidden[0]], activation),
             }
-        normalize = self.network["normalize_observations"] and vector > 0
-        self.encoder = Parts(normalizer=Normalizer(vector, enabled=normalize), **first)
+        normalizer = Normalizer(vector, enabled=self.network["normalize_observations"])
+        self.encoder = Parts(normalizer=normalizer, **first)
         self.trunk = Parts(actor=layers(hidden, activation), critic=stacked_layers(count, judged, activation))
         head = nn.utils.skip_init(nn.Linear, hidden[-1], actions)
         self.heads = Parts(actor=head, critic=Stacked(count, hidden[-1], outputs))
@@ -159,27 +152,12 @@ class ContinuousPolicy(WithTargets, BasePolicy):
         parts = {name: part for name, part in module.named_children() if name in ("shared", *self.TARGETS)}
         return as_buffers(Parts(**copy.deepcopy(parts)))
 
-    @torch.no_grad()
-    def initialize(self, generator: torch.Generator) -> None:
-        """Draw all weights anew as torch and SB3 do: uniform within ``1 / sqrt(in)``; targets equal their originals."""
-        for module in (self.encoder, self.trunk, self.heads):
-            for layer in module.modules():
-                if isinstance(layer, nn.Linear | nn.Conv2d | Stacked):
-                    read = layer.weight.shape[-1] if isinstance(layer, Stacked) else layer.weight[0].numel()
-                    bound = 1 / math.sqrt(read)
-                    layer.weight.uniform_(-bound, bound, generator=generator)
-                    if layer.bias is not None:
-                        layer.bias.uniform_(-bound, bound, generator=generator)
-        self.reset_targets()
-
     # ---- acting -----------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def kernel(self) -> Kernel:
         """What computes with the current weights."""
-        if self._kernel is None:
-            object.__setattr__(self, "_kernel", Kernel(self))
-        return self._kernel
+        return Kernel(self)
 
     def act(self, rows: np.ndarray, deterministic: bool = True, generator: torch.Generator | None = None) -> np.ndarray:
         """Actions ``(n, a)`` float32 inside the action space for rows ``(n, d)``.
@@ -197,11 +175,6 @@ class ContinuousPolicy(WithTargets, BasePolicy):
         """The smallest critic's value ``(n,)`` float32 of the deterministic action in each state."""
         normalized = self.kernel.ruler()(rows)
         return self.kernel.q_values(normalized, self.kernel.actions(normalized)).min(axis=0)
-
-    def linears(self, tower: str) -> list[nn.Module]:
-        """The layers of ``"actor"`` (`nn.Linear`) or ``"critic"`` (`Stacked`), from observation to output."""
-        parts = (getattr(module, tower, nn.Identity()) for module in (self.encoder, self.trunk, self.heads))
-        return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear | Stacked)]
 
     # ---- for autograd: extra losses, export -------------------------------------------------------------------------
 
@@ -231,10 +204,6 @@ class ContinuousPolicy(WithTargets, BasePolicy):
 
     def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:
         return self(observation)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        spaces_ = {"observation_space": self.observation_space, "action_space": self.action_space}
-        return {**spaces_, "lr_schedule": self._dummy_schedule, **self.network, "seed": self._seed}
 
 
 class SACPolicy(ContinuousPolicy):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -106,12 +107,10 @@ class CrossQPolicy(SACPolicy):
                 if isinstance(layer, BatchRenorm):
                     layer.measures = measures
 
-    @property
+    @cached_property
     def kernel(self) -> Kernel:
         """What computes with the current weights."""
-        if self._kernel is None:
-            object.__setattr__(self, "_kernel", Kernel(self))
-        return self._kernel  # type: ignore[return-value]
+        return Kernel(self)
 
     @torch.no_grad()
     def distribution(self, rows: Array) -> Gaussian:

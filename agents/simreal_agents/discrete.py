@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -100,11 +101,8 @@ class QPolicy(WithTargets, BasePolicy):
     def _build(self, activation: type[nn.Module]) -> None:
         hidden, layout = self.network["hidden"], self.layout
         if layout.images:
-            first = {
-                "shared": Perception(
-                    layout, hidden[0], nn.ReLU, *(self.network.get(name) for name in ("channels", "cnn"))
-                )
-            }
+            settings = (self.network.get(name) for name in ("channels", "cnn"))
+            first = {"shared": Perception(layout, hidden[0], nn.ReLU, *settings)}
         else:
             first = {"critic": layers([layout.size, hidden[0]], activation)}
         rest = {
@@ -113,21 +111,9 @@ class QPolicy(WithTargets, BasePolicy):
         }
         leave_out(rest["heads"].critic, self.absent, self._shape[2])
         self.target = as_buffers(copy.deepcopy(Parts(encoder=Parts(**first), **rest)))
-        vector, normalize = len(layout.vector), self.network["normalize_observations"]
-        self.encoder = Parts(normalizer=Normalizer(vector, enabled=normalize and vector > 0), **first)
+        normalizer = Normalizer(len(layout.vector), enabled=self.network["normalize_observations"])
+        self.encoder = Parts(normalizer=normalizer, **first)
         self.trunk, self.heads = rest["trunk"], rest["heads"]
-
-    @torch.no_grad()
-    def initialize(self, generator: torch.Generator) -> None:
-        """Draw all weights anew as torch and SB3 do: uniform within ``1 / sqrt(in)``; the target equals them."""
-        for module in (self.encoder, self.trunk, self.heads):
-            for layer in module.modules():
-                if isinstance(layer, nn.Linear | nn.Conv2d):
-                    bound = 1 / math.sqrt(layer.weight[0].numel())
-                    layer.weight.uniform_(-bound, bound, generator=generator)
-                    if layer.bias is not None:
-                        layer.bias.uniform_(-bound, bound, generator=generator)
-        self.reset_targets()
 
     # ---- acting -----------------------------------------------------------------------------------------------------
 
@@ -136,12 +122,10 @@ class QPolicy(WithTargets, BasePolicy):
         """The actions that there are, int64."""
         return np.arange(self._shape[1]) if self.absent is None else np.flatnonzero(self.absent.numpy() == 0)
 
-    @property
+    @cached_property
     def kernel(self) -> Kernel:
         """What computes with the current weights: by hand for vectors, with autograd for pictures."""
-        if self._kernel is None:
-            object.__setattr__(self, "_kernel", Graph(self) if self.layout.images else Kernel(self))
-        return self._kernel  # type: ignore[return-value]
+        return Graph(self) if self.layout.images else Kernel(self)
 
     def act(self, rows: Array, deterministic: bool = True, generator: torch.Generator | None = None) -> Array:
         """Actions ``(n,)`` int64 for rows ``(n, size)``: the best ones, or epsilon-greedy with `exploration_rate`.
@@ -171,11 +155,6 @@ class QPolicy(WithTargets, BasePolicy):
             log_probs += self.absent.numpy()
         return Categorical(log_probs)
 
-    def linears(self, tower: str) -> list[nn.Linear]:
-        """The linear layers of ``"critic"``, from observation to output; there are none of ``"actor"``."""
-        parts = (getattr(module, tower, nn.Identity()) for module in (self.encoder, self.trunk, self.heads))
-        return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear)]
-
     # ---- for autograd: pictures, extra losses, export ---------------------------------------------------------------
 
     def outputs(self, rows: Tensor, target: bool = False) -> Tensor:
@@ -197,10 +176,6 @@ class QPolicy(WithTargets, BasePolicy):
 
     def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:
         return self(observation).argmax(dim=1)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        spaces_ = {"observation_space": self.observation_space, "action_space": self.action_space}
-        return {**spaces_, **self.network, "seed": self._seed}
 
 
 class QuantilePolicy(QPolicy):
@@ -267,10 +242,6 @@ class Graph(Kernel):
 
     def _prepare(self) -> None:
         pass
-
-    def ruler(self) -> Any:
-        """A function that copies observations into the network's number type."""
-        return lambda observations: np.array(observations, dtype=self.policy.layout.dtype)
 
     @torch.no_grad()
     def outputs(self, normalized: Array, target: bool = False) -> Array:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
@@ -106,7 +107,7 @@ class Policy(ActorCriticPolicy):
             raise Unsupported("state-dependent exploration (use_sde) is not supported, use the Gaussian policy")
         self.layout = Layout.of(observation_space)
         self.network = complete(self.layout, **network)
-        self._seed, self._kernel = seed, None
+        self._seed = seed
         super().__init__(
             self.layout.flat_space(observation_space),
             action_space,
@@ -136,19 +137,16 @@ class Policy(ActorCriticPolicy):
 
     # ---- acting -----------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def kernel(self) -> Kernel | Graph:
         """What computes with the current weights; by hand for plain MLPs, else with autograd."""
-        if self._kernel is None:
-            plain = CategoricalKernel if self.discrete else Kernel
-            by_graph = self.layout.images or any(name in self.network for name in BY_GRAPH)
-            kind = Graph if by_graph else plain
-            object.__setattr__(self, "_kernel", kind(self))
-        return self._kernel
+        if self.layout.images or any(name in self.network for name in BY_GRAPH):
+            return Graph(self)
+        return CategoricalKernel(self) if self.discrete else Kernel(self)
 
     def tensors_were_replaced(self) -> None:
         """To be called after parameters got new memory (changes in place are seen)."""
-        object.__setattr__(self, "_kernel", None)
+        vars(self).pop("kernel", None)
 
     def act(self, rows: np.ndarray, deterministic: bool = True, generator: torch.Generator | None = None) -> np.ndarray:
         """Actions for rows ``(n, size)``: float32 ``(n, a)`` clipped to the space, or int64 ``(n,)``.

@@ -66,7 +66,7 @@ class Normalizer(RunningMoments):
     def __init__(self, size: int, clip: float = 10.0, enabled: bool = True):
         super().__init__(size)
         self.clip = clip
-        self.enabled = enabled
+        self.enabled = enabled and size > 0
         self.frozen = False
 
     @torch.no_grad()

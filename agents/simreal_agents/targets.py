@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -27,13 +28,36 @@ def as_buffers(module: nn.Module) -> nn.Module:
 
 
 class WithTargets(nn.Module):
-    """Mixin of a policy whose ``target`` holds copies of some of its parameters, under their own names."""
+    """Mixin of a policy whose ``target`` holds copies of some of its parameters, under their own names.
 
-    _kernel: Any = None
+    The policy has ``encoder``, ``trunk`` and ``heads``, its settings as ``network``, and what computes with it as ``kernel``,
+    a cached property.
+    """
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw all weights anew as torch and SB3 do: uniform within ``1 / sqrt(in)``; targets equal their originals."""
+        for module in (self.encoder, self.trunk, self.heads):
+            for layer in module.modules():
+                if hasattr(layer, "weight"):  # of a convolution ``(out, channels, ..)``, else ``(.., out, in)``
+                    inputs = layer.weight[0].numel() if isinstance(layer, nn.Conv2d) else layer.weight.shape[-1]
+                    for tensor in (layer.weight, layer.bias):
+                        if tensor is not None:
+                            tensor.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
+        self.reset_targets()
+
+    def linears(self, tower: str) -> list[nn.Module]:
+        """The layers of ``"actor"`` or ``"critic"``, stacked ones too, from observation to output."""
+        parts = (getattr(module, tower, nn.Identity()) for module in (self.encoder, self.trunk, self.heads))
+        return [layer for part in parts for layer in part.modules() if hasattr(layer, "weight")]
 
     def tensors_were_replaced(self) -> None:
         """To be called after parameters got new memory (changes in place are seen)."""
-        object.__setattr__(self, "_kernel", None)
+        vars(self).pop("kernel", None)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        spaces = {"observation_space": self.observation_space, "action_space": self.action_space}
+        return {**spaces, **self.network, "seed": self._seed}
 
     def obs_to_tensor(self, observation: Any) -> tuple[Any, bool]:
         """SB3's, for what Gymnasium's MuJoCo shows: float64, which SB3 casts in its own features extractors."""

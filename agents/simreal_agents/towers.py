@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         cnn: str | None = None,
     ):
         super().__init__()
-        self.normalizer = Normalizer(len(layout.vector), enabled=normalize and len(layout.vector) > 0)
+        self.normalizer = Normalizer(len(layout.vector), enabled=normalize)
         if layout.images:
             self.shared = Perception(layout, width, nn.ReLU, channels, cnn)
             return
