@@ -41,7 +41,6 @@ from simreal_agents.targets import Parts, WithTargets, as_buffers
 from simreal_envs.errors import Unsupported, UserError, require_known
 
 LOG_STD_BOUNDS = (-20.0, 2.0)  # SB3's
-LOG_2PI = math.log(2 * math.pi)
 
 
 class Stacked(nn.Module):

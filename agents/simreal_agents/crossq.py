@@ -12,15 +12,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from simreal_agents.continuous import LOG_2PI
 from simreal_agents.crossq_policy import CrossQPolicy
+from simreal_agents.kernels import LOG_2PI
 from simreal_agents.offpolicy import OffPolicy
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.replay import Batch
-from simreal_agents.sac import SAC
+from simreal_agents.sac import SAC, SQUASH_EPSILON
 from simreal_envs.errors import Unsupported, UserError
 
-_SQUASH_EPSILON = 1e-6  # SB3's, inside the logarithm of the squashing's slope
 BETAS = (0.5, 0.999)  # of Adam, sb3-contrib's
 
 
@@ -96,7 +95,7 @@ class CrossQ(SAC):
         mean, log_std = self.policy.mean_and_log_std(rows)
         noise = torch.randn(mean.shape, generator=self._noise)
         actions = (mean + log_std.exp() * noise).tanh()
-        slope = (1 - actions.square() + _SQUASH_EPSILON).log()
+        slope = (1 - actions.square() + SQUASH_EPSILON).log()
         return actions, -(slope + log_std + 0.5 * noise.square() + 0.5 * LOG_2PI).sum(1)
 
     def _follow(self, loss: Tensor, names: frozenset[str], extra: Tensor | None) -> float:

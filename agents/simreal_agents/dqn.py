@@ -29,9 +29,6 @@ class DQN(OffPolicy, stable_baselines3.DQN):
 
     algorithm = "dqn"
     policy_class_: ClassVar[type] = QPolicy
-    policy_aliases: ClassVar[dict[str, type[QPolicy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), QPolicy
-    )
     settings = (
         *OffPolicy.settings, "target_update_interval", "exploration_fraction", "exploration_initial_eps",
         "exploration_final_eps",

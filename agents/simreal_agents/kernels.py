@@ -47,9 +47,8 @@ class Tower:
 
         Layers below the lowest one that learns are left out; their ``.grad`` keeps what it held.
         """
-        delta = torch.from_numpy(gradient.T).to(
-            torch.float32, copy=True
-        )  # torch's memory is aligned alike in every run, numpy's is not
+        # A copy, as torch's memory is aligned alike in every run and numpy's is not.
+        delta = torch.from_numpy(gradient.T).to(torch.float32, copy=True)
         learning = [layer.owner.requires_grad for layer in self.layers]
         lowest = learning.index(True) if any(learning) else len(self.layers)
         for i in range(len(self.layers) - 1, lowest - 1, -1):

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from simreal_agents.additions import Experience
 from simreal_agents.kernels import batch_of
-from simreal_agents.networks import groups_of
+from simreal_agents.networks import groups_of, matching_groups
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.passes import Pass
 from simreal_agents.replay import Batch, Replay
@@ -47,9 +47,11 @@ class OffPolicy(Transferable):
         "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "gradient_steps", "max_grad_norm",
     )  # fmt: skip
     replay_buffer: Replay
-    uniform_start = (
-        True  # whether actions are uniformly random until `learning_starts`: not for an agent that knows better
-    )
+    # Whether actions are uniformly random until `learning_starts`: not for an agent that knows better.
+    uniform_start = True
+    # The groups that the losses of actor and critics move; SAC's temperature is neither.
+    _actor = frozenset(matching_groups(["actor"]))
+    _critic = frozenset(matching_groups(["critic", "encoder.shared"]))
 
     def __init__(
         self,
@@ -90,10 +92,9 @@ class OffPolicy(Transferable):
             raise UserError(f"policy_delay must be at least 1, got {delay}")
 
     def _make_replay(self) -> Replay:
-        space, actions = self.observation_space, self.action_space
-        if isinstance(actions, spaces.Discrete):
-            return Replay(self.buffer_size, int(np.prod(space.shape)), space.dtype, (), np.int64)
-        return Replay(self.buffer_size, int(np.prod(space.shape)), space.dtype, actions.shape)
+        rows, actions = self.observation_space, self.action_space
+        dtype = np.int64 if isinstance(actions, spaces.Discrete) else np.float32
+        return Replay(self.buffer_size, int(np.prod(rows.shape)), rows.dtype, actions.shape, dtype)
 
     def _make_optimizer(self) -> FlatAdam:
         # Actor and critic take turns, so each tower lies in one piece. The epsilon is SB3's for these algorithms.
@@ -205,8 +206,6 @@ class OffPolicy(Transferable):
             self.seconds["physics"] += time.perf_counter() - tock
             require_finite(step)
             done, following = step.terminated | step.truncated, step.following
-            if step.final_observations is not None:
-                require_finite(step._replace(observations=following))
             self._remember(replay_buffer, rows, following, actions, step)
             seen.append(rows)
             self._last_obs, self._last_episode_starts = step.observations, done
@@ -238,12 +237,6 @@ class OffPolicy(Transferable):
             if experience.weights is not None:
                 kept = np.flatnonzero(experience.weights[0])
         replay.add(rows[kept], following[kept], actions[kept], rewards[kept], step.terminated[kept])
-
-    def _measure(self, rows: np.ndarray) -> None:
-        """Merge rows into the observation statistics."""
-        normalizer, layout = self.policy.encoder.normalizer, self.policy.layout
-        if normalizer.enabled:
-            normalizer.update(torch.from_numpy(rows[:, layout.vector] if layout.images else rows))
 
     # ---- learning ---------------------------------------------------------------------------------------------------
 

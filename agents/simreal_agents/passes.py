@@ -34,10 +34,7 @@ _elu_backward = _aten.elu_backward.grad_input
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], object], Callable[[Tensor, Tensor], object]]] = {
     "relu": (torch.relu_, lambda d, h: _relu_backward(d, h, 0.0, grad_input=d)),
     "tanh": (_tanh, lambda d, h: _tanh_backward(d, h, grad_input=d)),
-    "elu": (
-        _elu,
-        lambda d, h: _elu_backward(d, 1.0, 1.0, 1.0, True, h, grad_input=d),
-    ),
+    "elu": (_elu, lambda d, h: _elu_backward(d, 1.0, 1.0, 1.0, True, h, grad_input=d)),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import stable_baselines3
@@ -47,9 +47,6 @@ class PPO(Transferable, stable_baselines3.PPO):
 
     algorithm = "ppo"
     policy_class_ = Policy
-    policy_aliases: ClassVar[dict[str, type[Policy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), Policy
-    )
     settings = (
         "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm", "target_kl",
         "scale_rewards",
@@ -132,8 +129,6 @@ class PPO(Transferable, stable_baselines3.PPO):
             self.seconds["inference"] += tock - tick
             self.seconds["physics"] += time.perf_counter() - tock
             require_finite(step)
-            if step.final_observations is not None:
-                require_finite(step._replace(observations=step.following))
             rollout_buffer.rewards[t] = step.rewards
             ends[:, t] = step.terminated, step.truncated
             bootstrap = step.truncated & ~step.terminated
@@ -227,10 +222,7 @@ class PPO(Transferable, stable_baselines3.PPO):
             if not finished:
                 break
         buffer = self.rollout_buffer
-        normalizer, layout = self.policy.encoder.normalizer, self.policy.layout
-        if normalizer.enabled:
-            rows = buffer.observations.reshape(-1, layout.size)
-            normalizer.update(torch.from_numpy(rows[:, layout.vector] if layout.images else rows))
+        self._measure(buffer.observations.reshape(-1, self.policy.layout.size))
         for key in losses[0] if losses else ():
             value = losses[-1][key] if key == "loss" else np.mean([row[key] for row in losses])
             self.logger.record(f"train/{key}", value)
@@ -249,7 +241,7 @@ class PPO(Transferable, stable_baselines3.PPO):
         """One pass over the rollout in random minibatches; False when the policy moved beyond `target_kl`."""
         buffer = self.rollout_buffer
         n = buffer.advantages.size
-        order, weights = self._permutation(n), None
+        order, weights = torch.randperm(n, generator=self._order).numpy(), None
         if self._weights is not None:
             weights = self._weights.reshape(n)[order]
             order, weights = order[weights != 0], weights[weights != 0]
@@ -298,9 +290,6 @@ class PPO(Transferable, stable_baselines3.PPO):
         for merge in self._merges:
             gradients = [merge(torch.stack(gradients))]
         self.optimizer.gradients.copy_(gradients[0])
-
-    def _permutation(self, n: int) -> np.ndarray:
-        return torch.randperm(n, generator=self._order).numpy()
 
     def _add_gradients(self, batch: dict[str, torch.Tensor]) -> None:
         # The parameters' .grad already hold the surrogate's gradient; autograd adds to it in place.

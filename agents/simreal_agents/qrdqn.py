@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,6 @@ class QRDQN(DQN):
 
     algorithm = "qrdqn"
     policy_class_ = QuantilePolicy
-    policy_aliases: ClassVar[dict[str, type[QuantilePolicy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), QuantilePolicy
-    )
     policy: QuantilePolicy
 
     def __init__(

@@ -60,9 +60,8 @@ class BatchRenorm(nn.Module):
             std = (var + self.epsilon).sqrt()
             r = ((own_var.detach() + self.epsilon).sqrt() / std).clamp(1 / LARGEST_SCALE, LARGEST_SCALE)
             d = ((own_mean.detach() - mean) / std).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
-            own_std = own_var.clamp(
-                min=1e-12
-            ).sqrt()  # of a unit that is the same in all rows the slope would be infinite
+            # Of a unit that is the same in all rows the slope would be infinite.
+            own_std = own_var.clamp(min=1e-12).sqrt()
             used_mean, used_var = own_mean - d * own_std / r, own_var / r.square()
         self.mean.lerp_(own_mean.detach().squeeze(-2), self.momentum)
         self.var.lerp_(own_var.detach().squeeze(-2), self.momentum)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar
 
 import numpy as np
 import stable_baselines3
 import torch
 
-from simreal_agents.continuous import LOG_2PI, LOG_STD_BOUNDS, SACPolicy
+from simreal_agents.continuous import LOG_STD_BOUNDS, SACPolicy
+from simreal_agents.kernels import LOG_2PI
 from simreal_agents.offpolicy import OffPolicy, beside, discounted, regress, together
 from simreal_agents.replay import Batch
 from simreal_envs.errors import UserError
 
-_SQUASH_EPSILON = 1e-6  # SB3's, inside the logarithm of the squashing's slope
+SQUASH_EPSILON = 1e-6  # SB3's, inside the logarithm of the squashing's slope
 
 
 class SAC(OffPolicy, stable_baselines3.SAC):
@@ -31,14 +31,8 @@ class SAC(OffPolicy, stable_baselines3.SAC):
 
     algorithm = "sac"
     policy_class_ = SACPolicy
-    policy_aliases: ClassVar[dict[str, type[SACPolicy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), SACPolicy
-    )
     settings = (*OffPolicy.settings, "ent_coef", "target_entropy", "target_update_interval")
     policy: SACPolicy
-
-    _actor = frozenset({"encoder.actor", "trunk.actor", "heads.actor", "heads.log_std"})
-    _critic = frozenset({"encoder.shared", "encoder.critic", "trunk.critic", "heads.critic"})
 
     def _setup_model(self) -> None:
         start = self._first_temperature()
@@ -154,7 +148,7 @@ class Draw:
         self.reach = np.exp(bounded) * noise  # how far the noise carries, before squashing
         self.actions = np.tanh(mean + self.reach)
         self.slope = 1.0 - self.actions * self.actions
-        self._soft = self.slope + _SQUASH_EPSILON
+        self._soft = self.slope + SQUASH_EPSILON
         density = np.log(self._soft) + bounded + 0.5 * noise * noise
         # Multiplying by ones adds up short rows three times faster than numpy's sum.
         self.log_prob = -(density @ np.ones(noise.shape[1], np.float32) + np.float32(0.5 * LOG_2PI * noise.shape[1]))

@@ -49,9 +49,8 @@ class Seeing:
             past = None if columns is None else slice(self._width, None)
             return self.behind.backward(deltas, weights=weights, columns=past)
         slopes = self.behind.backward(deltas, columns=slice(0, self._width))
-        with (
-            torch.enable_grad()
-        ):  # once more, as most passes are never asked for gradients and need not hold what they take
+        # Once more, as most passes are never asked for gradients and need not hold what they take.
+        with torch.enable_grad():
             features = self.encoder(self._seen, self.normalizer)
         for parameter, slope in zip(self._taught, torch.autograd.grad(features, self._taught, slopes), strict=True):
             parameter.grad.copy_(slope)

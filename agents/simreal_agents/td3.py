@@ -6,7 +6,6 @@ Fujimoto, van Hoof & Meger (2018), as SB3 implements it; gradients by hand as in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import numpy as np
 import stable_baselines3
@@ -26,14 +25,8 @@ class TD3(OffPolicy, stable_baselines3.TD3):
 
     algorithm = "td3"
     policy_class_ = TD3Policy
-    policy_aliases: ClassVar[dict[str, type[TD3Policy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), TD3Policy
-    )
     settings = (*OffPolicy.settings, "policy_delay", "target_policy_noise", "target_noise_clip")
     policy: TD3Policy
-
-    _actor = frozenset({"encoder.actor", "trunk.actor", "heads.actor"})
-    _critic = frozenset({"encoder.shared", "encoder.critic", "trunk.critic", "heads.critic"})
 
     def _updates(self, batches: Batch) -> Iterator[dict[str, float]]:
         n = batches.actions.shape[1]

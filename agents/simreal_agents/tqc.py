@@ -5,7 +5,7 @@ Kuznetsov, Shvechikov, Grishin & Vetrov (2020, arXiv:2005.04269), with the setti
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +27,6 @@ class TQC(SAC):
 
     algorithm = "tqc"
     policy_class_ = TQCPolicy
-    policy_aliases: ClassVar[dict[str, type[TQCPolicy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), TQCPolicy
-    )
     settings = (*SAC.settings, "top_quantiles_to_drop_per_net")
 
     def __init__(self, policy: Any = None, env: Any = None, *, top_quantiles_to_drop_per_net: int = 2, **kwargs: Any):

@@ -60,6 +60,11 @@ class Transferable:
         "_returns", "_lengths", "_keep_normalizer",
     )  # fmt: skip
 
+    @property
+    def policy_aliases(self) -> dict[str, type]:
+        """SB3's names of policies: all are ours, which looks at the spaces itself."""
+        return dict.fromkeys(("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), self.policy_class_)
+
     def __init__(self, *args: Any, **kwargs: Any):
         given = require_settings(type(self), kwargs, self.algorithm.upper())
         if given.get("policy_kwargs"):
@@ -153,22 +158,24 @@ class Transferable:
         return self.n_steps * self.num_counted
 
     @property
+    def _worlds(self) -> Any:
+        """The worlds themselves, where they are not a VecEnv of somebody else's."""
+        return self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
+
+    @property
     def which(self) -> np.ndarray:
         """The domain ``(N,)`` of every world; 0 is the one that counts as experience."""
-        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
-        found = getattr(worlds, "which", None)
+        found = getattr(self._worlds, "which", None)
         return np.zeros(self.n_envs, np.int64) if found is None else found
 
     @property
     def num_counted(self) -> int:
         """Worlds whose steps count as experience: all, unless some are there to help (`simreal_envs.together`)."""
-        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
-        return getattr(worlds, "num_counted", self.n_envs)
+        return getattr(self._worlds, "num_counted", self.n_envs)
 
     @property
     def _counted(self) -> np.ndarray:
-        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
-        return getattr(worlds, "counted", np.ones(self.n_envs, bool))
+        return getattr(self._worlds, "counted", np.ones(self.n_envs, bool))
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -350,7 +357,7 @@ class Transferable:
         Taking one may change rounding errors of what follows (Bullet drops cached contacts), in the same way as
         restoring it: a run that is to be continued exactly takes the same ones as a run that is not interrupted.
         """
-        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
+        worlds = self._worlds
         if not hasattr(worlds, "snapshot"):
             raise Unsupported(f"{type(worlds).__name__} has no snapshot(), so that training in it cannot be continued")
         return {
@@ -374,8 +381,7 @@ class Transferable:
             UserError: it is no training state, or that of another network or of other worlds.
         """
         _require_state_of(self.policy, state)
-        worlds = self.env.worlds if isinstance(self.env, SB3Worlds) else self.env
-        worlds.restore(state["worlds"])
+        self._worlds.restore(state["worlds"])
         self.policy.load_state_dict(state["policy"])
         self.optimizer.restore(state["optimizer"])
         self._mark_frozen()
@@ -476,10 +482,19 @@ class Transferable:
         self._returns[done] = 0.0
         self._lengths[done] = 0
 
+    def _measure(self, rows: np.ndarray) -> None:
+        """Merge raw rows ``(n, size)`` into the observation statistics."""
+        layout = self.policy.layout
+        seen = rows[:, layout.vector] if layout.images else rows
+        self.policy.encoder.normalizer.update(torch.from_numpy(seen))
+
 
 def require_finite(step: Step) -> None:
     """Raise a FloatingPointError if a world returned an observation or reward that is not finite."""
-    for what, array in (("an observation", step.observations), ("a reward", step.rewards)):
+    seen = [("an observation", step.observations), ("a reward", step.rewards)]
+    if step.final_observations is not None:
+        seen.append(("an observation", step.following))
+    for what, array in seen:
         if array.dtype != np.uint8 and not np.isfinite(array).all():
             bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))
             raise FloatingPointError(f"world {bad[0]} returned {what} that is not finite; nothing was learned from it")
