@@ -72,17 +72,13 @@ class Perception(nn.Module):
     ):
         super().__init__()
         self.layout, self.activation = layout, activation()
-        seen = {part.name or "image": channels_of(part) for part in layout.images} | dict(channels or {})
-        self.cnns = nn.ModuleDict(
-            {name: _convolutions(part, seen[name], cnn) for part in layout.images if (name := part.name or "image")}
-        )
-        self.adapters = nn.ModuleDict(
-            {
-                name: nn.utils.skip_init(nn.Conv2d, channels_of(part), seen[name], 1, bias=False)
-                for part in layout.images
-                if (name := part.name or "image") in (channels or {})
-            }
-        )
+        self.cnns, self.adapters = nn.ModuleDict(), nn.ModuleDict()
+        for part in layout.images:
+            name, count = part.name or "image", channels_of(part)
+            if channels and name in channels:
+                self.adapters[name] = nn.utils.skip_init(nn.Conv2d, count, channels[name], 1, bias=False)
+                count = channels[name]
+            self.cnns[name] = _convolutions(part, count, cnn)
         self.outputs = [convolved(part, cnn) for part in layout.images]
         self.linear = nn.utils.skip_init(Linear, sum(self.outputs) + len(layout.vector), width)
         self.register_buffer("_columns", torch.from_numpy(layout.vector), persistent=False)

@@ -131,12 +131,8 @@ class FlatAdam(torch.optim.Optimizer):
             raise FloatingPointError(f"the gradient norm is {norm}; the parameters were left as they were")
         bounded = [group for group in moving if group["max_grad_norm"] is not None]
         for group in bounded:
-            gradient = self.gradients[self._slices[group["name"]]]
-            _shorten(gradient, float(torch.linalg.vector_norm(gradient)), group["max_grad_norm"])
-        length = self._norm(moving) if bounded else norm
-        if length + 1e-6 > max_norm:
-            for part in self._parts(moving):
-                self.gradients[part].mul_(max_norm / (length + 1e-6))
+            self._shorten([group], self._norm([group]), group["max_grad_norm"])
+        self._shorten(moving, self._norm(moving) if bounded else norm, max_norm)
         for part, lr, step, (beta1, beta2), eps, decay in self._runs(moving):
             p, g, m, v, tmp = self._at(part)
             if self._fused:
@@ -163,6 +159,11 @@ class FlatAdam(torch.optim.Optimizer):
         if len(groups) == len(self.param_groups):
             return float(torch.linalg.vector_norm(self.gradients))
         return math.hypot(*(float(torch.linalg.vector_norm(self._at(part)[1])) for part in self._parts(groups)))
+
+    def _shorten(self, groups: list[dict[str, Any]], norm: float, longest: float) -> None:
+        if norm + 1e-6 > longest:
+            for part in self._parts(groups):
+                self.gradients[part].mul_(longest / (norm + 1e-6))
 
     def _at(self, part: slice) -> tuple[torch.Tensor, ...]:
         """Parameters, gradients, both moments and scratch memory of a slice; made once, as updates are short."""
@@ -209,8 +210,3 @@ class FlatAdam(torch.optim.Optimizer):
             for key, view in own.items():
                 view.copy_(self.state[p][key])
             self.state[p] = own
-
-
-def _shorten(gradient: torch.Tensor, norm: float, longest: float) -> None:
-    if norm + 1e-6 > longest:
-        gradient.mul_(longest / (norm + 1e-6))

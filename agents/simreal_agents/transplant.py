@@ -256,9 +256,7 @@ def _outputs(policy: Any, old: Tensors, theirs: Schema, done: Matching) -> Tenso
 
 def _rows(rows: torch.Tensor, done: Matching, start: float | Sequence[float]) -> torch.Tensor:
     """Rows of the agent's actions in the places of the target's; `start` where the agent has none."""
-    size = len(done.theirs)
-    starts = torch.as_tensor([start] * size if isinstance(start, float) else start, dtype=rows.dtype)
-    moved = starts.reshape(-1, *[1] * (rows.ndim - 1)).expand(size, *rows.shape[1:]).clone()
+    moved = torch.zeros(len(done.theirs), *rows.shape[1:]) + torch.as_tensor(start)
     new, old = done.places
     moved[new] = rows[old]
     return moved

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from simreal_agents.additions import Addition
 from simreal_agents.additions.differentiable import distribution, divergence, values
+from simreal_agents.encoders import extent_of
 from simreal_agents.layout import Layout, Part
 
 
@@ -32,7 +33,7 @@ class Augmentation:
     def __init__(self, layout: Layout, pixels: int | None, amplitude: float, noise: float, generator: torch.Generator):
         self.layout, self.amplitude, self.noise, self.generator = layout, amplitude, noise, generator
         self._vector = torch.from_numpy(layout.vector)
-        self._shifts = [pixels if pixels is not None else max(1, min(_sides(part)) // 20) for part in layout.images]
+        self._shifts = [pixels if pixels is not None else max(1, min(extent_of(part)) // 20) for part in layout.images]
 
     def __call__(self, rows: Tensor, normalizer: Any) -> Tensor:
         """Changed rows of the same dtype; every row by a draw of its own."""
@@ -48,7 +49,7 @@ class Augmentation:
         return changed
 
     def _shifted(self, pixels: Tensor, part: Part, most: int) -> Tensor:
-        n, (height, width) = len(pixels), _sides(part)
+        n, (height, width) = len(pixels), extent_of(part)
         down, right = torch.randint(-most, most + 1, (2, n, 1), generator=self.generator)
         y = (torch.arange(height) + down).clamp(0, height - 1)[:, :, None]
         x = (torch.arange(width) + right).clamp(0, width - 1)[:, None, :]
@@ -81,8 +82,3 @@ class Indifference(Addition):
 
     def restore_training_state(self, state: Mapping[str, Any]) -> None:
         self.augmentation.generator.set_state(state["generator"])
-
-
-def _sides(part: Part) -> tuple[int, int]:
-    """Height and width of a picture."""
-    return part.shape[1:] if part.channels_first else part.shape[:2]  # type: ignore[return-value]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Balance(Addition):
         weights: of each domain, in the order of their numbers; None: by progress.
     """
 
+    keeps = ("first", "spread", "mean")
+
     def __init__(self, weights: Sequence[float] | None = None):
         self.weights = weights
         self.first = self.spread = self.mean = np.zeros(0)
@@ -50,9 +52,3 @@ class Balance(Addition):
         self.spread = np.where(begins, [own.std(dtype=np.float64) for own in domains], self.spread)
         self.mean = MEMORY * self.mean + (1 - MEMORY) * mean
         return by_progress((self.mean - self.first) / (self.spread + 1e-8))
-
-    def training_state(self) -> dict[str, Any]:
-        return {"first": self.first.copy(), "spread": self.spread.copy(), "mean": self.mean.copy()}
-
-    def restore_training_state(self, state: Mapping[str, Any]) -> None:
-        self.first, self.spread, self.mean = (np.copy(state[name]) for name in ("first", "spread", "mean"))
