@@ -87,7 +87,7 @@ def test_an_agent_of_another_task_is_refused(evaluator):
 
 def test_an_evaluation_needs_an_episode():
     for episodes in (0, 1.5, "2"):
-        says = f"the episodes of an evaluation must be a whole number of at least 1, not {episodes!r}"
+        says = f"the episodes of an evaluation must be a whole number from 1 to 100000, not {episodes!r}"
         with pytest.raises(UserError, match=re.escape(says)):
             sr.evaluate(fresh(), tiny.CARTPOLE, episodes=episodes)
 
