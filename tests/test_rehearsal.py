@@ -153,7 +153,7 @@ def test_what_does_not_fit_into_memory_is_told_before_anything_is_computed(tmp_p
     resource.setrlimit(resource.RLIMIT_AS, (32 << 30, limit[1]))
     try:
         with pytest.raises(
-            UserError, match=r"^strategies.scratch: there is not enough memory for this: Unable to allocate"
+            UserError, match=r"^sources.plain: there is not enough memory for this: Unable to allocate"
         ):
             rehearsed(experiment, tmp_path)
     finally:
