@@ -152,9 +152,7 @@ def test_what_does_not_fit_into_memory_is_told_before_anything_is_computed(tmp_p
     limit = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (32 << 30, limit[1]))
     try:
-        with pytest.raises(
-            UserError, match=r"^sources.plain: there is not enough memory for this: Unable to allocate"
-        ):
+        with pytest.raises(UserError, match=r"^sources.plain: there is not enough memory for this: Unable to allocate"):
             rehearsed(experiment, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limit)

@@ -110,7 +110,8 @@ observation, _ = env.reset(seed=0)
 assert observation in env.observation_space
 assert "torch" not in sys.modules
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_engine_preset_and_variation_reach_the_world():
