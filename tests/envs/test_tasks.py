@@ -1,5 +1,7 @@
 """Tasks: the contract, and what each one measures. Numbers of rewards are tuned, so none is pinned here."""
 
+import pickle
+
 import mujoco
 import numpy as np
 import pytest
@@ -31,6 +33,12 @@ def finished(n=1, **values):
 @each_task
 def test_our_tasks_keep_the_contract(task):
     check_task(task)
+
+
+@each_task
+def test_a_robot_can_be_sent_to_a_process(task):
+    """By engines that somebody else brings."""
+    assert pickle.loads(pickle.dumps(task.robot)) == task.robot
 
 
 @each_task

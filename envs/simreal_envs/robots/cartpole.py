@@ -28,9 +28,14 @@ _MJCF = f"""
 </mujoco>
 """
 
+
+def _spec() -> mujoco.MjSpec:
+    return mujoco.MjSpec.from_string(_MJCF)
+
+
 CARTPOLE = Robot(
     name="cartpole",
-    spec=lambda: mujoco.MjSpec.from_string(_MJCF),
+    spec=_spec,
     joints=("slider",),
     control="force",
     torque_limit=FORCE_LIMIT,

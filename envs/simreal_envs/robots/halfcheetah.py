@@ -65,9 +65,14 @@ _MJCF = f"""
 </mujoco>
 """
 
+
+def _spec() -> mujoco.MjSpec:
+    return mujoco.MjSpec.from_string(_MJCF)
+
+
 HALFCHEETAH = Robot(
     name="halfcheetah",
-    spec=lambda: mujoco.MjSpec.from_string(_MJCF),
+    spec=_spec,
     joints=JOINTS,
     control="position",
     torque_limit=TORQUE_LIMITS,

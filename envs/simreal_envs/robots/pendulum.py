@@ -40,9 +40,14 @@ _MJCF = f"""
 </mujoco>
 """
 
+
+def _spec() -> mujoco.MjSpec:
+    return mujoco.MjSpec.from_string(_MJCF)
+
+
 PENDULUM = Robot(
     name="pendulum",
-    spec=lambda: mujoco.MjSpec.from_string(_MJCF),
+    spec=_spec,
     joints=("hinge",),
     control="force",
     torque_limit=TORQUE_LIMIT,

@@ -57,6 +57,10 @@ _MJCF = f"""
 """
 
 
+def _spec() -> mujoco.MjSpec:
+    return mujoco.MjSpec.from_string(_MJCF)
+
+
 def tip(angles: np.ndarray) -> np.ndarray:
     """Position (x, z) of the tip from the shoulder in m, ``(n, 2)``, for joint angles ``(n, 2)`` in rad."""
     links, out = np.cumsum(angles, axis=1), np.empty((len(angles), 2))
@@ -66,7 +70,7 @@ def tip(angles: np.ndarray) -> np.ndarray:
 
 REACHER = Robot(
     name="reacher",
-    spec=lambda: mujoco.MjSpec.from_string(_MJCF),
+    spec=_spec,
     joints=("shoulder", "elbow"),
     control="force",
     torque_limit=TORQUE_LIMIT,

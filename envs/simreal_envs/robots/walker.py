@@ -59,9 +59,14 @@ _MJCF = f"""
 </mujoco>
 """
 
+
+def _spec() -> mujoco.MjSpec:
+    return mujoco.MjSpec.from_string(_MJCF)
+
+
 WALKER = Robot(
     name="walker",
-    spec=lambda: mujoco.MjSpec.from_string(_MJCF),
+    spec=_spec,
     joints=JOINTS,
     control="position",
     torque_limit=TORQUE_LIMITS,
