@@ -111,6 +111,13 @@ class Void(Fine):
         return self.shown(), np.nan, False, False, {}
 
 
+class Half(Fine):
+    """One of its worlds is broken from the first step on."""
+
+    def step(self, action):
+        return super().step(action) if self.np_random_seed % 2 else (self.shown(), np.inf, False, False, {})
+
+
 class Leaves(Fine):
     def step(self, action):
         raise SystemExit("no licence")  # here
@@ -178,7 +185,7 @@ class Unmoved(gymnasium.Env):
 
 KINDS = (
     Fine, Breaks, Lost, Nowhere, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely, Unclosed,
-    Wrapped, Second, Unseen, Unmoved,
+    Half, Wrapped, Second, Unseen, Unmoved,
 )  # fmt: skip
 
 
@@ -252,6 +259,29 @@ def test_what_is_never_finite_is_no_physics_that_diverges():
     sentence, _ = went_wrong(Void)
     told = "gymnasium:fault/Void-v0 fails in its first step in every world: its reward is not finite"
     assert sentence == f"{told} ({place_in(Void)})"
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_world_that_diverges_at_once_is_counted_where_another_does_not(num_workers):
+    """Whichever process it is in."""
+    engine = find_task("gymnasium:fault/Half-v0").make_engine("gymnasium", "matched", 2, 1, num_workers)
+    engine.reset(np.arange(2), np.arange(2.0)[:, None], np.zeros((2, 0)))
+    engine.step(np.zeros((2, 1)), 1)
+    assert engine.diverged().tolist() == [True, False] and engine.readings["reward"].tolist() == [0.0, 1.0]
+    engine.close()
+
+
+def test_where_training_goes_on_all_worlds_may_diverge():
+    task = find_task("gymnasium:fault/Half-v0")
+    engine, again = (task.make_engine("gymnasium", "matched", 2, 1, 0) for _ in range(2))
+    engine.reset(np.arange(2), np.array([[1.0], [3.0]]), np.zeros((2, 0)))
+    engine.step(np.zeros((2, 1)), 1)
+    again.restore(engine.snapshot())
+    for one in (engine, again):
+        one.reset(np.arange(2), np.array([[0.0], [2.0]]), np.zeros((2, 0)))
+        one.step(np.zeros((2, 1)), 1)
+        assert one.diverged().all()
+        one.close()
 
 
 def test_a_picture_that_cannot_be_drawn_is_told():

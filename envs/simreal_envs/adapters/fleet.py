@@ -54,7 +54,6 @@ class Envs:
         self._space: Any = self._envs[0].action_space
         self._flat = Flattening(self._envs[0].observation_space)
         self._disturbed = np.zeros(count, dtype=bool)
-        self._stepped = False
 
     def _make(self, kwargs: Mapping[str, float]) -> gymnasium.Env:
         """An environment that is given these arguments.
@@ -120,14 +119,15 @@ class Envs:
         """One step of every environment. One whose episode is over stays where it is until its reset.
 
         Raises:
-            UserError: one cannot, or none of them ever returned finite numbers: a single world may diverge.
+            UserError: one cannot.
         """
         rows = [self._step(i, action) for i, action in enumerate(actions)]
-        if not self._stepped and not any(map(_finite, rows)):
-            wrong = "its reward" if np.isfinite(rows[0].observation).all() else "what it observes"
-            raise fault(self._envs[0], "step", "in its first step in every world", UserError(f"{wrong} is not finite"))
-        self._stepped = True
         return tuple(np.array(column) for column in zip(*rows, strict=True))
+
+    def refuse(self, i: int) -> None:
+        """Raise a UserError about an environment whose first step, as that of all others, was not finite."""
+        wrong = "its reward" if np.isfinite(self._last[i].observation).all() else "what it observes"
+        raise fault(self._envs[i], "step", "in its first step in every world", UserError(f"{wrong} is not finite"))
 
     def _step(self, i: int, action: np.ndarray) -> Step:
         if self._stale[i]:
@@ -242,10 +242,6 @@ def form_of(env: gymnasium.Env) -> tuple[Any, ...]:
     """What of an environment's spaces agents are made for, their bounds aside."""
     seen, action = Flattening(env.observation_space), env.action_space
     return seen.size, seen.dtype, [image.shape for image in seen.images], action.shape, getattr(action, "n", None)
-
-
-def _finite(step: Step) -> bool:
-    return bool(np.isfinite(step.observation).all() and np.isfinite(step.reward))
 
 
 def _listed(arguments: Mapping[str, float]) -> str:

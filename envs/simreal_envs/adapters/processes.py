@@ -55,6 +55,7 @@ class GymnasiumEngine(Engine):
         self.robot, self.num_worlds, self._task = task.robot, num_worlds, task
         self.qpos, self.qvel = np.zeros((num_worlds, 1)), np.zeros((num_worlds, 0))
         self._sound = np.ones(num_worlds, dtype=bool)
+        self._stepped = False
         self._applied: set[str] = set()  # names of the parameters that are not simply as compiled
         self.readings = {
             "observation": np.zeros((num_worlds, task.schema.observation_size), task.dtype),
@@ -86,6 +87,12 @@ class GymnasiumEngine(Engine):
         self._sound[ids] = True
 
     def step(self, control: np.ndarray, substeps: int) -> None:
+        """See `Engine`.
+
+        Raises:
+            UserError: an environment cannot, or none of them returned finite numbers in their first step: single worlds may
+                diverge.
+        """
         rows, control = self._fleets.rows, np.asarray(control)
         answers = self._fleets.call("step", [(control[mine],) for mine in rows])
         for mine, (observation, reward, met, terminated, truncated) in zip(rows, answers, strict=True):
@@ -96,6 +103,9 @@ class GymnasiumEngine(Engine):
             self.readings["reward"][mine] = np.where(sound, reward, 0.0)
             self.readings["met"][mine] = met
             self.readings["terminated"][mine], self.readings["truncated"][mine] = terminated, truncated
+        if not (self._stepped or self._sound.any()):
+            self._fleets.one("refuse", 0)
+        self._stepped = True
 
     def push(self, force: np.ndarray) -> None:
         raise Unsupported(f"{self._task.name} keeps its robot to itself: there is nobody to push")
@@ -131,7 +141,7 @@ class GymnasiumEngine(Engine):
         seen = np.concatenate(self._fleets.call("replay", [(logs[rows],) for rows in self._fleets.rows]))
         for name, value in self.readings.items():
             value[:] = snapshot.get(f"reading/{name}", value)  # snapshots of before lack `met`
-        self._sound[:] = snapshot["sound"]
+        self._sound[:], self._stepped = snapshot["sound"], self._stepped or bool(snapshot["lengths"].any())
         same = (seen == self.readings["observation"]).all(axis=1) | ~self._sound | ~snapshot["begun"]
         if not same.all():
             raise Unsupported(
