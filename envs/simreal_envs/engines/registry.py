@@ -54,7 +54,7 @@ def takes(name: str, robot: Robot) -> bool:
     """Whether an engine can simulate a robot, as far as that is known without starting it."""
     if name != "bullet":
         return True
-    from simreal_envs.engines.bullet import blueprint
+    from simreal_envs.engines.bullet_plan import blueprint
 
     try:
         blueprint(robot, "matched")
