@@ -23,8 +23,8 @@ class _Field(_Part):
     name: str
     unit: str
     labels: list[str]
-    low: Number | None
-    high: Number | None
+    low: float | None  # of float64, where an environment's observations are
+    high: float | None
     noise: Number = 0.0
     grid: list[PositiveInt] = []
     dtype: str = "float32"
@@ -32,9 +32,14 @@ class _Field(_Part):
     absent: list[str] = []
 
 
+class _Action(_Field):
+    low: Number | None
+    high: Number | None
+
+
 class _Schema(_Part):
     observation: list[_Field]
-    action: list[_Field]
+    action: list[_Action]
     control_period: Number
 
 

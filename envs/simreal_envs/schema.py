@@ -309,7 +309,8 @@ def row(observation: Observation, i: int) -> Observation:
 def _box(fields: tuple[Field, ...]) -> spaces.Box:
     low = np.concatenate([np.full(f.size, f.low) for f in fields])
     high = np.concatenate([np.full(f.size, f.high) for f in fields])
-    return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is beyond float32 is no bound
+        return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import copy
 import hashlib
 import json
 import os
@@ -241,6 +242,27 @@ def test_weights_by_which_nobody_can_act_are_refused_by_name(bundle, name, value
     weigh(bundle, name, value)
     with pytest.raises(UserError, match=f"bundle: .*{says}"):
         load(bundle)
+
+
+@pytest.mark.filterwarnings("error")
+def test_observations_may_have_the_bounds_of_float64(tmp_path):
+    """As environments write them that have none: ``np.finfo(np.float64).max``."""
+    seen = replace(kinds.OBSERVATIONS["vector"][0], low=-np.finfo(np.float64).max, high=1e40)
+    agent = Agent.new(Schema((seen,), kinds.ACTIONS["box"], 0.02), NETWORK)
+    assert load(save(agent, tmp_path / "bundle")).schema == agent.schema
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_pickles_and_copies_of_a_loaded_agent_compute_with_their_own_weights(tmp_path, algorithm):
+    agent = load(save(kinds.agent_of(algorithm), tmp_path / "bundle"))
+    seen = np.random.default_rng(0).standard_normal((7, agent.policy.layout.size)).astype(np.float32)
+    acted = agent.act(seen)
+    for other in (pickle.loads(pickle.dumps(agent)), copy.deepcopy(agent)):
+        np.testing.assert_array_equal(other.act(seen), acted)
+        with torch.no_grad():
+            other.policy.heads.actor.weight.zero_()
+        assert (other.act(seen) != acted).any()
+    np.testing.assert_array_equal(agent.act(seen), acted)
 
 
 def test_what_cannot_be_loaded_is_not_saved(trained, tmp_path):
