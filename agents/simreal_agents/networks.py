@@ -148,6 +148,10 @@ class Policy(ActorCriticPolicy):
         """To be called after parameters got new memory (changes in place are seen)."""
         vars(self).pop("kernel", None)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy, without the kernel, which would go on computing with the memory of the original."""
+        return {name: value for name, value in vars(self).items() if name != "kernel"}
+
     def act(self, rows: np.ndarray, deterministic: bool = True, generator: torch.Generator | None = None) -> np.ndarray:
         """Actions for rows ``(n, size)``: float32 ``(n, a)`` clipped to the space, or int64 ``(n,)``.
 

@@ -55,6 +55,10 @@ class WithTargets(nn.Module):
         """To be called after parameters got new memory (changes in place are seen)."""
         vars(self).pop("kernel", None)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy, without the kernel, which would go on computing with the memory of the original."""
+        return {name: value for name, value in vars(self).items() if name != "kernel"}
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         spaces = {"observation_space": self.observation_space, "action_space": self.action_space}
         return {**spaces, **self.network, "seed": self._seed}
