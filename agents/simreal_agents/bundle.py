@@ -273,7 +273,6 @@ def load(folder: str | Path) -> Agent:
         agent = Agent.new(schema, network, algorithm=card.get("algorithm", "ppo"))
         agent.policy.load_state_dict(tensors)
         _require_sound(agent.policy)
-        _require_acting(agent.policy)
     except UserError as error:
         raise UserError(f"bundle {folder}: {error}") from error
     except RuntimeError as error:
@@ -305,17 +304,14 @@ def _require_enough(tensors: Mapping[str, torch.Tensor], network: Mapping[str, A
         raise UserError(f"{WEIGHTS} has {there:,} numbers, too few for a network with hidden {hidden}")
 
 
-def _require_sound(policy: torch.nn.Module) -> None:
-    """Raise a UserError that names the first tensor by which no policy can act."""
+def _require_sound(policy: Any) -> None:
+    """Raise a UserError that names the first tensor by which no policy can act, or where finite weights are so large that what
+    is computed with them is not."""
     for name, tensor in policy.state_dict().items():
         if not tensor.isfinite().all():
             raise UserError(f"{name} holds numbers that are not finite")
         if name.endswith((".var", ".count", ".steps")) and (tensor < 0).any():
             raise UserError(f"{name} holds negative numbers")
-
-
-def _require_acting(policy: Any) -> None:
-    """Raise a UserError where finite weights are so large that what is computed with them is not."""
     rows = np.zeros((1, policy.layout.size), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         noise = getattr(policy.distribution(rows), "std", 0.0)

@@ -276,6 +276,11 @@ def test_what_cannot_be_loaded_is_not_saved(trained, tmp_path):
         trained.policy.heads.actor.weight[0, 0] = np.nan
     with pytest.raises(UserError, match=r"heads\.actor\.weight holds numbers that are not finite"):
         save(trained, tmp_path / "bundle")
+    with torch.no_grad():
+        trained.policy.heads.actor.weight.zero_()
+        trained.policy.heads.log_std.fill_(1e38)
+    with pytest.raises(UserError, match="numbers so large that the noise of the agent is not finite"):
+        save(trained, tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
 
 
