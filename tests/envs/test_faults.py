@@ -302,6 +302,15 @@ def test_what_is_no_picture_is_told():
         worlds.engine.render(0, 64, 48)
 
 
+@pytest.mark.parametrize("shape", [(48, 64), (48, 64, 3), (48, 64, 4)])
+def test_pictures_in_grey_and_with_opacity_pass(shape, monkeypatch):
+    """The latter is what matplotlib draws."""
+    monkeypatch.setattr(Films, "render", lambda self: np.full(shape, 7, np.uint8))
+    worlds = worlds_of(Films)
+    worlds.reset()
+    assert np.array_equal(worlds.engine.render(0, 64, 48), np.full((48, 64, 3), 7, np.uint8))
+
+
 def test_who_cannot_be_asked_for_pictures_is_not_asked():
     worlds = worlds_of(Blind)
     worlds.reset()

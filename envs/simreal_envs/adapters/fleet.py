@@ -262,11 +262,12 @@ def draws(creator: Any) -> bool:
 
 
 def _colours(picture: Any) -> np.ndarray:
-    """A picture as an array. Raises a UserError for what is none."""
+    """A picture as an array ``(h, w, 3)``; one in grey or with opacity passes, too. Raises a UserError for what is none."""
     picture = np.asarray(picture)
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+    coloured = np.stack([picture] * 3, axis=-1) if picture.ndim == 2 else picture
+    if coloured.ndim != 3 or coloured.shape[2] not in (3, 4) or picture.dtype != np.uint8:
         raise UserError(f"it is of shape {picture.shape} and {picture.dtype}, not (height, width, 3) and uint8")
-    return picture
+    return coloured[:, :, :3]
 
 
 def defaults_of(spec: EnvSpec) -> dict[str, Any]:
