@@ -255,8 +255,9 @@ def test_the_sentence_comes_out_of_worker_processes_and_through_wrappers():
     assert place_in(Breaks) in went_wrong(Wrapped)[0]
 
 
-def test_what_is_never_finite_is_no_physics_that_diverges():
-    sentence, _ = went_wrong(Void)
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_what_is_never_finite_is_no_physics_that_diverges(num_workers):
+    sentence, _ = went_wrong(Void, num_workers)
     told = "gymnasium:fault/Void-v0 fails in its first step in every world: its reward is not finite"
     assert sentence == f"{told} ({place_in(Void)})"
 
