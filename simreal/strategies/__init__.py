@@ -55,7 +55,7 @@ from simreal.strategies.zero_shot import ZeroShot
 from simreal_envs import tasks
 from simreal_envs.engines import registry as engines
 from simreal_envs.entry_points import brought, versions_of
-from simreal_envs.errors import UserError, nearest, require_known
+from simreal_envs.errors import UserError, at, nearest, require_known
 
 ENTRY_POINTS = "simreal.strategies"
 OWN: tuple[type[Strategy], ...] = (
@@ -175,38 +175,36 @@ def make_strategy(
     Raises:
         UserError: unknown strategy or setting, a setting out of range, or a contradiction.
     """
-    place = f"{where}: " if where else ""
     if isinstance(name, str):
         return _single(name, settings or {}, where)
     if settings:
-        raise UserError(f"{place}settings of a combination stand beside each name, as in [{{l2sp: {{alpha: 0.1}}}}]")
-    parts = [_single(*_part(part, place), where) for part in name]
+        raise UserError(f"{at(where)}settings of a combination stand beside each name, as in [{{l2sp: {{alpha: 0.1}}}}]")
+    parts = [_single(*_part(part, where), where) for part in name]
     try:
         return parts[0] if len(parts) == 1 else Combination(tuple(parts))
     except UserError as error:
-        raise UserError(f"{place}{error}") from None
+        raise UserError(f"{at(where)}{error}") from None
 
 
-def _part(part: Any, place: str) -> tuple[str, Mapping[str, Any]]:
+def _part(part: Any, where: str) -> tuple[str, Mapping[str, Any]]:
     """A part of a combination as name and settings."""
     if found := named(part):
         return found
-    raise UserError(f"{place}a part of a combination is a name or {{name: settings}}, not {part!r}")
+    raise UserError(f"{at(where)}a part of a combination is a name or {{name: settings}}, not {part!r}")
 
 
 def _single(name: str, settings: Mapping[str, Any], where: str) -> Strategy:
-    place = f"{where}: " if where else ""
     cls = STRATEGIES[require_known(name, STRATEGIES, "strategy", where)]
     known = [f.name for f in fields(cls)]
     for setting in settings:
         if setting not in known:
-            raise UserError(f"{place}unknown setting {setting!r} of the strategy {name}; {nearest(setting, known)}")
+            raise UserError(f"{at(where)}unknown setting {setting!r} of the strategy {name}; {nearest(setting, known)}")
     try:
         return cls(**settings)
     except UserError as error:
-        raise UserError(f"{place}{error}") from None
+        raise UserError(f"{at(where)}{error}") from None
     except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{place}{name}: a setting is of the wrong kind: {error}") from None
+        raise UserError(f"{at(where)}{name}: a setting is of the wrong kind: {error}") from None
 
 
 def described(strategy: Strategy) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from simreal.learner import Target
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, at
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -70,11 +70,10 @@ class Strategy(ABC):
 
     def require(self, algorithm: str, where: str = "") -> None:
         """Raise a UserError if agents of an algorithm cannot be moved so; `where` begins the sentence."""
-        place = f"{where}: " if where else ""
         if self.algorithms and algorithm not in self.algorithms:
-            raise UserError(f"{place}{self.name} works with {', '.join(self.algorithms)}, not with {algorithm}")
+            raise UserError(f"{at(where)}{self.name} works with {', '.join(self.algorithms)}, not with {algorithm}")
         if algorithm in self.unfit:
-            raise UserError(f"{place}{self.name} does not work with {algorithm}")
+            raise UserError(f"{at(where)}{self.name} does not work with {algorithm}")
 
     @abstractmethod
     def begin(self, agent: Agent | None, target: Target) -> Transferable:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from simreal.hyperparameters import HYPERPARAMETERS
 from simreal.learner import Target
 from simreal.strategies.base import Strategy, require_between, require_switch
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, at
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -43,8 +43,7 @@ class CriticWarmup(Strategy):
 
     def require(self, algorithm: str, where: str = "") -> None:
         if not HYPERPARAMETERS[algorithm].has_actor:
-            place = f"{where}: " if where else ""
-            raise UserError(f"{place}critic_warmup needs an agent with an actor, and {algorithm} has only a critic")
+            raise UserError(f"{at(where)}critic_warmup needs an agent with an actor, and {algorithm} has only a critic")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.networks import matching_groups
