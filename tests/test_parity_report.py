@@ -189,11 +189,10 @@ def test_parity_prints_writes_and_shows_progress_on_stderr(user, tmp_path):
     assert "simreal parity cartpole_swingup" in (tmp_path / "found/parity.html").read_text()
 
 
-def test_parity_looks_where_it_is_to_write_before_it_computes(user, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/notes.txt").write_text("")
+def test_parity_looks_whether_it_can_write_before_it_computes(user, tmp_path):
+    (tmp_path / "taken/parity.html").mkdir(parents=True)
     (tmp_path / "file").write_text("")
-    for out, says in (("mine", "neither empty nor that of a comparison"), ("file", "file is not a folder")):
+    for out, says in (("taken", "it is a folder"), ("file", "file is not a folder that you may write to")):
         status, said, err = user("parity", "cartpole_swingup", "--out", out)
         assert (status, said) == (2, "") and says in err and len(err.splitlines()) == 1
 

@@ -24,15 +24,15 @@ def parity(
         seed: of start states and random actions.
         out: folder for parity.html and parity.json, which holds the motions, too.
     """
-    from simreal.experiment_folder import require_free
     from simreal.files import write_text
     from simreal.parity_report import print_parity, write
+    from simreal_agents.files import require_writable
     from simreal_envs.arguments import checked_seed
     from simreal_envs.engines.base import PRESETS
     from simreal_envs.parity import run as compare_engines
 
     if out:
-        require_free(out, lambda: (out / "parity.json").is_file(), "that of a comparison of engines")
+        require_writable(out / "parity.html")
     policy = _policy_of(agent, task) if agent else None
     names, presets = tuple(name.strip() for name in engines.split(",")), PRESETS if preset == "both" else (preset,)
     with shown(f"parity of {task} on {' and '.join(names)}") as report:

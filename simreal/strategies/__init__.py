@@ -178,7 +178,9 @@ def make_strategy(
     if isinstance(name, str):
         return _single(name, settings or {}, where)
     if settings:
-        raise UserError(f"{at(where)}settings of a combination stand beside each name, as in [{{l2sp: {{alpha: 0.1}}}}]")
+        raise UserError(
+            f"{at(where)}settings of a combination stand beside each name, as in [{{l2sp: {{alpha: 0.1}}}}]"
+        )
     parts = [_single(*_part(part, where), where) for part in name]
     try:
         return parts[0] if len(parts) == 1 else Combination(tuple(parts))
