@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from simreal.report.words import VERDICTS
 from simreal_envs.errors import UserError
 
-Number = Annotated[float, Field(ge=-1e30, le=1e30)]  # of which squares are finite
+Number = Annotated[float, Field(ge=-1e100, le=1e100)]  # as returns of curves are
 
 
 class _Part(BaseModel):

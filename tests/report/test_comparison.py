@@ -181,7 +181,7 @@ def edited(report, *place, to):
         (["arms", 0, "verdict"], "good", "arms.0.verdict: must be 'positive', 'neutral', 'negative' or 'inconclusive'"),
         (["arms", 0, "area", "value"], "much", "arms.0.area.value: must be a valid number"),
         (["curves", 0, "return_mean"], 5, "curves.0.return_mean: must be a valid list"),
-        (["curves", 0, "return_mean"], [1e308], "curves.0.return_mean.0: must be less than or equal to 1000"),
+        (["curves", 0, "return_mean"], [1e101], "curves.0.return_mean.0: must be less than or equal to 1000"),
         (["targets", "heavy"], {}, "targets.heavy.task: field required"),
         (["normalization", "heavy"], True, "normalization.heavy: must be a valid dictionary"),
         (["reproduce", "config"], [], "reproduce.config: must be a valid string"),
@@ -201,6 +201,7 @@ def test_a_report_that_somebody_edited_is_told_where_it_is_no_report(report, tmp
 def test_a_comparison_of_what_nobody_had_to_write_is_drawn(report, tmp_path):
     other = edited(edited(report, "curves", 0, "source", to=""), "experiment", to="other")
     other["reproduce"]["config"] += "\nvideo: .inf\n"
+    other["curves"][1]["return_mean"][0] = -1e100  # as large as curves may be
     paths = (tmp_path / "report.json", tmp_path / "edited.json")
     for path, one in zip(paths, (report, other), strict=True):
         path.write_text(json.dumps(one))
