@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -132,7 +133,7 @@ def run_alone(
     if teacher:
         kwargs["teacher"], inputs["teacher"] = teacher
     place, key = folder.resolve(), functools.partial(key_of, kind, data, inputs)
-    require_free(folder, lambda: _is_of(place, key) or _was_cut_off(place, data), SAME)
+    require_free(folder, lambda: _is_of(place, key) or _was_cut_off(place, data, given), SAME)
     stage = Stage(place.name, place, key(versions()), f"simreal.stage_functions:stage_{kind}", kwargs, resumes=True)
     run_here(stage, report)
     return read_curve(place / "curve.csv")[-1]
@@ -146,21 +147,24 @@ def _is_of(folder: Path, key: Callable[[Mapping[str, str]], str]) -> bool:
     return False
 
 
-def _was_cut_off(folder: Path, data: Mapping[str, Any]) -> bool:
+def _was_cut_off(folder: Path, data: Mapping[str, Any], sources: Iterable[str]) -> bool:
     """Whether the stage.json of a folder is empty, as after a power cut, and its agent is of this very training run."""
+    from simreal.one_arm import on_card
     from simreal.strategies import make_strategy
+    from simreal_agents.bundle import load
 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         if (folder / CARD).stat().st_size or not all(
             (folder / name).is_file() for name in ("curve.csv", "metrics.jsonl")
         ):
             return False
-        card = read_json((folder / "agent" if (folder / "agent").is_dir() else folder) / "card.json")
+        card = load(folder / "agent" if (folder / "agent").is_dir() else folder).card
         strategy = make_strategy(data.get("strategy", CONTROL_ARM), data.get("settings"))
+        said = {"strategy": on_card(strategy), **{name: data[name] for name in ("domain", "seed", "steps")}}
+        if strategy.needs_source:
+            said["ancestors"] = load(next(iter(sources))).lineage
         given = data["learning"]["hyperparameters"]
-        return (
-            all(card[name] == data[name] for name in ("domain", "seed", "steps"))
-            and card["strategy"]["name"] == strategy.name
-            and all(given.get(name, value) == value for name, value in card["hyperparameters"].items())
+        return all(card[name] == value for name, value in json.loads(json.dumps(said)).items()) and all(
+            given.get(name, value) == value for name, value in card["hyperparameters"].items()
         )
     return False

@@ -311,7 +311,7 @@ class OneArm:
         card = {
             "hyperparameters": {**agent.card["hyperparameters"], **self.target.learning.options},
             "domain": self.domain.to_dict(),
-            "strategy": _on_card(self.strategy),
+            "strategy": on_card(self.strategy),
             "seed": self.target.seed,
             "steps": self.steps if self.strategy.trains else self.rows[-1].env_steps,
             "returns": [{k: v for k, v in asdict(row).items() if k != "wall_s"} for row in self.rows],
@@ -327,7 +327,8 @@ class OneArm:
         return ", ".join([*words, self.note] if self.note else words)
 
 
-def _on_card(strategy: Strategy) -> dict[str, Any]:
+def on_card(strategy: Strategy) -> dict[str, Any]:
+    """What a card says of a strategy: its name and its settings."""
     own = {"parts": described(strategy)} if isinstance(strategy, Combination) else asdict(strategy)
     return {"name": strategy.name, **own}
 

@@ -194,6 +194,12 @@ def test_no_command_replaces_what_another_one_or_other_settings_have_made(user, 
         status, _, err = user(*words)  # the same again
         assert (status, err) == (0, "")
     assert content() == made
+    assert user(*pretrain, "other", "--seed", 1)[0] == 0
+    made = content()
+    (user.cwd / "arm/stage.json").write_text("")  # a power cut
+    _, _, *rest = transfer("arm")
+    for words in (("transfer", "other", *rest), transfer("arm", "strategies.zero_shot.normalizer=reestimate")):
+        assert user(*words)[0] == 2
     for words, place in (((*pretrain, "agent"), "agent"), (transfer("arm"), "arm")):
         (user.cwd / place / "stage.json").write_text("")  # a power cut
         assert user(*words, "--seed", 1)[0] == 2
