@@ -224,7 +224,7 @@ def training_data(
     if named := learned_in(make_strategy(of, strategy.settings), experiment.sources):
         # A list, since which draws are whose depends on the order; and only of those it learns in, its own first.
         if kind == "sources":
-            named = (name, *(other for other in named if domains["sources", other] != domains[place]))
+            named = (name, *(other for other in named if other != name))
         data["domains"] = [{"name": one, "domain": domains["sources", one].to_dict()} for one in named]
     return data
 

@@ -66,6 +66,12 @@ def test_a_source_that_cannot_begin_is_told_once(tmp_path):
         rehearsed(experiment, tmp_path)
 
 
+def test_several_tasks_may_name_a_source_whose_domain_is_their_own(tmp_path):
+    several = "{type: multi_task, domains: [plain, moon]}"
+    sources = f"{{steps: 128}}\n  many: {{steps: 128, strategy: {several}}}\n  moon: {{variation: {{gravity: 5}}}}"
+    rehearsed(parse(tiny.CONFIG.replace("{steps: 128}", sources), "tiny.yaml")[0], tmp_path)
+
+
 def test_one_arm_stands_for_those_that_differ_in_seeds_and_physics_only(tmp_path):
     heavy = "  heavy: {steps: 64, engine: bullet, variation: {pole/mass: 1.5}}\nstrategies:"
     experiment, _ = parse(tiny.CONFIG.replace("strategies:", heavy), "tiny.yaml")
