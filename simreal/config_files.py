@@ -21,7 +21,7 @@ from simreal_envs.errors import UserError, nearest, require_known
 T = TypeVar("T")
 OWN = Path("configs")
 # A wheel has them inside of the package, a clone beside it.
-SHIPPED = next(filter(Path.is_dir, (Path(__file__).parent / OWN, Path(__file__).parents[1] / OWN)))
+SHIPPED = next(filter(Path.is_dir, (folder / OWN for folder in Path(__file__).parents[:2])), OWN)
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:

@@ -1,6 +1,9 @@
 """The pins that everything is tested with fit the ranges that the library promises."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -53,3 +56,16 @@ def test_the_configs_lie_in_the_wheel_where_they_are_looked_for():
     (target,) = PROJECT_FILE["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"].values()
     assert ROOT / target == Path(config_files.__file__).parent / config_files.OWN
     assert config_files.SHIPPED == ROOT / "configs"  # in a clone
+
+
+def test_a_package_that_came_without_the_configs_runs_ones_own(tmp_path):
+    (tmp_path / "simreal").symlink_to(ROOT / "simreal")
+    (tmp_path / "cwd/configs").mkdir(parents=True)
+    (tmp_path / "cwd/configs/own.yaml").write_text("")
+    paths = os.pathsep.join(map(str, (tmp_path, ROOT / "envs", ROOT / "agents")))
+    asked = "from simreal import config_files; print(*config_files.available())"
+    done = subprocess.run(
+        [sys.executable, "-c", asked], cwd=tmp_path / "cwd", env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("own\n", "")
