@@ -183,7 +183,7 @@ class _Builder:
         if node.tag not in _ALLOWED[type(node)]:
             raise UserError(f"{place}: the tag {node.tag!r} is not allowed here; write plain values")
         if isinstance(node, yaml.ScalarNode) and any("\ud800" <= letter <= "\udfff" for letter in node.value):
-            raise UserError(f"{place}: {node.value!a} holds half a character, a surrogate without its other half")
+            raise UserError(f"{place}: {node.value!a} holds half a character, a surrogate; write whole ones")
 
     def _scalar(self, node: yaml.ScalarNode, place: str, path: Path) -> Any:
         try:
