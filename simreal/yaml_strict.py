@@ -179,11 +179,16 @@ class _Builder:
             self._open.discard(id(node))
 
     def _require_plain(self, node: yaml.Node, place: str) -> None:
-        """Refuse tags, and halves of characters, which no file can hold."""
+        """Refuse tags, and halves of characters, which no file can hold; two that JSON has written as escapes become one."""
         if node.tag not in _ALLOWED[type(node)]:
             raise UserError(f"{place}: the tag {node.tag!r} is not allowed here; write plain values")
-        if isinstance(node, yaml.ScalarNode) and any("\ud800" <= letter <= "\udfff" for letter in node.value):
-            raise UserError(f"{place}: {node.value!a} holds half a character, a surrogate; write whole ones")
+        if isinstance(node, yaml.ScalarNode):
+            try:
+                node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                raise UserError(
+                    f"{place}: {node.value!a} holds half a character, a surrogate without its other half"
+                ) from None
 
     def _scalar(self, node: yaml.ScalarNode, place: str, path: Path) -> Any:
         try:

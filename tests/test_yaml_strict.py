@@ -1,5 +1,6 @@
 """The strict YAML reader, where it differs from PyYAML."""
 
+import json
 import math
 
 import pytest
@@ -42,6 +43,11 @@ def test_scalars_follow_yaml_1_2(text, value):
     found = read(f"key: {text}" if text != "-" else 'key: "-"', "f").value["key"]
     assert found == value
     assert type(found) is type(value)
+
+
+def test_what_json_escapes_in_two_halves_is_one_character():
+    data = {"\N{ROBOT FACE}": "simreal run \N{ROBOT FACE}.yaml", "\ufeffa": "\ufeffb"}
+    assert read(json.dumps(data), "f.json").value == data
 
 
 def test_special_floats():
