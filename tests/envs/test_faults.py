@@ -154,6 +154,8 @@ class Unclosed(Fine):
 class Wrapped(gymnasium.ObservationWrapper):
     """A wrapper of somebody's around the environment that breaks."""
 
+    metadata = Breaks.metadata  # Gymnasium 1.2 asks the class for it, where it would be a property
+
     def __init__(self, render_mode=None):
         super().__init__(Breaks(render_mode))
 
