@@ -26,7 +26,8 @@ from simreal.catalogue import listing
 from simreal.config_files import model_at
 from simreal.files import write_text
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters
-from simreal.strategies import STRATEGIES
+from simreal.strategies import STRATEGIES, Strategy
+from simreal_envs.errors import UserError
 
 DOCS = Path(__file__).parents[1] / "docs"
 _MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -302,13 +303,33 @@ def strategies() -> str:
     """The ways to move an agent, with their classes, settings and defaults."""
     rows = listing("strategies")
     return table(
-        ("strategy", "class in Python", "what it does", "settings (defaults)"),
+        ("strategy", "class in Python", "what it does", "settings (defaults)", "limits"),
         (
             (f"[`{row['name']}`](#{row['name']})", f"`{STRATEGIES[row['name']].__name__}`", row["says"],
-             ", ".join(f"`{k}: {_scalar(v)}`" for k, v in row["settings"].items()))
+             ", ".join(f"`{k}: {_scalar(v)}`" for k, v in row["settings"].items()), _limits(STRATEGIES[row["name"]]()))
             for row in rows
         ),
     )  # fmt: skip
+
+
+OFFERS = {"source domain": "the source's domain", "sources": "several agents", "domains": "several sources"}
+
+
+def _limits(strategy: Strategy) -> str:
+    """What a strategy wants to be given besides an agent, and the algorithms that it works with, where not all."""
+
+    def fits(algorithm: str) -> bool:
+        try:
+            strategy.require(algorithm)
+        except UserError:
+            return False
+        return True
+
+    fit = [algorithm for algorithm in HYPERPARAMETERS if fits(algorithm)]
+    unfit = [algorithm for algorithm in HYPERPARAMETERS if algorithm not in fit]
+    said = [f"only {', '.join(fit)}"] if len(fit) < len(unfit) else [f"not {name}" for name in unfit]
+    stands = ["in a source"] if strategy.stage == "pretrain" else []
+    return "; ".join([*stands, *(OFFERS[need] for need in sorted(strategy.needs)), *said])
 
 
 PAIRS = ("mild", "hurts", "hard")
@@ -402,12 +423,13 @@ def measured_games() -> str:
 
 
 def measured(name: str) -> str:
-    """The line beside a strategy's paragraph: what it did on every pair, in each form that was measured."""
+    """The lines beside a strategy's paragraph: what it did on every pair, plain and in each other form."""
     found: dict[str, list[str]] = {}
     for row in strategy_rows():
         if row["subject"] == [name]:
             found.setdefault(row["says"], []).append(f"{row['pair']} {row['verdict']} {signed(row['area'])}")
-    return "".join(f"- *Measured*: {said}: {'; '.join(verdicts)}.\n" for said, verdicts in found.items())
+    forms = {said: "" if said == name else f" {said}:" for said in found}
+    return "".join(f"- *Measured*:{forms[said]} {'; '.join(verdicts)}.\n" for said, verdicts in found.items())
 
 
 def planted_faults() -> str:

@@ -1,4 +1,4 @@
-"""Measure every strategy on three pairs of source and target, against scratch, and write the table of docs/strategies.md.
+"""Measure every strategy on three pairs of source and target, against scratch: the tables of docs/strategies_measured.md.
 
     python scripts/strategy_table.py [--pair mild hurts hard] [--only NAME ...] [--skip NAME ...] [--seeds 5]
         [--out runs/strategies] [--json docs/results/strategies.json] [--quick]
