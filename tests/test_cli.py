@@ -294,6 +294,13 @@ def test_a_task_is_named_once(user):
     ) and err == "simreal: --task ant says the same as TASK, which is hopper: give one of them\n"
 
 
+def test_a_sentence_that_holds_for_one_robot_says_for_which(user, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    lines = {line.split()[0]: line for line in user("list", "parameters")[1].splitlines() if line}
+    assert " arm_reach: load on the panda_link7" in lines["payload"]  # what a quadruped carries lies elsewhere
+    assert " gravitational acceleration" in lines["gravity"] and ":" not in lines["gravity"]
+
+
 def test_the_list_of_parameters_is_read_by_people_and_by_grep(user, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     everything = user("list", "parameters")[1].splitlines()

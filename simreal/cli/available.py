@@ -106,17 +106,21 @@ def _of_task(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _of_all_tasks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The parameters of all tasks as people read them.
 
-    What every robot has for its own bodies, joints and drives is one row: the pattern that fits all.
+    What every robot has for its own bodies, joints and drives is one row: the pattern that fits all. A sentence that is not
+    the same for all is that of the task that is named before it.
     """
     short: dict[str, dict[str, Any]] = {}
     owners: dict[str, set[str]] = {}
+    sentences: dict[str, set[str]] = {}
     for row in rows:
         owner, what = _owner_and_kind(row["name"])
         owners.setdefault(what, set()).add(owner)
+        sentences.setdefault(row["name"], set()).add(row["says"])
     for row in rows:
         owner, what = _owner_and_kind(row["name"])
         many = bool(owner) and len(owners[what] - {""}) > 2
-        name, says = (f"*/{what}", f"{row['name']}: {_says(row)}") if many else (row["name"], _says(row))
+        of = row["name"] if many else row["tasks"][0] if len(sentences[row["name"]]) > 1 else ""
+        name, says = f"*/{what}" if many else row["name"], f"{of}: {_says(row)}" if of else _says(row)
         one = short.setdefault(name, {"name": name, "unit": [], "tasks": set(), "says": says})
         if (unit := _unit(row)) not in one["unit"]:
             one["unit"].append(unit)
