@@ -432,6 +432,24 @@ def measured(name: str) -> str:
     return "".join(f"- *Measured*:{forms[said]} {'; '.join(verdicts)}.\n" for said, verdicts in found.items())
 
 
+def exchange() -> str:
+    """How far agents are from what they become elsewhere; JSON calls a picture by the name of its field."""
+    ways = {"onnx": "ONNX", "to sb3": "to SB3", "from sb3": "from SB3", "surgery": "surgery"}
+    measured = {name: row["value"] for name, row in measurements("exchange").items()}
+    agents = dict.fromkeys(name.rpartition("/")[0] for name in measured)
+    rows = [
+        (*agent.replace("camera", "picture").split("/"), *(_rounded(measured[f"{agent}/{way}"]) for way in ways))
+        for agent in agents
+    ]
+    return table(("algorithm", "sees, does", *ways.values()), rows)
+
+
+def _rounded(value: float) -> str:
+    """``4e-7``."""
+    digit, _, power = f"{value:.0e}".partition("e")
+    return f"{digit}e{int(power)}" if value else "0"
+
+
 def planted_faults() -> str:
     """What was planted, and in how many seeds the right reason came first; what came first in the others."""
     cells = json.loads((DOCS / "results/planted_faults.json").read_text(encoding="utf-8"))["cells"]
@@ -494,6 +512,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "names": names, "strategies": strategies, "config": config, "measured overview": measured_overview,
     "measured sequence": measured_sequence, "games": games, "game parameters": game_parameters,
     "game learning": game_learning, "measured games": measured_games, "planted faults": planted_faults,
+    "exchange": exchange,
 }  # fmt: skip
 MINATAR = [f"minatar:{game}" for game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders")]
 TABLES |= {"minatar parameters": functools.partial(game_parameters, MINATAR), "atari parameters": atari_parameters}
