@@ -508,11 +508,11 @@ def hyperparameters(title: str) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "exchange": exchange,
     "tasks": tasks, "schemas": schemas, "results": results, "parameters": parameters, "imperfections": imperfections,
     "names": names, "strategies": strategies, "config": config, "measured overview": measured_overview,
     "measured sequence": measured_sequence, "games": games, "game parameters": game_parameters,
     "game learning": game_learning, "measured games": measured_games, "planted faults": planted_faults,
-    "exchange": exchange,
 }  # fmt: skip
 MINATAR = [f"minatar:{game}" for game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders")]
 TABLES |= {"minatar parameters": functools.partial(game_parameters, MINATAR), "atari parameters": atari_parameters}
