@@ -17,7 +17,7 @@ from simreal.training import train
 from simreal_agents.adapter import adapted
 from simreal_agents.bundle import Agent, load
 from simreal_envs.errors import UserError
-from simreal_envs.schema import Field
+from simreal_envs.schema import Field, Schema
 from simreal_envs.view import schema_of
 
 CATCH = sr.Domain("grid_catch")
@@ -53,6 +53,15 @@ def test_identity_begins_with_what_the_agent_does_where_the_channels_are_its_own
         1,
         1,
     )
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc"])
+def test_agents_with_vectors_as_actions_take_an_adapter_too(algorithm):
+    camera = Field("camera", "1", ("red", "green"), 0, 255, grid=(20, 20), dtype="uint8")
+    agent = sr.Agent.new(Schema((camera,), (Field("force", "1", ("slider",), -1, 1),), 0.05), algorithm=algorithm)
+    wider = replace(agent.schema, observation=(replace(camera, labels=("red", "green", "depth")),))
+    seen = np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), dtype=np.uint8)
+    assert np.array_equal(adapted(agent, wider).act(seen), agent.act(seen[..., :2]))
 
 
 def test_uniform_begins_with_the_mean_of_all_channels(source):
