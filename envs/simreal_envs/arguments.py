@@ -6,6 +6,7 @@ import math
 import operator
 import reprlib
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,15 @@ def whole(what: str, value: Any, low: int, high: float = math.inf) -> int:
         bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
         raise UserError(f"{what} must be a whole number {bounds}, not {value!r}")
     return number
+
+
+def progress_of(value: Any) -> float:
+    """The share of a training that is done, as a float; a UserError unless it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise UserError(
+            f"the progress of worlds must be a number from 0 to 1, the share of the training done, not {value!r}"
+        )
+    return float(value)
 
 
 def checked_seed(seed: Any) -> int:

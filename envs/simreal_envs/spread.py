@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector.utils import batch_space
 
-from simreal_envs.arguments import checked_forces, require_snapshot
+from simreal_envs.arguments import checked_forces, progress_of, require_snapshot
 from simreal_envs.engines.base import any_of
 from simreal_envs.errors import UserError
 from simreal_envs.lockstep import Partner, shared_memory, views
@@ -168,7 +168,7 @@ class Spread(gymnasium.vector.VectorEnv):
 
     @progress.setter
     def progress(self, progress: float) -> None:
-        self._shared["progress"][0] = progress
+        self._shared["progress"][0] = progress_of(progress)
 
     @property
     def varied(self) -> tuple[Varied, ...]:

@@ -17,6 +17,7 @@ from simreal_envs.arguments import (
     checked_seeds,
     chosen,
     clipped,
+    progress_of,
     require_snapshot,
     whole,
 )
@@ -90,7 +91,6 @@ class Worlds(gymnasium.vector.VectorEnv):
     Attributes:
         schema: names, units and bounds of observation and action.
         seed: what all draws are functions of; a tuple after a reset with one seed per world.
-        progress: share of the training done, in [0, 1]; curricula read it at every reset.
         final_observation: a batch of observations as `step` returns them; rows of worlds that finished in the last step
             hold the observation before their reset (autoreset mode SAME_STEP).
         diverged: number of episodes that ended because the physics diverged.
@@ -405,6 +405,15 @@ class Worlds(gymnasium.vector.VectorEnv):
     def markers(self, world: int) -> dict[str, np.ndarray]:
         """Points that a picture of one world should show, each ``(3,)`` m."""
         return {name: points[world] for name, points in self.task.markers(self._state()).items()}
+
+    @property
+    def progress(self) -> float:
+        """Share of the training done, in [0, 1]; curricula read it at every reset."""
+        return self._progress
+
+    @progress.setter
+    def progress(self, progress: float) -> None:
+        self._progress = progress_of(progress)
 
     # -- to stop and to go on -----------------------------------------------------------------------------------------
 

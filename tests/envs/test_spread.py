@@ -215,6 +215,8 @@ def test_a_snapshot_continues_to_the_same_bits_in_another_number_of_processes(st
     first, second = started(domain, before, n=n), started(domain, after, seed=4, n=n)
     first.reset(seed=list(range(n)))
     near_the_end(first)
+    with pytest.raises(UserError, match="progress of worlds must be a number"):
+        first.progress = "x"
     first.progress = 0.5
     play(first, 4)
     snapshot = first.snapshot()

@@ -148,6 +148,15 @@ def test_a_seed_that_is_no_whole_number_of_64_bits_is_refused(seed):
     assert np.isfinite(worlds.reset()[0]).all()
 
 
+@pytest.mark.parametrize("progress", ["x", None, float("nan")])
+def test_a_progress_that_is_no_number_is_refused_where_it_is_set(progress):
+    with contextlib.closing(make(Domain("cartpole_swingup"), 2)) as worlds:
+        worlds.progress = 0.5
+        with pytest.raises(UserError, match=rf"progress of worlds must be a number from 0 to 1, .* not {progress!r}"):
+            worlds.progress = progress
+        assert worlds.progress == 0.5
+
+
 def test_worlds_begin_under_one_seed_and_a_list_belongs_to_reset():
     with pytest.raises(UserError, match=r"a seed must be a whole number from 0 to .*, not \[1, 2, 3\]"):
         make(Domain("cartpole_swingup"), 3, [1, 2, 3])
