@@ -65,6 +65,8 @@ def diagnose(
             "return-column": return_column, "target-column": target_column,
         },
         "for --plan": {} if plan else {"effect": effect != 0.2, "chance": chance != 0.8, "verdicts": verdicts is not None},
+        # The one decides no label, the other none before there are runs.
+        "for verdicts, not for --plan": {"threshold": threshold is not None, "paired": paired is not None} if plan else {},
     })  # fmt: skip
     pairing = None if paired is None else {"never": False, "always": True}.get(paired, paired)
     given = {
@@ -86,8 +88,6 @@ def diagnose(
         width, rule = spread_of(pilot), usual | rule
         taken = sum(len(arms) - 1 for arms in pilot.values()) or 1
         verdicts = taken if verdicts is None else verdicts
-    for name in ("threshold", "paired"):  # the one decides no label, the other none before there are runs
-        rule.pop(name, None)
     found = plan_seeds(effect, width, chance, verdicts=1 if verdicts is None else verdicts, **rule).to_dict()
     print_json(found) if json else print_plan(found)
 

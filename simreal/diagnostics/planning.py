@@ -21,6 +21,7 @@ from simreal_envs.errors import UserError
 
 MOST_SEEDS = 1000
 LEAST_SPREAD, MOST_SPREAD = 1e-9, 1e9  # of normalized areas, which are of the order of 1; beyond, power has no digits
+MOST_VERDICTS = 1_000_000  # at once: of more, 1 - (1 - confidence) / (2 verdicts) loses its digits
 SHOWN_SEEDS = (5, 8, 10, 15, 20, 30)
 SHOWN_EFFECTS = (0.1, 0.2, 0.3, 0.5)
 
@@ -170,8 +171,10 @@ def plan_seeds(
         raise UserError(f"plan: margin is {margin:g}, expected a normalized return of 0 or more")
     if not 1 <= min_seeds <= MOST_SEEDS:
         raise UserError(f"plan: min_seeds is {min_seeds}, expected 1 to {MOST_SEEDS:,}")
-    if np.isinf(effect):
-        raise UserError(f"plan: an effect of {effect:g} is none, expected a finite difference of normalized areas")
+    if abs(effect) > MOST_SPREAD:
+        raise UserError(
+            f"plan: an effect of {effect:g} is none, expected a difference of normalized areas, up to {MOST_SPREAD:g}"
+        )
     if not abs(effect) > margin:
         raise UserError(
             f"plan: an effect of {effect:g} lies within the margin of {margin:g}, where no number of seeds gives it a label"
@@ -183,9 +186,9 @@ def plan_seeds(
         )
     if not 0.0 < chance < 1.0:
         raise UserError(f"plan: the chance of finding the effect is {chance:g}, expected a number between 0 and 1")
-    if not 0.0 < confidence < 1.0 or verdicts < 1:
+    if not 0.0 < confidence < 1.0 or not 1 <= verdicts <= MOST_VERDICTS:
         raise UserError(
-            f"plan: confidence is {confidence:g} and verdicts {verdicts}, expected one within (0, 1) and at least 1"
+            f"plan: confidence is {confidence:g} and verdicts {verdicts}, expected one within (0, 1) and 1 to {MOST_VERDICTS:,}"
         )
     settings = {"margin": margin, "confidence": confidence, "verdicts": verdicts}
     seeds = seeds_needed(effect, width, chance, min_seeds=min_seeds, **settings)

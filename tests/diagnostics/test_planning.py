@@ -130,7 +130,7 @@ def test_what_no_number_of_seeds_shows_still_has_its_chance_at_the_fewest():
         ((0.2, float("nan")), {}, "spread between seeds is nan"),
         ((0.2, 0.1, 1.0), {}, "between 0 and 1"),
         ((float("inf"), 0.1), {}, "an effect of inf is none"),
-        ((0.2, 0.1), {"verdicts": 0}, "at least 1"),
+        ((0.2, 0.1), {"verdicts": 0}, "1 to 1,000,000"),
         ((0.2, 0.1), {"confidence": 95}, "confidence is 95"),
         ((0.2, 0.1), {"margin": -1.0}, "margin is -1"),
         ((0.2, 0.1), {"min_seeds": 5000}, "min_seeds is 5000, expected 1 to 1,000"),
