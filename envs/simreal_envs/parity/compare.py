@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,6 +69,11 @@ def run(
         require_known(preset, PRESETS, "preset", "--preset")
     if len(engines) != 2:
         raise UserError(f"--engines takes two engines, such as mujoco,bullet, not {len(engines)}")
+    if engines[0] == engines[1]:
+        warnings.warn(
+            f"{engines[0]} is compared with itself: that tells whether it repeats itself, and nothing of another simulator",
+            stacklevel=2,
+        )
     found = []
     for i, preset in enumerate(presets):
         told = _part(say, i, len(presets), preset)
