@@ -55,22 +55,25 @@ def verified(folder: Path, name: str, card: Any) -> bytes:
     return data
 
 
-def read_columns(folder: Path, what: str, card: Any, size: int) -> dict[str, np.ndarray]:
+def read_columns(folder: Path, what: str, card: Any, size: int, action: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Transitions that were kept with an agent.
 
     Args:
         what: a key of `KEPT`.
         card: its part about them.
         size: of an observation.
+        action: shape of an action as it is stored.
     """
     name, expected = KEPT[what]
     data = verified(folder, name, card)
     try:
         columns = safetensors.numpy.load(data)
-        shapes = {columns[name].shape for name in ("observations", "next_observations")}
-        lengths = {len(column) for column in columns.values()}
-        if set(columns) != expected or shapes != {(len(columns["rewards"]), size)} or len(lengths) > 1:
-            raise ValueError(f"columns {sorted(columns)}, observations of {sorted(shapes)}")
+        if set(columns) != expected:
+            raise ValueError(f"columns {sorted(columns)}, expected {sorted(expected)}")
+        rows = dict.fromkeys(expected, ()) | {"observations": (size,), "next_observations": (size,), "actions": action}
+        for column, row in sorted(rows.items()):
+            if columns[column].shape != (wanted := (columns["rewards"].size, *row)):
+                raise ValueError(f"{column} of shape {columns[column].shape}, expected {wanted}")
         if (told := card.get("transitions")) != (there := len(columns["rewards"])):
             raise ValueError(f"{CARD} tells of {told!r}, and there are {there}")
         if bad := [name for name, column in columns.items() if not np.isfinite(column).all()]:

@@ -116,7 +116,7 @@ class Checkpoints:
         name = f"{step:012d}"
         final, work = self.folder / name, self.folder / f".{name}"
         for folder in (work, final):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         work.mkdir()
         _write(work, {"made_with": self.made_with, "state": tree}, self._rows)
         os.replace(work, final)
@@ -167,10 +167,14 @@ class Checkpoints:
         for path in self.folder.iterdir():
             if path.name in needed or not re.fullmatch(r"\.?\d{12}|\.?rows-.*", path.name):
                 continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _names(folder: Path) -> Iterator[str]:
@@ -316,8 +320,11 @@ class _RowFiles:
             places = np.arange(first, stop) % capacity
             part = {name: _storable(column[places], f"{path}.{name}") for name, column in rows.columns.items()}
             temporary = self._folder / f".rows-{number}-{first}-{stop}"
+            _remove(temporary)
             digest = _write_file(temporary, safetensors.numpy.save(part))
             name = f"rows-{number}-{first}-{stop}-{digest[:12]}.safetensors"
+            if (self._folder / name).is_dir():
+                _remove(self._folder / name)
             os.replace(temporary, self._folder / name)
             files.append({"name": name, "start": first, "stop": stop, "sha256": digest})
         ring = {"form": form, "written": rows.written, "files": files}

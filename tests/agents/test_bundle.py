@@ -284,6 +284,23 @@ def test_what_cannot_be_loaded_is_not_saved(trained, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("column", "shape", "says"),
+    [
+        ("actions", (7, 4), r"actions of shape \(7, 4\), expected \(7, 3\)"),
+        ("actions", (7,), r"actions of shape \(7,\), expected \(7, 3\)"),
+        ("rewards", (7, 1), r"rewards of shape \(7, 1\), expected \(7,\)"),
+        ("next_observations", (7, 4), r"next_observations of shape \(7, 4\), expected \(7, 5\)"),
+    ],
+)
+def test_transitions_of_another_shape_are_told_by_column(tmp_path, column, shape, says):
+    shapes = {"observations": (7, 5), "next_observations": (7, 5), "actions": (7, 3), "rewards": 7, "terminated": 7}
+    columns = {name: np.zeros(size, np.float32) for name, size in (shapes | {column: shape}).items()}
+    bundle = replace(kinds.agent_of("sac"), replay=columns).save(tmp_path / "kept")
+    with pytest.raises(UserError, match=rf"replay.safetensors does not hold this agent's transitions: {says}$"):
+        load(bundle)
+
+
 @pytest.mark.parametrize("told", [None, "x", [7], 6])
 def test_a_card_tells_how_many_transitions_there_are(tmp_path, told):
     shapes = {"observations": (7, 5), "next_observations": (7, 5), "actions": (7, 3), "rewards": 7, "terminated": 7}

@@ -339,3 +339,20 @@ def test_damaged_rows_are_noticed(tmp_path, how):
     reader = checkpoints(tmp_path)
     assert reader.load()[0].written == 3
     assert "step 1 is damaged (rows-0-3-6-" in reader.note
+
+
+def test_a_folder_in_the_place_of_rows_is_damage_and_makes_way_when_they_are_written_again(tmp_path):
+    def save():
+        live, reader = ring(), checkpoints(tmp_path)
+        assert reader.load() is None
+        push(live, 3)
+        reader.save(0, [live])
+        return reader.note
+
+    assert save() == ""
+    rows = next(tmp_path.glob("rows-*"))
+    rows.unlink()
+    rows.mkdir()
+    (tmp_path / ".rows-0-0-3").mkdir()
+    assert "cannot be read: Is a directory" in save()
+    assert checkpoints(tmp_path).load()[0].written == 3
