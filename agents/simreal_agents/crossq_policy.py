@@ -30,7 +30,7 @@ class CrossQPolicy(SACPolicy):
     """CrossQ's, over vectors.
 
     Args:
-        critic_width: of every hidden layer of the critics, which have as many as the actor.
+        critic_width: of every hidden layer of the critics, 1 to 8192, which have as many as the actor.
         batch_norm_momentum, batch_norm_eps, renorm_warmup_steps: of `BatchRenorm`.
     """
 
@@ -49,8 +49,8 @@ class CrossQPolicy(SACPolicy):
         renorm_warmup_steps: int = 100_000,
         **kwargs: Any,
     ):
-        if critic_width < 1:
-            raise UserError(f"critic_width must be at least 1, got {critic_width}")
+        if critic_width not in range(1, 8193):
+            raise UserError(f"critic_width must be a whole number from 1 to 8192, got {critic_width!r}")
         self._own = {
             "critic_width": int(critic_width),
             "batch_norm_momentum": float(batch_norm_momentum),

@@ -32,6 +32,7 @@ from simreal_agents.vecenv import FlatVecEnv, SB3Worlds, Step
 from simreal_envs.errors import Unsupported, UserError, nearest, require_a, require_known
 
 GENERATORS = ("_noise", "_order", "_predictions")
+MOST_SCALE = 10_000  # of a learning rate: what a config and a strategy may give, multiplied
 LossTerm = Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
 ProgressHook = Callable[[Any, float], None]
 _NUMBER, _OTHER = re.compile(r"\b(int|float)\b"), re.compile(r"\b(str|Callable|Schedule|Sequence|Mapping)\b")
@@ -225,10 +226,13 @@ class Transferable:
         """Multiply the learning rate of modules, towers or groups; the longest matching name wins, others return to 1.
 
         Raises:
-            UserError: for an unknown name, one that this network has nothing of, or a scale that is negative or no number.
+            UserError: for an unknown name, one that this network has nothing of, or a scale that is negative, above `MOST_SCALE` or no
+                number.
         """
         for name, scale in _scales(scales).items():
             _require_number(scale, f"lr_scale of {name!r}")
+            if scale > MOST_SCALE:
+                raise UserError(f"lr_scale of {name!r} must be at most {MOST_SCALE:,}, got {scale:g}")
         told = {name: self._told([name], "lr_scale") for name in sorted(scales, key=lambda name: len(str(name)))}
         for group in self.optimizer.param_groups:
             group["lr_scale"] = 1.0

@@ -171,8 +171,9 @@ def test_what_does_not_fit_is_said_in_one_sentence(point_mass):
         mean_of([agent, agent])
     with pytest.raises(Unsupported, match="renormalizations between its layers"):
         layers_of(agent.policy)
-    with pytest.raises(UserError, match="critic_width must be at least 1, got 0"):
-        learner(point_mass(), network={"critic_width": 0})
+    for width in (0, 8193, 1.5, "x"):
+        with pytest.raises(UserError, match=f"critic_width must be a whole number from 1 to 8192, got {width!r}"):
+            learner(point_mass(), network={"critic_width": width})
     with pytest.raises(Unsupported, match="CrossQ sees vectors"):
         CrossQ(env=Aim())
 

@@ -126,6 +126,8 @@ def test_scales_and_options_are_finite_numbers(wrong):
     before = ppo.optimizer.snapshot()["groups"]
     with pytest.raises(UserError, match="lr_scale of 'trunk' must be a finite number that is not negative, got"):
         ppo.set_lr_scale({"trunk": wrong})
+    with pytest.raises(UserError, match="lr_scale of 'trunk' must be at most 10,000, got 1e\\+300"):
+        ppo.set_lr_scale({"trunk": 1e300})
     for option in ("weight_decay", "eps", *(["max_grad_norm"] if wrong is not None else [])):
         with pytest.raises(UserError, match=f"{option} must be a finite number that is not negative, got"):
             ppo.set_options(["trunk"], **{option: wrong})
