@@ -33,6 +33,7 @@ from simreal_envs.spread import Spread
 from simreal_envs.tally import Tally
 from simreal_envs.tasks import find_task
 from simreal_envs.tasks.base import State, Task
+from simreal_envs.tasks.contract import fault
 from simreal_envs.variation import Domain, Observe
 from simreal_envs.view import View, schema_of
 
@@ -196,7 +197,11 @@ class Worlds(gymnasium.vector.VectorEnv):
             if begin_anew := getattr(self.engine, "begin_anew", None):
                 begin_anew()
         if len(ids):  # those of other processes or members may be meant
-            self._observation[ids] = self._begin(ids)
+            try:
+                self._observation[ids] = self._begin(ids)
+            except Exception as error:
+                self._tell("at the start of episodes", error)
+                raise
             self._ended[ids] = False
         return self.schema.pack(self._observation.copy()), {}
 
@@ -270,6 +275,18 @@ class Worlds(gymnasium.vector.VectorEnv):
 
     def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Ended | None]:
         """`step`, for actions that were `checked`; observations are flat, ``(N, d)``, in memory that these worlds go on to use."""
+        try:
+            return self._advance(actions)
+        except Exception as error:
+            self._tell("in a step", error)
+            raise
+
+    def _tell(self, when: str, error: Exception) -> None:
+        """Raise a sentence for an error in the code of somebody else's task."""
+        if wrong := fault(self.task, f"{when} of {self.num_envs} worlds with seed {self.seed}", error):
+            raise wrong from error
+
+    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Ended | None]:
         around, steps = self._imperfections, self._steps
         if self._intervals:
             self._redraw()

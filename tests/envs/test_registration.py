@@ -1,5 +1,6 @@
 """Tasks and engines by name: ours, those of other packages, and any Gymnasium id."""
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -35,6 +36,20 @@ class Short(CartpoleSwingup):
 
     def observe(self, state):
         return super().observe(state)[:, 1:]
+
+
+class LateStart(Balance):
+    name = "late_start"
+
+    def initial_state(self, draws, n):
+        return super().initial_state(draws, n) if n == 3 else {}["height"]  # 3 is what check_task tries
+
+
+class LateReward(Balance):
+    name = "late_reward"
+
+    def reward(self, state):
+        return super().reward(state) if len(state.qpos) == 3 else {}["height"]
 
 
 class Astray(CartpoleSwingup):
@@ -195,7 +210,7 @@ def test_another_package_brings_a_task(monkeypatch):
         (
             f"{__name__}:Astray",
             UserError,
-            "the task 'mine' .* breaks off in check_task: IndexError: index 17 is out of",
+            rf"task 'mine' breaks off in check_task: IndexError: index 17 is out of .* \({__file__}:\d+\)",
         ),
         (f"{__name__}:Misnamed", UserError, "calls itself 'something_else'; the entry point must have the same name"),
     ],
@@ -204,6 +219,15 @@ def test_a_package_that_brings_something_wrong_is_named(monkeypatch, target, err
     bring(monkeypatch, tasks, "simreal.tasks", mine=target)
     with pytest.raises(error, match=sentence):
         find_task("mine")
+
+
+@pytest.mark.parametrize(("name", "when"), [("late_start", "at the start of episodes"), ("late_reward", "in a step")])
+def test_what_a_task_of_another_package_raises_while_worlds_run_is_a_sentence_with_its_line(monkeypatch, name, when):
+    bring(monkeypatch, tasks, "simreal.tasks", **{name: f"{__name__}:{name.title().replace('_', '')}"})
+    with contextlib.closing(make(Domain(name), 2, seed=3)) as worlds:
+        says = rf"{name}' breaks off {when} of 2 worlds with seed 3: KeyError: 'height' \({__file__}:\d+\)$"
+        with pytest.raises(UserError, match=says):
+            worlds.reset(), worlds.step(worlds.action_space.sample())
 
 
 def test_another_package_brings_an_engine(monkeypatch):

@@ -145,12 +145,7 @@ def _bring(point: EntryPoint) -> Task:
         raise UserError(f"{what} is not a Task but {found!r}")
     if task.name != point.name:
         raise UserError(f"{what} calls itself {task.name!r}; the entry point must have the same name")
-    try:
-        check_task(task)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{what} breaks off in check_task: {told(error)}") from error
+    check_task(task)
     return task
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mujoco
@@ -11,11 +11,12 @@ import numpy as np
 
 from simreal_envs.engines.base import Player, Robot
 from simreal_envs.engines.contacts import partners
-from simreal_envs.errors import UserError
+from simreal_envs.errors import UserError, raised_at, told
 from simreal_envs.parameters import Draws
 from simreal_envs.tasks.base import Episode, State, Task
 
 _WORLDS = 3  # enough to see whether rows are mixed
+_RANDOM = "differs from call to call: every random number must come from"
 _DEEP = 0.03  # m; Gymnasium's half-cheetah starts 1.6 cm in the floor
 
 
@@ -34,7 +35,28 @@ def check_task(task: Task) -> None:
         names = [p.name for p in task.parameters]
         _require(len(set(names)) == len(names), f"two parameters have the same name in {names}")
     except UserError as error:
-        raise UserError(f"task {getattr(task, 'name', type(task).__name__)!r}: {error}") from error
+        raise UserError(f"task {_name(task)!r}: {error}") from error
+    except Exception as error:  # somebody else's task may raise anything
+        raise fault(task, "in check_task", error) or UserError(
+            f"task {_name(task)!r} breaks off in check_task: {told(error)} ({raised_at(error)})"
+        ) from error
+
+
+def fault(task: Task, when: str, error: Exception) -> UserError | None:
+    """What to raise for an error that a task's own code led to: a sentence with the line; None for any other, and for ours.
+
+    Args:
+        when: what the task was to do, as in "in check_task".
+    """
+    own = {kind.__module__.partition(".")[0] for kind in type(task).__mro__} - {"simreal_envs", "abc", "builtins"}
+    place = raised_at(error, own)
+    if not place or isinstance(error, UserError):
+        return None
+    return UserError(f"task {_name(task)!r} breaks off {when}: {told(error)} ({place})")
+
+
+def _name(task: Task) -> str:
+    return getattr(task, "name", type(task).__name__)
 
 
 def _check_facts(task: Task) -> None:
@@ -57,36 +79,42 @@ def _check_facts(task: Task) -> None:
 
 def _start(task: Task) -> State:
     """The state in which some episodes start."""
-    qpos, qvel = _initial_state(task)
-    again = _initial_state(task)
-    _require(
-        np.array_equal(qpos, again[0]) and np.array_equal(qvel, again[1]),
-        "initial_state() differs from call to call: every random number must come from its draws",
-    )
+    qpos, qvel = _drawn("initial_state", lambda draws: _initial_state(task, draws))
     if not isinstance(task.robot, Player):
         joints = np.flatnonzero(task.robot.model("matched").jnt_type >= int(mujoco.mjtJoint.mjJNT_SLIDE))  # or a hinge
         _warn_of_ranges(task.name, task.robot, joints, qpos)
         _warn_of_surroundings(task.name, task.robot, qpos)
         _warn_of_gains(task.name, task.robot, joints, qpos)
     action = np.zeros((_WORLDS, task.schema.action_size))
-    command = task.command(_draws(), _WORLDS)
+    (command,) = _drawn("command", lambda draws: [_command(task, draws)])
+    return State(qpos, qvel, action, action, command, _readings(task, qpos, qvel))
+
+
+def _drawn(what: str, made: Callable[[Draws], Sequence[np.ndarray]]) -> Sequence[np.ndarray]:
+    """What a task makes of draws, once it is the same at every call, and every row what it is in any other place."""
+    draws, order = Draws(0, np.arange(_WORLDS), np.zeros(_WORLDS, dtype=int)), np.arange(_WORLDS)[::-1]
+    found, again, flipped = made(draws), made(draws), made(draws.take(order))
+    for one, same, other in zip(found, again, flipped, strict=True):
+        _require(np.array_equal(one, same), f"{what}() {_RANDOM} its draws")
+        _require(
+            np.array_equal(one, other[order]),
+            f"{what}() mixes worlds: a row must follow from its own draws, whatever its place, and these do not move with "
+            "them; random numbers of another generator are the same for every seed and episode",
+        )
+    return found
+
+
+def _command(task: Task, draws: Draws) -> np.ndarray:
+    command = task.command(draws, _WORLDS)
     _require(
         np.ndim(command) == 2 and len(command) == _WORLDS,
         f"command() has shape {np.shape(command)}, expected ({_WORLDS}, c)",
     )
-    _require(
-        np.array_equal(command, task.command(_draws(), _WORLDS)),
-        "command() differs from call to call: every random number must come from its draws",
-    )
-    return State(qpos, qvel, action, action, command, _readings(task, qpos, qvel))
+    return command
 
 
-def _draws() -> Draws:
-    return Draws(0, np.arange(_WORLDS), np.zeros(_WORLDS, dtype=int))
-
-
-def _initial_state(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    start = task.initial_state(_draws(), _WORLDS)
+def _initial_state(task: Task, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    start = task.initial_state(draws, _WORLDS)
     pair = isinstance(start, tuple | list) and len(start) == 2
     _require(pair, f"initial_state() must return qpos and qvel, not one {type(start).__name__}")
     qpos, qvel = start
@@ -189,8 +217,15 @@ def _check_calls(task: Task, state: State) -> None:
     _require(isinstance(terms, Mapping) and terms, "reward() must return a dict of terms by name, and at least one")
     for name, term in terms.items():
         _require_numbers(f"reward[{name!r}]", term, (n,))
+    again = state.take(np.arange(n))  # which has nothing of `State.once`
+    _require(np.array_equal(observation, task.observe(again)), f"observe() {_RANDOM} the draws of an episode")
+    repeated = task.reward(again)
+    for name, term in terms.items():
+        _require(np.array_equal(term, repeated.get(name)), f"reward[{name!r}] {_RANDOM} the draws of an episode")
     for name in ("terminated", "on_goal"):
-        _require_bools(name, getattr(task, name)(state), (n,))
+        bools = getattr(task, name)(state)
+        _require_bools(name, bools, (n,))
+        _require(np.array_equal(bools, getattr(task, name)(again)), f"{name}() {_RANDOM} the draws of an episode")
     zeros = np.zeros(n)
     episode = Episode(np.full(n, task.episode_steps), zeros, zeros.astype(int), zeros.astype(bool), zeros)
     _require_bools("success", task.success(episode), (n,))

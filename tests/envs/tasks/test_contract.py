@@ -48,6 +48,16 @@ def broken(**members):
         ({"initial_state": lambda s: (s[0] * np.nan, s[1])}, "initial_state qpos is not finite"),
         ({"initial_state": lambda s: (s[0] + np.random.default_rng().random(), s[1])}, "differs from call to call"),
         ({"initial_state": lambda s: s[0]}, r"initial_state\(\) must return qpos and qvel, not one ndarray"),
+        (
+            {"initial_state": lambda s: (s[0] + np.random.default_rng(0).random(s[0].shape), s[1])},
+            r"initial_state\(\) mixes worlds",
+        ),
+        (
+            {"command": lambda c: np.random.default_rng(0).random((3, 1))},
+            r"command\(\) mixes worlds: a row must follow",
+        ),
+        ({"observe": lambda o: o + np.random.random()}, r"observe\(\) differs from call to call"),
+        ({"reward": lambda r: {"all": np.random.random(3)}}, r"reward\['all'\] differs from call to call"),
         ({"command": lambda c: np.zeros(3)}, r"command\(\) has shape \(3,\), expected \(3, c\)"),
         ({"command": lambda c: np.random.default_rng().random((3, 1))}, r"command\(\) differs from call to call"),
         (
@@ -61,6 +71,19 @@ def broken(**members):
 def test_a_task_that_breaks_the_contract_is_told_how(members, sentence):
     with pytest.raises(UserError, match=f"^task 'cartpole_swingup': .*{sentence}"):
         check_task(broken(**members))
+
+
+@pytest.mark.parametrize(
+    "name", ["initial_state", "command", "control", "observe", "reward", "terminated", "on_goal", "success"]
+)
+def test_what_a_task_of_somebody_else_raises_is_a_sentence_with_its_line(name):
+    def wrong(found):
+        raise KeyError("height")
+
+    with pytest.raises(
+        UserError, match=rf"^task 'cartpole_swingup' breaks off in check_task: KeyError: 'height' \({__file__}:\d+\)$"
+    ):
+        check_task(broken(**{name: wrong}))
 
 
 def test_what_is_no_task_is_told_apart_from_a_broken_one():
