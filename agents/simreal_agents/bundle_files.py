@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from simreal_agents.card import trouble
+from simreal_agents.card import LARGEST, trouble
 from simreal_envs.errors import UserError, nearest
 
 FORMAT = 1
@@ -76,8 +76,8 @@ def read_columns(folder: Path, what: str, card: Any, size: int, action: tuple[in
                 raise ValueError(f"{column} of shape {columns[column].shape}, expected {wanted}")
         if (told := card.get("transitions")) != (there := len(columns["rewards"])):
             raise ValueError(f"{CARD} tells of {told!r}, and there are {there}")
-        if bad := [name for name, column in columns.items() if not np.isfinite(column).all()]:
-            raise ValueError(f"{bad[0]} are not all finite")
+        if bad := [name for name, column in columns.items() if not (np.abs(column) <= LARGEST).all()]:
+            raise ValueError(f"{bad[0]} are not all finite in single precision")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"bundle {folder}: {name} does not hold this agent's transitions: {error}") from error
     return columns

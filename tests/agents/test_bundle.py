@@ -301,6 +301,15 @@ def test_transitions_of_another_shape_are_told_by_column(tmp_path, column, shape
         load(bundle)
 
 
+@pytest.mark.parametrize("number", [np.nan, 1e300])
+def test_transitions_are_finite_for_an_agent(tmp_path, number):
+    shapes = {"observations": (7, 5), "next_observations": (7, 5), "actions": (7, 3), "rewards": 7, "terminated": 7}
+    columns = {name: np.zeros(size) for name, size in shapes.items()} | {"rewards": np.full(7, number)}
+    bundle = replace(kinds.agent_of("sac"), replay=columns).save(tmp_path / "kept")
+    with pytest.raises(UserError, match="rewards are not all finite in single precision"):
+        load(bundle)
+
+
 @pytest.mark.parametrize("told", [None, "x", [7], 6])
 def test_a_card_tells_how_many_transitions_there_are(tmp_path, told):
     shapes = {"observations": (7, 5), "next_observations": (7, 5), "actions": (7, 3), "rewards": 7, "terminated": 7}

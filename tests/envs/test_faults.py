@@ -58,6 +58,16 @@ class Nowhere(Fine):
         return super().reset(seed=seed)
 
 
+class Huge(Fine):
+    """Beyond single precision."""
+
+    def shown(self):
+        return np.array([0.0, 1e300])
+
+    def reset(self, *, seed=None, options=None):  # here
+        return super().reset(seed=seed)
+
+
 class Old(Fine):
     """Gym's interface of 2021."""
 
@@ -186,7 +196,7 @@ class Unmoved(gymnasium.Env):
 
 
 KINDS = (
-    Fine, Breaks, Lost, Nowhere, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely, Unclosed,
+    Fine, Breaks, Lost, Nowhere, Huge, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely, Unclosed,
     Half, Wrapped, Second, Unseen, Unmoved,
 )  # fmt: skip
 
@@ -229,6 +239,7 @@ def went_wrong(kind, num_workers=0):
         (Breaks, "in step 3 of", "LinAlgError: Singular matrix"),
         (Lost, "at the start of", "KeyError: 'maps/1.yaml'"),
         (Nowhere, "at the start of", "number 1 of its 2 observed numbers is nan"),
+        (Huge, "at the start of", "number 1 of its 2 observed numbers is 1e+300"),
         (
             Old,
             "in step 1 of",

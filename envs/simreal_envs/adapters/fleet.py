@@ -18,6 +18,12 @@ from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported, UserError, told
 
 KWARGS = "kwargs/"
+_LARGEST = np.finfo(np.float32).max
+
+
+def sound(observations: np.ndarray) -> np.ndarray:
+    """Which numbers are finite for an agent, who sees them in single precision."""
+    return np.abs(observations) <= _LARGEST
 
 
 class Step(NamedTuple):
@@ -126,7 +132,7 @@ class Envs:
 
     def refuse(self, i: int) -> None:
         """Raise a UserError about an environment whose first step, as that of all others, was not finite."""
-        wrong = "its reward" if np.isfinite(self._last[i].observation).all() else "what it observes"
+        wrong = "its reward" if sound(self._last[i].observation).all() else "what it observes"
         raise fault(self._envs[i], "step", "in its first step in every world", UserError(f"{wrong} is not finite"))
 
     def _step(self, i: int, action: np.ndarray) -> Step:
@@ -152,8 +158,8 @@ class Envs:
             if isinstance(answer, (np.ndarray, Mapping)):  # one of two numbers could be taken for two answers
                 raise TypeError("an observation alone")
             seen = self._flat(answer[0])
-            if not np.isfinite(seen).all():
-                k = int(np.argmin(np.isfinite(seen)))
+            if not sound(seen).all():
+                k = int(np.argmin(sound(seen)))
                 raise UserError(f"number {k} of its {seen.size} observed numbers is {seen[k]}")
             return seen
         except (Exception, SystemExit) as error:  # somebody else's environment may do and return anything

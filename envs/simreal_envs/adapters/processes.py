@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from simreal_envs.adapters.faults import dismiss, layers
-from simreal_envs.adapters.fleet import KWARGS, Envs, creator_of, defaults_of, form_of
+from simreal_envs.adapters.fleet import KWARGS, Envs, creator_of, defaults_of, form_of, sound
 from simreal_envs.adapters.machine import Machine, machine, named_model
 from simreal_envs.adapters.spaces import (
     AIMED,
@@ -96,11 +96,10 @@ class GymnasiumEngine(Engine):
         rows, control = self._fleets.rows, np.asarray(control)
         answers = self._fleets.call("step", [(control[mine],) for mine in rows])
         for mine, (observation, reward, met, terminated, truncated) in zip(rows, answers, strict=True):
-            sound = np.isfinite(observation).all(axis=1) & np.isfinite(reward)
-            self._sound[mine] = sound
-            observation[~sound] = 0
+            self._sound[mine] = fine = sound(observation).all(axis=1) & np.isfinite(reward)
+            observation[~fine] = 0
             self.readings["observation"][mine] = observation
-            self.readings["reward"][mine] = np.where(sound, reward, 0.0)
+            self.readings["reward"][mine] = np.where(fine, reward, 0.0)
             self.readings["met"][mine] = met
             self.readings["terminated"][mine], self.readings["truncated"][mine] = terminated, truncated
         if not (self._stepped or self._sound.any()):
