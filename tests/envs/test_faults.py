@@ -61,6 +61,10 @@ class Nowhere(Fine):
 class Huge(Fine):
     """Beyond single precision."""
 
+    def __init__(self):
+        super().__init__()
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
     def shown(self):
         return np.array([0.0, 1e300])
 
