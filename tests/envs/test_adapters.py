@@ -246,6 +246,12 @@ def long():
     return env
 
 
+def pair():
+    env = Walk()
+    env.observation_space = spaces.Tuple((spaces.Box(0, 255, (64, 64, 3), np.uint8), spaces.Box(-1, 1, (2,))))
+    return env
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     ids = {
@@ -255,6 +261,7 @@ def registered():
         "test/Solved-v0": (Walk, 50), "test/Long-v0": (long, 50), "test/Keys-v0": (Keys, 5),
         "test/Maze-v0": (Maze, None), "test/Sparse-v0": (Sparse, 4), "test/Strict-v0": (Strict, 4), "test/Told-v0": (Tell, 4),
         "test/Silent-v0": (silent, 5), "test/Empty-v0": (empty, 5), "test/Whole-v0": (Whole, 50),
+        "test/Pair-v0": (pair, 50),
         "test/Blackjack-v0": ("gymnasium.envs.toy_text.blackjack:BlackjackEnv", 50),
         **{f"test/Camera-{view}-v0": (partial(Camera, view), 5) for view in VIEWS},
     }  # fmt: skip
@@ -862,7 +869,8 @@ def test_without_a_way_to_draw_there_are_no_pictures():
         ({"task": "gymnasium:test/Unbounded-v0"}, "need finite bounds"),
         ({"task": "gymnasium:test/Unbounded-whole-v0"}, "need finite bounds"),
         ({"task": "gymnasium:test/Large-v0"}, "images of 921600 numbers; up to 262144 .*ResizeObservation"),
-        ({"task": "gymnasium:test/Long-v0"}, "5000 numbers; our networks read vectors"),
+        ({"task": "gymnasium:test/Long-v0"}, "5000 numbers; our networks read vectors of up to 4096$"),
+        ({"task": "gymnasium:test/Pair-v0"}, "12290 numbers; our .* up to 4096; images are seen as images alone or in a Dict, and"),
         ({"task": "gymnasium:test/Endless-v0"}, "has no time limit; register it with max_episode_steps"),
         ({"task": "gymnasium:test/Silent-v0"}, "no numbers, which are what our agents read"),
         ({"task": "gymnasium:test/Empty-v0"}, "no numbers, which are what our agents read"),

@@ -58,6 +58,11 @@ class Nowhere(Fine):
         return super().reset(seed=seed)
 
 
+class Masked(Fine):
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], {"action_mask": np.ones(1, np.int8)}
+
+
 class Huge(Fine):
     """Beyond single precision."""
 
@@ -200,7 +205,7 @@ class Unmoved(gymnasium.Env):
 
 
 KINDS = (
-    Fine, Breaks, Lost, Nowhere, Huge, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely, Unclosed,
+    Fine, Breaks, Lost, Nowhere, Masked, Huge, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely, Unclosed,
     Half, Wrapped, Second, Unseen, Unmoved,
 )  # fmt: skip
 
@@ -270,6 +275,15 @@ def test_the_sentence_comes_out_of_worker_processes_and_through_wrappers():
     sentence, seeds = went_wrong(Breaks, num_workers=1)
     assert f"in step 3 of the episode with seed {seeds[0]}: LinAlgError" in sentence and place_in(Breaks) in sentence
     assert place_in(Breaks) in went_wrong(Wrapped)[0]
+
+
+def test_masks_of_choices_that_nobody_sees_are_warned_of():
+    worlds = worlds_of(Masked)
+    with pytest.warns(
+        UserWarning, match=r"fault/Masked-v0 tells in its infos which choices there are \(action_mask\): agents"
+    ):
+        worlds.reset()
+    worlds.close()
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -161,6 +162,12 @@ class Envs:
             if not sound(seen).all():
                 k = int(np.argmin(sound(seen)))
                 raise UserError(f"number {k} of its {seen.size} observed numbers is {seen[k]}")
+            if isinstance(answer[1], Mapping) and "action_mask" in answer[1]:
+                warnings.warn(
+                    f"gymnasium:{self._spec.id} tells in its infos which choices there are (action_mask): agents do not see "
+                    "them and choose among all",
+                    stacklevel=2,
+                )
             return seen
         except (Exception, SystemExit) as error:  # somebody else's environment may do and return anything
             raise fault(env, "reset", f"at the start of the episode with seed {seed}", error) from error

@@ -179,6 +179,12 @@ def _is_image(space: spaces.Space) -> TypeGuard[spaces.Box]:
     return min(Image((), space).shape[:2]) >= (_SMALLEST_TABLE if table else _SMALLEST)
 
 
+def _images_in_tuples(space: spaces.Space) -> bool:
+    several = isinstance(space, spaces.Tuple)
+    parts = space.spaces if several else space.values() if isinstance(space, spaces.Dict) else ()
+    return any((several and _is_image(part)) or _images_in_tuples(part) for part in parts)
+
+
 def observation_fields(name: str, space: spaces.Space) -> tuple[Field, ...]:
     """Fields of an observation space in the order of its `Flattening`: of vectors one per run of equal bounds, then the images.
 
@@ -205,8 +211,9 @@ def _vector_fields(name: str, space: spaces.Space, called: str) -> tuple[Field, 
     if not isinstance(box, spaces.Box):
         raise UserError(f"gymnasium:{name} observes {space}, which is no vector of fixed size")
     if box.shape[0] > LARGEST:
+        seen = "; images are seen as images alone or in a Dict, and not in a Tuple" if _images_in_tuples(space) else ""
         raise UserError(
-            f"gymnasium:{name} observes {space}, {box.shape[0]} numbers; our networks read vectors of up to {LARGEST}"
+            f"gymnasium:{name} observes {space}, {box.shape[0]} numbers; our networks read vectors of up to {LARGEST}{seen}"
         )
     low, high = box.low.astype(np.float64), box.high.astype(np.float64)
     starts = [i for i in range(len(low)) if i == 0 or (low[i], high[i]) != (low[i - 1], high[i - 1])]
