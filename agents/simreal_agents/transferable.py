@@ -226,8 +226,8 @@ class Transferable:
         """Multiply the learning rate of modules, towers or groups; the longest matching name wins, others return to 1.
 
         Raises:
-            UserError: for an unknown name, one that this network has nothing of, or a scale that is negative, above `MOST_SCALE` or no
-                number.
+            UserError: for an unknown name, one that this network has nothing of, or a scale that is no number from 0 to
+                `MOST_SCALE`.
         """
         for name, scale in _scales(scales).items():
             _require_number(scale, f"lr_scale of {name!r}")
