@@ -284,8 +284,8 @@ def load(folder: str | Path) -> Agent:
         said = _line(str(error).partition("\n")[0])
         said = f"lacks {error}" if isinstance(error, KeyError) else f"holds what is no setting of it: {said}"
         raise UserError(f"bundle {folder}: schema or network in {CARD} {said}") from error
-    size, action = agent.policy.layout.size, agent.policy.action_space.shape
-    kept = {what: read_columns(folder, what, card[what], size, action) for what in KEPT if what in card}
+    size, actions = agent.policy.layout.size, agent.policy.action_space
+    kept = {what: read_columns(folder, what, card[what], size, actions) for what in KEPT if what in card}
     return Agent(agent.policy, agent.schema, card, **kept)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from gymnasium import spaces
 from safetensors import SafetensorError
 
 from simreal_agents.card import LARGEST, trouble
@@ -55,14 +56,14 @@ def verified(folder: Path, name: str, card: Any) -> bytes:
     return data
 
 
-def read_columns(folder: Path, what: str, card: Any, size: int, action: tuple[int, ...]) -> dict[str, np.ndarray]:
+def read_columns(folder: Path, what: str, card: Any, size: int, actions: spaces.Space) -> dict[str, np.ndarray]:
     """Transitions that were kept with an agent.
 
     Args:
         what: a key of `KEPT`.
         card: its part about them.
         size: of an observation.
-        action: shape of an action as it is stored.
+        actions: the agent's, as they are stored.
     """
     name, expected = KEPT[what]
     data = verified(folder, name, card)
@@ -70,10 +71,16 @@ def read_columns(folder: Path, what: str, card: Any, size: int, action: tuple[in
         columns = safetensors.numpy.load(data)
         if set(columns) != expected:
             raise ValueError(f"columns {sorted(columns)}, expected {sorted(expected)}")
-        rows = dict.fromkeys(expected, ()) | {"observations": (size,), "next_observations": (size,), "actions": action}
+        rows = dict.fromkeys(expected, ()) | {
+            "observations": (size,),
+            "next_observations": (size,),
+            "actions": actions.shape,
+        }
         for column, row in sorted(rows.items()):
             if columns[column].shape != (wanted := (columns["rewards"].size, *row)):
                 raise ValueError(f"{column} of shape {columns[column].shape}, expected {wanted}")
+        if isinstance(actions, spaces.Discrete) and not np.isin(columns["actions"], np.arange(actions.n)).all():
+            raise ValueError(f"actions that are no choices from 0 to {actions.n - 1}")
         if (told := card.get("transitions")) != (there := len(columns["rewards"])):
             raise ValueError(f"{CARD} tells of {told!r}, and there are {there}")
         if bad := [name for name, column in columns.items() if not (np.abs(column) <= LARGEST).all()]:

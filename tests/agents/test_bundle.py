@@ -301,6 +301,21 @@ def test_transitions_of_another_shape_are_told_by_column(tmp_path, column, shape
         load(bundle)
 
 
+@pytest.mark.parametrize("choice", [-1, 3])
+def test_kept_choices_are_those_of_the_agent(tmp_path, choice):
+    agent = kinds.agent_of("dqn", action="choice")
+    assert agent.schema.choices == 3
+    shapes = {"observations": (7, 5), "next_observations": (7, 5), "rewards": 7, "terminated": 7}
+    columns = {name: np.zeros(size, np.float32) for name, size in shapes.items()}
+    assert (
+        len(load(replace(agent, replay=columns | {"actions": np.full(7, 2)}).save(tmp_path / "kept")).replay["actions"])
+        == 7
+    )
+    wrong = replace(agent, replay=columns | {"actions": np.full(7, choice)}).save(tmp_path / "kept")
+    with pytest.raises(UserError, match="actions that are no choices from 0 to 2"):
+        load(wrong)
+
+
 @pytest.mark.parametrize("number", [np.nan, 1e300])
 def test_transitions_are_finite_for_an_agent(tmp_path, number):
     shapes = {"observations": (7, 5), "next_observations": (7, 5), "actions": (7, 3), "rewards": 7, "terminated": 7}
