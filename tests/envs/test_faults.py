@@ -205,8 +205,8 @@ class Unmoved(gymnasium.Env):
 
 
 KINDS = (
-    Fine, Breaks, Lost, Nowhere, Masked, Huge, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely, Unclosed,
-    Half, Wrapped, Second, Unseen, Unmoved,
+    Fine, Breaks, Lost, Nowhere, Masked, Huge, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely,
+    Unclosed, Half, Wrapped, Second, Unseen, Unmoved,
 )  # fmt: skip
 
 
