@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_said_in_one_sentence(point_mass):
     with pytest.raises(Unsupported, match="renormalizations between its layers"):
         layers_of(agent.policy)
     for width in (0, 8193, 1.5, "x"):
-        with pytest.raises(UserError, match=f"critic_width must be a whole number from 1 to 8192, got {width!r}"):
+        with pytest.raises(UserError, match=rf"critic_width must be a whole number.*, got {width!r}"):
             learner(point_mass(), network={"critic_width": width})
     with pytest.raises(Unsupported, match="CrossQ sees vectors"):
         CrossQ(env=Aim())
