@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import re
 import sys
 import types
@@ -468,6 +469,22 @@ def planted_faults() -> str:
     return table(("planted", "right reason", *(f"`{robot}`" for robot in robots)), rows)
 
 
+def signals() -> str:
+    """What is measured of an agent and its target: what it is called in files and on the page, and its normal range."""
+    from simreal.diagnostics.reasons.normal import NORMAL
+    from simreal.report.signals import LABELS
+
+    def normal(signal: str) -> str:
+        of = {
+            end: NORMAL[name] for end in ("", "_rise", "_change", "_kept", "_end") if (name := signal + end) in NORMAL
+        }
+        return ", ".join(f"{end.removeprefix('_')} {_between(*bounds)}".strip() for end, bounds in of.items())
+
+    return table(
+        ("signal", "what its number says", "normal"), ((f"`{s}`", says, normal(s)) for s, (_, says) in LABELS.items())
+    )
+
+
 def config() -> str:
     """Every key of a config: default, allowed values, meaning."""
     parts = []
@@ -513,6 +530,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "names": names, "strategies": strategies, "config": config, "measured overview": measured_overview,
     "measured sequence": measured_sequence, "games": games, "game parameters": game_parameters,
     "game learning": game_learning, "measured games": measured_games, "planted faults": planted_faults,
+    "signals": signals,
 }  # fmt: skip
 MINATAR = [f"minatar:{game}" for game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders")]
 TABLES |= {"minatar parameters": functools.partial(game_parameters, MINATAR), "atari parameters": atari_parameters}
@@ -528,6 +546,12 @@ def _id_of(task: str) -> str:
 
 def _values(choices: Sequence[float], low: float, high: float) -> str:
     return ", ".join(f"{choice:g}" for choice in choices) if choices else f"{low:g} to {high:g}"
+
+
+def _between(low: float, high: float) -> str:
+    if math.isinf(low):
+        return f"at most {high:g}"
+    return f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
 
 
 def _default(field: FieldInfo) -> str:

@@ -74,7 +74,7 @@ LABELS = {
     "mmd_p": ("p of the MMD", "How likely an MMD as large is by chance."),
     "start_shift": (
         "shift of first observations",
-        "Of the first observation of an episode, in source standard deviations.",
+        "How far first observations of episodes lie from those of the source, in standard deviations.",
     ),
     "start_scale": ("scale of first observations", "Log ratio of the spreads of first observations: 0 is the same."),
     "model_residual": (
@@ -92,12 +92,12 @@ LABELS = {
     ),
     "early_cause": (
         "what explains it in first steps",
-        "The same of the first steps of episodes, where an agent that fails is still where it was at home.",
+        "The same in first steps of episodes, where even an agent that fails is still where it was at home.",
     ),
     "early_cause_size": ("how much that is different", "The gain, offset or delay in first steps."),
     "start_cause": (
         "what explains first observations",
-        "Share of what is unusual about them that disappears if one sensor is at fault; -1: they speak against it.",
+        "Share of what is unusual about them that disappears if one sensor is at fault; -1: it would make them unusual.",
     ),
     "start_cause_size": ("how much it is off at the start", "The gain or offset of that sensor in first observations."),
     "delta_r": (
@@ -108,7 +108,10 @@ LABELS = {
         "reward's agreement",
         "Correlation of the target's rewards with what a model of the source's rewards expects; below 0 they are reversed.",
     ),
-    "reward_residual": ("surprise of the source's reward", "Error of that model here, relative to its error there."),
+    "reward_residual": (
+        "surprise of the source's reward",
+        "Error of a model of the source's rewards here, relative to its error there: 1 is no surprise.",
+    ),
     "advantage_correlation": (
         "advantage's agreement",
         "Correlation of the source critic's advantages with what was earned afterwards; below 0 it wants the opposite.",
