@@ -15,7 +15,7 @@ import simreal
 from simreal.catalogue import KINDS
 from simreal.cli import COMMANDS
 from simreal.config import domains
-from simreal.config_files import parse
+from simreal.config_files import find, parse
 from simreal_envs.tasks import GAMES, TASKS, find_task
 
 ROOT = Path(__file__).parents[1]
@@ -162,12 +162,15 @@ def test_commands_that_are_shown_exist_with_the_options_that_are_shown():
     assert {words[0] for _, words in lines} >= set(COMMANDS)  # every command is documented
     for page, (command, *rest) in lines:
         assert command in COMMANDS, f"{page}: simreal {command}"
-        options = set(inspect.signature(COMMANDS[command]).parameters)
+        options = list(inspect.signature(COMMANDS[command]).parameters)
         for word in rest:
             if option := re.match(r"\[?--([\w-]+)", word):
                 assert option[1].replace("-", "_") in options, f"{page}: simreal {command} --{option[1]}"
             if word.startswith("configs/"):
                 assert (ROOT / word).is_file(), f"{page}: {word}"
+        config = dict(zip(options, rest, strict=False)).get("config", "")
+        if re.fullmatch(r"[a-z][a-z_/]+", config) and not rest[0].startswith("-"):  # by its name alone
+            assert find(config).is_file(), f"{page}: simreal {command} {config}"
         if command == "list" and rest[0] != "KIND":
             assert rest[0] in KINDS, f"{page}: simreal list {rest[0]}"
 
