@@ -214,8 +214,8 @@ def test_ways_that_do_not_go_along_a_sequence_are_known_and_run_tells_them(tmp_p
         cli.main()
     note, refusal = capsys.readouterr().err.splitlines()
     assert note == (
-        "note: several.yaml:15: sequence: cannot begin with agents of their own making, so that they do not go along it: "
-        "adapted, careful; there are only their arms on each target"
+        "note: several.yaml:15: sequence: these strategies cannot begin with the agent that they have ended with, and do not go "
+        "along it: adapted, careful; the report has their arms on each target only"
     )
     assert refusal.startswith("simreal: cannot write to the output folder mine")
 

@@ -32,8 +32,8 @@ def run(config: Config, overrides: Overrides = (), /, out: Path | None = None, j
     out = out or Path("runs") / experiment.name
     if names := ", ".join(staying(experiment)):
         note(
-            f"{where('sequence')}: cannot begin with agents of their own making, so that they do not go along it: "
-            f"{names}; there are only their arms on each target"
+            f"{where('sequence')}: these strategies cannot begin with the agent that they have ended with, and do not go along "
+            f"it: {names}; the report has their arms on each target only"
         )
     report = experiments.run(experiment, out, command=command(), where=where)
     if json:
