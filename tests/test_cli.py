@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import pty
+import re
 import resource
 import shutil
 import subprocess
@@ -93,6 +94,13 @@ def test_of_several_overrides_each_is_told_its_own_mistake_and_the_file_keeps_it
 
 
 # ---- what the commands print and write ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_offers_no_default_that_is_none(user, command):
+    status, shown, _ = user(command, "--help")
+    assert status == 0 and f"simreal {command}" in shown
+    assert not re.search(r"default: (None|False|'')?\s*\)|None}", shown), shown
 
 
 def test_json_is_one_object_on_stdout_and_progress_only_on_stderr(finished):

@@ -17,7 +17,9 @@ Verbs import what they need when they run: help and refusals come at once.
 import io
 import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from inspect import signature
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
@@ -29,11 +31,23 @@ from simreal.cli.watching import evaluate, video, view
 from simreal.cli.worlds import audit, parity
 from simreal_envs.errors import UserError
 
+
+def _quiet(command: Callable[..., None]) -> None:
+    """Let the help of a command show no defaults that mean "not given"; what happens then is said in words."""
+    hints = get_type_hints(command, include_extras=True)
+    for name, parameter in signature(command).parameters.items():
+        if parameter.default in (None, "", ()) or parameter.default is False:
+            hints[name] = Annotated[hints[name], tyro.conf.arg(help_behavior_hint="")]
+    command.__annotations__ = hints
+
+
 COMMANDS = {
     "run": run, "pretrain": pretrain, "transfer": transfer, "evaluate": evaluate, "diagnose": diagnose, "report": report,
     "inspect": inspect, "fit": fit,
     "video": video, "view": view, "parity": parity, "audit": audit, "export": export, "import": import_, "list": list_, "doctor": doctor,
 }  # fmt: skip
+for command in COMMANDS.values():
+    _quiet(command)
 
 
 def main() -> None:
@@ -47,6 +61,7 @@ def main() -> None:
             prog="simreal",
             description="Does the transferred agent help, does it hurt, and why?",
             sort_subcommands=False,
+            config=(tyro.conf.DisallowNone,),  # whose help would offer it
         )
     except UserError as error:
         _exit(2, str(error))

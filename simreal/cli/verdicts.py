@@ -119,7 +119,10 @@ def _report(folder: Path) -> dict[str, Any]:
 
 
 def report(
-    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR [DIR ...]", help="folder of an experiment; several are compared")],
+    folders: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="DIR [DIR ...]", help="folder of an experiment; several are compared", help_behavior_hint="(required)"),
+    ],
     /, *, out: Path | None = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Write report.html and report.json from the finished arms of an experiment, or compare several experiments.
