@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count, require_same_view
-from simreal_envs.errors import UserError, require_known
+from simreal.strategies.base import Strategy, require_same_view
+from simreal.strategies.settings import choice, count, number
+from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
     from simreal_agents.additions import Addition
@@ -30,17 +31,12 @@ class Aligned(Strategy):
         layer: ``"encoder"`` for the features of the first layer, ``"trunk"`` for those of the last hidden one.
     """
 
-    weight: float = 1.0
-    states: int = 4096
-    layer: str = "encoder"
+    weight: float = number(1.0, 0.0, 1e6)
+    states: int = count(4096, 64, 1_000_000)
+    layer: str = choice("encoder", ("encoder", "trunk"), "layer")
 
     family: ClassVar[str] = "domain adaptation"
     needs: ClassVar[frozenset[str]] = frozenset({"source domain"})
-
-    def __post_init__(self) -> None:
-        require_between(self.weight, 0.0, 1e6, f"{self.name}: weight")
-        require_count(self.states, 64, 1_000_000, f"{self.name}: states")
-        require_known(self.layer, ("encoder", "trunk"), "layer", self.name)
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal.memory import record
@@ -71,7 +67,7 @@ class Aligned(Strategy):
 class Coral(Aligned):
     """Go on training with equal covariances of source and target features (Sun & Saenko 2016)."""
 
-    weight: float = 10.0
+    weight: float = number(10.0, 0.0, 1e6)
 
     name = "coral"
     says = "fine-tunes; aligns the covariances of source and target features"
@@ -104,17 +100,12 @@ class Dann(Aligned):
         steepness: how fast the reversed gradient grows from 0 to `weight` over the budget.
     """
 
-    weight: float = 0.1
-    units: int = 64
-    steepness: float = 10.0
+    weight: float = number(0.1, 0.0, 1e6)
+    units: int = count(64, 1, 4096)
+    steepness: float = number(10.0, 0.0, 1000.0)
 
     name = "dann"
     says = "fine-tunes against a discriminator of domains (gradient reversal)"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_count(self.units, 1, 4096, "dann: units")
-        require_between(self.steepness, 0.0, 1000.0, "dann: steepness")
 
     def addition(self, width: int, *alignment) -> Addition:
         from simreal_agents.additions.alignment import Confusion

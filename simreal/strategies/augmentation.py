@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import count, number
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -24,23 +25,16 @@ class Augmentation(Strategy):
         noise: standard deviation of what is added to them, in running standard deviations of each element.
     """
 
-    weight: float = 0.1
-    pixels: int | None = None
-    amplitude: float = 0.1
-    noise: float = 0.05
+    weight: float = number(0.1, 0.0, 1e6)
+    pixels: int | None = count(None, 0, 1000)
+    amplitude: float = number(0.1, 0.0, 1.0)
+    noise: float = number(0.05, 0.0, 10.0)
 
     name = "augmentation"
     says = "pretrains to do the same when pictures shift and vectors are noisy"
     family = "robust pretraining"
     stage = "pretrain"
     needs_source = False
-
-    def __post_init__(self) -> None:
-        require_between(self.weight, 0.0, 1e6, "augmentation: weight")
-        if self.pixels is not None:
-            require_count(self.pixels, 0, 1000, "augmentation: pixels")
-        require_between(self.amplitude, 0.0, 1.0, "augmentation: amplitude")
-        require_between(self.noise, 0.0, 10.0, "augmentation: noise")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions import augment

@@ -8,8 +8,7 @@ settings, so it prints, compares and goes into a config; what happens during a r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from simreal.learner import Target
@@ -68,6 +67,12 @@ class Strategy(ABC):
     algorithms: ClassVar[tuple[str, ...]] = ()
     unfit: ClassVar[tuple[str, ...]] = ()
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value, check = getattr(self, one.name), one.metadata.get("check")
+            if check and (value is not None or one.default is not None):
+                object.__setattr__(self, one.name, check(value, self.name, one.name))
+
     def require(self, algorithm: str, where: str = "") -> None:
         """Raise a UserError if agents of an algorithm cannot be moved so; `where` begins the sentence."""
         if self.algorithms and algorithm not in self.algorithms:
@@ -101,59 +106,8 @@ def require_same_view(agent: Agent, learner: Transferable, strategy: str) -> Non
     agent.schema.require_same(learner.env.worlds.schema, "the source agent", f"what learns with {strategy}")
 
 
-def require_between(value: float, low: float, high: float, what: str) -> None:
-    """Raise a UserError unless `low` <= `value` <= `high`."""
+def require_between(value: float, low: float, high: float, what: str) -> float:
+    """Return `value`, or raise a UserError unless `low` <= `value` <= `high`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise UserError(f"{what} must be a number from {low:g} to {high:g}, not {value!r}")
-
-
-def require_count(value: int, low: int, high: int, what: str) -> None:
-    """Raise a UserError unless `value` is a whole number from `low` to `high`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise UserError(f"{what} must be a whole number from {low} to {high}, not {value!r}")
-
-
-def require_names(value: str | Sequence[str], what: str, least: int = 1) -> tuple[str, ...]:
-    """Return the names in a list, or the one that stands for a list of it.
-
-    Raises:
-        UserError: it is none, a name is given twice, or there are fewer than `least`.
-    """
-    names = (value,) if isinstance(value, str) else value
-    if (
-        not isinstance(names, Sequence)
-        or not all(isinstance(name, str) for name in names)
-        or len(set(names)) < len(names)
-        or len(names) < least
-    ):
-        raise UserError(
-            f"{what} must be a list of {'at least one name' if least else 'names'}, each once, not {value!r}"
-        )
-    return tuple(names)
-
-
-def require_shares(value: Mapping[str, float] | None, low: float, high: float, what: str) -> None:
-    """Raise a UserError unless `value` is a mapping of names to numbers from `low` to `high`, or None."""
-    if value is not None and not isinstance(value, Mapping):
-        raise UserError(f"{what} must be a mapping of names to numbers, not {value!r}")
-    for name, number in (value or {}).items():
-        require_between(number, low, high, f"{what}.{name}")
-
-
-def require_widths(value: Sequence[int], what: str) -> tuple[int, ...]:
-    """Return the widths of the hidden layers of a network; the bounds are those of a config's `agent.hidden`.
-
-    Raises:
-        UserError: they are none.
-    """
-    if not isinstance(value, Sequence) or isinstance(value, str) or not 1 <= len(value) <= 16:
-        raise UserError(f"{what} must list the widths of 1 to 16 layers, not {value!r}")
-    for width in value:
-        require_count(width, 1, 8192, f"{what}: a width")
-    return tuple(value)
-
-
-def require_switch(value: bool, what: str) -> None:
-    """Raise a UserError unless `value` is true or false."""
-    if not isinstance(value, bool):
-        raise UserError(f"{what} must be true or false, not {value!r}")
+    return value

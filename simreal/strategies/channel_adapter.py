@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_switch
-from simreal_envs.errors import require_known
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import choice, switch
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -26,18 +26,14 @@ class ChannelAdapter(Strategy):
         init: ``"identity"`` begins with the channels as they are, by position; ``"uniform"`` with the mean of all in each.
     """
 
-    freeze_encoder: bool = False
-    init: str = "identity"
+    freeze_encoder: bool = switch(False)
+    init: str = choice("identity", ("identity", "uniform"), "init")
 
     name = "channel_adapter"
     says = "learns a 1x1 convolution from the target's channels to the source's"
     family = "network surgery"
     refits = True
     sequential = False
-
-    def __post_init__(self) -> None:
-        require_switch(self.freeze_encoder, "channel_adapter: freeze_encoder")
-        require_known(self.init, ("identity", "uniform"), "init", "channel_adapter")
 
     @property
     def decides(self) -> frozenset[str]:  # type: ignore[override]

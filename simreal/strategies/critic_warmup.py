@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from simreal.hyperparameters import HYPERPARAMETERS
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_switch
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import number, switch
 from simreal_envs.errors import UserError, at
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ class CriticWarmup(Strategy):
         new_critic: whether the critic starts from random weights instead of the source's.
     """
 
-    until: float = 0.2
-    new_critic: bool = False
+    until: float = number(0.2, 0.0, 1.0)
+    new_critic: bool = switch(False)
 
     name = "critic_warmup"
     says = "copies the agent and trains only its critic at first, then all"
@@ -36,10 +37,6 @@ class CriticWarmup(Strategy):
     @property
     def decides(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset({"what is frozen", "the normalizer", *(["what is copied"] if self.new_critic else [])})
-
-    def __post_init__(self) -> None:
-        require_between(self.until, 0.0, 1.0, "critic_warmup: until")
-        require_switch(self.new_critic, "critic_warmup: new_critic")
 
     def require(self, algorithm: str, where: str = "") -> None:
         if not HYPERPARAMETERS[algorithm].has_actor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from simreal.strategies.base import require_count
+from simreal.strategies.settings import setting
+from simreal_envs.arguments import whole
 from simreal_envs.errors import UserError, require_known
 
 if TYPE_CHECKING:
@@ -14,12 +15,15 @@ NAMES = ("encoder", "trunk")
 DEEPEST = 1000
 
 
-def require_depth(depth: int | str, strategy: str) -> None:
-    """Raise a UserError unless `depth` is ``"encoder"``, ``"trunk"`` or a number of layers."""
-    if isinstance(depth, str):
-        require_known(depth, NAMES, "depth", strategy)
-    else:
-        require_count(depth, 1, DEEPEST, f"{strategy}: depth")
+def how_deep(default: str) -> Any:
+    """The setting `depth`: ``"encoder"``, ``"trunk"`` or a number of layers."""
+
+    def check(value: Any, strategy: str, name: str) -> int | str:
+        if isinstance(value, str):
+            return require_known(value, NAMES, name, strategy)
+        return whole(f"{strategy}: {name}", value, 1, DEEPEST)
+
+    return setting(default, check)
 
 
 def features_of(learner: Transferable, depth: int | str, strategy: str) -> list[str]:

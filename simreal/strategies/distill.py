@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target, explore_no_more_than_at_the_end
-from simreal.strategies.base import Strategy, require_between, require_count, require_switch, require_widths
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import choice, count, number, switch, widths
 from simreal.strategies.teaching import home_of, lessons_of, require_teacher, teacher_of
-from simreal_envs.errors import UserError, require_known
+from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -34,15 +35,15 @@ class Distill(Strategy):
         temperature: that softens the values of agents without an actor into a policy, in units of value.
     """
 
-    hidden: tuple[int, ...] | None = None
-    then: str = "fine_tune"
-    on_target: bool = False
-    weight: float = 1.0
-    steps: int = 16384
-    rounds: int = 1
-    epochs: int = 10
-    value: float = 0.5
-    temperature: float = 0.1
+    hidden: tuple[int, ...] | None = widths(None)
+    then: str = choice("fine_tune", ("fine_tune", "zero_shot"), "continuation", named=True)
+    on_target: bool = switch(False)
+    weight: float = number(1.0, 0.0, 100.0)
+    steps: int = count(16384, 1, 10_000_000)
+    rounds: int = count(1, 1, 100)
+    epochs: int = count(10, 1, 1000)
+    value: float = number(0.5, 0.0, 100.0)
+    temperature: float = number(0.1, 1e-3, 1e3)
 
     name = "distill"
     says = "teaches a fresh network the source agent's actions, then trains it"
@@ -54,16 +55,7 @@ class Distill(Strategy):
     decides = frozenset({"the network", "what is copied"})
 
     def __post_init__(self) -> None:
-        if self.hidden is not None:
-            object.__setattr__(self, "hidden", require_widths(self.hidden, "distill: hidden"))
-        require_known(self.then, ("fine_tune", "zero_shot"), "continuation", "distill: then")
-        require_switch(self.on_target, "distill: on_target")
-        require_between(self.weight, 0.0, 100.0, "distill: weight")
-        require_count(self.steps, 1, 10_000_000, "distill: steps")
-        require_count(self.rounds, 1, 100, "distill: rounds")
-        require_count(self.epochs, 1, 1000, "distill: epochs")
-        require_between(self.value, 0.0, 100.0, "distill: value")
-        require_between(self.temperature, 1e-3, 1e3, "distill: temperature")
+        super().__post_init__()
         if self.on_target and not self.trains:
             raise UserError(
                 "distill: with then: zero_shot nothing is learned on the target, so on_target must be false"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import number
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -21,7 +22,7 @@ class Dropout(Strategy):
         share: of the units, 0 to 0.9. A network of one hidden layer has no trunk, and then nothing is left out.
     """
 
-    share: float = 0.1
+    share: float = number(0.1, 0.0, 0.9)
 
     name = "dropout"
     says = "pretrains with a random share of the trunk's units left out"
@@ -30,9 +31,6 @@ class Dropout(Strategy):
     stage = "pretrain"
     needs_source = False
     decides = frozenset({"the network"})
-
-    def __post_init__(self) -> None:
-        require_between(self.share, 0.0, 0.9, "dropout: share")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         self.require(target.learning.algorithm)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import number
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -24,8 +25,8 @@ class EPOpt(Strategy):
         warmup: share of the budget in which all do, 0 to 1.
     """
 
-    fraction: float = 0.1
-    warmup: float = 0.5
+    fraction: float = number(0.1, 0.01, 1.0)
+    warmup: float = number(0.5, 0.0, 1.0)
 
     name = "epopt"
     says = "pretrains on the worst fraction of trajectories in a randomization"
@@ -33,10 +34,6 @@ class EPOpt(Strategy):
     algorithms = ("ppo",)
     stage = "pretrain"
     needs_source = False
-
-    def __post_init__(self) -> None:
-        require_between(self.fraction, 0.01, 1.0, "epopt: fraction")
-        require_between(self.warmup, 0.0, 1.0, "epopt: warmup")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.worst import WorstFraction

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from simreal.learner import Source, Target
 from simreal.memory import record
-from simreal.strategies.base import Strategy, require_between, require_count, require_switch
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import count, number, switch
 from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,22 +35,16 @@ class EWC(Strategy):
         decay: what an older source's F is multiplied with for each one after it, 0 to 1; below 1 the oldest are forgotten.
     """
 
-    strength: float = 1.0
-    states: int = 1024
-    online: bool = False
-    decay: float = 1.0
+    strength: float = number(1.0, 0.0, 1e9)
+    states: int = count(1024, 1, 1_000_000)
+    online: bool = switch(False)
+    decay: float = number(1.0, 0.0, 1.0)
 
     name = "ewc"
     says = "trains all; pulls the weights that mattered for the source back"
     family = "continual"
     needs = frozenset({"source domain"})
     takes = frozenset({"sources"})
-
-    def __post_init__(self) -> None:
-        require_between(self.strength, 0.0, 1e9, "ewc: strength")
-        require_count(self.states, 1, 1_000_000, "ewc: states")
-        require_switch(self.online, "ewc: online")
-        require_between(self.decay, 0.0, 1.0, "ewc: decay")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         import torch

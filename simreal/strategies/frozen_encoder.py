@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_switch
-from simreal.strategies.depth import features_of, require_depth
+from simreal.strategies.base import Strategy
+from simreal.strategies.depth import features_of, how_deep
+from simreal.strategies.settings import number, switch
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -24,9 +25,9 @@ class FrozenEncoder(Strategy):
         depth: what is frozen: ``"encoder"``, ``"trunk"`` for all but the heads, or a number of layers from the encoder on.
     """
 
-    thaw_at: float | None = None
-    new_heads: bool = False
-    depth: int | str = "encoder"
+    thaw_at: float | None = number(None, 0.0, 1.0)
+    new_heads: bool = switch(False)
+    depth: int | str = how_deep("encoder")
 
     name = "frozen_encoder"
     says = "copies the agent, freezes its encoder or more, trains the rest"
@@ -36,12 +37,6 @@ class FrozenEncoder(Strategy):
     @property
     def decides(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset({"what is frozen", "the normalizer", *(["what is copied"] if self.new_heads else [])})
-
-    def __post_init__(self) -> None:
-        require_depth(self.depth, "frozen_encoder")
-        if self.thaw_at is not None:
-            require_between(self.thaw_at, 0.0, 1.0, "frozen_encoder: thaw_at")
-        require_switch(self.new_heads, "frozen_encoder: new_heads")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.depth import stand_still

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between
-from simreal_envs.errors import require_known
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import choice, number
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -28,20 +28,15 @@ class GradualUnfreeze(Strategy):
         patience: share of the budget without improvement after which the next layer joins, 0 to 1, for ``"plateau"``.
     """
 
-    by: str = "step"
-    until: float = 0.5
-    patience: float = 0.1
+    by: str = choice("step", ("step", "plateau"), "way to unfreeze", named=True)
+    until: float = number(0.5, 0.0, 1.0)
+    patience: float = number(0.1, 0.0, 1.0)
 
     name = "gradual_unfreeze"
     says = "trains the heads first and thaws one layer after the other"
     family = "fine-tuning"
     unfit = ("crossq",)
     decides = frozenset({"what is frozen", "the normalizer"})
-
-    def __post_init__(self) -> None:
-        require_known(self.by, ("step", "plateau"), "way to unfreeze", "gradual_unfreeze: by")
-        require_between(self.until, 0.0, 1.0, "gradual_unfreeze: until")
-        require_between(self.patience, 0.0, 1.0, "gradual_unfreeze: patience")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.depth import Thawing, layers_of, stand_still

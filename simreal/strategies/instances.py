@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count, require_switch
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import count, number, switch
 
 if TYPE_CHECKING:
     from simreal_agents.additions import Addition
@@ -27,16 +28,12 @@ class Beside(Strategy):
         worlds: how many source worlds there are, None for as many as of the target.
     """
 
-    worlds: int | None = None
+    worlds: int | None = count(None, 1, 100_000)
 
     family: ClassVar[str] = "instances"
     needs: ClassVar[frozenset[str]] = frozenset({"source domain"})
     decides: ClassVar[frozenset[str]] = frozenset({"the worlds"})
     joint: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.worlds is not None:
-            require_count(self.worlds, 1, 100_000, f"{self.name}: worlds")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         learner = target.learner(agent, worlds=beside(agent, target, self.worlds))
@@ -73,25 +70,16 @@ class Darc(Beside):
         learn_target: whether the agent learns from the target's transitions as well; the paper's does not.
     """
 
-    scale: float = 0.1
-    clip: float = 5.0
-    wait: float = 0.1
-    noise: float = 0.1
-    units: int = 64
-    learn_target: bool = True
+    scale: float = number(0.1, 0.0, 1e6)
+    clip: float = number(5.0, 0.0, 1e6)
+    wait: float = number(0.1, 0.0, 1.0)
+    noise: float = number(0.1, 0.0, 10.0)
+    units: int = count(64, 1, 4096)
+    learn_target: bool = switch(True)
 
     name = "darc"
     says = "learns in source worlds, too, with rewards corrected by classifiers"
     decides = frozenset({"the worlds", "rewards"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_between(self.scale, 0.0, 1e6, "darc: scale")
-        require_between(self.clip, 0.0, 1e6, "darc: clip")
-        require_between(self.wait, 0.0, 1.0, "darc: wait")
-        require_between(self.noise, 0.0, 10.0, "darc: noise")
-        require_count(self.units, 1, 4096, "darc: units")
-        require_switch(self.learn_target, "darc: learn_target")
 
     def addition(self, learner: Transferable, target: Target) -> Addition:
         from simreal_agents.additions.instances import Correction, classifiers_for
@@ -111,20 +99,13 @@ class ImportanceWeighting(Beside):
         units: in each of the classifiers' two hidden layers.
     """
 
-    clip: float = 5.0
-    wait: float = 0.1
-    noise: float = 0.1
-    units: int = 64
+    clip: float = number(5.0, 1.0, 1000.0)
+    wait: float = number(0.1, 0.0, 1.0)
+    noise: float = number(0.1, 0.0, 10.0)
+    units: int = count(64, 1, 4096)
 
     name = "importance_weighting"
     says = "learns in source worlds, too, as far as the target has the like"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_between(self.clip, 1.0, 1000.0, "importance_weighting: clip")
-        require_between(self.wait, 0.0, 1.0, "importance_weighting: wait")
-        require_between(self.noise, 0.0, 10.0, "importance_weighting: noise")
-        require_count(self.units, 1, 4096, "importance_weighting: units")
 
     def addition(self, learner: Transferable, target: Target) -> Addition:
         from simreal_agents.additions.instances import Importance, classifiers_for
@@ -141,14 +122,10 @@ class SourceMix(Beside):
         until: share of the budget at which source experience no longer counts, over 0 to 1.
     """
 
-    until: float = 0.5
+    until: float = number(0.5, 1e-3, 1.0)
 
     name = "source_mix"
     says = "learns in source worlds, too, whose steps count less and less"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_between(self.until, 1e-3, 1.0, "source_mix: until")
 
     def addition(self, learner: Transferable, target: Target) -> Addition:
         from simreal_agents.additions.instances import Mixing

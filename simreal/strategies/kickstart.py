@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_switch
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import number, switch
 from simreal.strategies.teaching import require_teacher, teacher_of
 
 if TYPE_CHECKING:
@@ -27,22 +28,16 @@ class Kickstart(Strategy):
         temperature: that softens the values of agents without an actor into a policy, in units of value.
     """
 
-    weight: float = 1.0
-    until: float = 0.5
-    copy: bool = False
-    temperature: float = 0.1
+    weight: float = number(1.0, 0.0, 100.0)
+    until: float = number(0.5, 0.01, 1.0)
+    copy: bool = switch(False)
+    temperature: float = number(0.1, 1e-3, 1e3)
 
     name = "kickstart"
     says = "trains a student whose actions are drawn to a teacher's, ever less"
     family = "teachers"
     takes = frozenset({"teacher"})
     decides = frozenset({"what is copied"})
-
-    def __post_init__(self) -> None:
-        require_between(self.weight, 0.0, 100.0, "kickstart: weight")
-        require_between(self.until, 0.01, 1.0, "kickstart: until")
-        require_switch(self.copy, "kickstart: copy")
-        require_between(self.temperature, 1e-3, 1e3, "kickstart: temperature")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.cloning import Tuition

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import number
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -26,16 +27,12 @@ class L2SP(Strategy):
         alpha, beta: from 0.
     """
 
-    alpha: float = 0.1
-    beta: float = 0.01
+    alpha: float = number(0.1, 0.0, 1e6)
+    beta: float = number(0.01, 0.0, 1e6)
 
     name = "l2sp"
     says = "trains all of the agent and pulls its weights to the source's"
     family = "fine-tuning"
-
-    def __post_init__(self) -> None:
-        require_between(self.alpha, 0.0, 1e6, "l2sp: alpha")
-        require_between(self.beta, 0.0, 1e6, "l2sp: beta")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         import torch

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import number
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -24,16 +25,13 @@ class LayerwiseLR(Strategy):
         decay: 1 to 100; 2.6 is the paper's.
     """
 
-    decay: float = 2.6
+    decay: float = number(2.6, 1.0, 100.0)
 
     name = "layerwise_lr"
     says = "trains all of the agent, each layer slower than the one above it"
     family = "fine-tuning"
     unfit = ("crossq",)
     decides = frozenset({"learning rates"})
-
-    def __post_init__(self) -> None:
-        require_between(self.decay, 1.0, 100.0, "layerwise_lr: decay")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.depth import Paces, group_of, layers_of

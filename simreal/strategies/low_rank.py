@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from simreal.hyperparameters import PARTS
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count, require_names
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import count, names, number
 from simreal_envs.errors import require_known
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ class LowRank(Strategy):
         parts: modules, towers or groups that have adapters; all others learn with all of their weights.
     """
 
-    rank: int = 4
-    alpha: float = 4.0
-    parts: Sequence[str] = ("encoder", "trunk", "heads")
+    rank: int = count(4, 1, 1024)
+    alpha: float = number(4.0, 1e-6, 1e6)
+    parts: Sequence[str] = names(("encoder", "trunk", "heads"))
 
     name = "low_rank"
     says = "learns a low-rank difference to every weight matrix (LoRA)"
@@ -39,9 +40,7 @@ class LowRank(Strategy):
     decides = frozenset({"what is frozen", "the normalizer", "learning rates"})
 
     def __post_init__(self) -> None:
-        require_count(self.rank, 1, 1024, "low_rank: rank")
-        require_between(self.alpha, 1e-6, 1e6, "low_rank: alpha")
-        object.__setattr__(self, "parts", require_names(self.parts, "low_rank: parts"))
+        super().__post_init__()
         for part in self.parts:
             require_known(part, PARTS, "module", "low_rank: parts")
 

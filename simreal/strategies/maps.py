@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from simreal.learner import Target
-from simreal.strategies.base import EVERYTHING, Strategy, require_between, require_count, require_switch
+from simreal.strategies.base import EVERYTHING, Strategy
+from simreal.strategies.settings import count, number, switch
 from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,14 +32,11 @@ class Mapped(Strategy):
         share: of the budget in which the agent only looks, 0 to 1, and at least one rollout.
     """
 
-    share: float = 0.02
+    share: float = number(0.02, 0.0, 1.0)
 
     family: ClassVar[str] = "domain adaptation"
     needs: ClassVar[frozenset[str]] = frozenset({"source domain"})
     decides: ClassVar[frozenset[str]] = EVERYTHING  # what others hold on to or record is of before the map
-
-    def __post_init__(self) -> None:
-        require_between(self.share, 0.0, 1.0, f"{self.name}: share")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal.memory import record
@@ -97,18 +95,12 @@ class Tca(Mapped):
         mu: tolerance for different means, 0.0001 to 1000: large values keep large variances, small ones equal means.
     """
 
-    components: int | None = None
-    mu: float = 0.01
+    components: int | None = count(None, 1, 1_000_000)
+    mu: float = number(0.01, 1e-4, 1e3)
 
     name = "tca"
     says = "keeps what both domains' observations share (transfer components)"
     unfit = ("crossq",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.components is not None:
-            require_count(self.components, 1, 1_000_000, "tca: components")
-        require_between(self.mu, 1e-4, 1e3, "tca: mu")
 
     def check(self, agent: Agent) -> None:
         from simreal_agents.additions.maps import first_layers
@@ -134,14 +126,10 @@ class AdaptiveNormalization(Mapped):
         train: whether the weights learn as well.
     """
 
-    train: bool = False
+    train: bool = switch(False)
 
     name = "adaptive_normalization"
     says = "moves the observation statistics to the target's; weights stay"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_switch(self.train, "adaptive_normalization: train")
 
     @property
     def decides(self) -> frozenset[str]:  # type: ignore[override]

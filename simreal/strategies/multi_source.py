@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from simreal.learner import Target
 from simreal.strategies.base import Strategy
 from simreal.strategies.columns import agents_of, begin_with_columns
-from simreal_envs.errors import require_known
+from simreal.strategies.settings import choice
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -27,7 +27,7 @@ class MultiSource(Strategy):
             of those of the sources and of a new network, weighted by the observation (as in A2T, Rajendran et al. 2017).
     """
 
-    combine: str = "attended"
+    combine: str = choice("attended", WAYS, "way to combine")
 
     name = "multi_source"
     says = "trains a network on top of several frozen source networks"
@@ -35,9 +35,6 @@ class MultiSource(Strategy):
     algorithms = ("ppo",)
     needs = frozenset({"sources"})
     decides = frozenset({"the network", "what is copied"})
-
-    def __post_init__(self) -> None:
-        require_known(self.combine, WAYS, "way to combine", "multi_source")
 
     @property
     def sequential(self) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_names, require_shares, require_switch
+from simreal.strategies.base import Strategy, require_between
+from simreal.strategies.settings import names, setting, switch
 from simreal_envs.errors import UserError, require_known
 
 if TYPE_CHECKING:
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
     from simreal_envs.variation import Domain
 
 SEVERAL = "multi_task needs at least one more source domain than its own, with the same observations and actions"
+
+
+def _shares(value: Any, strategy: str, setting: str) -> Mapping[str, float]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{strategy}: {setting} must be a mapping of names to numbers, not {value!r}")
+    for name, share in value.items():
+        require_between(share, 0.01, 100.0, f"{strategy}: {setting}.{name}")
+    return value
+
+
+def _weights(value: Any, strategy: str, setting: str) -> Mapping[str, float] | str:
+    if isinstance(value, str):
+        return require_known(value, ("progress",), "way to weight", f"{strategy}: {setting}")
+    return _shares(value, strategy, setting)
 
 
 @dataclass(frozen=True)
@@ -33,10 +48,10 @@ class MultiTask(Strategy):
         pcgrad: whether what the domains' gradients do against each other is taken out (Yu et al. 2020).
     """
 
-    domains: tuple[str, ...] = ()
-    worlds: Mapping[str, float] | None = None
-    weights: Mapping[str, float] | str | None = None
-    pcgrad: bool = False
+    domains: tuple[str, ...] = names((), least=0)
+    worlds: Mapping[str, float] | None = setting(None, _shares)
+    weights: Mapping[str, float] | str | None = setting(None, _weights)
+    pcgrad: bool = switch(False)
 
     name = "multi_task"
     says = "pretrains in several domains: one encoder, a head for each"
@@ -46,15 +61,6 @@ class MultiTask(Strategy):
     needs_source = False
     needs = frozenset({"domains"})
     decides = frozenset({"the worlds", "the network"})
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "domains", require_names(self.domains, "multi_task: domains", least=0))
-        require_shares(self.worlds, 0.01, 100.0, "multi_task: worlds")
-        if isinstance(self.weights, str):
-            require_known(self.weights, ("progress",), "way to weight", "multi_task: weights")
-        else:
-            require_shares(self.weights, 0.01, 100.0, "multi_task: weights")
-        require_switch(self.pcgrad, "multi_task: pcgrad")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.balance import Balance

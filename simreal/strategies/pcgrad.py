@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between
+from simreal.strategies.base import Strategy
 from simreal.strategies.instances import beside
+from simreal.strategies.settings import number
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -25,7 +26,7 @@ class PCGrad(Strategy):
         share: source worlds, as a multiple of the arm's number of worlds; where this strategy makes them.
     """
 
-    share: float = 1.0
+    share: float = number(1.0, 0.01, 10.0)
 
     name = "pcgrad"
     says = "fine-tunes in both domains and projects conflicting gradients"
@@ -34,9 +35,6 @@ class PCGrad(Strategy):
     needs = frozenset({"source domain"})
     decides = frozenset({"the gradients"})
     joint = True
-
-    def __post_init__(self) -> None:
-        require_between(self.share, 0.01, 10.0, "pcgrad: share")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.projection import PCGrad

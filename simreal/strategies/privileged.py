@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_names
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import require_names
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent

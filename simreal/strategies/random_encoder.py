@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_switch
-from simreal.strategies.depth import features_of, require_depth
+from simreal.strategies.base import Strategy
+from simreal.strategies.depth import features_of, how_deep
+from simreal.strategies.settings import switch
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -27,18 +28,14 @@ class RandomEncoder(Strategy):
         new_heads: whether action and value heads start from random weights instead of the source's.
     """
 
-    depth: int | str = "trunk"
-    new_heads: bool = True
+    depth: int | str = how_deep("trunk")
+    new_heads: bool = switch(True)
 
     name = "random_encoder"
     says = "freezes random features instead: shows whether features matter"
     family = "feature extraction"
     unfit = ("crossq",)
     decides = frozenset({"what is frozen", "what is copied", "the normalizer"})
-
-    def __post_init__(self) -> None:
-        require_depth(self.depth, "random_encoder")
-        require_switch(self.new_heads, "random_encoder: new_heads")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.depth import draw_anew, stand_still

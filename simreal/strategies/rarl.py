@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count
-from simreal_envs.errors import require_known
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import choice, count, number
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -29,9 +29,9 @@ class RARL(Strategy):
         rounds: rollouts that the agent learns from before it is the adversary's turn, and the other way round.
     """
 
-    how: str = "push"
-    strength: float = 0.2
-    rounds: int = 1
+    how: str = choice("push", ("push", "action"), "way to disturb")
+    strength: float = number(0.2, 0.0, 10.0)
+    rounds: int = count(1, 1, 10_000)
 
     name = "rarl"
     says = "pretrains against an adversary that pushes the robot"
@@ -40,11 +40,6 @@ class RARL(Strategy):
     stage = "pretrain"
     needs_source = False
     decides = frozenset({"the worlds"})
-
-    def __post_init__(self) -> None:
-        require_known(self.how, ("push", "action"), "way to disturb", self.name)
-        require_between(self.strength, 0.0, 10.0, "rarl: strength")
-        require_count(self.rounds, 1, 10_000, "rarl: rounds")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from stable_baselines3.common.logger import Logger

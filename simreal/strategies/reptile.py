@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import count, number
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Shift
 
@@ -26,8 +27,8 @@ class Reptile(Strategy):
         step_size: the paper's epsilon, 0.001 to 1; 1 is learning in one world after the other.
     """
 
-    inner: int = 16
-    step_size: float = 0.5
+    inner: int = count(16, 1, 10_000)
+    step_size: float = number(0.5, 0.001, 1.0)
 
     name = "reptile"
     says = "pretrains towards where training in each drawn world leads"
@@ -36,10 +37,6 @@ class Reptile(Strategy):
     stage = "pretrain"
     needs_source = False
     decides = frozenset({"the worlds"})
-
-    def __post_init__(self) -> None:
-        require_count(self.inner, 1, 10_000, "reptile: inner")
-        require_between(self.step_size, 0.001, 1.0, "reptile: step_size")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions import meta

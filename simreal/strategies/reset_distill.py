@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import count, number
 from simreal.strategies.teaching import lessons_of_sources
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ class ResetDistill(Strategy):
         temperature: that softens the values of agents without an actor into a policy, in units of value.
     """
 
-    steps: int = 8192
-    states: int = 8192
-    epochs: int = 20
-    value: float = 0.5
-    temperature: float = 0.1
+    steps: int = count(8192, 1, 10_000_000)
+    states: int = count(8192, 1, 10_000_000)
+    epochs: int = count(20, 1, 1000)
+    value: float = number(0.5, 0.0, 100.0)
+    temperature: float = number(0.1, 1e-3, 1e3)
 
     name = "reset_distill"
     says = "trains from random weights, then distils old and new into one"
@@ -43,13 +44,6 @@ class ResetDistill(Strategy):
     needs = frozenset({"source domain"})
     takes = frozenset({"sources"})
     decides = frozenset({"everything"})
-
-    def __post_init__(self) -> None:
-        require_count(self.steps, 1, 10_000_000, "reset_distill: steps")
-        require_count(self.states, 1, 10_000_000, "reset_distill: states")
-        require_count(self.epochs, 1, 1000, "reset_distill: epochs")
-        require_between(self.value, 0.0, 100.0, "reset_distill: value")
-        require_between(self.temperature, 1e-3, 1e3, "reset_distill: temperature")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.cloning import Consolidation

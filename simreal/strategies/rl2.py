@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target, at_once
-from simreal.strategies.base import Strategy, require_count
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import count
 from simreal_envs.variation import Observe
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ class RL2(Strategy):
         units: of the GRU, 1 to 1024.
     """
 
-    history: int = 16
-    trial: int = 2
-    units: int = 32
+    history: int = count(16, 2, 256)
+    trial: int = count(2, 1, 16)
+    units: int = count(32, 1, 1024)
 
     name = "rl2"
     says = "pretrains a policy whose memory adapts to every world by itself"
@@ -40,11 +41,6 @@ class RL2(Strategy):
     stage = "pretrain"
     needs_source = False
     decides = frozenset({"the network", "the worlds"})
-
-    def __post_init__(self) -> None:
-        require_count(self.history, 2, 256, "rl2: history")
-        require_count(self.trial, 1, 16, "rl2: trial")
-        require_count(self.units, 1, 1024, "rl2: units")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.recurrent import memory

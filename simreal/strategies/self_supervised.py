@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count, require_switch
-from simreal_envs.errors import require_known
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import choice, count, number, switch
 
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
@@ -31,11 +31,11 @@ class SelfSupervised(Strategy):
             heads that know nothing.
     """
 
-    objective: str = "inverse"
-    steps: int = 8192
-    epochs: int = 5
-    learning_rate: float = 1e-3
-    reward: bool = True
+    objective: str = choice("inverse", OBJECTIVES, "objective")
+    steps: int = count(8192, 256, 10**8)
+    epochs: int = count(5, 1, 10_000)
+    learning_rate: float = number(1e-3, 0.0, 1.0)
+    reward: bool = switch(True)
 
     name = "self_supervised"
     says = "pretrains the encoder without reward, then, or not, as usual"
@@ -44,13 +44,6 @@ class SelfSupervised(Strategy):
     family = "self-supervised"
     stage = "pretrain"
     needs_source = False
-
-    def __post_init__(self) -> None:
-        require_known(self.objective, OBJECTIVES, "objective", self.name)
-        require_count(self.steps, 256, 10**8, "self_supervised: steps")
-        require_count(self.epochs, 1, 10_000, "self_supervised: epochs")
-        require_between(self.learning_rate, 0.0, 1.0, "self_supervised: learning_rate")
-        require_switch(self.reward, "self_supervised: reward")
 
     @property
     def trains(self) -> bool:  # type: ignore[override]
@@ -79,19 +72,14 @@ class SelfSupervisedTarget(Strategy):
         until: share of the budget in which the reward is not looked at: the source's policy acts, only the encoder learns.
     """
 
-    objective: str = "inverse"
-    weight: float = 0.1
-    until: float = 0.1
+    objective: str = choice("inverse", OBJECTIVES, "objective")
+    weight: float = number(0.1, 0.0, 1e6)
+    until: float = number(0.1, 0.0, 1.0)
 
     name = "self_supervised_target"
     says = "fine-tunes with an objective without reward for the encoder"
     family = "self-supervised"
     algorithms = ("ppo",)
-
-    def __post_init__(self) -> None:
-        require_known(self.objective, OBJECTIVES, "objective", self.name)
-        require_between(self.weight, 0.0, 1e6, "self_supervised_target: weight")
-        require_between(self.until, 0.0, 1.0, "self_supervised_target: until")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.self_supervision import Objective, SelfSupervision

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_count
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import count, number
 from simreal.strategies.teaching import lessons_of_sources
 
 if TYPE_CHECKING:
@@ -30,24 +31,17 @@ class SourceReplay(Strategy):
         temperature: that softens the values of agents without an actor into a policy, in units of value.
     """
 
-    weight: float = 1.0
-    value: float = 0.5
-    steps: int = 8192
-    batch_size: int = 128
-    temperature: float = 0.1
+    weight: float = number(1.0, 0.0, 1000.0)
+    value: float = number(0.5, 0.0, 100.0)
+    steps: int = count(8192, 1, 10_000_000)
+    batch_size: int = count(128, 1, 65536)
+    temperature: float = number(0.1, 1e-3, 1e3)
 
     name = "source_replay"
     says = "trains all of the agent and keeps its actions in source states"
     family = "continual"
     needs = frozenset({"source domain"})
     takes = frozenset({"sources"})
-
-    def __post_init__(self) -> None:
-        require_between(self.weight, 0.0, 1000.0, "source_replay: weight")
-        require_between(self.value, 0.0, 100.0, "source_replay: value")
-        require_count(self.steps, 1, 10_000_000, "source_replay: steps")
-        require_count(self.batch_size, 1, 65536, "source_replay: batch_size")
-        require_between(self.temperature, 1e-3, 1e3, "source_replay: temperature")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.cloning import Rehearsal

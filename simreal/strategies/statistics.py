@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simreal.strategies.base import require_count
+from simreal_envs.arguments import whole
 from simreal_envs.errors import UserError, require_known
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def require_statistics(normalizer: str, prior: int | None, strategy: str) -> Non
     """Raise a UserError unless these are settings of `begin_statistics`."""
     require_known(normalizer, STATISTICS, "normalizer setting", strategy)
     if prior is not None:
-        require_count(prior, 1, 10**12, f"{strategy}: prior")
+        whole(f"{strategy}: prior", prior, 1, 10**12)
         if normalizer != "blend":
             raise UserError(f"{strategy}: prior belongs to normalizer: blend, not to {normalizer}")
 

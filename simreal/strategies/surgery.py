@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between, require_names, require_widths
-from simreal_envs.errors import UserError, require_known
+from simreal.strategies.base import Strategy, require_between
+from simreal.strategies.settings import choice, names, require_names, widths
+from simreal_envs.errors import UserError
 from simreal_envs.variation import Observe
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ class NetworkSurgery(Strategy):
         rename, fill, encoder: see `simreal_agents.surgery.fit`.
     """
 
-    hidden: Sequence[int] | None = None
+    hidden: Sequence[int] | None = widths(None)
     keep: Sequence[str] | Mapping[str, str] | None = None
-    new: Sequence[str] = ()
+    new: Sequence[str] = names((), least=0)
     rename: Mapping[str, str] | None = None
     fill: Mapping[str, float | Sequence[float]] | None = None
-    encoder: str = "keep"
+    encoder: str = choice("keep", ("keep", "new"), "encoder setting")
 
     name = "surgery"
     says = "fits the agent to other fields by name; keeps or replaces layers"
@@ -47,14 +48,11 @@ class NetworkSurgery(Strategy):
     refits = True
 
     def __post_init__(self) -> None:
-        require_known(self.encoder, ("keep", "new"), "encoder setting", "surgery")
-        for name in ("keep", "new"):
-            value = getattr(self, name)
-            if name == "keep" and (value is None or isinstance(value, Mapping)):
-                continue
-            object.__setattr__(self, name, require_names(value, f"surgery: {name}", least=0))
+        super().__post_init__()
         if isinstance(self.keep, Mapping):
             _require_mapping(self.keep, "keep", "from layers of the new network to the agent's")
+        elif self.keep is not None:
+            object.__setattr__(self, "keep", require_names(self.keep, "surgery: keep", least=0))
         if self.rename is not None:
             _require_mapping(self.rename, "rename", "from the target's names to the agent's")
         if self.fill is not None:
@@ -62,8 +60,6 @@ class NetworkSurgery(Strategy):
             for field, value in self.fill.items():
                 for number in value if isinstance(value, list | tuple) else [value]:
                     require_between(number, -FARTHEST, FARTHEST, f"surgery: fill.{field}")
-        if self.hidden is not None:
-            object.__setattr__(self, "hidden", require_widths(self.hidden, "surgery: hidden"))
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         domain = target.domain

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target, explore_no_more_than_at_the_end
-from simreal.strategies.base import Strategy, require_between, require_count
+from simreal.strategies.base import Strategy
+from simreal.strategies.settings import choice, count, number
 from simreal.strategies.teaching import home_of, teacher_of
-from simreal_envs.errors import require_known
 from simreal_envs.variation import Domain, Observe
 
 if TYPE_CHECKING:
@@ -43,15 +43,15 @@ class TeacherStudent(Strategy):
         temperature: that softens the values of agents without an actor into a policy, in units of value.
     """
 
-    history: int = 16
-    memory: str = "mlp"
-    then: str = "fine_tune"
-    rounds: int = 3
-    steps: int = 16384
-    epochs: int = 2
-    latent: float = 1.0
-    value: float = 0.5
-    temperature: float = 0.1
+    history: int = count(16, 2, 1000)
+    memory: str = choice("mlp", ("mlp", "conv", "gru"), "memory", named=True)
+    then: str = choice("fine_tune", ("fine_tune", "zero_shot"), "continuation", named=True)
+    rounds: int = count(3, 1, 100)
+    steps: int = count(16384, 1, 10_000_000)
+    epochs: int = count(2, 1, 1000)
+    latent: float = number(1.0, 0.0, 1000.0)
+    value: float = number(0.5, 0.0, 100.0)
+    temperature: float = number(0.1, 1e-3, 1e3)
 
     name = "teacher_student"
     says = "a student with a history learns from a privileged teacher (RMA)"
@@ -62,17 +62,6 @@ class TeacherStudent(Strategy):
     takes = frozenset({"teacher"})
     sequential = False
     decides = frozenset({"the worlds", "the network", "what is copied"})
-
-    def __post_init__(self) -> None:
-        require_count(self.history, 2, 1000, "teacher_student: history")
-        require_known(self.memory, ("mlp", "conv", "gru"), "memory", "teacher_student: memory")
-        require_known(self.then, ("fine_tune", "zero_shot"), "continuation", "teacher_student: then")
-        require_count(self.rounds, 1, 100, "teacher_student: rounds")
-        require_count(self.steps, 1, 10_000_000, "teacher_student: steps")
-        require_count(self.epochs, 1, 1000, "teacher_student: epochs")
-        require_between(self.latent, 0.0, 1000.0, "teacher_student: latent")
-        require_between(self.value, 0.0, 100.0, "teacher_student: value")
-        require_between(self.temperature, 1e-3, 1e3, "teacher_student: temperature")
 
     @property
     def trains(self) -> bool:  # type: ignore[override]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_count
+from simreal.strategies.base import Strategy
 from simreal.strategies.depth import DEEPEST
+from simreal.strategies.settings import count
 from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,16 +24,13 @@ class TopLayers(Strategy):
         layers: how many learn, counted from the heads: 1 for the heads alone.
     """
 
-    layers: int = 1
+    layers: int = count(1, 1, DEEPEST)
 
     name = "top_layers"
     says = "copies the agent and goes on training its last layers only"
     family = "fine-tuning"
     unfit = ("crossq",)
     decides = frozenset({"what is frozen", "the normalizer"})
-
-    def __post_init__(self) -> None:
-        require_count(self.layers, 1, DEEPEST, "top_layers: layers")
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.depth import layers_of, stand_still
