@@ -26,8 +26,7 @@ from simreal.stages import versions
 from simreal.strategies import Scratch, Strategy, packages_behind
 from simreal.strategies.base import require_offered
 from simreal.strategies.combination import parts_of
-from simreal.tracking.base import Tracker
-from simreal.tracking.silent import Silent
+from simreal.tracking.base import Silent, Tracker
 from simreal_agents.bundle import Agent
 from simreal_agents.state import Checkpoints
 from simreal_envs.errors import UserError, require_a

@@ -1,7 +1,6 @@
-"""What every tracker offers, and one that passes everything on to several."""
+"""What every tracker offers, and the one that does nothing."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,44 +42,5 @@ class Tracker(Protocol):
         ...
 
 
-class Fanout:
-    """A tracker that passes every call on to `trackers`, in the order given."""
-
-    def __init__(self, *trackers: Tracker) -> None:
-        self.trackers = trackers
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record scalars at `step` (environment steps) in each tracker."""
-        for tracker in self.trackers:
-            tracker.log(step, metrics)
-
-    def summary(self, mapping: Mapping[str, Any]) -> None:
-        """Record facts about the whole run in each tracker."""
-        for tracker in self.trackers:
-            tracker.summary(mapping)
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Record a table in each tracker."""
-        for tracker in self.trackers:
-            tracker.table(name, columns, rows)
-
-    def curves(self, name: str, steps: Sequence[float], lines: Mapping[str, Sequence[float]]) -> None:
-        """Record lines for one picture in each tracker."""
-        for tracker in self.trackers:
-            tracker.curves(name, steps, lines)
-
-    def file(self, name: str, path: Path) -> None:
-        """Record a film or a page in each tracker."""
-        for tracker in self.trackers:
-            tracker.file(name, path)
-
-    def alert(self, title: str, text: str) -> None:
-        """Record an alert in each tracker."""
-        for tracker in self.trackers:
-            tracker.alert(title, text)
-
-    def close(self) -> None:
-        """Close every tracker, also when one of them raises; its exception is raised afterwards."""
-        with ExitStack() as stack:
-            for tracker in reversed(self.trackers):
-                stack.callback(tracker.close)
+class Silent(Tracker):
+    """The tracker that keeps nothing, so that training code needs no `if tracker is not None`."""

@@ -7,7 +7,7 @@
     {"file": "video of heavy", "path": "videos/heavy/video.mp4"}
     {"alert": "Negative transfer", "text": "..."}
 
-A process that is killed leaves at most one torn line at the end; opening the ledger again removes it.
+A process that is killed leaves at most one torn line at the end, which nobody reads.
 """
 
 import json
@@ -27,25 +27,14 @@ class Ledger:
     """A tracker that appends to a file.
 
     Args:
-        path: the file; its folder is made, and an existing file is continued.
-        resume_at: continue a run from a checkpoint taken at this step: whatever was recorded after the last scalars
-            at or before it is dropped, so that the continued file equals that of an uninterrupted run. A run that
-            logs and checkpoints at the same step must log first. None keeps everything.
-
-    Raises:
-        UserError: a line other than the last is not what a ledger writes.
+        path: the file; its folder is made, and what is there already stays.
     """
 
-    def __init__(self, path: str | os.PathLike[str], resume_at: int | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._last_step = _repair(self.path, math.inf if resume_at is None else resume_at)
+        self._last_step = 0
         self._file = self.path.open("a", encoding="utf-8", newline="\n")
-
-    @property
-    def last_step(self) -> int:
-        """The largest step recorded so far (environment steps); 0 for an empty ledger."""
-        return self._last_step
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append scalars at `step` (environment steps).
@@ -96,8 +85,16 @@ def read(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a line other than the last is not a JSON object.
     """
-    for line, _ in _lines(Path(path)):
-        yield line
+    raw = Path(path).read_bytes().splitlines(keepends=True)
+    for number, text in enumerate(raw, start=1):
+        try:
+            line = json.loads(text) if text.endswith(b"\n") else None
+        except ValueError:
+            line = None
+        if isinstance(line, dict):
+            yield line
+        elif number < len(raw):
+            raise UserError(f"{path}:{number}: expected one JSON object per line, got {text[:60]!r}")
 
 
 def replay(path: str | os.PathLike[str], tracker: Tracker, also: Mapping[str, str] | None = None) -> None:
@@ -122,39 +119,6 @@ def replay(path: str | os.PathLike[str], tracker: Tracker, also: Mapping[str, st
             tracker.file(line["file"], Path(line["path"]))
         elif "alert" in line:
             tracker.alert(line["alert"], line["text"])
-
-
-def _lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield (line, offset of its end in bytes) for every whole line."""
-    raw = path.read_bytes().splitlines(keepends=True)
-    end = 0
-    for number, text in enumerate(raw, start=1):
-        end += len(text)
-        try:
-            line = json.loads(text) if text.endswith(b"\n") else None
-        except ValueError:
-            line = None
-        if isinstance(line, dict):
-            yield line, end
-        elif number < len(raw):
-            raise UserError(f"{path}:{number}: expected one JSON object per line, got {text[:60]!r}")
-
-
-def _repair(path: Path, resume_at: float) -> int:
-    """Cut what is torn or lies after `resume_at` off the file; return the last step that stays."""
-    if not path.exists():
-        return 0
-    keep = last_step = 0
-    for line, end in _lines(path):
-        if line.get(STEP, 0) > resume_at:
-            break
-        last_step = line.get(STEP, last_step)
-        # Lines without a step at the tail belong to an end of the run that a resumed run reaches again.
-        if STEP in line or math.isinf(resume_at):
-            keep = end
-    if keep < path.stat().st_size:
-        os.truncate(path, keep)
-    return last_step
 
 
 def _plain(value: Any) -> Any:
