@@ -20,14 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from simreal.diagnostics.curves import normalize
-from simreal.diagnostics.early_warning import (
-    BEFORE,
-    DURING,
-    FITTED,
-    MARKS,
-    PROBES,
+from early_warning_fit import (
     RIDGES,
     Runs,
     area_after,
@@ -39,6 +32,9 @@ from simreal.diagnostics.early_warning import (
     held_out_loss,
     leave_environments_out,
 )
+
+from simreal.diagnostics.curves import normalize
+from simreal.diagnostics.early_warning import BEFORE, DURING, FITTED, MARKS, PROBES
 
 LABELS = ("positive", "neutral", "negative", "inconclusive")
 THRESHOLDS = (0.5, 0.7, 0.9)
