@@ -10,6 +10,7 @@ OUT/errors/NAME.txt  what a failed stage printed, ending with its traceback
 """
 
 import contextlib
+import graphlib
 import shutil
 import time
 from collections import Counter
@@ -50,7 +51,6 @@ def run_stages(
     out: Path,
     workers: int,
     progress: Progress,
-    threads_per_worker: int = 1,
     locked: bool = False,
     first: tuple[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, StageResult]:
@@ -62,7 +62,6 @@ def run_stages(
     Args:
         out: the folder that holds every stage's folder.
         workers: processes at a time; 0 for one per core.
-        threads_per_worker: threads of numerical libraries; results are only equal to the bit for an equal number.
         locked: whether the caller already holds `output_lock(out)`.
         first: a function ("module:function") and its arguments, called on a worker before any stage begins: it may refuse what
             the stages are about to do. Nothing comes of its failing otherwise, or of its taking longer than a minute.
@@ -77,7 +76,7 @@ def run_stages(
     """
     plan = _Plan(stages, out)
     with contextlib.nullcontext() if locked else output_lock(out):
-        run = _Run(plan, workers or cores(), progress, threads_per_worker)
+        run = _Run(plan, workers or cores(), progress)
         try:
             run.work(first)
         finally:
@@ -116,34 +115,25 @@ class _Plan:
 
     def _chains(self) -> dict[str, float]:
         """Return for each stage the weight of the longest chain of stages that starts with it."""
-        needed_by: dict[str, list[str]] = {name: [] for name in self.stages}
-        for stage in self.stages.values():
-            for need in stage.needs:
-                needed_by[need].append(stage.name)
-        open_users = {name: len(users) for name, users in needed_by.items()}
-        ends = [name for name, count in open_users.items() if count == 0]
-        chain: dict[str, float] = {}
-        while ends:
-            name = ends.pop()
-            stage = self.stages[name]
-            chain[name] = stage.weight + max((chain[user] for user in needed_by[name]), default=0.0)
-            for need in stage.needs:
-                open_users[need] -= 1
-                if open_users[need] == 0:
-                    ends.append(need)
-        if len(chain) < len(self.stages):
-            raise ValueError(f"stages need each other in a circle: {sorted(set(self.stages) - set(chain))}")
+        try:
+            order = [*graphlib.TopologicalSorter({name: one.needs for name, one in self.stages.items()}).static_order()]
+        except graphlib.CycleError as error:
+            raise ValueError(f"stages need each other in a circle: {sorted(set(error.args[1]))}") from None
+        chain = dict.fromkeys(self.stages, 0.0)  # until its turn comes, that of those that need it
+        for name in reversed(order):
+            chain[name] += self.stages[name].weight
+            for need in self.stages[name].needs:
+                chain[need] = max(chain[need], chain[name])
         return chain
 
 
 class _Run:
     """One pass over a plan."""
 
-    def __init__(self, plan: _Plan, workers: int, progress: Progress, threads: int) -> None:
+    def __init__(self, plan: _Plan, workers: int, progress: Progress) -> None:
         self._plan = plan
         self._limit = workers
         self._progress = progress
-        self._threads = threads
         self._idle: list[Worker] = []
         self._busy: dict[str, Worker] = {}
         self._attempts: Counter[str] = Counter()
@@ -198,7 +188,7 @@ class _Run:
         """Call a function on a worker, which is idle afterwards. Raises the UserError that it raises."""
         log = self._plan.error_file("first")
         log.parent.mkdir(parents=True, exist_ok=True)
-        worker, what, says = Worker(self._threads), "report", ""
+        worker, what, says = Worker(), "report", ""
         until = time.monotonic() + _PATIENCE_S
         try:
             worker.send(run, kwargs, log)
@@ -229,9 +219,9 @@ class _Run:
         log.parent.mkdir(parents=True, exist_ok=True)
         if stage.fresh and self._idle:
             close([self._idle.pop()])
-            worker = Worker(self._threads)
+            worker = Worker()
         else:
-            worker = self._idle.pop() if self._idle else Worker(self._threads)
+            worker = self._idle.pop() if self._idle else Worker()
         self._waiting.remove(name)
         self._busy[name] = worker
         self._attempts[name] += 1

@@ -35,16 +35,13 @@ REPORT_INTERVAL_S = 0.1
 
 
 class Worker:
-    """The parent's side of a worker process.
+    """The parent's side of a worker process."""
 
-    Args:
-        threads: threads that numerical libraries may use; set before they are imported.
-    """
-
-    def __init__(self, threads: int) -> None:
+    def __init__(self) -> None:
         self.connection, theirs = multiprocessing.Pipe()
         fd = theirs.fileno()
-        pins = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        # Bits depend on how many threads numerical libraries have, which ask when they are imported.
+        pins = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         code = f"import sys; sys.path[:] = {sys.path!r}; from simreal.worker import main; main({fd})"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],

@@ -135,9 +135,10 @@ def test_a_stage_that_always_crashes_fails_with_a_sentence_and_its_stack(tmp_pat
     assert "Segmentation fault" in (tmp_path / "errors/a.txt").read_text()
 
 
-def test_workers_pin_threads_and_hashes(tmp_path):
-    run([stage(tmp_path, "a", "environment")], tmp_path, threads_per_worker=3)
-    assert (tmp_path / "a/out.txt").read_text() == "OMP_NUM_THREADS=3 PYTHONHASHSEED=0"
+def test_workers_pin_threads_and_hashes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    run([stage(tmp_path, "a", "environment")], tmp_path)
+    assert (tmp_path / "a/out.txt").read_text() == "OMP_NUM_THREADS=1 PYTHONHASHSEED=0"
 
 
 def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
