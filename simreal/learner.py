@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from simreal.config_files import sentences
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters, OffPolicyHyperparameters
 from simreal.stages import cores
 from simreal.yaml_strict import dotted
+from simreal_envs.arguments import whole
 from simreal_envs.errors import UserError, nearest, require_a, require_known
 from simreal_envs.tasks import find_task, is_installed
 from simreal_envs.variation import Curriculum, Domain
@@ -79,9 +79,7 @@ class Learning:
         if self.replay == "keep" and not issubclass(HYPERPARAMETERS[self.algorithm], OffPolicyHyperparameters):
             raise UserError(f"replay: {self.algorithm} has no replay buffer to keep")
         for name in ("num_worlds", "torch_threads"):
-            count = getattr(self, name)
-            if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
-                raise UserError(f"{name} must be a whole number of at least 1, not {count!r}")
+            whole(name, getattr(self, name), 1)
         if isinstance(self.hidden, str) or not isinstance(self.hidden, Sequence):
             raise UserError(f"hidden must list the widths of the hidden layers, as (64, 64), not {self.hidden!r}")
         if self.hyperparameters is None:
@@ -179,8 +177,7 @@ class Target:
     def __post_init__(self) -> None:
         require_a(Domain, self.domain, "the domain", "sr.Domain(task, ..)")
         require_a(Learning, self.learning, "learning", "sr.Learning(..)")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or not 0 <= self.seed < 2**31:
-            raise UserError(f"a seed must be a whole number from 0 to {2**31 - 1}, not {self.seed!r}")
+        whole("a seed", self.seed, 0, 2**31 - 1)
 
     @property
     def source(self) -> Domain | None:
