@@ -15,7 +15,7 @@ import numpy as np
 from simreal.learner import Learning, Source, Target
 from simreal.one_arm import Run
 from simreal.schedule import Schedule
-from simreal.strategies import Strategy, described, make_strategy
+from simreal.strategies import STRATEGIES, Strategy, described, make_strategy
 from simreal.training import pretrain, train
 from simreal_agents.bundle import Agent, load, save
 from simreal_envs.variation import Domain, Randomization, Shift, Uniform
@@ -97,15 +97,9 @@ def _check_data(strategy: Strategy) -> None:
         raise AssertionError(f"{name} can be changed: it must be a frozen dataclass")
     plain = json.loads(json.dumps(described(strategy)))
     parts = plain if isinstance(plain, list) else [plain]
-    again = make_strategy(parts) if strategy.name in _known(parts) else strategy
-    assert again == strategy, f"{name} is not what its settings say: {again!r} instead of {strategy!r}"
-
-
-def _known(parts: list[Mapping[str, Any]]) -> set[str]:
-    from simreal.strategies import STRATEGIES
-
-    names = [part["type"] for part in parts]
-    return {"-".join(names)} if all(name in STRATEGIES for name in names) else set()
+    if all(part["type"] in STRATEGIES for part in parts):
+        again = make_strategy(parts)
+        assert again == strategy, f"{name} is not what its settings say: {again!r} instead of {strategy!r}"
 
 
 def _interrupted(agent: Agent | None, target: Target, strategy: Strategy, schedule: Schedule) -> Run:
