@@ -51,7 +51,7 @@ def run(
     """
     from simreal.results import write_report
     from simreal.scoreboard import Scoreboard
-    from simreal.tracking.mirror import require_trackers
+    from simreal.tracking.mirror import mirror_experiment, require_trackers
 
     domains = check(experiment, where)
     if not set(experiment.strategies) - {CONTROL_ARM}:
@@ -72,7 +72,7 @@ def run(
             run_stages(stages, out=out, workers=experiment.workers, progress=shown, locked=True, first=first)
         report = write_report(out)
         try:
-            mirror(experiment, out, report)
+            mirror_experiment(out, report, **experiment.tracking.model_dump())
         except TrackingError as error:
             log.warning("simreal: warning: %s; the same command mirrors what is missing", error)
     return report
@@ -98,13 +98,6 @@ def _require_engines(domains: dict[tuple[str, str], Domain], where: Where) -> No
                 import_pybullet()
         except Unsupported as error:
             raise Unsupported(f"{where(kind, name)}: {error}") from None
-
-
-def mirror(experiment: Experiment, out: Path, report: dict[str, Any]) -> None:
-    """Copy the ledgers and the verdicts to where the config says."""
-    from simreal.tracking.mirror import mirror_experiment
-
-    mirror_experiment(out, report, **experiment.tracking.model_dump())
 
 
 def run_alone(

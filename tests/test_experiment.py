@@ -18,6 +18,7 @@ from simreal.execution import StageError
 from simreal.experiment_folder import read_manifest, require_free
 from simreal.plan import finished_stages, plan
 from simreal.progress import SilentProgress
+from simreal.tracking import mirror
 from simreal.tracking.base import TrackingError
 from simreal.tracking.mirror import mirror_experiment
 from simreal_envs.errors import UserError
@@ -172,11 +173,11 @@ def test_wandb_that_refuses_costs_a_warning_and_no_results(finished, tmp_path):
     ("problem", "raised"), [(TrackingError("the service is away"), None), (UserError("no such mode"), UserError)]
 )
 def test_only_trouble_with_the_service_is_forgiven(finished, tmp_path, monkeypatch, caplog, problem, raised):
-    def fails(*args):
+    def fails(*args, **kwargs):
         raise problem
 
     shutil.copytree(finished.out, tmp_path / "out")
-    monkeypatch.setattr(experiment, "mirror", fails)
+    monkeypatch.setattr(mirror, "mirror_experiment", fails)
     with pytest.raises(raised) if raised else contextlib.nullcontext():
         experiment.run(parsed("tracking.wandb=offline"), tmp_path / "out", progress=SilentProgress())
     assert (str(problem) in caplog.text) == (raised is None)
