@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from simreal.config_strategies import OneStrategy
 from simreal.hyperparameters import Float, Int, Name, Section, or_empty
@@ -55,7 +55,7 @@ class DomainConfig(Section):
         description="matched or engine_default: settings that agree across engines, or each engine's own; "
         "of Atari games machado18 or nature15; by default the first.",
     )
-    variation: dict[str, Any] = Field(
+    variation: Annotated[dict[str, Any], BeforeValidator(or_empty)] = Field(
         default_factory=dict, description="Parameters that differ from nominal: numbers (SI) or distributions."
     )
     observe: ObserveConfig | None = Field(
@@ -64,11 +64,6 @@ class DomainConfig(Section):
     bridge: BridgeConfig | None = Field(
         None, description="In which terms a game is shown and played; default: the experiment's bridge."
     )
-
-    @field_validator("variation", mode="before")
-    @classmethod
-    def _no_variation_is_nominal(cls, value: Any) -> Any:
-        return or_empty(value)
 
 
 class SourceConfig(DomainConfig):
