@@ -10,15 +10,12 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_same_view
+from simreal.strategies.base import Agent, Strategy, Target, Transferable, require_same_view
 from simreal.strategies.settings import choice, count, number
 from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
     from simreal_agents.additions import Addition
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)

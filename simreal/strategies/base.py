@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from simreal.learner import Target
 from simreal_envs.errors import UserError, at
@@ -17,6 +17,8 @@ from simreal_envs.errors import UserError, at
 if TYPE_CHECKING:
     from simreal_agents.bundle import Agent
     from simreal_agents.transferable import Transferable
+else:  # for annotations: strategies import them from here, and torch where they begin
+    Agent = Transferable = Any
 
 EVERYTHING = frozenset({"everything"})
 NEEDS = {

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from simreal.learner import Target
+from simreal.strategies.base import Agent, Target, Transferable
 from simreal_envs.errors import UserError
 from simreal_envs.view import schema_of
-
-if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 
 def agents_of(agent: Agent, target: Target) -> list[Agent]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from simreal.learner import Target
-from simreal.strategies.base import Strategy
+from simreal.strategies.base import Agent, Strategy, Target, Transferable
 from simreal_envs.errors import UserError
-
-if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 MAKES = frozenset({"the worlds", "the network"})
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from simreal.hyperparameters import HYPERPARAMETERS
-from simreal.learner import Target
-from simreal.strategies.base import Strategy
+from simreal.strategies.base import Agent, Strategy, Target, Transferable
 from simreal.strategies.settings import number, switch
 from simreal_envs.errors import UserError, at
-
-if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 ACTING = ("actor", "encoder.shared", "heads.temperature")  # what decides the actions, and how random they are
 

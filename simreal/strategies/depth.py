@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from simreal.strategies.base import Transferable
 from simreal.strategies.settings import setting
 from simreal_envs.arguments import whole
 from simreal_envs.errors import UserError, require_known
-
-if TYPE_CHECKING:
-    from simreal_agents.transferable import Transferable
 
 NAMES = ("encoder", "trunk")
 DEEPEST = 1000

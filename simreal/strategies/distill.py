@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from simreal.learner import Target, explore_no_more_than_at_the_end
-from simreal.strategies.base import Strategy
+from simreal.learner import explore_no_more_than_at_the_end
+from simreal.strategies.base import Agent, Strategy, Target, Transferable
 from simreal.strategies.settings import choice, count, number, switch, widths
 from simreal.strategies.teaching import home_of, lessons_of, require_teacher, teacher_of
 from simreal_envs.errors import UserError
-
-if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)

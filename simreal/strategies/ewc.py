@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from simreal.learner import Source, Target
+from simreal.learner import Source
 from simreal.memory import record
-from simreal.strategies.base import Strategy
+from simreal.strategies.base import Agent, Strategy, Target, Transferable
 from simreal.strategies.settings import count, number, switch
 from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)

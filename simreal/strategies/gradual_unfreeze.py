@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from simreal.learner import Target
-from simreal.strategies.base import Strategy
+from simreal.strategies.base import Agent, Strategy, Target, Transferable
 from simreal.strategies.settings import choice, number
-
-if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from simreal.learner import Target
-from simreal.strategies.base import Strategy
+from simreal.strategies.base import Agent, Strategy, Target, Transferable
 from simreal.strategies.settings import count, number, switch
 
 if TYPE_CHECKING:
     from simreal_agents.additions import Addition
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
     from simreal_envs.together import Together
 
 

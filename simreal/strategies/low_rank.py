@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from simreal.hyperparameters import PARTS
-from simreal.learner import Target
-from simreal.strategies.base import Strategy
+from simreal.strategies.base import Agent, Strategy, Target, Transferable
 from simreal.strategies.settings import count, names, number
 from simreal_envs.errors import require_known
-
-if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,12 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from simreal.learner import Target
-from simreal.strategies.base import EVERYTHING, Strategy
+from simreal.strategies.base import EVERYTHING, Agent, Strategy, Target, Transferable
 from simreal.strategies.settings import count, number, switch
 from simreal_envs.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)

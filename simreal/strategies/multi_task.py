@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between
+from simreal.strategies.base import Agent, Strategy, Target, Transferable, require_between
 from simreal.strategies.settings import names, setting, switch
 from simreal_envs.errors import UserError, require_known
 
 if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
     from simreal_envs.variation import Domain
 
 SEVERAL = "multi_task needs at least one more source domain than its own, with the same observations and actions"

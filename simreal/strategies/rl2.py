@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from simreal.learner import Target, at_once
-from simreal.strategies.base import Strategy
+from simreal.learner import at_once
+from simreal.strategies.base import Agent, Strategy, Target, Transferable
 from simreal.strategies.settings import count
 from simreal_envs.variation import Observe
-
-if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)

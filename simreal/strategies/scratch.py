@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from simreal.learner import Target
-from simreal.strategies.base import EVERYTHING, Strategy
-
-if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
+from simreal.strategies.base import EVERYTHING, Agent, Strategy, Target, Transferable
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from simreal.strategies.base import Transferable
 from simreal_envs.arguments import whole
 from simreal_envs.errors import UserError, require_known
-
-if TYPE_CHECKING:
-    from simreal_agents.transferable import Transferable
 
 STATISTICS = ("keep", "reestimate", "blend")
 

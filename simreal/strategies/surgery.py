@@ -7,15 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_between
+from simreal.strategies.base import Agent, Strategy, Target, Transferable, require_between
 from simreal.strategies.settings import choice, names, require_names, widths
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Observe
 
 if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
     from simreal_envs.worlds import Worlds
 
 

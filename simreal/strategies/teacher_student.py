@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from simreal.learner import Target, explore_no_more_than_at_the_end
-from simreal.strategies.base import Strategy
+from simreal.learner import explore_no_more_than_at_the_end
+from simreal.strategies.base import Agent, Strategy, Target, Transferable
 from simreal.strategies.settings import choice, count, number
 from simreal.strategies.teaching import home_of, teacher_of
 from simreal_envs.variation import Domain, Observe
@@ -14,8 +14,6 @@ from simreal_envs.variation import Domain, Observe
 if TYPE_CHECKING:
     import numpy as np
 
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
     from simreal_envs.worlds import Worlds
 
 WORLDS = 32  # that are recorded in: many different ones, and long enough in each to see it to its end

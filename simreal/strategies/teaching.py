@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simreal.learner import Target
-from simreal.strategies.base import Strategy, require_same_view
+from simreal.strategies.base import Agent, Strategy, Target, Transferable, require_same_view
 from simreal_envs.errors import UserError
 from simreal_envs.variation import Domain
 
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from simreal_agents.additions.cloning import Lessons
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 WORLDS = 16  # that lessons are recorded in: so few that episodes are seen to their end
 

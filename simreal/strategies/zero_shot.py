@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from simreal.learner import Target
-from simreal.strategies.base import EVERYTHING, Strategy
+from simreal.strategies.base import EVERYTHING, Agent, Strategy, Target, Transferable
 from simreal.strategies.statistics import begin_statistics, measure_only, require_statistics
-
-if TYPE_CHECKING:
-    from simreal_agents.bundle import Agent
-    from simreal_agents.transferable import Transferable
 
 
 @dataclass(frozen=True)
