@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -11,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simreal.files import write_text
 from simreal.report.html import page
 from simreal.report.words import NOTHING, listing, number
 from simreal_envs.audit import FELT
@@ -259,11 +257,6 @@ def render(report: Mapping[str, Any], command: str = "") -> str:
         headline=headline(report), sentences={c["preset"]: sentence(report, c) for c in report["presets"]},
         worst=worst_channel, matrix=matrix, identified=identified,
     )  # fmt: skip
-
-
-def write(report: Mapping[str, Any], path: Path, command: str = "") -> Path:
-    """Write the page, complete or not at all."""
-    return write_text(path, render(report, command))
 
 
 def matrix(comparison: Mapping[str, Any]) -> dict[str, Any]:

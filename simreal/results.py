@@ -29,13 +29,14 @@ from simreal_envs.variation import Distribution, Domain, Interval, Scale, Startu
 
 def write_report(out: Path) -> dict[str, Any]:
     """Diagnose an experiment's folder, write report.json and report.html, return the report."""
-    from simreal.report.html import write
+    from simreal.report.html import render
 
     report = build_report(out)
     write_text(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     filmed = report["targets"] if load_experiment(out).video else ()  # others are of an earlier config
     films = {target: out / VIDEOS / target / VIDEO for target in filmed}
-    write(report, out / "report.html", {target: film.read_bytes() for target, film in films.items() if film.is_file()})
+    shown = {target: film.read_bytes() for target, film in films.items() if film.is_file()}
+    write_text(out / "report.html", render(report, shown))
     return report
 
 

@@ -25,7 +25,7 @@ def parity(
         out: folder for parity.html and parity.json, which holds the motions, too.
     """
     from simreal.files import write_text
-    from simreal.parity_report import print_parity, write
+    from simreal.parity_report import print_parity, render
     from simreal_agents.files import require_writable
     from simreal_envs.arguments import checked_seed
     from simreal_envs.engines.base import PRESETS
@@ -39,7 +39,7 @@ def parity(
         found = compare_engines(task, names, presets, policy=policy, seed=checked_seed(seed), say=report)
     if out:
         write_text(out / "parity.json", jsonlib.dumps(found.to_dict(), allow_nan=False) + "\n")
-        write(found.to_dict(), out / "parity.html", command())
+        write_text(out / "parity.html", render(found.to_dict(), command()))
     if json:
         return print_json(found.to_dict(traces=False))
     print_parity(found.to_dict(traces=False))

@@ -47,11 +47,6 @@ def mean(scores: ArrayLike) -> FloatArray:
     return _matrix(scores).mean(axis=(-2, -1))
 
 
-def median(scores: ArrayLike) -> FloatArray:
-    """Return the median over tasks of the mean over runs of scores ``(..., runs, tasks)``."""
-    return np.median(_matrix(scores).mean(axis=-2), axis=-1)
-
-
 def iqm(scores: ArrayLike) -> FloatArray:
     """Return the interquartile mean: the mean of the middle half of all runs x tasks of scores ``(..., runs, tasks)``."""
     matrix = _matrix(scores)

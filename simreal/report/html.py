@@ -7,17 +7,14 @@ the page run only the scripts that this module put there.
 import base64
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
-from simreal.files import write_text
 from simreal.report import figures, heat, signals, words
 
 TEMPLATES = "simreal.report"
@@ -123,11 +120,6 @@ def _parts(over_time: bool, layers: bool, robustness: bool, videos: bool) -> dic
     """The parts of the page that there are, by the anchors they have."""
     optional = {"over-time": over_time, "layers": layers, "robustness": robustness, "videos": videos}
     return {anchor: says for anchor, says in PARTS.items() if optional.get(anchor, True)}
-
-
-def write(report: Mapping[str, Any], path: str | os.PathLike[str], videos: Mapping[str, bytes] | None = None) -> Path:
-    """Write the page to `path`, complete or not at all, and return the path."""
-    return write_text(Path(path), render(report, videos))
 
 
 def duration(seconds: float | None) -> str:

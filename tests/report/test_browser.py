@@ -6,13 +6,14 @@ import pytest
 from finished import make_whole
 
 from simreal.files import write_text
+from simreal.report import html
 from simreal.report.comparison import compare, render
-from simreal.report.html import typeset, write
+from simreal.report.html import typeset
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    return write(make_whole(), tmp_path_factory.mktemp("page") / "report.html")
+    return write_text(tmp_path_factory.mktemp("page") / "report.html", html.render(make_whole()))
 
 
 def test_every_chart_is_drawn_without_a_word_on_the_console_or_a_request(browser, page, whole):

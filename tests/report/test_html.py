@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from simreal.report.html import duration, forest, parameter_rows, render, typeset, why, write
+from simreal.report.html import duration, forest, parameter_rows, render, typeset, why
 from simreal.report.words import NOTHING, main_reason
 
 
@@ -239,12 +239,6 @@ def test_missing_numbers_are_dashes_not_errors(report):
         del report[part]
     text = Page(render(report)).words()
     assert "+0.10" in text and "None" not in text and "nan" not in text
-
-
-def test_write_leaves_one_complete_file(report, tmp_path):
-    path = write(report, tmp_path / "new" / "report.html")
-    assert path.read_text(encoding="utf-8") == render(report)
-    assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_forest_puts_marks_where_the_numbers_are():
