@@ -30,15 +30,10 @@ def stage_reference(*, folder: Path, report: Report, domain: dict[str, Any], epi
 
 
 def stage_pretrain(
-    *, folder: Path, state: Path, report: Report, domain: dict[str, Any], learning: dict[str, Any], steps: int,
-    evaluation: dict[str, int], seed: int, strategy: str | list[Any] = CONTROL_ARM, settings: dict[str, Any] | None = None,
-    domains: Sequence[dict[str, Any]] = (),
-) -> str:  # fmt: skip
-    """Pretrain one source agent; the folder becomes its bundle, with its curve and ledger beside the weights."""
-    from simreal.learner import Learning, Target
-
-    target = Target(Domain.from_dict(domain), Learning.of(learning), seed, domains=read_domains(domains))
-    said = _train(folder, state, report, None, target, strategy, settings or {}, steps, evaluation, None)
+    *, folder: Path, strategy: str | list[Any] = CONTROL_ARM, settings: dict[str, Any] | None = None, **given: Any
+) -> str:
+    """Pretrain one source agent: an arm without sources. The folder becomes its bundle, with its curve and ledger beside."""
+    said = stage_arm(folder=folder, strategy=strategy, settings=settings or {}, **given)
     for file in (folder / "agent").iterdir():
         os.replace(file, folder / file.name)
     (folder / "agent").rmdir()
@@ -51,17 +46,21 @@ def stage_arm(
     sources: Sequence[dict[str, Any]] = (), teacher: str | None = None, domains: Sequence[dict[str, Any]] = (),
     early_warning: dict[str, Any] | None = None,
 ) -> str:  # fmt: skip
-    """Run one arm.
+    """Run one arm; the folder gets curve, ledger, evidence and the agent.
 
     Args:
         sources: name, bundle and domain of every source agent; without a domain, that of the agent's card.
         teacher: a bundle.
         early_warning: what to do when it will probably turn out negative; its marks are among those of `evaluation`.
     """
+    from simreal.curve import write_curve
     from simreal.early import EarlyWarning
     from simreal.learner import Learning, Source, Target
-    from simreal.training import known_sources
-    from simreal_agents.bundle import load
+    from simreal.schedule import Schedule
+    from simreal.strategies import make_strategy
+    from simreal.tracking.ledger import Ledger
+    from simreal.training import known_sources, train
+    from simreal_agents.bundle import load, save
 
     agents = [load(one["agent"]) for one in sources]
     given = [one["domain"] for one in sources if "domain" in one]
@@ -73,10 +72,18 @@ def stage_arm(
         Domain.from_dict(domain), Learning.of(learning), seed, known or known_sources(agents), load(teacher) if teacher else None,
         read_domains(domains),
     )  # fmt: skip
-    source = known[0].domain if known else None
-    early = EarlyWarning(**early_warning) if early_warning else None
-    agent = agents[0] if agents else None
-    return _train(folder, state, report, agent, target, strategy, settings, steps, evaluation, source, early)
+    ledger = Ledger(folder / "metrics.jsonl")
+    result = train(
+        agents[0] if agents else None, target, make_strategy(strategy, settings), Schedule(steps, **evaluation),
+        source=known[0].domain if known else None, tracker=ledger, report=report, checkpoints=state,
+        early=EarlyWarning(**early_warning) if early_warning else None,
+    )  # fmt: skip
+    ledger.close()
+    write_curve(result.curve, folder / "curve.csv")
+    write_text(folder / "evidence.json", json.dumps(result.evidence, indent=1) + "\n")
+    save(result.agent, folder / "agent")
+    trouble = [f"{result.diverged} episodes diverged"] if result.diverged else []
+    return ", ".join([f"return {result.curve[-1].return_mean:.1f}", *trouble, *([result.note] if result.note else [])])
 
 
 def stage_returns(
@@ -185,32 +192,3 @@ def _panels(out: Path, domain, seeds, sources, zero_shot, arms) -> list[Any]:
         from_ = "" if best[0] == NO_SOURCE else f" from {best[0].replace('+', ' and ')}"
         panels += [Panel(f"{best[1]}{from_}, at the end", agent(best), seen(agent(best), target))]
     return panels + [Panel("scratch, at the end", agent(arm), target) for arm in control]
-
-
-def _train(folder, state, report, agent, target, strategy, settings, steps, evaluation, source, early=None) -> str:
-    """Learn; the folder gets curve, ledger, evidence and the agent."""
-    from simreal.curve import write_curve
-    from simreal.schedule import Schedule
-    from simreal.strategies import make_strategy
-    from simreal.tracking.ledger import Ledger
-    from simreal.training import train
-    from simreal_agents.bundle import save
-
-    ledger = Ledger(folder / "metrics.jsonl")
-    result = train(
-        agent,
-        target,
-        make_strategy(strategy, settings),
-        Schedule(steps, **evaluation),
-        source=source,
-        tracker=ledger,
-        report=report,
-        checkpoints=state,
-        early=early,
-    )
-    ledger.close()
-    write_curve(result.curve, folder / "curve.csv")
-    write_text(folder / "evidence.json", json.dumps(result.evidence, indent=1) + "\n")
-    save(result.agent, folder / "agent")
-    trouble = [f"{result.diverged} episodes diverged"] if result.diverged else []
-    return ", ".join([f"return {result.curve[-1].return_mean:.1f}", *trouble, *([result.note] if result.note else [])])
