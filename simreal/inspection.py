@@ -12,6 +12,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from simreal.report.heat import spaced
+
 
 def inspect(bundle: str | Path) -> dict[str, Any]:
     """Read and verify a bundle, and describe it as plain data. Nothing in it is executed.
@@ -208,9 +210,8 @@ def _action(fields: Sequence[Mapping[str, Any]]) -> Table:
 
 def _returns(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The curve, of a long one nine evenly spaced points."""
-    shown = sorted({round(i * (len(rows) - 1) / 8) for i in range(9)}) if len(rows) > 9 else range(len(rows))
     table = _table("steps", "return", "success")
-    for row in (rows[i] for i in shown):
+    for row in (rows[i] for i in spaced(len(rows), 9)):
         success = row.get("success_rate")
         _add(
             table,
