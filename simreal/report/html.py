@@ -29,6 +29,7 @@ PARTS = {
     "reproduce": "Reproduce",
     "words": "Words",
 }
+TOLD = {"signed": words.signed, "steps": words.steps, "saved": words.steps_saved}  # else as a number
 REASONS = 3  # of an arm that are shown at once
 # metric -> its label
 EFFECTS = {"area": "area", "jumpstart": "jumpstart", "asymptotic": "asymptotic"}
@@ -97,7 +98,7 @@ def page(
         "number": words.number,
         "percent": lambda share: f"{100 * share:.0f} %",
         "steps": words.steps,
-        "steps_saved": words.steps_saved,
+        "told": lambda value, how: TOLD.get(how, words.number)(value),
         "duration": duration,
         "listing": words.listing,
         "main_reason": words.main_reason,
