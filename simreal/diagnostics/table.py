@@ -177,7 +177,7 @@ def diagnose_arms(
     Raises:
         UserError: no control arm, no other arm, or what `diagnose` refuses.
     """
-    alone = _judged(arms, "", control, random_return, reference_return, seed, settings)
+    alone = _judged(arms, "", control, _scale(arms, "", control, random_return, reference_return), seed, settings)
     return together(list(alone.values()), list(alone))
 
 
@@ -213,15 +213,13 @@ def diagnose_files(
         curves, done = on_one_grid(arms)
         place = f"{target}: " if len(runs) > 1 else ""
         notes += [place + note for note in done]
-        found = _judged(curves, target, control, random_return, reference_return, seed, settings)
-        random, reference = _scale(curves, control, random_return, reference_return)
-        scales[target] = {"random": random, "reference": reference}
+        scale = _scale(curves, target, control, random_return, reference_return)
+        found = _judged(curves, target, control, scale, seed, settings)
+        scales[target] = dict(zip(("random", "reference"), scale, strict=True))
         if random_return is None or reference_return is None:
-            notes.append(
-                f"{place}{_explained(control, random, reference, random_return is None, reference_return is None)}"
-            )
+            notes.append(f"{place}{_explained(control, *scale, random_return is None, reference_return is None)}")
         for arm, of_arm in curves.items():
-            normalized.setdefault(arm, {})[target] = of_arm.normalized(random, reference)
+            normalized.setdefault(arm, {})[target] = of_arm.normalized(*scale)
         verdicts += found.values()
         entries += [
             {"source": "none", "strategy": arm, "target": target, "seeds": list(curves[arm].seeds)} for arm in found
@@ -253,8 +251,7 @@ def read_pilot(
     pilot = {}
     for target, arms in read_runs(paths, columns)[0].items():
         curves, _ = on_one_grid(arms)
-        _require_control(curves, target, control)
-        scale = _scale(curves, control, random_return, reference_return)
+        scale = _scale(curves, target, control, random_return, reference_return)
         pilot[target] = {name: arm.normalized(*scale) for name, arm in curves.items()}
     return pilot
 
@@ -263,35 +260,30 @@ def _judged(
     arms: Mapping[str, Curves],
     target: str,
     control: str,
-    random_return: float | None,
-    reference_return: float | None,
+    scale: tuple[float, float],
     seed: int,
     settings: Mapping[str, Any],
 ) -> dict[str, Verdict]:
-    _require_control(arms, target, control)
     if len(arms) < 2:
         raise UserError(f"{target + ' has' if target else 'there is'} no arm beside {control!r} to compare with it")
-    random, reference = _scale(arms, control, random_return, reference_return)
     return {
         name: diagnose(
-            curves, arms[control], random_return=random, reference_return=reference,
+            curves, arms[control], random_return=scale[0], reference_return=scale[1],
             rng=np.random.default_rng([seed, zlib.crc32(f"{target}/{name}".encode())]), **settings,
         )
         for name, curves in arms.items() if name != control
     }  # fmt: skip
 
 
-def _require_control(arms: Mapping[str, Curves], target: str, control: str) -> None:
+def _scale(
+    arms: Mapping[str, Curves], target: str, control: str, random: float | None, reference: float | None
+) -> tuple[float, float]:
+    """What becomes 0 and 1. Raises a UserError without a control arm."""
     if control not in arms:
         raise UserError(
             f"{target + ' has' if target else 'there is'} no control arm {control!r}: {nearest(control, arms)}; name it with "
             "--control, for a transfer without a control arm proves nothing"
         )
-
-
-def _scale(
-    arms: Mapping[str, Curves], control: str, random: float | None, reference: float | None
-) -> tuple[float, float]:
     if random is not None and reference is not None:
         return random, reference
     first, best = scale_of(arms, control)
