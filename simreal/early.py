@@ -36,10 +36,6 @@ class EarlyWarning:
         if not 0.0 < self.threshold < 1.0:
             raise UserError(f"early_warning: threshold must lie between 0 and 1, not {self.threshold!r}")
 
-    def marks(self, steps: int, rollout: int) -> dict[int, int]:
-        """Environment steps of the marks and which mark each is, in percent; the later one where two fall together."""
-        return {-(-mark * steps // (100 * rollout)) * rollout: mark for mark in MARKS}
-
     def begin(self, random_return: float, source_return: float | None) -> dict[str, Any]:
         """What an arm keeps in its evidence.
 

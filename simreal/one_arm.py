@@ -274,7 +274,7 @@ class OneArm:
         """What the early warning says at one of its marks, for the tracker."""
         if self.early is None or self.moved is None:
             return {}
-        marks = self.early.marks(self.schedule.steps, self.learner.rollout_size)
+        marks = self.schedule.marked(self.learner.rollout_size)
         if steps not in marks or steps >= self.schedule.steps:
             return {}
         said = self.evidence.get("early_warning")

@@ -37,8 +37,11 @@ class Schedule:
     def grid(self, rollout: int) -> list[int]:
         """Environment steps of every evaluation, from 0, for a learner that collects `rollout` steps at a time."""
         gaps = (self.points - 1) * rollout
-        marks = {-(-mark * self.steps // (100 * rollout)) * rollout for mark in self.marks}
-        return sorted({-(-i * self.steps // gaps) * rollout for i in range(self.points)} | marks)
+        return sorted({-(-i * self.steps // gaps) * rollout for i in range(self.points)} | self.marked(rollout).keys())
+
+    def marked(self, rollout: int) -> dict[int, int]:
+        """Environment steps of the marks and which mark each is, in percent; the later one where two fall together."""
+        return {-(-mark * self.steps // (100 * rollout)) * rollout: mark for mark in self.marks}
 
     def checkpoints(self, rollout: int) -> set[int]:
         """Environment steps at which the run can be continued: evenly spread, and at evaluations unless they are many."""
