@@ -75,7 +75,8 @@ def _split(fields: Sequence[Mapping[str, Any]], elements: Mapping[str, Any]) -> 
 def print_inspection(found: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what `inspect` found: what it is, what it sees and does, how it was trained, where it comes from."""
     card = found["card"]
-    parts: list[Any] = [_clean(found["bundle"], "bold"), _clean(_what(card)), "", _facts(found)]
+    what = ", ".join(_origin(card)) if "algorithm" in card else "an agent that has not been trained"
+    parts: list[Any] = [_clean(found["bundle"], "bold"), _clean(what), "", _facts(found)]
     parts += ["", Text("observes", style="bold"), _observation(found["observation"])]
     parts += ["", Text("acts", style="bold"), _action(found["action"])]
     further = {key: value for key, value in card.items() if key not in SHOWN}
@@ -93,12 +94,8 @@ def print_inspection(found: Mapping[str, Any], console: Console | None = None) -
     (console or Console(highlight=False)).print(Group(*parts))
 
 
-def _what(card: Mapping[str, Any]) -> str:
-    """One line: which algorithm, where, how long, with which strategy and seed."""
-    return "an agent that has not been trained" if "algorithm" not in card else ", ".join(_origin(card))
-
-
 def _origin(card: Mapping[str, Any]) -> Iterator[str]:
+    """Which algorithm, where, how long, with which strategy and seed."""
     yield str(card.get("algorithm", "?")).upper()
     if isinstance(domain := card.get("domain"), dict):
         yield f"{domain.get('task')} on {domain.get('engine')} ({domain.get('preset')})"

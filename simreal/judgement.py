@@ -15,7 +15,7 @@ from simreal.diagnostics import Verdict, diagnose, together
 from simreal.diagnostics.family import names_of
 from simreal.diagnostics.statistics import bootstrap_interval, mean
 from simreal.early import summary
-from simreal.finished import Folder, Key, Levels, Seeds, curves_of
+from simreal.finished import Folder, Key, Levels, Seeds, curves_of, ends
 from simreal_envs.games.scores import normalized
 from simreal_envs.tasks import find_task
 from simreal_envs.variation import Domain
@@ -48,8 +48,7 @@ def judge(
         curves_of(seeds),
         curves_of(control),
         stochastic=(curves_of(seeds, STOCHASTIC), curves_of(control, STOCHASTIC)),
-        random_return=scale["random"],
-        reference_return=scale["reference"],
+        **ends(scale),
         rng=np.random.default_rng(zlib.crc32(place.encode())),
         evidence=evidence,
         source="the domain before" if before else moved_from,

@@ -103,8 +103,7 @@ def _control(folder: Folder, target: str) -> dict[str, Any]:
     settings, seeds, scale = folder.experiment.verdict, folder.control(target), folder.scales[target]
     summary = summarize(
         curves_of(seeds),
-        random_return=scale["random"],
-        reference_return=scale["reference"],
+        **ends(scale),
         rng=np.random.default_rng(0),
         threshold=settings.threshold,
         confidence=settings.confidence,
