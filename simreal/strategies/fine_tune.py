@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from simreal.hyperparameters import PARTS
 from simreal.strategies.base import Agent, Strategy, Target, Transferable, require_between
-from simreal.strategies.statistics import begin_statistics, require_statistics
+from simreal.strategies.statistics import begin_statistics, normalizing, prior_samples, require_statistics
 from simreal_envs.errors import require_known
 
 
@@ -23,14 +23,15 @@ class FineTune(Strategy):
     """
 
     lr_scale: float | Mapping[str, float] = 1.0
-    normalizer: str = "blend"
-    prior: int | None = None
+    normalizer: str = normalizing("blend")
+    prior: int | None = prior_samples()
 
     name = "fine_tune"
     says = "copies the whole agent and goes on training all of it"
     family = "fine-tuning"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_statistics(self.normalizer, self.prior, "fine_tune")
         scales = self.lr_scale if isinstance(self.lr_scale, Mapping) else {None: self.lr_scale}
         for part, scale in scales.items():

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from simreal.strategies.base import Transferable
-from simreal_envs.arguments import whole
-from simreal_envs.errors import UserError, require_known
+from typing import Any
 
-STATISTICS = ("keep", "reestimate", "blend")
+from simreal.strategies.base import Transferable
+from simreal.strategies.settings import choice, count
+from simreal_envs.errors import UserError
+
+
+def normalizing(default: str) -> Any:
+    """The setting `normalizer` of `begin_statistics`."""
+    return choice(default, ("keep", "reestimate", "blend"), "normalizer setting")
+
+
+def prior_samples() -> Any:
+    """The setting `prior` of `begin_statistics`."""
+    return count(None, 1, 10**12)
 
 
 def require_statistics(normalizer: str, prior: int | None, strategy: str) -> None:
-    """Raise a UserError unless these are settings of `begin_statistics`."""
-    require_known(normalizer, STATISTICS, "normalizer setting", strategy)
-    if prior is not None:
-        whole(f"{strategy}: prior", prior, 1, 10**12)
-        if normalizer != "blend":
-            raise UserError(f"{strategy}: prior belongs to normalizer: blend, not to {normalizer}")
+    """Raise a UserError unless these settings of `begin_statistics` belong together."""
+    if prior is not None and normalizer != "blend":
+        raise UserError(f"{strategy}: prior belongs to normalizer: blend, not to {normalizer}")
 
 
 def begin_statistics(learner: Transferable, normalizer: str, prior: int | None) -> None:

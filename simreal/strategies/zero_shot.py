@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simreal.strategies.base import EVERYTHING, Agent, Strategy, Target, Transferable
-from simreal.strategies.statistics import begin_statistics, measure_only, require_statistics
+from simreal.strategies.statistics import begin_statistics, measure_only, normalizing, prior_samples, require_statistics
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class ZeroShot(Strategy):
         prior: samples that the source's statistics are worth in a blend; None for as many as they were measured on.
     """
 
-    normalizer: str = "keep"
-    prior: int | None = None
+    normalizer: str = normalizing("keep")
+    prior: int | None = prior_samples()
 
     name = "zero_shot"
     says = "runs the source agent as it is; may measure the observations anew"
@@ -27,6 +27,7 @@ class ZeroShot(Strategy):
     decides = EVERYTHING
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_statistics(self.normalizer, self.prior, "zero_shot")
 
     @property

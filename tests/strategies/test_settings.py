@@ -1,9 +1,10 @@
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
 
-from simreal.strategies import Strategy
+from simreal.strategies import OWN, Strategy, described, make_strategy
 from simreal.strategies.settings import choice, count, names, number, switch, widths
 from simreal_envs.errors import UserError
 
@@ -49,3 +50,16 @@ def test_a_setting_out_of_its_bounds_is_told(given, says):
     with pytest.raises(UserError) as told:
         Settled(**given)
     assert str(told.value) == says
+
+
+@pytest.mark.parametrize("own", OWN, ids=lambda own: own.name)
+def test_whole_numbers_of_numpy_go_into_a_config(own):
+    given = {}
+    for one in fields(own):
+        try:
+            own(**{one.name: np.int64(64)})
+        except UserError:
+            continue
+        given[one.name] = np.int64(64)
+    plain = json.loads(json.dumps(described(own(**given))))
+    assert make_strategy([plain]) == own(**{name: int(value) for name, value in given.items()})
