@@ -277,12 +277,14 @@ def test_the_sentence_comes_out_of_worker_processes_and_through_wrappers():
     assert place_in(Breaks) in went_wrong(Wrapped)[0]
 
 
-def test_masks_of_choices_that_nobody_sees_are_warned_of():
-    worlds = worlds_of(Masked)
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_masks_of_choices_that_nobody_sees_are_warned_of_once(num_workers):
+    worlds = worlds_of(Masked, num_workers=num_workers)
     with pytest.warns(
         UserWarning, match=r"fault/Masked-v0 tells in its infos which choices there are \(action_mask\): agents"
-    ):
-        worlds.reset()
+    ) as told:
+        worlds.reset(), worlds.reset()
+    assert len(told) == 1
     worlds.close()
 
 

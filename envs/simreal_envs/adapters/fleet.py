@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,6 +60,7 @@ class Envs:
         self._space: Any = self._envs[0].action_space
         self._flat = Flattening(self._envs[0].observation_space)
         self._disturbed = np.zeros(count, dtype=bool)
+        self._masked = False
 
     def _make(self, kwargs: Mapping[str, float]) -> gymnasium.Env:
         """An environment that is given these arguments.
@@ -131,6 +131,10 @@ class Envs:
         rows = [self._step(i, action) for i, action in enumerate(actions)]
         return tuple(np.array(column) for column in zip(*rows, strict=True))
 
+    def masked(self, i: int) -> bool:
+        """Whether infos tell which choices there are, as of the last reset of any."""
+        return self._masked
+
     def refuse(self, i: int) -> None:
         """Raise a UserError about an environment whose first step, as that of all others, was not finite."""
         wrong = "its reward" if sound(self._last[i].observation).all() else "what it observes"
@@ -162,12 +166,7 @@ class Envs:
             if not sound(seen).all():
                 k = int(np.argmin(sound(seen)))
                 raise UserError(f"number {k} of its {seen.size} observed numbers is {seen[k]}")
-            if isinstance(answer[1], Mapping) and "action_mask" in answer[1]:
-                warnings.warn(
-                    f"gymnasium:{self._spec.id} tells in its infos which choices there are (action_mask): agents do not see "
-                    "them and choose among all",
-                    stacklevel=2,
-                )
+            self._masked = isinstance(answer[1], Mapping) and "action_mask" in answer[1]
             return seen
         except (Exception, SystemExit) as error:  # somebody else's environment may do and return anything
             raise fault(env, "reset", f"at the start of the episode with seed {seed}", error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -55,7 +56,7 @@ class GymnasiumEngine(Engine):
         self.robot, self.num_worlds, self._task = task.robot, num_worlds, task
         self.qpos, self.qvel = np.zeros((num_worlds, 1)), np.zeros((num_worlds, 0))
         self._sound = np.ones(num_worlds, dtype=bool)
-        self._stepped = False
+        self._begun = self._stepped = False
         self._applied: set[str] = set()  # names of the parameters that are not simply as compiled
         self.readings = {
             "observation": np.zeros((num_worlds, task.schema.observation_size), task.dtype),
@@ -85,6 +86,14 @@ class GymnasiumEngine(Engine):
         for name in ("reward", "met", "terminated", "truncated"):
             self.readings[name][ids] = 0
         self._sound[ids] = True
+        if not self._begun and 0 in ids:
+            self._begun = True
+            if self._fleets.one("masked", 0):  # told here and once, and not by every process with worlds
+                warnings.warn(
+                    f"{self._task.name} tells in its infos which choices there are (action_mask): agents do not see them and "
+                    "choose among all",
+                    stacklevel=2,
+                )
 
     def step(self, control: np.ndarray, substeps: int) -> None:
         """See `Engine`.
