@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
-LARGEST = float(np.finfo(np.float32).max)
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+_LARGEST = float(np.finfo(np.float32).max)
+Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 
 
 class _Part(BaseModel):

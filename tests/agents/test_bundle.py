@@ -316,7 +316,7 @@ def test_kept_choices_are_those_of_the_agent(tmp_path, choice):
         load(wrong)
 
 
-@pytest.mark.parametrize("number", [np.nan, 1e300])
+@pytest.mark.parametrize("number", [np.nan, 1e300, np.float16(np.inf)])
 def test_transitions_are_finite_for_an_agent(tmp_path, number):
     shapes = {"observations": (7, 5), "next_observations": (7, 5), "actions": (7, 3), "rewards": 7, "terminated": 7}
     columns = {name: np.zeros(size) for name, size in shapes.items()} | {"rewards": np.full(7, number)}

@@ -77,6 +77,13 @@ class Huge(Fine):
         return super().reset(seed=seed)
 
 
+class Most(Huge):
+    """What is written for the largest number of single precision lies a little beyond it, and is rounded to it."""
+
+    def shown(self):
+        return np.array([0.0, 3.4028235e38])
+
+
 class Old(Fine):
     """Gym's interface of 2021."""
 
@@ -205,7 +212,7 @@ class Unmoved(gymnasium.Env):
 
 
 KINDS = (
-    Fine, Breaks, Lost, Nowhere, Masked, Huge, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely,
+    Fine, Breaks, Lost, Nowhere, Masked, Huge, Most, Old, Bare, Deaf, Blind, Films, Steps, Asks, Void, Leaves, Poor, Wide, Dark, Shapely,
     Unclosed, Half, Wrapped, Second, Unseen, Unmoved,
 )  # fmt: skip
 
@@ -275,6 +282,14 @@ def test_the_sentence_comes_out_of_worker_processes_and_through_wrappers():
     sentence, seeds = went_wrong(Breaks, num_workers=1)
     assert f"in step 3 of the episode with seed {seeds[0]}: LinAlgError" in sentence and place_in(Breaks) in sentence
     assert place_in(Breaks) in went_wrong(Wrapped)[0]
+
+
+def test_the_largest_number_of_single_precision_is_finite():
+    worlds = worlds_of(Most)
+    assert np.isfinite(worlds.reset()[0]).all()
+    worlds.step(worlds.action_space.sample())
+    assert worlds.diverged == 0
+    worlds.close()
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -18,12 +18,12 @@ from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported, UserError, told
 
 KWARGS = "kwargs/"
-_LARGEST = np.finfo(np.float32).max
 
 
 def sound(observations: np.ndarray) -> np.ndarray:
     """Which numbers are finite for an agent, who sees them in single precision."""
-    return np.abs(observations) <= _LARGEST
+    with np.errstate(over="ignore"):
+        return np.isfinite(observations.astype(np.float32, copy=False))
 
 
 class Step(NamedTuple):
