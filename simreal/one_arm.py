@@ -13,6 +13,7 @@ import numpy as np
 from stable_baselines3.common.logger import Logger
 
 from simreal.curve import Row
+from simreal.diagnostics.early_warning import MARKS
 from simreal.early import EarlyWarning
 from simreal.evaluation import Evaluator, Trace
 from simreal.learner import Target
@@ -274,7 +275,8 @@ class OneArm:
         """What the early warning says at one of its marks, for the tracker."""
         if self.early is None or self.moved is None:
             return {}
-        marks = self.schedule.marked(self.learner.rollout_size)
+        own = replace(self.schedule, marks=MARKS)  # a schedule may have others beside them
+        marks = own.marked(self.learner.rollout_size)
         if steps not in marks or steps >= self.schedule.steps:
             return {}
         said = self.evidence.get("early_warning")

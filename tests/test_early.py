@@ -1,5 +1,7 @@
 """Arms that act on their early warning: real runs of a tiny cart-pole."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
@@ -65,6 +67,13 @@ def test_a_warning_says_so_and_changes_no_bit(agent, plain, caplog):
     assert said["acted"] == said["at"][0]
     assert [line for line in caplog.messages if "will probably turn out negative" in line and "0 %" in line]
     assert said["source_return"] == agent.card["returns"][-1]["return_mean"]
+
+
+def test_a_schedule_may_have_other_marks_at_which_nobody_is_asked(agent):
+    schedule = replace(SCHEDULE, marks=(*MARKS, 30))
+    run = train(agent, tiny.target(), sr.FineTune(), schedule, early=EarlyWarning("warn"))
+    assert tiny.ROLLOUT * 6 in [row.env_steps for row in run.curve]
+    assert [one["percent"] for one in run.evidence["early_warning"]["at"]] == list(MARKS)
 
 
 def test_below_the_threshold_nothing_happens(agent, plain, caplog):
