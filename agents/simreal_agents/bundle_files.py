@@ -83,10 +83,9 @@ def read_columns(folder: Path, what: str, card: Any, size: int, actions: spaces.
             raise ValueError(f"actions that are no choices from 0 to {actions.n - 1}")
         if (told := card.get("transitions")) != (there := len(columns["rewards"])):
             raise ValueError(f"{CARD} tells of {told!r}, and there are {there}")
+        # Of floats alone, as pictures are large.
+        floats = {name: column for name, column in columns.items() if column.dtype.kind == "f"}
         with np.errstate(over="ignore"):
-            floats = {
-                name: column for name, column in columns.items() if column.dtype.kind == "f"
-            }  # pictures are large
             bad = [name for name, one in floats.items() if not np.isfinite(one.astype(np.float32, copy=False)).all()]
         if bad:
             raise ValueError(f"{bad[0]} are not all finite in single precision")
