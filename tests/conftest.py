@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import tiny
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a test that is timed fails on a busy machine
+hypothesis.settings.load_profile("untimed")
 
 # A shell without job control lets its background jobs ignore interrupts, and so would all processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

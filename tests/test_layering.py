@@ -257,6 +257,18 @@ def test_importing_the_worlds_does_not_import_torch():
     }
 
 
+def test_worlds_in_which_nothing_is_imperfect_do_without_numba_and_its_50_mb():
+    run = """
+from simreal_envs.variation import Domain
+from simreal_envs.worlds import make
+worlds = make(Domain("cartpole_swingup", variation={}))
+worlds.reset()
+worlds.step([[0.0]])
+"""
+    assert "numba" not in loaded_by(run)
+    assert "numba" in loaded_by(run.replace("{}", "{'latency': 0.02}"))
+
+
 @pytest.mark.parametrize("module", ["simreal", "simreal_envs", "simreal.cli", "simreal.diagnostics"])
 def test_importing_the_entrances_loads_nothing_heavy(module):
     assert not loaded_by(f"import {module}") & HEAVY

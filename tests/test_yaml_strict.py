@@ -112,7 +112,7 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     plain | st.sampled_from(["010", "1e-3", "no", "null", "<<", "~", "", "0x1F", ".nan", "1_0", {"<<": {"010": "1e5"}}])
 )

@@ -92,8 +92,8 @@ class Draws:
     """
 
     def __init__(self, seed: int | Sequence[int], worlds: np.ndarray, episodes: np.ndarray):
-        key = _mix(np.full(len(worlds), np.asarray(seed, dtype=np.uint64)) + _GOLDEN)
-        self._worlds = _mix(key ^ _mix(np.asarray(worlds, dtype=np.uint64) + _WORLD))
+        key = mixed(np.full(len(worlds), np.asarray(seed, dtype=np.uint64)) + GOLDEN)
+        self._worlds = mixed(key ^ mixed(np.asarray(worlds, dtype=np.uint64) + _WORLD))
         self._keys = np.empty_like(self._worlds)
         self.begin(np.arange(len(worlds)), episodes)
 
@@ -115,7 +115,7 @@ class Draws:
 
     def begin(self, rows: np.ndarray, episodes: np.ndarray) -> None:
         """Go on with other episodes of the worlds in some rows."""
-        self._keys[rows] = _mix(self._worlds[rows] ^ _mix(np.asarray(episodes, dtype=np.uint64) + _EPISODE))
+        self._keys[rows] = mixed(self._worlds[rows] ^ mixed(np.asarray(episodes, dtype=np.uint64) + _EPISODE))
 
     def take(self, rows: np.ndarray) -> Draws:
         """The draws of some rows."""
@@ -131,30 +131,18 @@ class Draws:
 
     def uniform(self, name: str, size: int = 1, step: np.ndarray | int = 0) -> np.ndarray:
         """Float64 numbers in the open interval (0, 1), shape ``(n, size)``, for this name and (per world) step."""
-        key = _mix(_mix(self._keys ^ _name_key(name)) + np.asarray(step, dtype=np.uint64) * _GOLDEN)
-        return _unit(_mix(key[:, None] + _counter(size)))
+        key = mixed(mixed(self._keys ^ _name_key(name)) + np.asarray(step, dtype=np.uint64) * GOLDEN)
+        return unit(mixed(key[:, None] + _counter(size)))
 
     def uniforms(self, names: tuple[str, ...]) -> np.ndarray:
         """The first number of each name, ``(n, len(names))``: equal to ``uniform(name)[:, 0]``, name by name."""
-        key = _mix(_mix(self._keys[:, None] ^ _name_keys(names)))
-        return _unit(_mix(key + _GOLDEN))
-
-    def table(self, sizes: tuple[tuple[str, int], ...], steps: np.ndarray) -> np.ndarray:
-        """Numbers of several names at several steps, ``(n, k, sum of the sizes)``: equal to ``uniform``, name by name.
-
-        Args:
-            sizes: names, and how many numbers of each.
-            steps: of each name, ``(n, k, len(sizes))``.
-        """
-        names, columns, counters = _columns(sizes)
-        key = _mix(self._keys[:, None] ^ _name_keys(names))
-        key = _mix(key[:, None] + np.asarray(steps).astype(np.uint64) * _GOLDEN)
-        return _unit(_mix(key.take(columns, axis=2) + counters))
+        key = mixed(mixed(self._keys[:, None] ^ name_keys(names)))
+        return unit(mixed(key + GOLDEN))
 
     def sequence(self, name: str, size: int, steps: np.ndarray) -> np.ndarray:
         """Numbers of a name at several steps, int ``(k, n)``: ``(k, size, n)``, where each ``[i].T`` equals ``uniform``."""
-        key = _mix(_mix(self._keys ^ _name_key(name)) + steps.astype(np.uint64) * _GOLDEN)
-        return _unit(_mix(key[:, None] + _counter(size)[:, None]))
+        key = mixed(mixed(self._keys ^ _name_key(name)) + steps.astype(np.uint64) * GOLDEN)
+        return unit(mixed(key[:, None] + _counter(size)[:, None]))
 
     def normal(self, name: str, size: int = 1, step: np.ndarray | int = 0) -> np.ndarray:
         """Standard normal float64 numbers, shape ``(n, size)``."""
@@ -163,10 +151,10 @@ class Draws:
 
 _30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_GOLDEN, _WORLD, _EPISODE = (np.uint64(k) for k in (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7))
+GOLDEN, _WORLD, _EPISODE = (np.uint64(k) for k in (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7))
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def mixed(x: np.ndarray) -> np.ndarray:
     """SplitMix64's finalizer (Steele, Lea & Flood 2014): a bijection of uint64 that passes statistical test batteries."""
     x = x ^ (x >> _30)
     x *= _FIRST
@@ -176,25 +164,18 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _unit(bits: np.ndarray) -> np.ndarray:
+def unit(bits: np.ndarray) -> np.ndarray:
     """The upper 53 bits as the middle of one of 2^53 equal parts of (0, 1)."""
     return ((bits >> np.uint64(11)) + 0.5) * 2.0**-53
 
 
 @lru_cache(maxsize=256)
 def _counter(size: int) -> np.ndarray:
-    return (np.arange(size, dtype=np.uint64) + np.uint64(1)) * _GOLDEN
+    return (np.arange(size, dtype=np.uint64) + np.uint64(1)) * GOLDEN
 
 
 @lru_cache(maxsize=256)
-def _columns(sizes: tuple[tuple[str, int], ...]) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Names, and for every number of all of them: which name's it is, and its `_counter`."""
-    names, counts = zip(*sizes, strict=True)
-    return names, np.repeat(np.arange(len(counts)), counts), np.concatenate([_counter(count) for count in counts])
-
-
-@lru_cache(maxsize=256)
-def _name_keys(names: tuple[str, ...]) -> np.ndarray:
+def name_keys(names: tuple[str, ...]) -> np.ndarray:
     return np.array([_name_key(name) for name in names], dtype=np.uint64)
 
 

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from simreal_envs.errors import UserError
-from simreal_envs.imperfections import ActionDelay, Imperfections
-from simreal_envs.imperfections.ahead import StepDraws
+from simreal_envs.imperfections import ActionDelay, Imperfections, loops
 from simreal_envs.imperfections.pushes import Pushes
-from simreal_envs.parameters import Draws
+from simreal_envs.parameters import Draws, name_keys
 from simreal_envs.schema import Field, Schema
 from simreal_envs.tasks import TASKS
 from simreal_envs.tasks.base import State
@@ -20,11 +19,11 @@ from simreal_envs.worlds import make
 STEP, SUBSTEPS = 0.005, 4
 
 
-def by_physics_step(delay, actions, substeps=SUBSTEPS, **what):
+def by_physics_step(delay, actions, substeps=SUBSTEPS, draws=None, step=0):
     """Give one control step's actions; what is in effect at each of its physics steps, (substeps, N, a)."""
-    delay.push(actions, **what)
-    acting = delay.in_effect()
-    return np.repeat(acting[None], substeps, axis=0) if acting.ndim == 2 else acting
+    n = len(actions)
+    acting = delay.send(actions, draws or keyed(n), np.full(n, step))
+    return np.repeat(acting[None], substeps, axis=0) if acting.ndim == 2 else acting.swapaxes(0, 1)
 
 
 def effective(delays, actions, substeps=SUBSTEPS):
@@ -53,8 +52,7 @@ def test_delays_need_not_be_whole_control_steps_worked_by_hand():
 
 def test_without_delay_one_action_is_in_effect_for_the_whole_control_step():
     delay = ActionDelay(3, 1, SUBSTEPS, STEP)
-    delay.push(np.ones((3, 1)))
-    assert delay.in_effect().shape == (3, 1)
+    assert delay.send(np.ones((3, 1)), keyed(3), np.zeros(3, int)).shape == (3, 1)
 
 
 def test_seconds_are_rounded_to_whole_physics_steps_and_reported_as_such():
@@ -66,7 +64,7 @@ def test_seconds_are_rounded_to_whole_physics_steps_and_reported_as_such():
 def test_a_new_episode_starts_with_nothing_under_way_in_its_world_alone():
     delay = ActionDelay(2, 1, SUBSTEPS, STEP)
     delay.set(np.arange(2), np.full(2, SUBSTEPS * STEP))
-    delay.push(np.ones((2, 1)))
+    by_physics_step(delay, np.ones((2, 1)))
     delay.clear(np.array([0]))
     acting = by_physics_step(delay, np.full((2, 1), 2.0))
     assert acting[:, :, 0].tolist() == [[0.0, 1.0]] * SUBSTEPS
@@ -78,7 +76,7 @@ def test_a_snapshot_keeps_the_commands_under_way():
     delay = ActionDelay(2, 1, SUBSTEPS, STEP)
     delay.set(np.arange(2), delays * STEP)
     for _ in range(5):
-        delay.push(rng.uniform(-1, 1, (2, 1)))
+        by_physics_step(delay, rng.uniform(-1, 1, (2, 1)))
     snapshot, following = delay.snapshot(), rng.uniform(-1, 1, (4, 2, 1))
 
     def go_on(delay):
@@ -111,24 +109,42 @@ def test_latency_in_a_world_is_the_same_as_acting_that_much_later(steps):
     assert worlds.read("latency") == pytest.approx([steps * 0.005])
 
 
-def test_with_jitter_every_command_is_late_by_its_own_delay_and_none_overtakes_another():
-    # 4 physics steps per control step. Command 1 comes 2 steps late, command 2 six (after 3, so it never acts), 3 none.
-    delay = ActionDelay(1, 1, SUBSTEPS, STEP, varying=True)
-    delay.set_jitter(np.arange(1), np.array([8 * STEP]))
-    late = [2, 6, 0, 4]
-    acting = [by_physics_step(delay, np.array([[k + 1.0]]), late=np.array([n * STEP])) for k, n in enumerate(late)]
-    assert np.concatenate(acting)[:, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3, 3, 3]
-    assert by_physics_step(delay, np.array([[5.0]]), late=np.array([0.0]))[:, 0, 0].tolist() == [5.0] * 4
+def test_of_commands_that_are_late_by_their_own_delays_and_get_lost_the_newest_that_has_arrived_acts():
+    n, control_steps, draws = 4, 60, keyed(4)
+    latency, jitter, loss = np.array([0, 3, 9, 2]), np.array([0, 10, 10, 2]), np.array([0.3, 0.0, 0.3, 0.0])
+    levels = {"command_loss": loss, "jitter": jitter * STEP}
+    delay, actions = ActionDelay(n, 1, SUBSTEPS, STEP, levels), np.arange(1.0, control_steps + 1)
+    delay.set(np.arange(n), latency * STEP), delay.set_jitter(np.arange(n), jitter * STEP)
+    acting = [by_physics_step(delay, np.full((n, 1), a), draws=draws, step=t)[:, :, 0] for t, a in enumerate(actions)]
+
+    overtaken = lost = 0
+    for world in range(n):
+        sent, arrival = [0.0], [-1]  # at rest before the first command
+        for t, action in enumerate(actions):
+            gone, late = (
+                draws.uniform(name, 1, t)[world, 0] for name in ("action/dropout#step", "latency/jitter#step")
+            )
+            sent.append(sent[-1] if gone < loss[world] else action)
+            arrival.append(t * SUBSTEPS + latency[world] + round(late * jitter[world]))
+            lost, overtaken = lost + (sent[-1] != action), overtaken + (arrival[-1] < arrival[-2])
+        for at, now in enumerate(np.concatenate(acting)[:, world]):
+            assert now == sent[max(k for k, there in enumerate(arrival) if there <= at)]
+    assert lost > 20 and overtaken > 5
 
 
-def test_a_lost_command_leaves_the_last_one_in_force_but_the_agent_knows_what_it_gave():
-    delay = ActionDelay(2, 1, SUBSTEPS, STEP, lossy=True)
-    acting = [
-        by_physics_step(delay, np.full((2, 1), k), lost=np.array([k == 2.0, k == 1.0]))[0, :, 0]
-        for k in (1.0, 2.0, 3.0)
-    ]
-    assert np.array_equal(acting, [[1.0, 0.0], [1.0, 2.0], [3.0, 3.0]])
+def test_the_agent_knows_what_it_gave_even_if_it_was_lost():
+    delay = ActionDelay(2, 1, SUBSTEPS, STEP, {"command_loss": np.ones(2)})
+    assert all((by_physics_step(delay, np.full((2, 1), k)) == 0.0).all() for k in (1.0, 2.0, 3.0))
     assert delay.latest[:, 0].tolist() == [3.0, 3.0] and delay.previous[:, 0].tolist() == [2.0, 2.0]
+
+
+def test_controls_and_observations_of_another_width_than_the_first_are_errors_and_not_somebody_elses_memory():
+    delay = ActionDelay(2, 1, SUBSTEPS, STEP, {"command_loss": np.ones(2)}, control=lambda a: a[:, : 2 - len(a)])
+    with pytest.raises(ValueError, match="broadcast"):
+        by_physics_step(delay, np.ones((2, 1)))
+    around = imperfections({"reading_loss": "reset"}, fields=3)
+    with pytest.raises(ValueError, match="broadcast"):
+        around.sense(np.ones((2, 4)), keyed(2), np.zeros(2, int), None)
 
 
 def test_a_lagging_drive_has_closed_the_gap_to_one_over_e_after_its_time_constant():
@@ -390,31 +406,18 @@ def test_noise_differs_between_steps_worlds_and_episodes_and_repeats_for_the_sam
         assert not np.isin(other, base).any()
 
 
-@pytest.mark.parametrize("ahead", [1, 5])
-def test_what_is_drawn_for_many_steps_at_once_is_what_the_keys_say(ahead):
-    n, rng = 6, np.random.default_rng(0)
-    drawn = StepDraws(n, {"a": 1, "b": 3, "c": 2}, after=("b", "c"), normal=("b",), ahead=ahead)
-    episodes, steps = np.zeros(n, int), np.zeros(n, int)
+def test_noise_is_what_the_keys_say():
+    steps, std, level = np.array([1, 7, 3, 200]), np.array([0.01, 0.0, 2.0]), np.arange(4.0)
+    noise, numbers = sensor_noise(keyed(4), level, std, steps), keyed(4).normal("observation/noise#step", 2, steps)
+    assert np.array_equal(noise[:, [0, 2]], level[:, None] * std[[0, 2]] * numbers)
 
-    def expected(ids, at):
-        draws = Draws(7, ids, episodes[ids])
-        return {"a": draws.uniform("a", 1, at), "b": draws.normal("b", 3, at + 1), "c": draws.uniform("c", 2, at + 1)}
 
-    for _ in range(40):
-        everyone, draws = np.arange(n), Draws(7, np.arange(n), episodes)
-        drawn.advance()
-        numbers, right = drawn.at(draws, steps), expected(everyone, steps)
-        assert all(np.array_equal(numbers[name], right[name]) for name in right)
-        again = drawn.at(draws, steps)  # the same step, asked once more after it is done
-        assert all(np.array_equal(again[name], right[name]) for name in right)
-        steps += 1
-        if len(ids := np.flatnonzero(rng.random(n) < 0.2)):  # their episodes are over
-            episodes[ids], steps[ids] = episodes[ids] + 1, 0
-            drawn.forget(ids)
-            start, right = drawn.start(Draws(7, ids, episodes[ids]), ids), expected(ids, np.full(len(ids), -1))
-            assert all(np.array_equal(start[name], right[name]) for name in ("b", "c"))
-        if rng.random() < 0.1:  # somebody else sets the clocks
-            steps[:] = rng.integers(0, 100, n)
+def test_numbers_of_several_names_are_those_of_each_side_by_side():
+    draws, steps, names, counts = keyed(5, seed=2**63 + 5), np.arange(5) * 2**40, ("a", "b"), np.array([3, 1])
+    numbers = np.empty((5, 4))
+    loops.draw(draws.keys, steps, name_keys(names), counts, numbers)
+    alone = [draws.uniform(name, count, steps) for name, count in zip(names, counts, strict=True)]
+    assert np.array_equal(numbers, np.concatenate(alone, axis=1))
 
 
 @pytest.mark.parametrize("name", ["cartpole_swingup", "quadruped"])

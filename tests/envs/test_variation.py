@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simreal_envs.errors import UserError
@@ -190,7 +190,6 @@ def test_a_variation_survives_its_plain_form(values):
     assert again == variation and hash(again) == hash(variation) and type(again) is type(variation)
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(SCALABLE), mild, max_size=4),
     st.sampled_from(["mujoco", "bullet"]),

@@ -10,7 +10,6 @@ import numpy as np
 from simreal_envs.fleets import Fleets
 from simreal_envs.games.ale_consoles import FIRE, NOOP, Consoles
 from simreal_envs.games.common import GameEngine, keys
-from simreal_envs.imperfections.ahead import StepDraws
 
 if TYPE_CHECKING:
     from simreal_envs.games.ale import AtariGame
@@ -41,7 +40,6 @@ class AtariEngine(GameEngine):
     def __init__(self, game: AtariGame, preset: str, num_worlds: int, num_workers: int):
         super().__init__(game.robot, num_worlds, {p.name: p.nominal for p in game.own} | dict(game.PRESETS[preset]))
         self.game = game
-        self._drawn = StepDraws(num_worlds, {"sticky#frame": LONGEST})
         self._pressed = np.full(num_worlds, NOOP)  # in the last frame
         self._frames = np.zeros(num_worlds, dtype=np.int64)  # of the running game
         self._goes_on = np.zeros(num_worlds, dtype=bool)  # a life was lost in the last step, and there are more
@@ -70,7 +68,6 @@ class AtariEngine(GameEngine):
         ids = np.asarray(ids)
         self.qpos[ids] = qpos
         self._draws.resume(ids, keys(qpos))
-        self._drawn.forget(ids)
         self._steps[ids] = 0
         for name in ("score", "clipping", "sign", "over", "cut"):
             self.readings[name][ids] = 0
@@ -107,9 +104,8 @@ class AtariEngine(GameEngine):
         ids, before, over = np.flatnonzero(~idle), readings["lives"].copy(), readings["over"].copy()
         wanted = self.game.keys[values["action/mirrored"].astype(np.intp), control[:, 0].astype(np.intp)]
         pressed = np.repeat(wanted[:, None], LONGEST, axis=1)
-        self._drawn.advance()
         if values["sticky"].any():
-            repeated = self._drawn.at(self._draws, self._steps)["sticky#frame"] < values["sticky"][:, None]
+            repeated = self._draws.uniform("sticky#frame", LONGEST, self._steps) < values["sticky"][:, None]
             last = self._pressed
             for frame in range(LONGEST):  # Machado et al. (2018, JAIR 61), section 5.2
                 last = pressed[:, frame] = np.where(repeated[:, frame], last, pressed[:, frame])
@@ -179,7 +175,6 @@ class AtariEngine(GameEngine):
         states = [(row[:length].tobytes(), bool(fresh), picture) for row, length, fresh, picture in rows]
         self._consoles.call("put", [(states[rows],) for rows in self._consoles.rows])
         self._draws.resume(self._everyone, keys(self.qpos))
-        self._drawn.forget(self._everyone)
 
     def render(self, world: int, width: int, height: int) -> np.ndarray:
         """See `Engine`: the screen as it was made for television sets, 4 wide and 3 high."""

@@ -1,4 +1,4 @@
-"""What is imperfect about links, drives and sensors, in batched numpy around the engine, so that it is the same in all of them.
+"""What is imperfect about links, drives and sensors, around the engine, so that it is the same in all of them.
 
 commands   action/dropout -> latency, latency/jitter -> the task's control -> actuator/time_constant -> drives
 readings   encoder/bias -> the task's observation -> observation/bias, /noise, /quantization -> /dropout -> /delay
@@ -10,13 +10,12 @@ Random numbers are keyed by seed, world, episode, name and control step, like ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from simreal_envs.engines.base import Robot
-from simreal_envs.imperfections.ahead import StepDraws
 from simreal_envs.imperfections.commands import ActionDelay
 from simreal_envs.imperfections.pushes import PUSH_EVERY, PUSH_SECONDS, Pushes
 from simreal_envs.imperfections.readings import Encoders, Sensors
@@ -51,18 +50,16 @@ class Imperfections:
         modes: Mapping[str, str],
         oldest: float = 0.0,
     ):
-        self._substeps, self._modes, self._oldest = substeps, modes, oldest
+        self._modes, self._oldest = modes, oldest
         self._levels = {quantity: np.zeros(num_worlds) for quantity in modes}
         self._timestep, self._period = np.full(num_worlds, robot.timestep), schema.control_period
         self._nominal = robot.timestep
-        varying = "jitter" in modes or modes.get("latency") == "interval"
+        varying = modes.get("latency") == "interval"
         self.delay = ActionDelay(
-            num_worlds, schema.action_size, substeps, self._timestep, varying, "command_loss" in modes, control
+            num_worlds, schema.action_size, substeps, self._timestep, self._levels, varying, control
         )
-        self._drawn = _step_draws(schema, num_worlds, modes)
-        self._followed = np.repeat(self.delay.at_rest, num_worlds, axis=0)  # by the drives, when they lag
-        self._slowness: np.ndarray | None = None  # what of a gap is left after a physics step, like `_followed`
         self._encoders = Encoders(robot, num_worlds) if "encoder_bias" in modes else None
+        self._misled = self._encoders is not None and self._encoders.misleads_drives
         sensing = {"noise", "bias", "quantization", "reading_loss", "reading_delay"} & set(modes)
         self._sensors = Sensors(schema, num_worlds, self._levels) if sensing else None
         self._pushes = Pushes(num_worlds, self._period) if "push" in modes else None
@@ -78,15 +75,11 @@ class Imperfections:
 
     def set(self, quantity: str, ids: np.ndarray | slice, values: np.ndarray) -> None:
         """Set what is in force in some worlds, SI; ``timestep`` tells how long their physics steps are."""
-        if quantity in ("timestep", "lag"):
-            self._slowness = None
         if quantity == "timestep":
             self._timestep[ids] = values
             return
         self._levels[quantity][ids] = values
-        if quantity in ("noise", "bias", "quantization"):
-            self._sensors.changed(ids)
-        elif quantity == "encoder_bias":
+        if quantity == "encoder_bias":
             self._encoders.changed()
         elif quantity == "push":
             self._pushes.changed()
@@ -131,10 +124,6 @@ class Imperfections:
     def begin(self, ids: np.ndarray | slice, lasting: np.ndarray) -> None:
         """New episodes of some worlds: nothing is under way, and what lasts for an episode is another, ``(n, k)``."""
         self.delay.clear(ids)
-        if self._drawn:
-            self._drawn.forget(ids)
-        if "lag" in self._levels:
-            self._followed[ids] = self.delay.at_rest
         for part, columns in self._lasting.values():
             part.begin(ids, lasting[:, columns])
 
@@ -146,38 +135,8 @@ class Imperfections:
         Returns:
             control ``(N, joints)``, or ``(N, substeps, joints)`` where it changes within the step.
         """
-        lost = late = None
-        if self._drawn:
-            self._drawn.advance()
-            drawn = self._drawn.at(draws, steps)
-            if "command_loss" in self._levels:
-                lost = drawn["action/dropout#step"][:, 0] < self._levels["command_loss"]
-            if "jitter" in self._levels:
-                late = drawn["latency/jitter#step"][:, 0] * self._levels["jitter"]
-        self.delay.push(actions, lost, late)
-        control = self.delay.in_effect()
-        if "lag" in self._levels:
-            control = self._lag(control)
-        if self._encoders and self._encoders.misleads_drives:
-            control = control - self._encoders.of_drives(self._levels["encoder_bias"])
-        return control if control.ndim == 2 else control.swapaxes(0, 1)
-
-    def _lag(self, control: np.ndarray) -> np.ndarray:
-        """Backward Euler of y' = (u - y) / tau: stable for every tau, and late by tau however short it is.
-
-        What the drives follow in each physics step, ``(substeps, N, joints)``.
-        """
-        if self._slowness is None:
-            slowness = self._levels["lag"] / (self._levels["lag"] + self._timestep)
-            self._slowness = np.repeat(slowness[:, None], self._followed.shape[1], axis=1)
-        followed, now = np.empty((self._substeps, *self._followed.shape)), self._followed
-        for k in range(self._substeps):
-            wanted = control if control.ndim == 2 else control[k]
-            gap = wanted - now
-            gap *= self._slowness
-            now = np.subtract(wanted, gap, out=followed[k])
-        self._followed = now.copy()
-        return followed
+        offset = self._encoders.of_drives(self._levels["encoder_bias"]) if self._misled else None
+        return self.delay.send(actions, draws, steps, offset)
 
     def force(self, draws: Draws, steps: np.ndarray, extra: np.ndarray | None = None) -> np.ndarray | None:
         """The push during this control step, ``(N, 3)`` N, on top of `extra`; None where it stays as it is."""
@@ -211,12 +170,7 @@ class Imperfections:
 
         `draws` and `steps` are of the same rows as `observation`.
         """
-        if self._sensors is None:
-            return observation
-        drawn: Mapping[str, np.ndarray] = {}
-        if self._drawn:
-            drawn = self._drawn.at(draws, steps - 1) if ids is None else self._drawn.start(draws, ids)
-        return self._sensors.read(observation, drawn, ids)
+        return observation if self._sensors is None else self._sensors.read(observation, draws, steps, ids)
 
     # -- to stop and to go on -----------------------------------------------------------------------------------------
 
@@ -225,7 +179,7 @@ class Imperfections:
         return {
             "levels": {name: level.copy() for name, level in self._levels.items()},
             "timestep": self._timestep.copy(),
-            "followed": self._followed.copy(),
+            "followed": self.delay.followed.copy(),
             **{name: part.snapshot() for name, part in self._kept.items()},
         }
 
@@ -233,24 +187,8 @@ class Imperfections:
         """Continue from a snapshot of the same domain."""
         for name, level in snapshot["levels"].items():
             self._levels[name][:] = level
-        self._timestep[:], self._followed, self._slowness = snapshot["timestep"], snapshot["followed"].copy(), None
+        self._timestep[:], self.delay.followed[:] = snapshot["timestep"], snapshot["followed"]
         for name, part in self._kept.items():
             part.restore(snapshot[name])
-        everyone = np.arange(len(self._timestep))
-        if self._drawn:
-            self._drawn.forget(everyone)
         if self._pushes:
-            self._pushes.begin(everyone)
-
-
-def _step_draws(schema: Schema, num_worlds: int, quantities: Collection[str]) -> StepDraws | None:
-    """What is drawn anew at every control step; None: nothing."""
-    sizes = {
-        "command_loss": ("action/dropout#step", 1),
-        "jitter": ("latency/jitter#step", 1),
-        "noise": ("observation/noise#step", np.count_nonzero(schema.noise)),
-        "reading_loss": ("observation/dropout#step", len(schema.observation)),
-    }
-    needed = dict(size for quantity, size in sizes.items() if quantity in quantities)
-    after = ("observation/noise#step", "observation/dropout#step")
-    return StepDraws(num_worlds, needed, after, normal=after[:1]) if needed else None
+            self._pushes.begin(slice(None))

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from simreal_envs.engines.base import any_of
+from simreal_envs.imperfections.compiled import NONE, compiled
+from simreal_envs.parameters import Draws, name_keys
+
+_NAMES = name_keys(("action/dropout#step", "latency/jitter#step"))
+_EXACT = np.empty((0, 0))  # encoders
 
 
 class ActionDelay:
@@ -16,9 +20,9 @@ class ActionDelay:
     Args:
         num_worlds, action_size: shape of the actions.
         substeps: physics steps per control step.
-        timestep: physics step in s, one number or one per world.
-        varying: every command may have a delay of its own, which it keeps.
-        lossy: commands may be lost.
+        timestep: physics step in s, one per world, or one for all. Kept, and read at every step.
+        levels: of ``command_loss``, ``jitter`` and ``lag`` those that vary, ``(N,)``. Kept, and read at every step.
+        varying: delays change within episodes.
         control: what the drives make of actions ``(n, a)``, ``(n, joints)``, row by row; the actions themselves by default.
     """
 
@@ -28,23 +32,27 @@ class ActionDelay:
         action_size: int,
         substeps: int,
         timestep: np.ndarray | float,
+        levels: Mapping[str, np.ndarray] = {},
         varying: bool = False,
-        lossy: bool = False,
         control: Callable[[np.ndarray], np.ndarray] = np.copy,
     ):
-        self._substeps, self._timestep = substeps, np.broadcast_to(timestep, (num_worlds,))
-        self._control, self.at_rest = control, control(np.zeros((1, action_size)))
-        self._command = np.repeat(self.at_rest, num_worlds, axis=0)  # the last one given
+        self._substeps, self._timestep = (
+            substeps,
+            timestep if isinstance(timestep, np.ndarray) else np.full(num_worlds, timestep),
+        )
+        self._control, self.at_rest = control, np.array(control(np.zeros((1, action_size))), dtype=np.float64)
+        self._levels = tuple(levels.get(name, NONE) for name in ("command_loss", "jitter"))
+        self._lag, self.followed = levels.get("lag", NONE), np.repeat(self.at_rest, num_worlds, axis=0)
+        self._wanted = self.followed.copy()
         self._delay, self._jitter = np.zeros((2, num_worlds), dtype=np.int64)  # in physics steps
         self.latest = np.zeros((num_worlds, action_size))  # the last action given, whether it has arrived or not
         self.previous = np.zeros((num_worlds, action_size))  # the action before the last one
-        self._travels = varying or lossy  # whether what was sent has to be kept
+        self._travels = varying or any(map(len, self._levels))  # whether what was sent has to be kept
         # What was sent, a ring of control steps, the newest at `_head`. And what of it is in force in each physics step
         # from now on: rows of `_sent` as if it were ``(slots * N, joints)``, a ring as well, whose present is at `_head`.
         self._sent = np.repeat(self.at_rest[None], num_worlds, axis=1)
         self._due = np.tile(np.arange(num_worlds), (1, substeps, 1))
         self._head = 0
-        self._clock()
 
     def set(self, ids: np.ndarray | slice, seconds: np.ndarray) -> None:
         """Set the delay of some worlds in s, rounded to whole physics steps."""
@@ -76,14 +84,6 @@ class ActionDelay:
         due = (place[slot] * num_worlds + world).reshape(-1, num_worlds)
         after = np.repeat(due[-1:], (slots - fewer) * self._substeps, axis=0)
         self._sent, self._due, self._head = sent, np.concatenate([due, after]).reshape(slots, -1, num_worlds), 0
-        self._clock()
-
-    def _clock(self) -> None:
-        """For every `_head`: in how many physics steps each place of `_due` is the present one, ``(slots, substeps, 1)``."""
-        slots = np.arange(len(self._sent))
-        self._until = ((slots - slots[:, None]) % len(slots) * self._substeps)[:, :, None, None]
-        self._until = self._until + np.arange(self._substeps)[:, None]
-        self._own = np.arange(self._sent[:, :, 0].size).reshape(len(slots), -1)  # rows of each slot
 
     @property
     def seconds(self) -> np.ndarray:
@@ -98,35 +98,36 @@ class ActionDelay:
     def clear(self, ids: np.ndarray | slice) -> None:
         """A new episode: nothing is under way (zero actions)."""
         self.latest[ids] = self.previous[ids] = 0.0
+        self.followed[ids] = self.at_rest
         if self._travels:
             self._sent[:, ids] = self.at_rest
 
-    def push(self, actions: np.ndarray, lost: np.ndarray | None = None, late: np.ndarray | None = None) -> None:
-        """Give the actions of this control step, ``(N, a)``, which are kept.
+    def send(
+        self, actions: np.ndarray, draws: Draws, steps: np.ndarray, offset: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Give the actions of this control step, ``(N, a)``, which are kept; what the drives follow during it.
 
         Args:
-            lost: worlds whose command is lost, ``(N,)`` bool: the one sent before it stays in force.
-            late: extra delay of this command, ``(N,)`` s.
+            steps: control steps so far, ``(N,)``.
+            offset: what encoders add where the drives follow them, ``(N, joints)``.
+
+        Returns:
+            control ``(N, joints)``, or ``(N, substeps, joints)`` where it changes within the step.
         """
         self.latest, self.previous = actions, self.latest
-        self._command = command = self._control(actions)
-        if not self._travels:
-            return
-        if lost is not None and any_of(lost):
-            command = np.where(lost[:, None], self._sent[self._head], command)
-        self._head = head = (self._head + 1) % len(self._sent)
-        self._sent[head] = command
-        if len(self._sent) > 1:
-            delay = self._delay if late is None else self._delay + self._whole_steps(slice(None), late)
-            np.copyto(self._due, self._own[head], where=self._until[head] >= delay)  # none overtakes another
-
-    def in_effect(self) -> np.ndarray:
-        """The control in effect during this control step: ``(N, joints)``, or ``(substeps, N, joints)`` where it changes."""
-        if not self._travels:
-            return self._command
-        if len(self._sent) == 1:
-            return self._sent[0].copy()
-        return self._sent.reshape(-1, self._sent.shape[2]).take(self._due[self._head], axis=0)
+        wanted = self._control(actions)
+        if not (self._travels or len(self._lag)) and offset is None:
+            return wanted
+        self._head = (self._head + 1) % len(self._sent)
+        self._wanted[:] = wanted
+        changes = len(self._sent) > 1 or len(self._lag)
+        control = np.empty((len(wanted), self._substeps if changes else 1, wanted.shape[1]))
+        compiled().command(
+            self._wanted, draws.keys, steps, _NAMES, *self._levels, self._delay,
+            self._timestep, self._sent, self._due, self._head, self._lag, self.followed,
+            _EXACT if offset is None else offset, control,
+        )  # fmt: skip
+        return control if changes else control[:, 0]
 
     def snapshot(self) -> dict[str, Any]:
         """Delays and the commands under way."""
@@ -145,5 +146,4 @@ class ActionDelay:
         self.latest, self.previous = snapshot["given"].copy()
         self._sent, self._due = snapshot["sent"].copy(), snapshot["due"].copy()
         self._head = snapshot["head"]
-        self._clock()
         self._adapt()

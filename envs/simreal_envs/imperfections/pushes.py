@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simreal_envs.engines.base import any_of
+from simreal_envs.imperfections.compiled import compiled
 from simreal_envs.parameters import Draws
 
 PUSH_SECONDS, PUSH_EVERY = 0.1, 2.0  # s: how long a push lasts, and how often there is one
@@ -27,7 +28,7 @@ class Pushes:
         self._coming_numbers = np.zeros((num_worlds, self.size))
         self._coming -= 1  # none
         self._start, self._stop = np.zeros((2, num_worlds), dtype=np.int64)  # steps
-        self._direction, self._now = np.zeros((num_worlds, 3)), np.zeros(num_worlds, dtype=bool)
+        self._direction, self._pushed = np.zeros((num_worlds, 3)), np.zeros(num_worlds, dtype=bool)
         self._told = False  # whether the engine knows the force
 
     def lasting(self, draws: Draws, window: np.ndarray | int = 0) -> np.ndarray:
@@ -54,11 +55,12 @@ class Pushes:
         """The force during this control step, ``(N, 3)`` N; None where it is that of the step before."""
         if any_of(over := steps >= self._window_end):
             self._enter(np.flatnonzero(over), draws, steps)
-        now = (self._start <= steps) & (steps < self._stop)
-        if self._told and now.tobytes() == self._now.tobytes():
+        force = np.empty_like(self._direction)
+        changed = compiled().push(steps, self._start, self._stop, level, self._direction, self._pushed, force)
+        if self._told and not changed:
             return None
-        self._now, self._told = now, True
-        return (level * now)[:, None] * self._direction
+        self._told = True
+        return force
 
     def _enter(self, ids: np.ndarray, draws: Draws, steps: np.ndarray) -> None:
         """Begin the present windows of some worlds."""

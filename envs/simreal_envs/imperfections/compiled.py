@@ -1,0 +1,18 @@
+"""The way to the compiled loops."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import ModuleType
+
+import numpy as np
+
+NONE = np.empty(0)  # in place of levels that do not vary
+
+
+@cache
+def compiled() -> ModuleType:
+    """`simreal_envs.imperfections.loops`. Numba takes 0.2 s and 50 MB: only worlds that need it have it."""
+    from simreal_envs.imperfections import loops
+
+    return loops
