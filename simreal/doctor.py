@@ -23,7 +23,18 @@ from simreal_envs.engines.bullet_import import INSTALL
 from simreal_envs.errors import UserError
 
 PYTHON = (3, 11)
-SHOWN = ("simreal", "numpy", "scipy", "torch", "stable-baselines3", "gymnasium", "mujoco", "wandb", "safetensors")
+SHOWN = (
+    "simreal",
+    "numpy",
+    "scipy",
+    "torch",
+    "stable-baselines3",
+    "gymnasium",
+    "mujoco",
+    "numba",
+    "wandb",
+    "safetensors",
+)
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
 _PROBE_TIMEOUT_S = 60
