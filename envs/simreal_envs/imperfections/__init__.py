@@ -79,16 +79,14 @@ class Imperfections:
             self._timestep[ids] = values
             return
         self._levels[quantity][ids] = values
-        if quantity == "encoder_bias":
-            self._encoders.changed()
-        elif quantity == "push":
+        if quantity == "push":
             self._pushes.changed()
         elif quantity == "latency":
             self.delay.set(ids, values)
         elif quantity == "jitter":
             self.delay.set_jitter(ids, values)
         elif quantity == "reading_delay":
-            periods = self._periods[ids]
+            periods = self._periods(ids)
             self._sensors.set_delay(ids, values / periods, self._oldest / periods)
 
     def read(self, quantity: str) -> np.ndarray:
@@ -100,13 +98,12 @@ class Imperfections:
         if quantity not in self._levels:
             return np.zeros(len(self._timestep))
         if quantity == "reading_delay":
-            return self._sensors.delay * self._periods
+            return self._sensors.delay * self._periods()
         return self._levels[quantity].copy()
 
-    @property
-    def _periods(self) -> np.ndarray:
-        """How long a control step of every world lasts, ``(N,)`` s."""
-        return self._period * (self._timestep / self._nominal)
+    def _periods(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """How long a control step of some worlds lasts, ``(n,)`` s."""
+        return self._period * (self._timestep[ids] / self._nominal)
 
     def lasting(self, draws: Draws, trial: Draws, first: Draws) -> np.ndarray:
         """Numbers that last for an episode, ``(n, k)``: errors of encoders and of sensors at level 1, the first push.

@@ -23,20 +23,13 @@ class Encoders:
     def __init__(self, robot: Robot, num_worlds: int):
         model, (names, _) = robot.model("matched"), encoders(robot)
         self._addresses = rows_of(model.jnt_qposadr[[model.joint(name).id for name in names]])
-        self.size, self._share = len(names), np.zeros((num_worlds, len(names)))
         self._driven = [names.index(name) for name in robot.joints]
-        self._offset, self._of_drives = np.zeros_like(self._share), np.zeros((num_worlds, len(self._driven)))
-        self._known = False  # whether offsets are those of the levels
+        self.size, self._share = len(names), np.zeros((num_worlds, len(names)))
         self.misleads_drives = robot.control == "position"  # a force needs no encoder
 
     def of_drives(self, level: np.ndarray) -> np.ndarray:
         """The errors of the driven joints at these levels, ``(N, joints)``."""
-        self._find_out(level)
-        return self._of_drives
-
-    def changed(self) -> None:
-        """The levels of some worlds are others."""
-        self._known = False
+        return level[:, None] * self._share[:, self._driven]
 
     def lasting(self, draws: Draws) -> np.ndarray:
         """The errors of episodes at level 1, ``(n, size)``."""
@@ -44,25 +37,19 @@ class Encoders:
 
     def begin(self, ids: np.ndarray | slice, errors: np.ndarray) -> None:
         """Other errors at level 1, ``(n, size)``, in some worlds."""
-        self._share[ids], self._known = errors, False
+        self._share[ids] = errors
 
     def read(self, qpos: np.ndarray, level: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
         """What they tell of coordinates of the worlds in some rows; the levels are those of all worlds."""
-        self._find_out(level)
         qpos = qpos.copy()
-        qpos[:, self._addresses] += self._offset[rows]
+        qpos[:, self._addresses] += level[rows, None] * self._share[rows]
         return qpos
-
-    def _find_out(self, level: np.ndarray) -> None:
-        if not self._known:
-            self._offset, self._known = level[:, None] * self._share, True
-            self._of_drives = self._offset[:, self._driven]
 
     def snapshot(self) -> dict[str, np.ndarray]:
         return {"share": self._share.copy()}
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
-        self._share[:], self._known = snapshot["share"], False
+        self._share[:] = snapshot["share"]
 
 
 class Sensors:
@@ -98,8 +85,8 @@ class Sensors:
         Args:
             longest: age that may yet be set in their episodes, in control steps: readings are kept for so long from the start.
         """
-        self.delay[ids] = np.rint(control_steps).astype(np.int64)
-        missing = 1 + max(int(self.delay.max()), int(np.rint(longest.max()))) - len(self._ring)
+        self.delay[ids] = delay = np.rint(control_steps).astype(np.int64)
+        missing = 1 + int(max(delay.max(), np.rint(longest.max()))) - len(self._ring)
         if missing > 0:  # older readings than there were: the oldest that is known
             ring = self._in_order()
             self._ring, self._head = np.concatenate([ring, np.repeat(ring[-1:], missing, axis=0)]), 0
