@@ -87,7 +87,8 @@ ORDER = {
         {"engines"},
         {"fleets"},
         {"lockstep", "parameters", "schema", "registration", "kinematics"},
-        {"entry_points", "errors"},
+        {"kinematics_loops"},
+        {"entry_points", "errors", "compiled"},
     ],
 }
 # Chosen at run time by name, in the one function that makes an engine or draws a picture.

@@ -1,13 +1,15 @@
 """Where the parts of a robot are and how fast they move, from joint coordinates alone: batched, for every engine alike.
 
 Engines offer joint positions and velocities; a task that rewards the place of a hand or a foot computes it here, so
-that it means the same on every engine. The constants come from the compiled model; there is no loop over worlds.
+that it means the same on every engine. The constants come from the compiled model; loops over worlds are compiled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
 import mujoco
 import numpy as np
@@ -143,7 +145,7 @@ class _Tree:
                 moves.append([*moves[above], joint] if joint >= 0 else moves[above])
                 above, place, turn = len(joints) - 1, np.zeros(3), np.eye(3)
             self.frames[body] = above, -anchor
-        self._parents = parents
+        self._parents = np.array(parents)
         self._home = np.concatenate([np.array(turns), np.array(places)[:, :, None]], axis=2)  # (links, 3, 4)
         self.joints = [joint for joint in joints if joint >= 0]
         self.links = np.flatnonzero(np.array(joints) >= 0)  # of each joint
@@ -164,29 +166,21 @@ class _Tree:
         # of its link is linear in sin t and 1 - cos t, (joints, 3, 3), or in the slide, (slides, 3).
         turn = self._home[self.links, :, :3]
         skew = np.array([_skew(axis) for axis in self.axis]).reshape(-1, 3, 3) * self.hinge[:, None, None]
-        self._sine, self._versine = (turn @ skew)[..., None], (turn @ skew @ skew)[..., None]
+        self._sine, self._versine = turn @ skew, turn @ skew @ skew
         self._shift = (turn @ self.axis[:, :, None])[self.slide]
 
     def forward(self, qpos: np.ndarray, rows: int = 3) -> np.ndarray:
         """Rotation and, in the last column, position of every link: the first world coordinates, ``(links, rows, 4, n)``."""
-        value = qpos.T[self._qpos_rows] - self._reference
-        angle = value[:, None, None]
+        value = np.ascontiguousarray(qpos.T[self._qpos_rows] - self._reference)
         local = np.empty((*self._home.shape, len(qpos)))
-        local[:] = self._home[..., None]
-        turn = self._sine * np.sin(angle)
-        turn += self._versine * (1 - np.cos(angle))
-        local[self.rows, :, :3] += turn
+        _loops().turn(local, self._home, self.links, self._sine, self._versine, np.sin(value), 1 - np.cos(value))
         if len(self._shift):
             local[self.links[self.slide], :, 3] += self._shift * value[self.slide, None]
         for j in np.flatnonzero(self.free):
             start = self._qpos[j]
             local[self.links[j], :, :3] = _matrices(qpos[:, start + 3 : start + 7])
             local[self.links[j], :, 3] = qpos[:, start : start + 3].T
-        for link, parent in enumerate(self._parents):
-            if parent:  # else the world: local is global
-                above, own = local[parent, :rows], local[link]
-                np.add.reduce(above[:, :3, None] * own, axis=1, out=own[:rows])
-                own[:rows, 3] += above[:, 3]
+        _loops().chain(local, self._parents, rows)
         return local[:, :rows]
 
     def rates(self, links: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -220,6 +214,13 @@ class _Points:
         """World positions ``(points, 3, n)`` from what `_Tree.forward` returned, or some of their coordinates from its rows."""
         own = links[self.links]
         return _turned(own, self._places) + own[:, :, 3]
+
+
+@cache
+def _loops() -> ModuleType:
+    from simreal_envs import kinematics_loops
+
+    return kinematics_loops
 
 
 def _carried(model: mujoco.MjModel, bodies: list[int]) -> list[int]:

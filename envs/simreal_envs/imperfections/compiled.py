@@ -12,7 +12,7 @@ NONE = np.empty(0)  # in place of levels that do not vary
 
 @cache
 def compiled() -> ModuleType:
-    """`simreal_envs.imperfections.loops`. Numba takes 0.2 s and 50 MB: only worlds that need it have it."""
+    """`simreal_envs.imperfections.loops`. Numba takes time and memory: only worlds that need it have it."""
     from simreal_envs.imperfections import loops
 
     return loops

@@ -1,46 +1,33 @@
 """What happens around the engine at every control step, world by world, as loops that numba compiles.
 
-As numpy calls, of which there would be dozens, this costs a small robot's worlds as much as their physics. The loops do the
-same operations in the same order, and the compiler may not change it (no fastmath): results are numpy's, to the bit.
+As numpy calls, of which there would be dozens, this costs a small robot's worlds as much as their physics.
 
 Arrays are C-contiguous, float64 where nothing else is said; N worlds. A level that does not vary is an array of length 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
 
+from simreal_envs.compiled import compiled
 from simreal_envs.parameters import GOLDEN, mixed, unit
 
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """With the machine code kept for other processes, where there is a folder for it."""
-    try:
-        return njit(cache=True, error_model="numpy")(function)
-    except RuntimeError:
-        return njit(error_model="numpy")(function)
+_mixed, _unit = compiled(mixed), compiled(unit)
 
 
-_mixed, _unit = _compiled(mixed), _compiled(unit)
-
-
-@_compiled
+@compiled
 def _key(episode, name, step):
     """What the numbers of a name in a step are made from, see `Draws.uniform`."""
     return _mixed(_mixed(episode ^ name) + np.uint64(step) * GOLDEN)
 
 
-@_compiled
+@compiled
 def _number(key, k):
     """Number k of those, in (0, 1)."""
     return _unit(_mixed(key + np.uint64(k + 1) * GOLDEN))
 
 
-@_compiled
+@compiled
 def draw(keys, steps, names, counts, numbers):
     """Uniform numbers of several names: what `Draws.uniform` gives for each of them, side by side.
 
@@ -58,7 +45,7 @@ def draw(keys, steps, names, counts, numbers):
                 column += 1
 
 
-@_compiled
+@compiled
 def command(
     wanted, keys, steps, names, loss, jitter, delay, timestep, sent, due, head, lag, followed, offset, control,
 ):  # fmt: skip
@@ -101,7 +88,7 @@ def command(
                 control[world, k, joint] = target - offset[world, joint] if len(offset) else target
 
 
-@_compiled
+@compiled
 def push(steps, start, stop, level, direction, pushed, force):
     """Forces of pushes that last from one step to another; whether any begins or ends now.
 
@@ -121,7 +108,7 @@ def push(steps, start, stop, level, direction, pushed, force):
     return changed
 
 
-@_compiled
+@compiled
 def read(
     readings, worlds, begins, measured, fields, std, bias, biased, noise, quantization, loss, numbers, uniform, delay, ring,
     head,
