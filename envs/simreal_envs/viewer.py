@@ -15,6 +15,7 @@ from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.errors import Unsupported
 from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.rendering import add_shapes, place_camera, render_mujoco
+from simreal_envs.tasks.contract import fault
 from simreal_envs.worlds import Worlds
 
 
@@ -35,7 +36,17 @@ def drawing(worlds: Worlds, size: tuple[int, int], renderer: str = "mujoco") -> 
     if renderer == "engine" or isinstance(engine.robot, Player):
         return lambda: engine.render(0, *size)
     twin = _Twin(worlds, engine.robot)
-    return lambda: render_mujoco(engine.robot, twin.model(), engine.qpos[0], *size, markers=worlds.markers(0))
+    return lambda: render_mujoco(engine.robot, twin.model(), engine.qpos[0], *size, markers=_markers(worlds))
+
+
+def _markers(worlds: Worlds) -> dict[str, np.ndarray]:
+    """The markers of the first world; where the code of somebody else's task fails, a sentence says so."""
+    try:
+        return worlds.markers(0)
+    except Exception as error:
+        if wrong := fault(worlds.task, f"when a picture is drawn, with seed {worlds.seed}", error):
+            raise wrong from error
+        raise
 
 
 class _Twin:
@@ -96,7 +107,7 @@ def watch(worlds: Worlds, act: Callable[[np.ndarray], np.ndarray]) -> None:
                 data.qpos[:] = worlds.engine.qpos[0]
                 mujoco.mj_forward(model, data)
                 window.user_scn.ngeom = 0
-                add_shapes(window.user_scn, robot, model, data, worlds.markers(0))
+                add_shapes(window.user_scn, robot, model, data, _markers(worlds))
             window.sync()
             time.sleep(max(0.0, worlds.schema.control_period - (time.monotonic() - began)))
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from simreal_envs import viewer
+from simreal_envs.errors import UserError
 from simreal_envs.rendering import LOAD_DENSITY, MARKER_RADIUS
+from simreal_envs.tasks import TASKS
 from simreal_envs.variation import Domain, Interval, Randomization, Uniform
 from simreal_envs.worlds import make
 
@@ -96,3 +98,18 @@ def test_the_viewer_shows_the_goal(watch):
 
     watch(worlds, look)
     assert len(seen) == 3
+
+
+def test_markers_of_somebody_elses_task_that_fail_later_are_a_sentence_with_their_line(watch):
+    class Lost(type(TASKS["reacher"])):
+        def markers(self, state):
+            return {"goal": {}["goal"]}
+
+    worlds = make(Domain("reacher"), 1)
+    worlds.task = Lost()
+    worlds.reset()
+    sentence = rf"^task 'reacher' breaks off when a picture is drawn, with seed 0: KeyError: 'goal' \({__file__}:\d+\)$"
+    with pytest.raises(UserError, match=sentence):
+        viewer.drawing(worlds, (64, 48))()
+    with pytest.raises(UserError, match=sentence):
+        watch(worlds, lambda window: None)

@@ -224,6 +224,10 @@ def _check_calls(task: Task, state: State) -> None:
     _require(isinstance(terms, Mapping) and terms, "reward() must return a dict of terms by name, and at least one")
     for name, term in terms.items():
         _require_numbers(f"reward[{name!r}]", term, (n,))
+    markers = task.markers(state)
+    _require(isinstance(markers, Mapping), "markers() must return a dict of points by name")
+    for name, points in markers.items():
+        _require_numbers(f"markers[{name!r}]", points, (n, 3))
     _require(np.array_equal(observation, task.observe(again)), f"observe() {_RANDOM} the draws of an episode")
     repeated = task.reward(again)
     for name, term in terms.items():

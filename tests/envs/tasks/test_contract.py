@@ -43,6 +43,8 @@ def broken(**members):
         ({"reward": lambda r: sum(r.values())}, r"reward\(\) must return a dict of terms by name"),
         ({"reward": lambda r: {}}, "and at least one"),
         ({"reward": lambda r: {"all": np.full(3, np.nan)}}, r"reward\['all'\] is not finite"),
+        ({"markers": lambda m: np.zeros((3, 3))}, r"markers\(\) must return a dict of points by name"),
+        ({"markers": lambda m: {"goal": np.zeros(3)}}, r"markers\['goal'\] has shape \(3,\), expected \(3, 3\)"),
         ({"terminated": lambda t: t.astype(int)}, "terminated must be an array of bools, not int64"),
         ({"success": lambda s: s * 1.0}, "success must be an array of bools, not float64"),
         ({"initial_state": lambda s: (s[0] * np.nan, s[1])}, "initial_state qpos is not finite"),
@@ -94,7 +96,7 @@ def test_rows_that_differ_by_rounding_are_no_mistake():
 
 
 @pytest.mark.parametrize(
-    "name", ["initial_state", "command", "control", "observe", "reward", "terminated", "on_goal", "success"]
+    "name", ["initial_state", "command", "control", "observe", "reward", "markers", "terminated", "on_goal", "success"]
 )
 def test_what_a_task_of_somebody_else_raises_is_a_sentence_with_its_line(name):
     def wrong(found):
