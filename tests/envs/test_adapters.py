@@ -9,7 +9,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from simreal_envs.adapters.processes import GymnasiumEngine
-from simreal_envs.adapters.spaces import Flattening
+from simreal_envs.adapters.spaces import Flattening, observation_fields, texts
 from simreal_envs.errors import Unsupported, UserError
 from simreal_envs.parameters import UNSUPPORTED
 from simreal_envs.tasks import check_task, find_task
@@ -246,12 +246,6 @@ def long():
     return env
 
 
-def pair():
-    env = Walk()
-    env.observation_space = spaces.Tuple((spaces.Box(0, 255, (64, 64, 3), np.uint8), spaces.Box(-1, 1, (2,))))
-    return env
-
-
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     ids = {
@@ -261,7 +255,6 @@ def registered():
         "test/Solved-v0": (Walk, 50), "test/Long-v0": (long, 50), "test/Keys-v0": (Keys, 5),
         "test/Maze-v0": (Maze, None), "test/Sparse-v0": (Sparse, 4), "test/Strict-v0": (Strict, 4), "test/Told-v0": (Tell, 4),
         "test/Silent-v0": (silent, 5), "test/Empty-v0": (empty, 5), "test/Whole-v0": (Whole, 50),
-        "test/Pair-v0": (pair, 50),
         "test/Blackjack-v0": ("gymnasium.envs.toy_text.blackjack:BlackjackEnv", 50),
         **{f"test/Camera-{view}-v0": (partial(Camera, view), 5) for view in VIEWS},
     }  # fmt: skip
@@ -701,6 +694,17 @@ def test_images_whose_keys_are_no_plain_words_have_a_name():
     assert row.dtype == np.uint8 and row.tolist() == [0] * first.size + [1] * second.size
 
 
+def test_parts_of_a_tuple_are_what_those_of_a_dict_are():
+    place, text = spaces.Box(-1.0, 1.0, (2,)), spaces.Text(5)
+    several = spaces.Tuple([place, spaces.Tuple([PIXELS, spaces.Discrete(2), text])])
+    assert [field.name for field in observation_fields("Pair", several)] == ["observation_0", "observation_2", "1/0"]
+    assert texts(several) == ["1/2"]
+    row = Flattening(several)((np.array([0.5, -0.5]), (np.ones(PIXELS.shape, np.uint8), 1, "go")))
+    assert row.tolist() == [0.5, -0.5, 0.0, 1.0] + [1.0] * 216
+    numbers = spaces.Tuple([place, spaces.Discrete(2)])
+    assert np.array_equal(Flattening(numbers)(([0.5, 1.0], 0)), spaces.flatten(numbers, ([0.5, 1.0], 0)))
+
+
 @pytest.mark.parametrize(
     ("space", "shown", "sentence"),
     [
@@ -870,7 +874,6 @@ def test_without_a_way_to_draw_there_are_no_pictures():
         ({"task": "gymnasium:test/Unbounded-whole-v0"}, "need finite bounds"),
         ({"task": "gymnasium:test/Large-v0"}, "images of 921600 numbers; up to 262144 .*ResizeObservation"),
         ({"task": "gymnasium:test/Long-v0"}, "5000 numbers; our networks read vectors of up to 4096$"),
-        ({"task": "gymnasium:test/Pair-v0"}, "12290 numbers; our .* up to 4096; images are seen as images alone or in a Dict, and"),
         ({"task": "gymnasium:test/Endless-v0"}, "has no time limit; register it with max_episode_steps"),
         ({"task": "gymnasium:test/Silent-v0"}, "no numbers, which are what our agents read"),
         ({"task": "gymnasium:test/Empty-v0"}, "no numbers, which are what our agents read"),

@@ -49,7 +49,7 @@ class Image(NamedTuple):
     """An image in an observation space.
 
     Attributes:
-        path: keys that lead to it through Dicts; empty where it is the whole observation.
+        path: keys that lead to it through Dicts and Tuples; empty where it is the whole observation.
         box: its space.
     """
 
@@ -105,10 +105,10 @@ class Image(NamedTuple):
 
 class Flattening:
     """Observations of a Gymnasium space as rows of numbers: first what is a vector, as `gymnasium.spaces.flatten` has it (a
-    choice is one-hot), then the images one by one. Text in Dicts and empty boxes are left out.
+    choice is one-hot), then the images one by one. Text among others and empty boxes are left out.
 
     Attributes:
-        images: those in the space, also inside of Dicts.
+        images: those in the space, also inside of Dicts and Tuples.
         rest: the space without them; None where nothing is left.
         dtype: of the rows.
     """
@@ -150,10 +150,17 @@ class Flattening:
 
 
 def texts(space: spaces.Space, path: str = "") -> list[str]:
-    """Names of the text in the Dicts of a space, such as MiniGrid's ``mission``, which tells no agent of ours anything."""
-    if isinstance(space, spaces.Dict):
-        return [name for key, part in space.items() for name in texts(part, f"{path}/{key}".lstrip("/"))]
+    """Names of the text among the parts of a space, such as MiniGrid's ``mission``, which tells no agent of ours anything."""
+    if (parts := _parts(space)) is not None:
+        return [name for key, part in parts.items() for name in texts(part, f"{path}/{key}".lstrip("/"))]
     return [path] if path and _is_text(space) else []
+
+
+def _parts(space: spaces.Space) -> Mapping[Any, spaces.Space] | None:
+    """What a Dict or a Tuple is made of, by the keys that observations have it under; None for other spaces."""
+    if isinstance(space, spaces.Tuple):
+        return dict(enumerate(space.spaces))
+    return space.spaces if isinstance(space, spaces.Dict) else None
 
 
 def _is_text(space: spaces.Space) -> bool:
@@ -162,10 +169,10 @@ def _is_text(space: spaces.Space) -> bool:
 
 def _split(space: spaces.Space, path: tuple[Any, ...] = ()) -> tuple[list[Image], spaces.Space | None]:
     """The images in a space, and the space without them and without what has no numbers."""
-    if isinstance(space, spaces.Dict):
-        parts: Mapping[str, Any] = {key: _split(part, (*path, key)) for key, part in space.items()}
-        images = [image for found, _ in parts.values() for image in found]
-        rest = {key: part for key, (_, part) in parts.items() if part is not None}
+    if (parts := _parts(space)) is not None:
+        halves = {key: _split(part, (*path, key)) for key, part in parts.items()}
+        images = [image for found, _ in halves.values() for image in found]
+        rest = {key: part for key, (_, part) in halves.items() if part is not None}
         return images, spaces.Dict(rest) if rest else None
     if (path and _is_text(space)) or 0 in (space.shape or ()):
         return [], None
@@ -177,12 +184,6 @@ def _is_image(space: spaces.Space) -> TypeGuard[spaces.Box]:
         return False
     table = len(space.shape) == 2 and space.dtype != np.uint8
     return min(Image((), space).shape[:2]) >= (_SMALLEST_TABLE if table else _SMALLEST)
-
-
-def _images_in_tuples(space: spaces.Space) -> bool:
-    several = isinstance(space, spaces.Tuple)
-    parts = space.spaces if several else space.values() if isinstance(space, spaces.Dict) else ()
-    return any((several and _is_image(part)) or _images_in_tuples(part) for part in parts)
 
 
 def observation_fields(name: str, space: spaces.Space) -> tuple[Field, ...]:
@@ -211,9 +212,8 @@ def _vector_fields(name: str, space: spaces.Space, called: str) -> tuple[Field, 
     if not isinstance(box, spaces.Box):
         raise UserError(f"gymnasium:{name} observes {space}, which is no vector of fixed size")
     if box.shape[0] > LARGEST:
-        seen = "; images are seen as images alone or in a Dict, and not in a Tuple" if _images_in_tuples(space) else ""
         raise UserError(
-            f"gymnasium:{name} observes {space}, {box.shape[0]} numbers; our networks read vectors of up to {LARGEST}{seen}"
+            f"gymnasium:{name} observes {space}, {box.shape[0]} numbers; our networks read vectors of up to {LARGEST}"
         )
     low, high = box.low.astype(np.float64), box.high.astype(np.float64)
     starts = [i for i in range(len(low)) if i == 0 or (low[i], high[i]) != (low[i - 1], high[i - 1])]
