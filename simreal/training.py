@@ -142,6 +142,7 @@ def train(
             source. Its marks are among those of `schedule`.
     """
     require_a(Strategy, strategy, "the strategy", "sr.FineTune(..) or sr.make_strategy(name)")
+    strategy.require(target.learning.algorithm)
     if strategy.needs_source and agent is None:
         raise UserError(f"the strategy {strategy.name} needs a source agent")
     if agent is not None and not target.sources:

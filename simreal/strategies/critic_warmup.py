@@ -39,7 +39,6 @@ class CriticWarmup(Strategy):
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.networks import matching_groups
 
-        self.require(target.learning.algorithm)
         learner = target.learner(agent, ACTING if self.new_critic else ("encoder", "trunk", "heads"))
         acting = [name for name in matching_groups(ACTING) if name in learner.optimizer.names]
         learner.freeze(acting, normalizer="keep")

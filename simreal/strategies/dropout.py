@@ -27,5 +27,4 @@ class Dropout(Strategy):
     decides = frozenset({"the network"})
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
-        self.require(target.learning.algorithm)
         return target.learner(agent, network={"dropout": self.share})

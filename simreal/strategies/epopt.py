@@ -32,7 +32,6 @@ class EPOpt(Strategy):
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.worst import WorstFraction
 
-        self.require(target.learning.algorithm)
         learner = target.learner(agent)
         learner.attach(self.name, WorstFraction(self.fraction))
         return learner

@@ -23,5 +23,4 @@ class ModelStacking(Strategy):
     decides = frozenset({"the network", "what is copied"})
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
-        self.require(target.learning.algorithm)
         return begin_with_columns("outputs", agents_of(agent, target), target)

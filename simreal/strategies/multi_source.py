@@ -35,5 +35,4 @@ class MultiSource(Strategy):
         return self.combine != "mixture"  # whose heads are no columns of another one
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
-        self.require(target.learning.algorithm)
         return begin_with_columns(self.combine, agents_of(agent, target), target)

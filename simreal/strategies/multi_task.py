@@ -64,7 +64,6 @@ class MultiTask(Strategy):
         from simreal_agents.additions.projection import PCGrad
         from simreal_envs.together import Together
 
-        self.require(target.learning.algorithm)
         members = self._members(target)
         for what in ("worlds", "weights"):
             given = getattr(self, what)

@@ -33,7 +33,6 @@ class PCGrad(Strategy):
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.projection import PCGrad
 
-        self.require(target.learning.algorithm)
         worlds = None
         if target.begun is None:
             worlds = beside(agent, target, max(1, round(self.share * target.learning.num_worlds)))

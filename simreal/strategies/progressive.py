@@ -23,6 +23,5 @@ class Progressive(Strategy):
     decides = frozenset({"the network", "what is copied"})
 
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
-        self.require(target.learning.algorithm)
         grown = agent.policy.network.get("columns", {}).get("kind") == "progressive"
         return begin_with_columns("progressive", [agent] if grown else agents_of(agent, target), target)

@@ -41,7 +41,6 @@ class RARL(Strategy):
         from simreal_agents.additions.adversary import Adversary, Player
         from simreal_envs.around import Arena, Disturbance, Disturbed
 
-        self.require(target.learning.algorithm)
         theirs = replace(target, seed=target.seed ^ OTHER)
         players = Player(target.stream("rarl agent")), Player(target.stream("rarl adversary"))
         here, there = target.worlds(), theirs.worlds()

@@ -36,7 +36,6 @@ class Reptile(Strategy):
         from simreal_agents.additions import meta
         from simreal_envs.around import OneDraw
 
-        self.require(target.learning.algorithm)
         if isinstance(target.domain.variation, Shift) or all(v.mode == "interval" for v in target.domain.resolve()):
             raise UserError("reptile needs a source whose variation is drawn at resets: this one has a single world")
         worlds = OneDraw(target.worlds())

@@ -42,7 +42,6 @@ class RL2(Strategy):
         from simreal_envs.trials import Trials
 
         learning = target.learning
-        self.require(learning.algorithm)
         seen = Observe(history=self.history, actions=True, rewards=True, trial=self.trial)
         domain = replace(target.domain, observe=seen)
         num_threads = at_once(domain, learning.num_worlds, processes=False)["num_threads"]

@@ -78,7 +78,6 @@ class SelfSupervisedTarget(Strategy):
     def begin(self, agent: Agent | None, target: Target) -> Transferable:
         from simreal_agents.additions.self_supervision import Objective, SelfSupervision
 
-        self.require(target.learning.algorithm)
         learner = target.learner(agent)
         objective = Objective(learner.policy, self.objective, target.stream(self.name))
         learner.attach(self.name, SelfSupervision(objective, self.weight, learner.batch_size))

@@ -13,10 +13,11 @@ import simreal as sr
 from simreal.arms import check
 from simreal.check import check_strategy
 from simreal.config_files import parse
+from simreal.hyperparameters import HYPERPARAMETERS
 from simreal.learner import Target
 from simreal.plan import plan
 from simreal.schedule import Schedule
-from simreal.strategies import STRATEGIES, make_strategy
+from simreal.strategies import OWN, STRATEGIES, make_strategy
 from simreal.training import train
 from simreal_envs.errors import UserError
 
@@ -72,6 +73,15 @@ def test_an_entry_point_adds_a_strategy(installed):
         make_strategy("slow_heads", {"scale": 2})
     with pytest.raises(UserError, match="slow_heads and fine_tune contradict each other: both decide learning rates"):
         make_strategy(["slow_heads", "fine_tune"])
+
+
+@pytest.mark.parametrize("algorithm", HYPERPARAMETERS)
+def test_what_a_config_refuses_python_refuses_with_the_same_words(algorithm):
+    for kind in OWN:
+        if algorithm in kind.unfit or algorithm not in (kind.algorithms or HYPERPARAMETERS):
+            here = Target(tiny.CARTPOLE, sr.Learning(algorithm=algorithm), 0)
+            with pytest.raises(UserError, match=rf"^{kind.name} (does not work|works) with [^:]*{algorithm}$"):
+                train(None, here, kind(), Schedule(64))
 
 
 def test_what_cannot_be_loaded_says_so_and_harms_nobody_else(installed):
