@@ -30,8 +30,8 @@ def whole(what: str, value: Any, low: int, high: float = math.inf) -> int:
 
 
 def progress_of(value: Any) -> float:
-    """The share of a training that is done, as a float; a UserError unless it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    """The share of a training that is done, as a float; a UserError unless it is a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
         raise UserError(
             f"the progress of worlds must be a number from 0 to 1, the share of the training done, not {value!r}"
         )

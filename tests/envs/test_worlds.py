@@ -148,8 +148,8 @@ def test_a_seed_that_is_no_whole_number_of_64_bits_is_refused(seed):
     assert np.isfinite(worlds.reset()[0]).all()
 
 
-@pytest.mark.parametrize("progress", ["x", None, float("nan")])
-def test_a_progress_that_is_no_number_is_refused_where_it_is_set(progress):
+@pytest.mark.parametrize("progress", ["x", None, True, float("nan"), 2.0, -0.1])
+def test_a_progress_that_is_no_share_is_refused_where_it_is_set(progress):
     with contextlib.closing(make(Domain("cartpole_swingup"), 2)) as worlds:
         worlds.progress = 0.5
         with pytest.raises(UserError, match=rf"progress of worlds must be a number from 0 to 1, .* not {progress!r}"):
