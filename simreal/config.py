@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from simreal_envs.variation import Domain
 
 CONTROL_ARM = "scratch"
+MOST_WORLDS, MOST_THREADS = 65_536, 256
 
 Where = Callable[..., str]
 """where("targets", "heavy") -> "configs/quickstart.yaml:12: targets.heavy", to begin an error sentence with."""
@@ -57,11 +58,11 @@ class AgentConfig(Section):
         None,
         description="The convolutions that see pictures (null: by their size, from 64 pixels nature, from 16 small).",
     )
-    num_worlds: Int = Field(64, ge=1, le=65_536, description="Worlds that are stepped together.")
+    num_worlds: Int = Field(64, ge=1, le=MOST_WORLDS, description="Worlds that are stepped together.")
     torch_threads: Int = Field(
         1,
         ge=1,
-        le=256,
+        le=MOST_THREADS,
         description="Threads of torch in updates; wide networks and pictures gain from two, and bits depend on it.",
     )
     replay: Literal["drop", "keep"] = Field(

@@ -254,6 +254,8 @@ def _sentence(problem: Mapping[str, Any], where: Where, algorithm: str) -> str:
     if kind == "too_short":
         least = context["min_length"]
         return f"{where(*path)}: must " + (f"have at least {least} entries" if least > 1 else "not be empty")
+    if kind == "too_long":
+        return f"{where(*path)}: must have at most {context['max_length']} entries, not {context['actual_length']}"
     if kind == "tuple_type":
         return f"{where(*path)}: must be a list, not {_short(given)}"
     if kind == "int_from_float":

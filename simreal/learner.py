@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from simreal.config import AgentConfig
+from simreal.config import MOST_THREADS, MOST_WORLDS, AgentConfig
 from simreal.config_files import sentences
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters, OffPolicyHyperparameters
 from simreal.stages import cores
@@ -78,8 +78,8 @@ class Learning:
         require_known(self.replay, ("drop", "keep"), "replay setting")
         if self.replay == "keep" and not issubclass(HYPERPARAMETERS[self.algorithm], OffPolicyHyperparameters):
             raise UserError(f"replay: {self.algorithm} has no replay buffer to keep")
-        for name in ("num_worlds", "torch_threads"):
-            whole(name, getattr(self, name), 1)
+        for name, most in (("num_worlds", MOST_WORLDS), ("torch_threads", MOST_THREADS)):
+            whole(name, getattr(self, name), 1, most)
         if isinstance(self.hidden, str) or not isinstance(self.hidden, Sequence):
             raise UserError(f"hidden must list the widths of the hidden layers, as (64, 64), not {self.hidden!r}")
         if self.hyperparameters is None:

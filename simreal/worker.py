@@ -131,8 +131,10 @@ def find_function(name: str) -> Callable[..., Any]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether something failed since there was not enough memory; torch has no type for that."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+    """Whether something failed since there was not enough memory; torch and MuJoCo have no type for that."""
+    return isinstance(error, MemoryError) or (
+        type(error) in (RuntimeError, ValueError) and "allocate memory" in str(error)
+    )
 
 
 def _answer(run: str, kwargs: Mapping[str, Any], report: Callable[[float, str], None]) -> tuple[Any, ...]:

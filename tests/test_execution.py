@@ -17,6 +17,7 @@ from staging import contents, hidden, stage
 from simreal.execution import StageError, run_stages
 from simreal.progress import SilentProgress
 from simreal.stages import is_done, output_lock
+from simreal.worker import out_of_memory
 from simreal_envs.errors import UserError
 
 HERE = Path(__file__).parent
@@ -246,3 +247,13 @@ def test_who_is_called_first_works_on_and_is_not_waited_for_when_all_is_done(tmp
     (tmp_path / "out.txt").unlink()
     run([stage(tmp_path, "a", "process")], tmp_path, workers=1, first=first)
     assert not (tmp_path / "out.txt").exists()
+
+
+def test_memory_that_runs_out_is_known_by_whoever_says_so():
+    for error in (
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+        ValueError("Error: engine error: Could not allocate memory"),
+    ):
+        assert out_of_memory(error)
+    assert not any(map(out_of_memory, (ValueError("x"), UserError("no arm may allocate memory"))))

@@ -263,7 +263,7 @@ def test_updates_run_on_as_many_torch_threads_as_they_are_to(threads, monkeypatc
     monkeypatch.setattr(PPO, "train", lambda learner: seen.add(torch.get_num_threads()))
     train(None, Target(PENDULUM, Learning((8, 8), num_worlds=4, torch_threads=threads), 0), sr.Scratch(), SHORT)
     assert seen == {threads} and torch.get_num_threads() == before
-    with pytest.raises(UserError, match="torch_threads must be a whole number of at least 1, not 0"):
+    with pytest.raises(UserError, match="torch_threads must be a whole number from 1 to 256, not 0"):
         Learning(torch_threads=0)
 
 
@@ -310,7 +310,10 @@ def test_a_script_is_told_what_a_config_is_told(algorithm, given, says):
         ({"hidden": [16, 0]}, "hidden.1: must be greater than or equal to 1, not 0"),
         ({"activation": "rely"}, "activation: unknown value 'rely'; did you mean 'relu'"),
         ({"cnn": "big"}, "cnn: unknown value 'big'; valid: grid, nature, small"),
+        ({"hidden": [8] * 17}, "hidden: must have at most 16 entries, not 17"),
         ({"num_worlds": "4"}, "num_worlds must be a whole number"),
+        ({"num_worlds": 10**9}, "num_worlds must be a whole number from 1 to 65536, not 1000000000"),
+        ({"torch_threads": 10**9}, "torch_threads must be a whole number from 1 to 256, not 1000000000"),
     ],
 )
 def test_a_network_and_worlds_that_cannot_be_made_are_refused(given, says):
