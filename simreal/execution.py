@@ -13,6 +13,7 @@ import contextlib
 import graphlib
 import shutil
 import time
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from multiprocessing import connection
@@ -188,18 +189,19 @@ class _Run:
         """Call a function on a worker, which is idle afterwards. Raises the UserError that it raises."""
         log = self._plan.error_file("first")
         log.parent.mkdir(parents=True, exist_ok=True)
-        worker, what, says = Worker(), "report", ""
+        # It warns of what is about to begin, if at all, in far fewer worlds: the stages will tell.
+        worker, what, says, unfinished = Worker(), "report", "", ("report", "warned")
         until = time.monotonic() + _PATIENCE_S
         try:
             worker.send(run, kwargs, log)
-            while what == "report" and time.monotonic() < until:
+            while what in unfinished and time.monotonic() < until:
                 if worker.connection.poll(_LISTEN_S):
                     what, says, *_ = worker.connection.recv()
                 self._progress.tick()
         except (EOFError, ConnectionError):  # it died
             pass
         finally:
-            stop([worker]) if what == "report" else self._idle.append(worker)
+            stop([worker]) if what in unfinished else self._idle.append(worker)
             log.unlink(missing_ok=True)
         if what == "wrong":
             raise UserError(says)
@@ -247,6 +249,8 @@ class _Run:
     def _handle(self, name: str, what: str, *details: Any) -> None:
         if what == "report":
             self._progress.report(name, *details)
+        elif what == "warned":
+            warnings.warn(details[0], stacklevel=1)  # of one line of code, so that Python shows each sentence once
         elif what == "done":
             self._finish(name, *details)
         elif what == "failed":

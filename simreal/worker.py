@@ -4,7 +4,8 @@ The parent holds a `Worker`; the process runs `main`. They talk over one pipe of
 killed in mid-sentence cannot block the others:
 
     parent -> worker   (run, kwargs, log)
-    worker -> parent   ("report", fraction, text)*  then  ("done", wall_s, text) | ("wrong", sentence) | ("failed", error)
+    worker -> parent   ("report", fraction, text) | ("warned", sentence), any number of them, then
+                       ("done", wall_s, text) | ("wrong", sentence) | ("failed", error)
 
 Processes are started with a fresh interpreter that does not import the user's main script, so scripts and notebooks
 need no `if __name__ == "__main__"`.
@@ -24,6 +25,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -107,6 +109,7 @@ def main(fd: int) -> None:
     os.set_inheritable(fd, False)
     _die_with_parent()
     connection = Connection(fd)
+    _pass_on_warnings(connection)
     while True:
         try:
             run, kwargs, log = connection.recv()
@@ -163,6 +166,19 @@ def _reporter(connection: Connection) -> Callable[[float, str], None]:
             connection.send(("report", float(fraction), str(text)))
 
     return report
+
+
+def _pass_on_warnings(connection: Connection) -> None:
+    """Tell the parent what users are warned of. Warnings of other kinds, which are for who reads the code, stay in the log."""
+    show = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        show(message, category, *place)
+        # Sentences of two threads would mix in the pipe.
+        if issubclass(category, UserWarning) and threading.current_thread() is threading.main_thread():
+            connection.send(("warned", str(message)))
+
+    warnings.showwarning = tell
 
 
 def _redirect_output(log: str) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from simreal_envs.errors import UserError
@@ -60,6 +61,13 @@ def count_starts(folder: Path, report, state: Path, until: int, how: str = "rais
 def environment(folder: Path, report) -> None:
     names = ("OMP_NUM_THREADS", "PYTHONHASHSEED")
     Path(folder, "out.txt").write_text(" ".join(f"{name}={os.environ.get(name)}" for name in names))
+
+
+def warn(folder: Path, report) -> None:
+    for sentence in ("the joint shakes", "the joint shakes", f"the stage is {Path(folder).name.split('.')[1]}"):
+        warnings.warn(sentence, stacklevel=2)
+    warnings.warn("for who reads the code", RuntimeWarning, stacklevel=2)
+    write(folder, report)
 
 
 def process(folder: Path, report) -> None:

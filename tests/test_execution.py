@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +75,14 @@ def test_the_longest_chain_starts_first(tmp_path):
     ]
     run(stages, tmp_path, workers=1)
     assert Path(journal).read_text().split() == ["source", "long", "arm", "short"]
+
+
+def test_what_stages_warn_of_is_told_here_once(tmp_path):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        run([stage(tmp_path, "a", "warn"), stage(tmp_path, "b", "warn")], tmp_path)
+    assert sorted(str(one.message) for one in told) == ["the joint shakes", "the stage is a", "the stage is b"]
+    assert {one.category for one in told} == {UserWarning}
 
 
 def test_a_stage_may_ask_for_a_process_without_the_memory_of_others(tmp_path):

@@ -55,6 +55,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a symbol that the terminal's encoding lacks costs no result
         sys.stdout.reconfigure(errors="replace")
     warnings.formatwarning = _sentence
+    warnings.filterwarnings("once", category=UserWarning, append=True)  # also where several processes found the same
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,

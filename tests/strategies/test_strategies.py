@@ -155,7 +155,7 @@ def test_critic_warmup_of_an_off_policy_agent_keeps_its_temperature_too():
 def test_critic_warmup_needs_an_actor():
     here = Target(every.CHOICES, every.learning("dqn"), 0)
     with pytest.raises(UserError, match="critic_warmup needs an agent with an actor, and dqn has only a critic"):
-        sr.CriticWarmup().begin(None, here)
+        train(None, here, sr.CriticWarmup(), Schedule(64))
 
 
 def test_lr_scale_0_moves_statistics_only(source):
