@@ -249,16 +249,25 @@ def test_rough_ground_that_brakes_by_itself_is_no_friction():
 
 def gripper(preset="matched", **finger):
     """What is found between MuJoCo and Bullet of an arm with two fingers that slide by 3 cm, with faults of both fingers."""
-    made = partial(mujoco.MjSpec.from_string, GRIPPER)
 
-    def changed():
-        spec = made()
+    def change(spec):
         for name in ("left", "right"):
             for field, value in finger.items():
                 array = getattr(spec.joint(name), field)
                 setattr(
                     spec.joint(name), field, np.where(np.arange(array.size) < 1, value, array) if array.shape else value
                 )
+
+    return [(c.kind, c.where, c.b) for c in between_grippers(change, preset)]
+
+
+def between_grippers(change, preset="matched", given=None):
+    """What is found between a gripper on MuJoCo and one on Bullet that was changed."""
+    made = partial(mujoco.MjSpec.from_string, given or GRIPPER)
+
+    def changed():
+        spec = made()
+        change(spec)
         return spec
 
     drives = {"arm": ("lift",), "finger": ("left", "right")}
@@ -272,7 +281,7 @@ def gripper(preset="matched", **finger):
         Identification(Bench(start_engine(name, one, preset, 8)), machine, pose).finish()
         for name, one in (("mujoco", robot), ("bullet", other))
     )
-    return [(c.kind, c.where, c.b) for c in smooth_causes(a, b, machine, NAMES)]
+    return smooth_causes(a, b, machine, NAMES)
 
 
 GRIPPER = """<mujoco><worldbody><body><joint name="lift" axis="0 1 0" range="-100 100" damping="0.3"/>
@@ -383,6 +392,19 @@ def test_an_axis_that_points_the_other_way_is_named(joint):
 def test_of_two_axes_that_cannot_be_told_apart_both_are_named():
     robot = joint_with(CART, "hinge", axis=[0, -1, 0])  # the mirror image of a cart-pole whose slider is reversed
     assert named(CART, engine(CART, robot=robot))[0] == {("sign", ("slider", "hinge"))}
+
+
+@pytest.mark.parametrize("joints", [("lift",), ("left", "right")])
+def test_sides_that_have_changed_places_may_be_reversed_axes(joints):
+    def reverse(spec):
+        for joint in map(spec.joint, joints):
+            joint.axis = -joint.axis
+
+    yawing = GRIPPER.replace('"0 1 0" range="-100', '"0 0 1" range="-100').replace('"0 0.03"', '"-0.03 0.03"')
+    found = between_grippers(reverse, given=yawing)
+    assert {cause.kind for cause in found} == {"joint order"}
+    says = "left of bullet is right of mujoco, unless the axes of lift, or of left and right are reversed"
+    assert sorted(cause.says for cause in found)[0] == says
 
 
 @pytest.mark.parametrize(

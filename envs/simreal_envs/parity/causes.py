@@ -161,11 +161,30 @@ def _renamed(a: Identity, b: Identity, names: tuple[str, str]) -> list[Cause]:
     _, place = linear_sum_assignment(costs / scale.max())
     if (place == np.arange(count)).all() or _distance(a, b, place) > 0.2 * _distance(a, b, np.arange(count)):
         return []
+    alike = _mirrored(a, b)
+    unless = f", unless the axes of {', or of '.join(alike)} are reversed" if alike else ""
     return [
-        Cause("joint order", (a.joints[k], a.joints[j]), (), (), "", f"{a.joints[k]} of {names[1]} is {a.joints[j]} of {names[0]}")
+        Cause(
+            "joint order", (a.joints[k], a.joints[j]), (), (), "",
+            f"{a.joints[k]} of {names[1]} is {a.joints[j]} of {names[0]}{unless}",
+        )
         for k, j in enumerate(place)
         if k != j
     ]  # fmt: skip
+
+
+def _mirrored(a: Identity, b: Identity) -> list[str]:
+    """Joints whose reversed axes would explain all as well: of a robot with two alike sides, such as a gripper, those in its
+    middle, or those of both sides."""
+    here = np.arange(len(a.joints))
+    # Reversed axes multiply the inertia by s s^T; its squares are positive, so that their largest eigenvector has no other signs.
+    signs = np.sign(np.linalg.eigh(a.inertia * b.inertia)[1][:, -1])
+    near = 0.2 * _distance(a, b, here)
+    return [
+        " and ".join(a.joints[j] for j in np.flatnonzero(s < 0))
+        for s in (signs, -signs)
+        if _distance(a, b, here, s) < near
+    ]
 
 
 def _signature(one: Identity, j: int) -> np.ndarray:
@@ -181,10 +200,10 @@ def _base_rows(one: Identity) -> np.ndarray:
     return one.response[:6] if one.fall is not None else one.response[:0]
 
 
-def _distance(a: Identity, b: Identity, place: np.ndarray) -> float:
-    """Relative difference of the inertias when joint k of b is joint place[k] of a."""
-    change = b.inertia - a.inertia[np.ix_(place, place)]
-    base = _base_rows(b) - _base_rows(a)[:, place]
+def _distance(a: Identity, b: Identity, place: np.ndarray, signs: np.ndarray | float = 1.0) -> float:
+    """Relative difference of the inertias when joint k of b is joint place[k] of a, reversed where its sign is negative."""
+    change = b.inertia - a.inertia[np.ix_(place, place)] * np.multiply.outer(signs, signs)
+    base = _base_rows(b) - _base_rows(a)[:, place] * signs
     size = np.linalg.norm(_base_rows(a)) or 1.0
     return float(np.linalg.norm(change) / np.linalg.norm(a.inertia) + np.linalg.norm(base) / size)
 
