@@ -356,6 +356,19 @@ def test_an_interval_that_would_never_come_or_cannot_is_refused(name, every, sen
         Domain("cartpole_swingup", variation={name: {"uniform": bounds, "mode": "interval", "every": every}})
 
 
+def test_delays_are_rounded_to_the_steps_that_a_timestep_makes():
+    long, short = {"timestep": 0.008}, {"timestep": Uniform(0.00125, 0.008)}
+    for values in (
+        {"latency": 0.004, **long},
+        {"time*": 0.008, "latency": 0.003},
+        {**long, "observation/delay": 0.015},
+    ):
+        with pytest.raises(UserError, match=r"would do nothing: it is rounded to multiples of 0.0(08|32)"):
+            Domain("cartpole_swingup", variation=values)
+    Domain("cartpole_swingup", variation=Randomization({"latency": 0.001, **short}))
+    Domain("cartpole_swingup", variation={"latency": 0.002, "timestep": 0.002})
+
+
 def test_a_multiple_of_a_nominal_value_of_zero_is_refused_in_every_mode():
     with pytest.raises(UserError, match="a multiple of hinge/frictionloss would do nothing"):
         Domain("cartpole_swingup", variation={"hinge/frictionloss": Startup(Scale(Uniform(0, 1)))})

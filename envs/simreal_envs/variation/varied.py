@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,7 @@ def resolve(variation: Variation, task: Task, engine: str, where: str = "") -> t
         UserError: a parameter that there is not, that the engine does not have, or a value that makes no sense.
     """
     varied: dict[str, Varied] = {}
+    shortest = _shortest_step(variation, task)
     for pattern, distribution in variation.items:
         for parameter in expand(pattern, task.parameters, task.name, where):
             if parameter.supported(engine) == UNSUPPORTED:
@@ -68,13 +70,23 @@ def resolve(variation: Variation, task: Task, engine: str, where: str = "") -> t
                 )
             if isinstance(without_mode(distribution), Scale):
                 _require_scalable(parameter, where or task.name)
+            # What is in s is rounded to whole steps, which are as long as `timestep` makes them.
+            resolution = parameter.resolution * (shortest if parameter.unit == "s" else 1.0)
             for span in _spans(parameter, distribution, where or task.name):
-                parameter.require_valid(*span, where)
+                replace(parameter, resolution=resolution).require_valid(*span, where)
             if isinstance(distribution, Interval):
                 _require_interval(parameter, distribution, task, where or task.name)
             varied.pop(parameter.name, None)
             varied[parameter.name] = Varied(parameter, distribution)
     return tuple(varied.values())
+
+
+def _shortest_step(variation: Variation, task: Task) -> float:
+    """The shortest physics step that may be drawn, as a multiple of the nominal one."""
+    steps = (p for p in task.parameters if p.quantity == "timestep")
+    found = ((p, given) for p in steps for name, given in reversed(variation.items) if fnmatchcase(p.name, name))
+    parameter, given = next(found, (None, None))
+    return min(low for low, _ in _spans(parameter, given, task.name)) / parameter.nominal if parameter else 1.0
 
 
 def _require_scalable(parameter: Parameter, where: str) -> None:
