@@ -94,6 +94,7 @@ ORDER = {
 # Chosen at run time by name, in the one function that makes an engine or draws a picture.
 LATE = {
     ("simreal_envs.engines.mujoco", "simreal_envs.rendering"),
+    ("simreal_envs.engines.bullet_world", "simreal_envs.rendering"),
     ("simreal_envs.engines.base", "simreal_envs.robots.vocabulary"),
     ("simreal_envs.engines.bullet_plan", "simreal_envs.robots.urdf"),
 }

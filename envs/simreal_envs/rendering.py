@@ -14,7 +14,13 @@ from simreal_envs.errors import Unsupported
 
 LOAD_DENSITY = 1500.0  # kg/m^3: how large a payload is drawn
 MARKER_RADIUS = 0.025  # m
-_MARKER, _LOAD, _ROD = (0.93, 0.16, 0.22, 0.9), (0.80, 0.52, 0.25, 1.0), (0.45, 0.48, 0.53, 1.0)
+LOAD = (0.80, 0.52, 0.25, 1.0)
+_MARKER, _ROD = (0.93, 0.16, 0.22, 0.9), (0.45, 0.48, 0.53, 1.0)
+
+
+def load_edge(mass: float) -> float:
+    """Edge in m of the box that a load of some kg is drawn as; 0 where there is next to none."""
+    return (mass / LOAD_DENSITY) ** (1 / 3) if mass > 0.1 else 0.0
 
 
 def render_mujoco(
@@ -58,9 +64,8 @@ def add_shapes(
     bodies without a shape, such as those of a URDF whose meshes `repaired` left out: else there would be nothing to see."""
     for point in markers.values():
         _add(scene, mujoco.mjtGeom.mjGEOM_SPHERE, point, MARKER_RADIUS, _MARKER)
-    if robot.payload and (load := model.body(robot.payload)).mass[0] > 0.1:
-        edge = (load.mass[0] / LOAD_DENSITY) ** (1 / 3)
-        _add(scene, mujoco.mjtGeom.mjGEOM_BOX, data.xpos[load.id], edge / 2, _LOAD, data.xmat[load.id])
+    if robot.payload and (edge := load_edge((load := model.body(robot.payload)).mass[0])):
+        _add(scene, mujoco.mjtGeom.mjGEOM_BOX, data.xpos[load.id], edge / 2, LOAD, data.xmat[load.id])
     thickness = 0.01 * robot.viewpoint()[0]
     for body in range(1, model.nbody):
         if model.body_geomnum[body] == 0 and model.body(body).name != robot.payload:

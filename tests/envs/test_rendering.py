@@ -45,12 +45,27 @@ def test_every_world_has_its_own_picture_which_changes_with_the_state_alone(name
     assert not np.array_equal(worlds.render()[0], pictures[0])
 
 
-def test_drawing_does_not_disturb_the_physics():
-    drawn, plain = (
-        Worlds(Domain("quadruped", variation={"payload": 2.0}), 2, render_mode=mode) for mode in ("rgb_array", None)
+def started(domain, mode="rgb_array"):
+    if domain.engine == "bullet":
+        pytest.importorskip("pybullet")
+    worlds = Worlds(domain, 2, render_mode=mode)
+    worlds.reset(seed=0)
+    return worlds
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_a_load_is_seen_as_a_box_of_its_mass(engine):
+    nothing, light, heavy = (
+        started(Domain("quadruped", engine, {"payload": mass})).render()[0].astype(int) for mass in (0.0, 1.0, 8.0)
     )
-    for worlds in (drawn, plain):
-        worlds.reset(seed=0)
+    covered = [(np.abs(picture - nothing).max(axis=2) > 20).sum() for picture in (light, heavy)]
+    assert covered[0] > 500 and 3 < covered[1] / covered[0] < 5  # eight times the mass, twice the edge
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_drawing_does_not_disturb_the_physics(engine):
+    loaded = Domain("quadruped", engine, {"payload": 2.0})
+    drawn, plain = (started(loaded, mode) for mode in ("rgb_array", None))
     for _ in range(5):
         assert drawn.render() is not None and plain.render() is None
         assert np.array_equal(drawn.step(np.full((2, 12), 0.3))[0], plain.step(np.full((2, 12), 0.3))[0])

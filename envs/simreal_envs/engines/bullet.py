@@ -256,9 +256,10 @@ class BulletEngine(Engine):
         # MuJoCo's azimuth 90 looks along +y, which is Bullet's yaw 0.
         view = pb.computeViewMatrixFromYawPitchRoll([x, y, z], distance, azimuth - 90, elevation, 0, 2)
         lens = pb.computeProjectionMatrixFOV(45, width / height, 0.05, 50)
-        image = pb.getCameraImage(
-            width, height, view, lens, renderer=pb.ER_TINY_RENDERER, physicsClientId=self._worlds[world].client
-        )[2]
+        with self._worlds[world].load_shown(self.robot.payload) as client:
+            image = pb.getCameraImage(width, height, view, lens, renderer=pb.ER_TINY_RENDERER, physicsClientId=client)[
+                2
+            ]
         return np.reshape(np.asarray(image, dtype=np.uint8), (height, width, 4))[:, :, :3].copy()
 
     def close(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -393,6 +394,24 @@ class BulletWorld:
         position, orientation = self._pb.getBasePositionAndOrientation(self.robot, self.client)
         velocity, spin = self._pb.getBaseVelocity(self.robot, self.client)
         return *position, *orientation, *velocity, *spin
+
+    @contextlib.contextmanager
+    def load_shown(self, name: str) -> Iterator[int]:
+        """The client, in which there is meanwhile something to see of a load: a box of its mass that touches nothing."""
+        from simreal_envs.rendering import LOAD, load_edge
+
+        pb, client = self._pb, self.client
+        edge = load_edge(self._dynamics(name)[0]) if name else 0.0
+        if not edge:
+            yield client
+            return
+        box = pb.createVisualShape(pb.GEOM_BOX, halfExtents=[edge / 2] * 3, rgbaColor=LOAD, physicsClientId=client)
+        place = pb.getLinkState(self.robot, self._links[name], 0, 1, client)[:2]
+        body = pb.createMultiBody(0, -1, box, *place, physicsClientId=client)
+        try:
+            yield client
+        finally:
+            pb.removeBody(body, client)
 
     def push(self, force: Vector) -> None:
         """Push the base at its centre of mass, in N and the world's frame, during the next physics step."""
