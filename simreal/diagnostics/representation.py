@@ -24,18 +24,9 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
     """
     if len(x) < 4 or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return math.nan
-    one, other = _sums(_unit(x)), _sums(_unit(y))
-    both, first, second = _hsic(one, other), _hsic(one, one), _hsic(other, other)
+    one, other = sums(_unit(x)), sums(_unit(y))
+    both, first, second = hsic(one, other), hsic(one, one), hsic(other, other)
     return both / math.sqrt(first * second) if first > 0 and second > 0 else math.nan
-
-
-def hsic(x: np.ndarray, y: np.ndarray) -> float:
-    """The unbiased estimate of the Hilbert-Schmidt independence criterion with linear kernels K = XX', L = YY'.
-
-    ``[tr KL + 1'K1 1'L1 / ((n-1)(n-2)) - 2 1'KL1 / (n-2)] / (n (n-3))`` with zeros on the diagonals of K and L (Song et
-    al. 2012, eq. 5), from sums over the features, or from K and L where those are smaller than X'Y.
-    """
-    return _hsic(_sums(x), _sums(y))
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -43,14 +34,19 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return np.ldexp(x.astype(np.float64), -np.frexp(np.abs(x).max(initial=0.0))[1])
 
 
-def _sums(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sums(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centred activations (the estimate does not change with it, its rounding does), the diagonal of K, and K1 without."""
     x = x - x.mean(0, dtype=np.float64)
     diagonal = np.einsum("ij,ij->i", x, x)
     return x, diagonal, x @ x.sum(0) - diagonal
 
 
-def _hsic(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> float:
+def hsic(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> float:
+    """The unbiased estimate of the Hilbert-Schmidt independence criterion of two layers, from their `sums`.
+
+    With linear kernels K = XX', L = YY', whose diagonals are zeros, ``[tr KL + 1'K1 1'L1 / ((n-1)(n-2)) - 2 1'KL1 / (n-2)] /
+    (n (n-3))`` (Song et al. 2012, eq. 5): from sums over the features, or from K and L where those are smaller than X'Y.
+    """
     (x, own_x, rows_x), (y, own_y, rows_y), n = one, other, len(one[0])
     wide = x.shape[1] * y.shape[1] > n * n
     trace = (np.vdot(x @ x.T, y @ y.T) if wide else np.square(x.T @ y).sum()) - own_x @ own_y
