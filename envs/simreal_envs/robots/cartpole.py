@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import mujoco
-
 from simreal_envs.engines.base import Robot
+from simreal_envs.robots.mjcf import Mjcf
 
 CART_MASS, POLE_MASS, POLE_LENGTH = 1.0, 1.0, 1.0  # kg, kg, m
 SLIDER_DAMPING, HINGE_DAMPING = 0.1, 0.02  # N s/m, N m s/rad
@@ -29,13 +28,9 @@ _MJCF = f"""
 """
 
 
-def _spec() -> mujoco.MjSpec:
-    return mujoco.MjSpec.from_string(_MJCF)
-
-
 CARTPOLE = Robot(
     name="cartpole",
-    spec=_spec,
+    spec=Mjcf(_MJCF),
     joints=("slider",),
     control="force",
     torque_limit=FORCE_LIMIT,

@@ -8,9 +8,8 @@ kd half of that damper, which without the rotor is what 4 ms bear. The fore foot
 
 from __future__ import annotations
 
-import mujoco
-
 from simreal_envs.engines.base import Robot
+from simreal_envs.robots.mjcf import Mjcf
 
 JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # b: hind leg, f: fore leg
 TORQUE_LIMITS = (120.0, 75.0, 45.0) * 2  # N m
@@ -66,13 +65,9 @@ _MJCF = f"""
 """
 
 
-def _spec() -> mujoco.MjSpec:
-    return mujoco.MjSpec.from_string(_MJCF)
-
-
 HALFCHEETAH = Robot(
     name="halfcheetah",
-    spec=_spec,
+    spec=Mjcf(_MJCF),
     joints=JOINTS,
     control="position",
     torque_limit=TORQUE_LIMITS,

@@ -8,9 +8,8 @@ Positive angles swing a limb forward, so that the knee bends at negative ones.
 
 from __future__ import annotations
 
-import mujoco
-
 from simreal_envs.engines.base import Robot
+from simreal_envs.robots.mjcf import Mjcf
 
 JOINTS = ("thigh_joint", "leg_joint", "foot_joint")
 STANCE = (0.5, -1.0, 0.5)  # rad: knee bent, foot level below the hip
@@ -54,13 +53,9 @@ _MJCF = f"""
 """
 
 
-def _spec() -> mujoco.MjSpec:
-    return mujoco.MjSpec.from_string(_MJCF)
-
-
 HOPPER = Robot(
     name="hopper",
-    spec=_spec,
+    spec=Mjcf(_MJCF),
     joints=JOINTS,
     control="position",
     torque_limit=TORQUE_LIMITS,

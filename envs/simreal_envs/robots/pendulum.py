@@ -10,9 +10,8 @@ rotor's reflected inertia (6^2 x 6.07e-5 kg m^2, 1.5 % of the pendulum's) is lef
 
 from __future__ import annotations
 
-import mujoco
-
 from simreal_envs.engines.base import Robot
+from simreal_envs.robots.mjcf import Mjcf
 
 ROD_MASS, BOB_MASS, LENGTH = 0.13, 0.546, 0.5  # kg, kg, m from the hinge to the bob
 DAMPING, TORQUE_LIMIT = 0.1, 1.5  # N m s/rad, N m
@@ -41,13 +40,9 @@ _MJCF = f"""
 """
 
 
-def _spec() -> mujoco.MjSpec:
-    return mujoco.MjSpec.from_string(_MJCF)
-
-
 PENDULUM = Robot(
     name="pendulum",
-    spec=_spec,
+    spec=Mjcf(_MJCF),
     joints=("hinge",),
     control="force",
     torque_limit=TORQUE_LIMIT,

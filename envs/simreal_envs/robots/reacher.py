@@ -11,10 +11,10 @@ friction. The arm moves in a vertical plane and holds itself against gravity.
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 
 from simreal_envs.engines.base import Robot
+from simreal_envs.robots.mjcf import Mjcf
 
 LENGTHS = (0.3, 0.2)  # m, from joint to joint and from the elbow to the tip
 MASSES = (0.608, 0.630)  # kg
@@ -57,10 +57,6 @@ _MJCF = f"""
 """
 
 
-def _spec() -> mujoco.MjSpec:
-    return mujoco.MjSpec.from_string(_MJCF)
-
-
 def tip(angles: np.ndarray) -> np.ndarray:
     """Position (x, z) of the tip from the shoulder in m, ``(n, 2)``, for joint angles ``(n, 2)`` in rad."""
     links, out = np.cumsum(angles, axis=1), np.empty((len(angles), 2))
@@ -70,7 +66,7 @@ def tip(angles: np.ndarray) -> np.ndarray:
 
 REACHER = Robot(
     name="reacher",
-    spec=_spec,
+    spec=Mjcf(_MJCF),
     joints=("shoulder", "elbow"),
     control="force",
     torque_limit=TORQUE_LIMIT,

@@ -8,9 +8,8 @@ at negative ones. The position gains hold 60 N m at 0.2 rad at hip and knee.
 
 from __future__ import annotations
 
-import mujoco
-
 from simreal_envs.engines.base import Robot
+from simreal_envs.robots.mjcf import Mjcf
 
 JOINTS = ("thigh_joint", "leg_joint", "foot_joint", "thigh_left_joint", "leg_left_joint", "foot_left_joint")
 STANCE = (0.35, -0.7, 0.35) * 2  # rad: knees bent, feet level below the hips
@@ -60,13 +59,9 @@ _MJCF = f"""
 """
 
 
-def _spec() -> mujoco.MjSpec:
-    return mujoco.MjSpec.from_string(_MJCF)
-
-
 WALKER = Robot(
     name="walker",
-    spec=_spec,
+    spec=Mjcf(_MJCF),
     joints=JOINTS,
     control="position",
     torque_limit=TORQUE_LIMITS,
