@@ -144,6 +144,18 @@ def test_a_bolted_arm_meets_what_lies_before_it(engine):
     assert {row.name: row.flags for row in rows if row.flags} == {}
 
 
+def test_another_preset_goes_back_to_its_own_nominal_values():
+    push = find_task("arm_push")
+    parameters = [p for p in push.parameters if p.name in ("contact/time_constant", "gravity")]
+    running = start_engine("mujoco", push.robot, "engine_default", 12)  # its contacts are softer than matched ones
+    rows = audit_engine(push, running, "mujoco", "engine_default", parameters)
+    running.close()
+    assert {row.name: (row.nominal, row.flags) for row in rows} == {
+        "contact/time_constant": (0.02, ()),
+        "gravity": (9.81, ()),
+    }
+
+
 class Table(type(CART)):
     """A cart-pole beside whose rail a cube lies on a table, where no start and no action of the task ever moves it."""
 
