@@ -717,6 +717,7 @@ def test_parts_of_a_tuple_are_what_those_of_a_dict_are():
             {"b": 1},
             r"observes \{'b': 1\}, which is not in its space .KeyError: 'a'.$",
         ),
+        (spaces.Tuple([spaces.Discrete(2)] * 2), (0, 1, 1), r"observes \(0, 1, 1\), which is not in its space"),
         (spaces.Discrete(3), 3, "observes 3, which is not in its space .IndexError: "),
         (
             spaces.Box(-1.0, 1.0, (2,)),

@@ -173,6 +173,8 @@ def _split(space: spaces.Space, path: tuple[Any, ...] = ()) -> tuple[list[Image]
         halves = {key: _split(part, (*path, key)) for key, part in parts.items()}
         images = [image for found, _ in halves.values() for image in found]
         rest = {key: part for key, (_, part) in halves.items() if part is not None}
+        if isinstance(space, spaces.Tuple) and tuple(rest.values()) == space.spaces:
+            return [], space  # as it is: it refuses observations of more parts
         return images, spaces.Dict(rest) if rest else None
     if (path and _is_text(space)) or 0 in (space.shape or ()):
         return [], None
