@@ -394,14 +394,24 @@ def test_of_two_axes_that_cannot_be_told_apart_both_are_named():
     assert named(CART, engine(CART, robot=robot))[0] == {("sign", ("slider", "hinge"))}
 
 
-@pytest.mark.parametrize("joints", [("lift",), ("left", "right")])
-def test_sides_that_have_changed_places_may_be_reversed_axes(joints):
-    def reverse(spec):
+def reversing(*joints):
+    def change(spec):
         for joint in map(spec.joint, joints):
             joint.axis = -joint.axis
 
+    return change
+
+
+def test_gravity_that_points_up_may_be_a_reversed_axis():
+    (cause,) = between_grippers(reversing("lift"))
+    assert (cause.kind, cause.b[0]) == ("gravity", pytest.approx(-1.0, rel=1e-3))
+    assert "unless the axes of those that it loads are reversed: 1 x on mujoco, -1 x on bullet" in cause.says
+
+
+@pytest.mark.parametrize("joints", [("lift",), ("left", "right")])
+def test_sides_that_have_changed_places_may_be_reversed_axes(joints):
     yawing = GRIPPER.replace('"0 1 0" range="-100', '"0 0 1" range="-100').replace('"0 0.03"', '"-0.03 0.03"')
-    found = between_grippers(reverse, given=yawing)
+    found = between_grippers(reversing(*joints), given=yawing)
     assert {cause.kind for cause in found} == {"joint order"}
     says = "left of bullet is right of mujoco, unless the axes of lift, or of left and right are reversed"
     assert sorted(cause.says for cause in found)[0] == says

@@ -318,7 +318,8 @@ def _bodies(a: Identity, b: Identity, say: _Words) -> list[Cause]:
         return say.about("inertia", joints, (own, np.diagonal(b.inertia)), unit, "inertia of what the joint moves")
     if len(load) and _same_ratio(a, b):
         factor = float(b.load @ a.load / (a.load @ a.load))
-        return say.single("gravity", 1.0, factor, "x", "gravity loads every joint by the same factor")
+        unless = ", unless the axes of those that it loads are reversed" if factor < 0 else ""
+        return say.single("gravity", 1.0, factor, "x", f"gravity loads every joint by the same factor{unless}")
     per_angle = lambda j: f"{say.force[j]}/{say.angle[j]}"  # noqa: E731
     if len(springs):
         return say.about("stiffness", springs, (a.stiffness, b.stiffness), per_angle, "stiffness")
