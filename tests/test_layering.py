@@ -47,7 +47,8 @@ ORDER = {
         {"config_domains"},
         {"config_strategies"},
         {"hyperparameters", "scoreboard"},
-        {"diagnostics", "report", "tracking", "progress", "signals_over_time", "curve"},
+        {"tracking"},
+        {"diagnostics", "report", "progress", "signals_over_time", "curve"},
         {"files", "yaml_strict"},
     ],
     "simreal_agents": [

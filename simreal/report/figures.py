@@ -108,6 +108,8 @@ def views(lines: Sequence[Series], levels: Mapping[str, float], confidence: floa
         traces = []
         for place, line in enumerate(lines):
             points = average(line.curves, field, factor, confidence)
+            if view == "success":  # few seeds stretch the interval of a share beyond all shares that there are
+                points = [(*known, max(low, 0.0), min(high, 100.0)) for *known, low, high in points]
             if CONSTANT in (curve["strategy"] for curve in line.curves):
                 points = [(float(step), *points[-1][1:]) for step in (0, last)] if points else []
             traces += _traces(line, place, points) if points else []
@@ -122,7 +124,7 @@ def average(
 ) -> list[tuple[float, float, float, float]]:
     """Return (env step, mean over seeds, low, high) for every evaluated step.
 
-    The interval is Student's for the mean over seeds; with one seed it is the value itself.
+    The interval is Student's for the mean over seeds; with one seed, which has none, it is the value itself.
     """
     samples: dict[float, list[float]] = {}
     for curve in curves:
@@ -157,7 +159,7 @@ def _traces(line: Series, place: int, points: Sequence[tuple[float, ...]]) -> li
         "mode": "lines" if flat else "lines+markers",
         "line": {"color": line.colour, "width": 2.25, "dash": line.dash},
         "marker": {"size": 5},
-        "text": [f"{number(m)} [{number(low)}, {number(high)}]" for _, m, low, high in points],
+        "text": [number(m) + (f" [{number(low)}, {number(high)}]" if low < high else "") for _, m, low, high in points],
         "hovertemplate": "%{text}",
     }
     return [common | band, common | curve]

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from simreal import yaml_strict
+from simreal.report.words import NO_SOURCE
 from simreal.tracking.base import Tracker
 from simreal.tracking.csv_tracker import CsvTracker
 from simreal.tracking.ledger import replay
-from simreal.tracking.story import NO_SOURCE, PLACE, arm_name, files, judged, tell
+from simreal.tracking.story import PLACE, arm_name, files, judged, tell
 from simreal.tracking.tensorboard_tracker import TensorBoardTracker, require_tensorboard
 from simreal.tracking.wandb_tracker import WandbTracker, resolve_mode
 

@@ -1,7 +1,7 @@
 """What an experiment has to tell, from its report: tables, curves beside the control arm, films, the page, alerts.
 
     verdicts        one row per arm: verdict, effects with intervals, main reason
-    reasons         one row per arm and reason, the main one first
+    reasons         one row per arm and reason, in the order of the report
     signals         one row per arm, evaluation and signal, over the seeds
     early_warning   one row per arm and look: the probability that transfer turns out negative
     parameters      one row per domain and parameter: what was varied, how far, and which sources knew that
@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from simreal.report.words import NO_SOURCE, main_reason
 from simreal.tracking.base import Tracker
 
 EFFECTS = ("area", "jumpstart", "asymptotic", "final_return", "time_to_threshold")
-NO_SOURCE, PLACE = "none", ("source", "strategy", "target")
+PLACE = ("source", "strategy", "target")
 MOST_BYTES = 30_000_000  # of report.html; a larger page stays on disk
 
 Row = dict[str, Any]
@@ -129,8 +130,7 @@ def _verdict(arm: Mapping[str, Any]) -> Row:
         for name, effect in effects.items()
         for part, ending in (("value", ""), ("low", "_low"), ("high", "_high"))
     }
-    reasons = arm.get("reasons") or [{"says": ""}]
-    return {**_named(arm), "verdict": arm["verdict"], **numbers, "main_reason": reasons[0]["says"]}
+    return {**_named(arm), "verdict": arm["verdict"], **numbers, "main_reason": main_reason(arm)}
 
 
 def _parameters(report: Mapping[str, Any]) -> Iterator[Row]:

@@ -71,6 +71,19 @@ def test_zero_shot_is_a_level_over_the_whole_budget_and_success_is_in_percent(re
     assert 80 < rate["y"][-1] <= 100
 
 
+def test_a_band_of_success_holds_shares_only_and_one_seed_claims_no_interval():
+    # of 0 and 40 % the mean is 20 %, and Student's interval 20 +- 12.706 * 28.284 / sqrt 2 = 20 +- 254 %
+    seeds = [
+        curve([0.0, 0.0], place, source="a", strategy="b", target="t", success_rate=[0.0, rate])
+        for place, rate in enumerate((0.0, 0.4))
+    ]
+    band, line = learning_curves({"curves": seeds}, "t")["success"]["data"]
+    assert band["y"] == [0.0, 100.0, 0.0, 0.0] and line["y"] == [0.0, 20.0]
+    assert line["text"][-1] == "20 [0, 100]"
+    alone = learning_curves({"curves": seeds[1:]}, "t")["success"]["data"][1]
+    assert alone["text"] == ["0", "40"]
+
+
 def test_a_view_without_data_is_left_out(report):
     for one in report["curves"]:
         del one["stochastic_return_mean"], one["success_rate"]
