@@ -1,11 +1,11 @@
 """Measure how often intervals cover the truth, how often verdicts are wrong, and their power; for docs/verdict.md.
 
     python scripts/calibrate_verdict.py [--out docs/results/verdict_calibration.json] [--trials 4000] [--only power families]
-    python scripts/calibrate_verdict.py --only seeds --runs runs/quickstart runs/strategies/*
+    python scripts/calibrate_verdict.py --only seeds --runs docs/results/quickstart.json runs/strategies/*
 
 Everything is drawn from fixed seeds: the file is the same on every run with the same versions of numpy and scipy. Parts that
-`--only` leaves out stay as they are in the file. The part `seeds` is measured on finished experiments: whether transfer and
-scratch do well with the same seeds.
+`--only` leaves out stay as they are in the file. The part `seeds` is measured on finished experiments, folders or report.json:
+whether transfer and scratch do well with the same seeds; experiments that `--runs` leaves out stay, too.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from scipy import stats
 from simreal.curve import read_curve
 from simreal.diagnostics import Curves, bootstrap_interval, diagnose, power, together
 from simreal.diagnostics.curves import area
+from simreal.diagnostics.planning import pilot_of
 from simreal.diagnostics.statistics import METHODS, is_correlated, mean, mean_difference
 from simreal.diagnostics.verdict import decide
 from simreal.files import write_text
@@ -163,31 +164,42 @@ def areas_of(folder):
     return found
 
 
-def seeds(folders):
+def seeds(places):
     """How the areas of transfer arms and of their control arm go together over the seeds that both have, by target."""
     rows = []
-    for folder in folders:
-        for control in sorted((folder / "arms/none/scratch").iterdir()):
-            scratch = areas_of(control)
-            found = []
-            for place in sorted((folder / "arms").glob(f"*/*/{control.name}")):
-                areas = areas_of(place)
+    for place in places:
+        for target, arms in sorted(areas_by_arm(place).items()):
+            scratch, found = arms.pop("none/scratch"), []
+            for areas in arms.values():
                 common = [seed for seed in areas if seed in scratch]
-                if place == control or len(common) < 5:
-                    continue
                 x, y = np.array([areas[one] for one in common]), np.array([scratch[one] for one in common])
-                if x.std() and y.std():
+                if len(common) >= 5 and x.std() and y.std():
                     found.append((np.corrcoef(x, y)[0, 1], length_ratio(x, y), is_correlated(x, y), len(common)))
             if found:
                 r, ratio, together_, n = map(np.array, zip(*found, strict=True))
                 rows.append(
                     {
-                        "experiment": folder.as_posix(), "target": control.name, "arms": len(r), "seeds": int(n.max()),
+                        "experiment": place.as_posix(), "target": target, "arms": len(r), "seeds": int(n.max()),
                         "mean_correlation": float(r.mean()), "quartiles": np.quantile(r, (0.25, 0.5, 0.75)).tolist(),
                         "paired_by_auto": float(together_.mean()), "length_ratio": float(np.median(ratio)),
                     }
                 )  # fmt: skip
     return rows
+
+
+def areas_by_arm(place):
+    """Area of every seed of every arm by target, from an experiment's folder or a report.json."""
+    if place.is_file():
+        pilot = pilot_of(json.loads(place.read_text(encoding="utf-8")))
+        return {
+            target: {name: dict(zip(arm.seeds, area(arm), strict=True)) for name, arm in arms.items()}
+            for target, arms in pilot.items()
+        }
+    found = {}
+    for folder in sorted((place / "arms").glob("*/*/*")):
+        if (place / "arms/none/scratch" / folder.name).is_dir():
+            found.setdefault(folder.name, {})[f"{folder.parts[-3]}/{folder.parts[-2]}"] = areas_of(folder)
+    return found
 
 
 def length_ratio(x, y):
@@ -203,7 +215,13 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("docs/results/verdict_calibration.json"))
     parser.add_argument("--trials", type=int, default=4000)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[part for part in PARTS if part not in MEASURED])
-    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="folders of experiments, for the part seeds")
+    parser.add_argument(
+        "--runs",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="folders of experiments or their report.json, for the part seeds",
+    )
     arguments = parser.parse_args()
     result = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     result |= {"confidence": 0.95, "resamples": 2000}
@@ -220,7 +238,11 @@ def main():
     if "pairing" in arguments.only:
         result["pairing"] = pairing(np.random.default_rng(3), min(arguments.trials, 2000))
     if "seeds" in arguments.only:
-        result["seeds"] = seeds(arguments.runs)
+        measured = seeds(arguments.runs)
+        kept = [
+            row for row in result.get("seeds", []) if row["experiment"] not in {one["experiment"] for one in measured}
+        ]
+        result["seeds"] = [*measured, *kept]
     write_text(arguments.out, json.dumps(result, indent=1) + "\n")
     tables = {**result, "power": result.get("power", {}).get("cells", [])}
     names = ("coverage", "verdicts", "power", "families", "pairing", "seeds")

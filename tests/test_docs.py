@@ -3,11 +3,13 @@
 import ast
 import importlib.util
 import inspect
+import json
 import re
 import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +75,21 @@ def generate(monkeypatch):
 def test_generated_tables_are_up_to_date(generate):
     stale = [page.name for page in PAGES if generate.rendered(text := page.read_text(encoding="utf-8")) != text]
     assert not stale, "run: python scripts/generate_docs.py"
+
+
+def test_how_seeds_go_together_is_what_published_reports_say_and_so_does_the_page():
+    rows = json.loads((ROOT / "docs/results/verdict_calibration.json").read_text())["seeds"]
+    page, (shared, error) = (ROOT / "docs/verdict.md").read_text(), (10.39, 11.49)  # in percent, worked by hand
+    assert f"their mean is +{shared / 100:.2f} with a standard error of {error / 100:.2f}" in page
+    assert np.mean([row["mean_correlation"] for row in rows]) == pytest.approx(shared / 100, abs=5e-5)
+    for row in rows:
+        told = [f"{r:+.2f}" for r in (row["mean_correlation"], *row["quartiles"])]
+        paired = round(row["arms"] * row["paired_by_auto"])
+        assert f"| {row['arms']} | {told[0]} | {', '.join(told[1:])} | {paired} | {row['length_ratio']:.2f} |" in page
+        if row["experiment"].endswith(".json"):  # its own arms say the same
+            arms = json.loads((ROOT / row["experiment"]).read_text())["arms"]
+            found = [arm["paired"]["correlation"] for arm in arms if arm["target"] == row["target"]]
+            assert np.mean(found) == pytest.approx(row["mean_correlation"])
 
 
 def test_returns_that_tasks_state_are_those_that_were_measured(generate):
