@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from simreal.evaluation import Trace
+from simreal.report.signals import LABELS
 from simreal.signals.acting import acting, judged, normalizer_shift, returns_to_go, thinned
 from simreal_agents.bundle import Agent
 from simreal_agents.distributions import Categorical, Gaussian, Point
@@ -171,3 +172,12 @@ def test_the_normalizer_shift_names_the_field_that_shifted():
     states = np.tile(np.array([3.0, 4.0, 1.0], np.float32), (5, 1))
     shift = normalizer_shift(one, states)
     assert shift == pytest.approx({"position": (3.0 / 1.0 + 4.0 / 2.0) / 2, "speed": 0.0})
+
+
+def test_of_choices_spread_is_a_share_of_entropy_and_saturation_one_of_states_and_the_page_says_so():
+    # 99 to 1 has an entropy of 0.0560 nats and is nearly certain; evens have ln 2 = 0.6931, which is the largest
+    policy = Categorical(np.log([[0.99, 0.01], [0.5, 0.5]]))
+    assert policy.entropy == pytest.approx((0.0560 + 0.6931) / 2, abs=1e-4)
+    assert policy.spread == pytest.approx((0.0560 / 0.6931 + 1) / 2, abs=1e-4)
+    assert policy.saturation == 0.5
+    assert all("of choices" in LABELS[name][1] for name in ("policy_std", "action_saturation"))

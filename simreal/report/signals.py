@@ -25,8 +25,14 @@ LABELS = {
     ),
     "policy_kl": ("policy's KL from the source", "How far the policy has moved from the source's, in nats."),
     "policy_entropy": ("policy's entropy", "How much the policy explores, in nats."),
-    "policy_std": ("policy's standard deviation", "How widely the policy draws its actions, which span -1 to 1."),
-    "action_saturation": ("saturated actions", "Share of mean actions at their limits."),
+    "policy_std": (
+        "policy's standard deviation",
+        "How widely the policy draws its actions, which span -1 to 1; of choices, entropy as a share of the largest.",
+    ),
+    "action_saturation": (
+        "saturated actions",
+        "Share of mean actions at their limits; of choices, of states in which one is nearly certain (98 %).",
+    ),
     "normalizer_shift": (
         "observations' shift",
         "How far a field's mean lies from the mean that the agent normalizes with, in standard deviations.",

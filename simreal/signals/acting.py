@@ -19,7 +19,8 @@ def acting(agent: Agent, trace: Trace, gamma: float, source: Agent | None = None
 
     Returns ``critic_explained_variance`` and ``critic_bias`` (mean of value minus discounted return-to-go, in units of
     the task's reward), ``advantage_sign_agreement`` (see there), ``action_saturation`` (share of mean actions at their
-    bounds), ``policy_std``, ``policy_entropy`` (nats, of continuous actions per dimension and before squashing),
+    bounds), ``policy_std``, ``policy_entropy`` (nats, of continuous actions per dimension and before squashing; what these
+    are of choices: `simreal_agents.distributions`),
     and ``normalizer_shift`` (per field, how far the target's mean lies from the source's, in source standard deviations).
     What is undefined is left out: the explained variance where all returns are equal, and the agreement. With a `source`
     agent of the same schema also ``policy_kl`` (nats) from its policy in these states.
