@@ -156,7 +156,15 @@ def test_the_interval_of_a_success_rate_holds_nothing_but_shares(user):
     late = "targets.light.variation={pole/mass: 1.0, actuator/strength: 0.85, latency: 0.02}"
     status, out, err = user("evaluate", "zoo:cartpole", "tiny.yaml", late, "--episodes", "2", "--json")
     assert status == 0, err
-    assert json.loads(out)["success_rate"] == {"value": 0.5, "low": 0.0, "high": 1.0}  # stretched to -4 and 5 otherwise
+    # Wilson's of one in two: with z = 1.96 it is (1 / 2 + z^2 / 4 +- z sqrt(1 / 8 + z^2 / 16)) / (1 + z^2 / 2)
+    assert json.loads(out)["success_rate"] == pytest.approx({"value": 0.5, "low": 0.0945, "high": 0.9055}, abs=1e-4)
+
+
+def test_episodes_that_all_fail_leave_open_whether_some_succeed(user, agent):
+    status, out, err = user("evaluate", agent, "tiny.yaml", "--episodes", "8", "--json")
+    assert status == 0, err
+    # 0 of 8, which all resamplings repeat: z^2 / (8 + z^2) = 3.8415 / 11.8415
+    assert json.loads(out)["success_rate"] == pytest.approx({"value": 0.0, "low": 0.0, "high": 0.3244}, abs=1e-4)
 
 
 def test_equal_pretrain_commands_give_equal_bytes(user):

@@ -48,22 +48,23 @@ def evaluate(
 
 
 def _intervals(result: Evaluation) -> dict[str, dict[str, float | None]]:
-    """Means over episodes with their intervals."""
+    """Means over episodes with their 95 % intervals; of the share of successes Wilson's (1927).
+
+    Episodes that all fail say of a share what no resampling of them says: that it may be above 0.
+    """
     import numpy as np
+    from scipy import stats
 
     from simreal.diagnostics.statistics import bootstrap_interval, mean
 
     rng = np.random.default_rng(0)
-    scores = {
-        "return": result.returns,
-        "success_rate": result.success.astype(float),
-        "length": result.lengths.astype(float),
+    succeeded, episodes = int(result.success.sum()), len(result.success)
+    low, high = stats.binomtest(succeeded, episodes).proportion_ci(method="wilson")
+    return {
+        "return": bootstrap_interval(mean, (result.returns,), rng).to_dict(),
+        "success_rate": {"value": succeeded / episodes, "low": float(low), "high": float(high)},
+        "length": bootstrap_interval(mean, (result.lengths.astype(float),), rng).to_dict(),
     }
-    rows = {key: bootstrap_interval(mean, (values,), rng).to_dict() for key, values in scores.items()}
-    rows["success_rate"] = {  # few episodes stretch the interval of a share beyond all shares that there are
-        key: None if value is None else min(max(value, 0.0), 1.0) for key, value in rows["success_rate"].items()
-    }
-    return rows
 
 
 def _swept(texts: Sequence[str]) -> dict[str, list[float]]:

@@ -209,7 +209,9 @@ def _sentence(
     margin: float, verdicts: int,
 ) -> str:  # fmt: skip
     label = "positive" if effect > 0 else "negative"
-    wanted = f"a difference of {effect:+g} in normalized area to be called {label} in {chance:.0%} of such experiments"
+    wanted = (
+        f"a difference of {effect:+g} in normalized area to be called {label} in {100 * chance:g}% of such experiments"
+    )
     among = f", as one of {verdicts} verdicts" if verdicts > 1 else ""
     buy = (
         f"Buy {seeds} seeds per arm, the control arm included,"

@@ -96,7 +96,7 @@ def page(
         "verbatim": verbatim,
         "signed": words.signed,
         "number": words.number,
-        "percent": lambda share: f"{100 * share:.0f} %",
+        "percent": words.percent,
         "steps": words.steps,
         "told": lambda value, how: TOLD.get(how, words.number)(value),
         "duration": duration,

@@ -19,6 +19,7 @@ from simreal.report.words import (
     main_reasons,
     number,
     outcomes,
+    percent,
     recipes,
     remarks,
     score,
@@ -87,7 +88,7 @@ def print_plan(plan: Mapping[str, Any], console: Console | None = None) -> None:
         table.add_column(f"area ±{effect}", justify="right", no_wrap=True)
     for row in plan["power"]:
         style = "bold" if row["seeds"] == plan["seeds"] else None
-        table.add_row(str(row["seeds"]), *(f"{chance:.0%}" for chance in row["power"].values()), style=style)
+        table.add_row(str(row["seeds"]), *(percent(chance, "%") for chance in row["power"].values()), style=style)
     console.print(table)
     console.print(Text("Chance that a true difference of that size gets its label.", style="dim"))
 
@@ -155,7 +156,7 @@ def print_grid(found: Mapping[str, Any]) -> None:
 
     x, y, cells = found["x"], found["y"], []
     for returns, shares in zip(found["returns"], found["success"], strict=True):
-        cells.append([f"{one:.3g} ({share:.0%})" for one, share in zip(returns, shares, strict=True)])
+        cells.append([f"{one:.3g} ({percent(share, '%')})" for one, share in zip(returns, shares, strict=True)])
     if y:
         lines = [["", *(f"{value:.4g}" for value in x["values"])]]
         print(f"return (success): columns {label(x)}, rows {label(y)}")

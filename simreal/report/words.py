@@ -115,6 +115,13 @@ def number(value: float | None) -> str:
     return f"{value:.{digits}f}".rstrip("0").rstrip(".")
 
 
+def percent(share: float, unit: str = " %") -> str:
+    """Return a share in whole percent ("72 %"); "> 99 %" and "< 1 %" where rounding would make it sure."""
+    if 0.995 <= share < 1.0:
+        return f"> 99{unit}"
+    return f"< 1{unit}" if 0.0 < share < 0.005 else f"{100 * share:.0f}{unit}"
+
+
 def signed(value: float | None) -> str:
     """Return an effect in normalized return with its sign and two digits ("+0.31"), a dash where there is none."""
     return f"{value:+.2f}" if present(value) else NOTHING

@@ -89,6 +89,10 @@ def test_a_plan_is_one_sentence_and_a_table_that_has_its_row():
     assert plan_seeds(0.0501, 1.0).says.startswith(f"{MOST_SEEDS:,} seeds per arm are too few")
 
 
+def test_a_plan_says_the_chance_that_was_asked_for():
+    assert "called positive in 99.9% of such experiments" in plan_seeds(0.2, 0.02, chance=0.999).says
+
+
 def test_the_spread_of_a_pilot_is_pooled_within_arms_and_has_an_interval():
     found = spread_between_seeds([constant([0.1, 0.3]), constant([0.9, 0.7, 0.8]), constant([0.5])])
     # Squares about the means: 0.02 with 1 and 0.02 with 2 degrees of freedom.

@@ -12,6 +12,7 @@ from simreal.report.words import (
     number,
     origin,
     outcomes,
+    percent,
     recipes,
     signed,
     steps,
@@ -39,6 +40,22 @@ from simreal.report.words import (
 )
 def test_numbers_have_three_or_four_digits(value, said):
     assert number(value) == said
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.0, "0 %"),
+        (0.004, "< 1 %"),
+        (0.006, "1 %"),
+        (0.72, "72 %"),
+        (0.994, "99 %"),
+        (399 / 400, "> 99 %"),
+        (1.0, "100 %"),
+    ],
+)
+def test_a_share_is_not_rounded_to_what_is_sure(share, said):
+    assert percent(share) == said
 
 
 @pytest.mark.parametrize(
