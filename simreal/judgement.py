@@ -58,7 +58,8 @@ def judge(
     )
     teacher = {"teacher": name} if (name := experiment.strategies[strategy].teacher) else {}
     named = {"source": source, "strategy": strategy, "target": target, **teacher}
-    warned = summary([(seed, one) for seed, (_, one) in seeds.items()], experiment.targets[target].steps)
+    spent = next(iter(seeds.values()))[0][-1].env_steps  # whole rollouts, which may be more than the config says
+    warned = summary([(seed, one) for seed, (_, one) in seeds.items()], spent)
     own = score(seeds, domains["targets", target], experiment.verdict.confidence)
     return {**named, "seeds": list(seeds), "early_warning": warned, **own}, verdict
 

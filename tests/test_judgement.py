@@ -52,6 +52,19 @@ def test_a_step_of_a_sequence_knows_the_worlds_of_all_steps_before_it(several, m
     ]  # at last it was in the heavy world before
 
 
+def test_what_an_early_warning_saved_is_counted_to_the_last_step_that_an_arm_would_have_made(several):
+    folder = read(load(several.out / "config.yaml"), several.out)
+    mark = {"percent": 0, "env_steps": 0, "p": {"value": 0.9, "low": 0.8, "high": 1.0}}
+    said = {"early_warning": {"on_negative": "stop", "threshold": 0.7, "at": [mark], "acted": mark}}
+    key = ("plain", "taught", "heavy", 0)
+    seeds = {seed: (rows, one | said) for seed, (rows, one) in folder.arms[key].items()}
+    last = next(iter(seeds.values()))[0][-1].env_steps
+    spec = folder.experiment.targets["heavy"].model_copy(update={"steps": last - 5})  # rollouts are whole
+    experiment = folder.experiment.model_copy(update={"targets": {**folder.experiment.targets, "heavy": spec}})
+    named, _ = judgement.judge(key, seeds, folder.control("heavy"), experiment, folder.scales["heavy"], None)
+    assert named["early_warning"]["saved_steps"] == len(seeds) * last
+
+
 def test_parameters_of_a_target_that_its_sources_never_had_are_named():
     source = Domain("cartpole_swingup", variation={"pole/mass": {"uniform": [0.6, 1.4]}, "gravity": 5.0})
     target = Domain("cartpole_swingup", variation={"pole/mass": 1.8, "cart/mass": {"scale": {"uniform": [0.5, 1.2]}}})
