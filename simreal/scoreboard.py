@@ -158,7 +158,9 @@ class Scoreboard:
             control = finished.get((NO_SOURCE, CONTROL, base)) or []
             if arm[1] == CONTROL or not seeds or not control:
                 continue
-            with contextlib.suppress(UserError):  # the report will say why there is no verdict
+            with contextlib.suppress(
+                UserError, OSError
+            ):  # no random policy yet, or the report will say why there is none
                 known = (tuple(seeds), tuple(control), *self._scale(base, finished))
                 if new < JUDGED and self._verdicts.get(arm, (None,))[0] != known:
                     new += 1
@@ -167,17 +169,23 @@ class Scoreboard:
         return dict(zip(arms, together(alone).verdicts, strict=True))
 
     def _verdict(self, transfer: Iterable[str], control: Iterable[str], random: float, reference: float) -> Verdict:
-        sides = [_curves([self._whole[name] for name in names]) for names in (transfer, control)]
+        sides = [self._curves(names) for names in (transfer, control)]
         ends = {"random_return": random, "reference_return": reference}
         return diagnose(*sides, **ends, rng=np.random.default_rng(0), **self._rule)
 
     def _scale(self, target: str, finished: Mapping[Arm, Iterable[str]]) -> tuple[float, float]:
         """Random return and the best mean return of the finished seeds of any arm, as the report has it at the end."""
-        arms = [[self._whole[name] for name in names] for arm, names in finished.items() if arm[2] == target]
-        best = max(_curves(curves).returns.mean(axis=0).max() for curves in arms if curves)
+        arms = [names for arm, names in finished.items() if arm[2] == target and names]
+        best = max(self._curves(names).returns.mean(axis=0).max() for names in arms)
         path = self._out / "references/targets" / target / "random.json"
-        random = json.loads(path.read_text(encoding="utf-8"))["return_mean"] if path.is_file() else 0.0
+        random = json.loads(path.read_text(encoding="utf-8"))["return_mean"]
         return random, scale_end(float(best), random)
+
+    def _curves(self, names: Iterable[str]) -> Curves:
+        """Those of finished stages of one arm, each with its seed."""
+        curves = {int(name.rpartition("-")[2]): self._whole[name] for name in names}
+        steps = np.array([step for step, _ in next(iter(curves.values()))], dtype=float)
+        return Curves(steps, np.array([[value for _, value in curve] for curve in curves.values()]), tuple(curves))
 
     # ---- how it is drawn ----------------------------------------------------------------------------------------
 
@@ -241,11 +249,6 @@ def _merged(lines: Sequence[Line], key: Callable[[Line], tuple[str, str]]) -> li
         old = found.get((group, name), Line(group, name, ()))
         found[group, name] = replace(old, stages=old.stages + line.stages, arms=old.arms + line.arms)
     return list(found.values())
-
-
-def _curves(curves: Sequence[Curve]) -> Curves:
-    steps = np.array([step for step, _ in curves[0]], dtype=float)
-    return Curves(steps, np.array([[value for _, value in curve] for curve in curves]), tuple(range(len(curves))))
 
 
 def _seeds(tally: Tally, stages: Sequence[str]) -> Text:

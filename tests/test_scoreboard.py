@@ -102,6 +102,8 @@ def test_sources_are_named_where_there_are_several_and_steps_of_a_sequence_have_
     for seed in range(3):
         finish(tmp_path, f"arms/none/scratch/heavy/seed-{seed}", [0.0, 1.0, 2.0])
         finish(tmp_path, f"arms/a+b/taught/sequence/2-heavy/seed-{seed}", [0.0, 0.0, 0.0 + seed])
+    (tmp_path / "references/targets/heavy").mkdir(parents=True)
+    (tmp_path / "references/targets/heavy/random.json").write_text(json.dumps({"return_mean": 0.0}))
     stages = names(["none/scratch", "plain/taught"], ["heavy"], 3)
     stages += [f"arms/a+b/taught/sequence/{place}/seed-{k}" for place in ("2-heavy", "returns") for k in range(3)]
     lines = drawn(Scoreboard(tmp_path, RULE), tally_of(tmp_path, stages))
@@ -114,6 +116,21 @@ def test_sources_are_named_where_there_are_several_and_steps_of_a_sequence_have_
     ]
     # Of a scale of 2: 0, 0, 0.5 against 0, 0.5, 1, which are areas of 0.125 and 0.5.
     assert "-0.38" in lines[-1]
+
+
+def test_without_a_random_policy_there_is_no_scale_and_so_no_difference(arms):
+    out, stages = arms
+    (out / "references/targets/heavy/random.json").unlink()
+    lines = drawn(Scoreboard(out, RULE), tally_of(out, stages))
+    assert lines[-3].split() == ["fine_tune", "●●●", "10", "▇▇█"]
+
+
+def test_other_seeds_that_are_finished_are_no_pairs(arms):
+    out, stages = arms
+    for name in ("none/scratch/heavy/seed-2", "plain/fine_tune/heavy/seed-0"):
+        (out / "arms" / name / "curve.csv").unlink()
+    rule = RULE | {"min_seeds": 2, "paired": True}
+    assert drawn(Scoreboard(out, rule), tally_of(out, stages))[-3].split() == ["fine_tune", "○●●", "10", "▇▇█"]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 12), (40, 8), (20, 4), (200, 60)])
