@@ -15,8 +15,8 @@ from simreal.report.words import CONTROL, arm_name, number, present
 
 # view -> (its button, the field of a curve, label of the y axis, factor)
 VIEWS = {
-    "deterministic": ("Deterministic", "return_mean", "return of the deterministic policy", 1.0),
-    "stochastic": ("Sampled", "stochastic_return_mean", "return of the sampled policy", 1.0),
+    "deterministic": ("Deterministic", "return_mean", "return of the deterministic policy, task reward", 1.0),
+    "stochastic": ("Sampled", "stochastic_return_mean", "return of the sampled policy, task reward", 1.0),
     "success": ("Success rate", "success_rate", "episodes with success (%)", 100.0),
 }
 CONSTANT = "zero_shot"

@@ -105,7 +105,7 @@ def robustness_maps(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         level = (report.get("normalization") or {}).get(target) or {}
         earned = [v for arm in grid["arms"] for row in arm["returns"] for v in row if present(v)]
         low = level.get("random", min(earned, default=0.0))
-        views = {"returns": ("mean return", low, max([*earned, level.get("reference", low), low + 1e-9]))}
+        views = {"returns": ("mean return, task reward", low, max([*earned, level.get("reference", low), low + 1e-9]))}
         if any(arm.get("success") for arm in grid["arms"]):
             views["success"] = ("share of episodes with success", 0.0, 1.0)
         marks = {

@@ -62,6 +62,13 @@ def test_two_sources_are_told_apart_in_the_legend(report):
     assert "fine_tune from plain" in labels and "fine_tune from randomized" in labels and "scratch" in labels
 
 
+def test_every_axis_of_the_learning_curves_has_a_unit(report):
+    layouts = {view: figure["layout"] for view, figure in learning_curves(report, "heavy").items()}
+    assert {layout["xaxis"]["title"]["text"] for layout in layouts.values()} == {"environment steps on the target"}
+    units = {"deterministic": "task reward", "stochastic": "task reward", "success": "(%)"}
+    assert all(layout["title"]["text"].endswith(units[view]) for view, layout in layouts.items())
+
+
 def test_zero_shot_is_a_level_over_the_whole_budget_and_success_is_in_percent(report):
     figures = learning_curves(report, "heavy")
     assert list(figures) == ["deterministic", "stochastic", "success"]
