@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simreal.arms import moved_to, needed
+from simreal.arms import arms, moved_to, needed
 from simreal.config import Experiment
 from simreal.config_files import dump
 from simreal.config_strategies import StrategyConfig
@@ -17,14 +18,17 @@ from simreal.curve import Row
 from simreal.diagnostics import Curves, across_targets, summarize
 from simreal.experiment_folder import load_experiment, read_manifest
 from simreal.files import write_text
-from simreal.finished import Folder, Key, control_of, curves_of, ends, read, read_result, source_finals
+from simreal.finished import Folder, Key, control_of, curves_of, ends, key_of, read, read_result, source_finals
 from simreal.judgement import judge_in, judged_together, score
 from simreal.plan import ROBUSTNESS, VIDEOS
+from simreal.report.words import arm_name, listing
 from simreal.sequence import sequence
 from simreal.signals_over_time import over_time
 from simreal.stage_functions import GRID, VIDEO
 from simreal_envs.bridges import Bridge
 from simreal_envs.variation import Distribution, Domain, Interval, Scale, Startup
+
+MOST_NAMED = 5  # arms that lack seeds
 
 
 def write_report(out: Path) -> dict[str, Any]:
@@ -76,6 +80,8 @@ def build_report(out: Path, experiment: Experiment | None = None) -> dict[str, A
     }
     if grids := {name: _grid(out, name) for name in experiment.targets if str(ROBUSTNESS / name) in folder.done}:
         report["robustness"] = grids
+    if says := _unfinished(folder):
+        report["notes"] = [says]
     if along:
         steps = [step for way in along["ways"] for step in way["steps"]]
         for step, entry in zip(steps, entries[len(alone) :], strict=True):
@@ -96,6 +102,19 @@ def _across(folder: Folder) -> dict[str, Any] | None:
         arms.setdefault(f"{source}/{strategy}", {})[target] = normalized(key)
     control = {name: normalized(control_of(name)) for name in folder.scales}
     return across_targets(arms, control, confidence=folder.experiment.verdict.confidence)
+
+
+def _unfinished(folder: Folder) -> str:
+    """The sentence about arms that lack seeds, whose numbers are those of fewer; empty where all are finished."""
+    wanted = Counter(key_of(arm) for arm in arms(folder.experiment))
+    entries = [dict(zip(("source", "strategy", "target"), key[:3], strict=True)) for key in wanted]
+    lacking = [
+        f"{arm_name(entry, entries)} on {entry['target']} ({done} of {count})"
+        for entry, (key, count) in zip(entries, wanted.items(), strict=True)
+        if (done := len(folder.arms.get(key, ()))) < count
+    ]
+    more = [f"{len(lacking) - MOST_NAMED} other arms"] if len(lacking) > MOST_NAMED else []
+    return f"Not all seeds are finished yet: {listing([*lacking[:MOST_NAMED], *more])}." if lacking else ""
 
 
 def _control(folder: Folder, target: str) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_the_scale_is_from_random_to_the_best_mean_of_any_arm(finished):
 
 
 def test_diagnosing_a_finished_folder_gives_its_report_without_a_warning(finished, caplog):
-    assert build_report(finished.out) == finished.report
+    assert build_report(finished.out) == finished.report and "notes" not in finished.report
     assert not caplog.text
 
 
@@ -147,6 +147,10 @@ def test_an_unfinished_folder_uses_what_is_finished_and_says_how_much_is_missing
         ("zero_shot", [0], "inconclusive")
     ]
     assert "3 stages of" in caplog.text and "`simreal run` continues them" in caplog.text
+    told = "Not all seeds are finished yet: zero_shot on light (1 of 2) and fine_tune on light (0 of 2)."
+    assert (
+        report["notes"] == [told] and told in (folder / "report.html").read_text()
+    )  # beside the 2 seeds of the budget
 
 
 @pytest.mark.parametrize("file", ["curve.csv", "evidence.json"])
