@@ -19,7 +19,6 @@ VIEWS = {
     "stochastic": ("Sampled", "stochastic_return_mean", "return of the sampled policy, task reward", 1.0),
     "success": ("Success rate", "success_rate", "episodes with success (%)", 100.0),
 }
-CONSTANT = "zero_shot"
 COLOURS = 6
 _DASHES = ("solid", "dot", "dashdot")
 
@@ -88,6 +87,11 @@ def series(report: Mapping[str, Any], target: str) -> list[Series]:
     return found
 
 
+def is_level(line: Series) -> bool:
+    """Return whether every seed earns the same at all evaluations: an arm that does not learn, whatever it is called."""
+    return all(len(set(curve.get("return_mean") or [])) == 1 for curve in line.curves)
+
+
 def learning_curves(report: Mapping[str, Any], target: str) -> dict[str, dict[str, Any]]:
     """Return one Plotly figure (a dict) per view of VIEWS that there is data for, with the lines of `series`."""
     confidence = (report.get("settings") or {}).get("confidence") or 0.95
@@ -110,8 +114,8 @@ def views(lines: Sequence[Series], levels: Mapping[str, float], confidence: floa
             points = average(line.curves, field, factor, confidence)
             if view == "success":  # few seeds stretch the interval of a share beyond all shares that there are
                 points = [(*known, max(low, 0.0), min(high, 100.0)) for *known, low, high in points]
-            if CONSTANT in (curve["strategy"] for curve in line.curves):
-                points = [(float(step), *points[-1][1:]) for step in (0, last)] if points else []
+            if points and is_level(line):
+                points = [(float(step), *points[-1][1:]) for step in (0, last)]
             traces += _traces(line, place, points) if points else []
         if traces:
             drawn = {} if view == "success" else levels
@@ -152,11 +156,10 @@ def _traces(line: Series, place: int, points: Sequence[tuple[float, ...]]) -> li
         "fillcolor": f"{line.colour}/0.16",
         "hoverinfo": "skip",
     }
-    flat = line.curves[0]["strategy"] == CONSTANT
     curve = {
         "x": steps,
         "y": means,
-        "mode": "lines" if flat else "lines+markers",
+        "mode": "lines" if is_level(line) else "lines+markers",
         "line": {"color": line.colour, "width": 2.25, "dash": line.dash},
         "marker": {"size": 5},
         "text": [number(m) + (f" [{number(low)}, {number(high)}]" if low < high else "") for _, m, low, high in points],

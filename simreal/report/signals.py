@@ -6,7 +6,7 @@ In report.json a signal is a NAME, or NAME/KEY where it has a number per field, 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from simreal.report.figures import CONSTANT, Series, axis, bare_layout, series, text_style
+from simreal.report.figures import Series, axis, bare_layout, series, text_style
 from simreal.report.words import CONTROL, number, present
 
 # name -> (what it is called, what its number says)
@@ -249,7 +249,7 @@ def _base(name: str) -> str:
 
 def _steps(entry: Mapping[str, Any], last: float) -> list[float]:
     """An arm that does not learn is looked at once; what was seen then holds to the end."""
-    return [0, last] if entry["strategy"] == CONSTANT else entry["env_steps"]
+    return entry["env_steps"] if len(entry["env_steps"]) > 1 else [0, last]
 
 
 def _panel(
@@ -271,7 +271,7 @@ def _panel(
 def _heights(name: str, entry: Mapping[str, Any], beside: Mapping[str, Any] | None) -> list[list[float | None] | None]:
     """The y values of the three traces of a panel."""
     values, (low, high) = entry["values"].get(name), entry["spread"].get(name) or (None, None)
-    if values and entry["strategy"] == CONSTANT:
+    if values and len(entry["env_steps"]) == 1:
         values, low, high = ([of[0]] * 2 for of in (values, low, high))
     control = beside["values"].get(name) if beside else None
     return [control, high + low[::-1] if values else None, values]

@@ -78,10 +78,22 @@ def test_zero_shot_is_a_level_over_the_whole_budget_and_success_is_in_percent(re
     assert 80 < rate["y"][-1] <= 100
 
 
+def test_a_level_is_what_does_not_change_whatever_its_name(report):
+    named = {"source": "a", "target": "t"}
+    learns = curve([1.0, 5.0, 3.0], **named, strategy="zero_shot")  # with its statistics measured anew, or another type
+    stays = curve([2.0, 2.0, 2.0], **named, strategy="as_it_is")
+    traces = learning_curves({"curves": [learns, stays]}, "t")["deterministic"]["data"]
+    drawn = {trace["name"]: (trace["x"], trace["y"], trace["mode"]) for trace in traces if "text" in trace}
+    assert drawn == {
+        "zero_shot": ([0, 1, 2], [1.0, 5.0, 3.0], "lines+markers"),
+        "as_it_is": ([0, 2], [2.0, 2.0], "lines"),
+    }
+
+
 def test_a_band_of_success_holds_shares_only_and_one_seed_claims_no_interval():
     # of 0 and 40 % the mean is 20 %, and Student's interval 20 +- 12.706 * 28.284 / sqrt 2 = 20 +- 254 %
     seeds = [
-        curve([0.0, 0.0], place, source="a", strategy="b", target="t", success_rate=[0.0, rate])
+        curve([0.0, 1.0], place, source="a", strategy="b", target="t", success_rate=[0.0, rate])
         for place, rate in enumerate((0.0, 0.4))
     ]
     band, line = learning_curves({"curves": seeds}, "t")["success"]["data"]
