@@ -11,7 +11,9 @@ from simreal_envs.engines.terrain import Terrain
 from simreal_envs.parameters import UNSUPPORTED, Draws
 from simreal_envs.tasks import TASKS as ALL_TASKS
 
-TASKS = {name: ALL_TASKS[name] for name in ("cartpole_swingup", "ant")}  # without and with contacts, forces and positions
+TASKS = {
+    name: ALL_TASKS[name] for name in ("cartpole_swingup", "ant")
+}  # without and with contacts, forces and positions
 QUADRUPED = ALL_TASKS["quadruped"]
 each_task = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 ONE = np.array([0])

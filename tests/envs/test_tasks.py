@@ -8,7 +8,7 @@ import pytest
 
 from simreal_envs.parameters import Draws
 from simreal_envs.robots.a1 import STANCE_HEIGHT
-from simreal_envs.tasks import TASKS, check_task
+from simreal_envs.tasks import TASKS
 from simreal_envs.tasks.base import Episode, State, to_body
 from simreal_envs.tasks.quadruped import COMMAND
 from simreal_envs.variation import Domain
@@ -31,11 +31,6 @@ def finished(n=1, **values):
 
 
 @each_task
-def test_our_tasks_keep_the_contract(task):
-    check_task(task)
-
-
-@each_task
 def test_a_robot_can_be_sent_to_a_process(task):
     """By engines that somebody else brings."""
     assert pickle.loads(pickle.dumps(task.robot)) == task.robot
@@ -52,11 +47,6 @@ def test_no_episode_starts_failed_or_out_of_the_observations_bounds(task):
 
 
 @each_task
-def test_control_period_is_substeps_of_the_robots_physics(task):
-    assert task.schema.control_period == pytest.approx(task.substeps * task.robot.timestep, rel=1e-12)
-
-
-@each_task
 def test_every_element_that_a_sensor_measures_has_a_stated_noise(task):
     asked = {"velocity_command", "previous_action"}  # known, not measured
     assert all((field.noise > 0) != (field.name in asked) for field in task.schema.observation)
@@ -68,6 +58,27 @@ def test_nothing_changes_the_state_it_is_given(task):
     for array in (state.qpos, state.qvel, state.action, state.previous_action, state.command):
         array.flags.writeable = False
     task.observe(state), task.reward(state), task.terminated(state), task.on_goal(state), task.control(state.action)
+
+
+STILL = [TASKS[name] for name in ("halfcheetah", "walker", "hopper")]  # which might be paid for standing there
+
+
+@pytest.mark.parametrize(
+    ("task", "share"),
+    [*((task, 1.0) for task in TASKS.values()), *((task, 0.0) for task in STILL)],
+    ids=[*TASKS, *(f"{task.name}-still" for task in STILL)],
+)
+def test_random_actions_and_standing_still_fail(task, share):
+    worlds, rng, returns, successes = make(Domain(task.name), 8, seed=3), np.random.default_rng(0), [], []
+    worlds.reset()
+    for _ in range(task.episode_steps):
+        infos = worlds.step(share * rng.uniform(-1, 1, (8, task.schema.action_size)))[4]
+        if infos:
+            returns += infos["outcome"]["r"][infos["_outcome"]].tolist()
+            successes += infos["outcome"]["s"][infos["_outcome"]].tolist()
+    assert len(returns) >= 8 and not any(successes)
+    low = share * task.random_return
+    assert np.mean(returns) < low + 0.2 * (task.reference_return - low)
 
 
 # -- cart-pole ---------------------------------------------------------------------------------------------------------
@@ -167,12 +178,6 @@ def test_the_velocity_sensor_is_what_mujoco_measures_at_the_trunk():
     assert np.allclose(QUADRUPED.observe(state)[0, :6], [*velocity[3:], *velocity[:3]], atol=1e-10)
 
 
-def test_labels_of_the_schema_are_the_robots_joints_in_order():
-    model = QUADRUPED.robot.model("matched")
-    names = [model.joint(j).name for j in range(1, model.njnt)]
-    assert list(QUADRUPED.robot.joints) == names == list(QUADRUPED.schema.action[0].labels)
-
-
 def test_quadruped_does_not_care_where_it_is_or_which_way_it_faces():
     state, turned = walking(4), walking(4)
     yaw = np.array([np.cos(0.6), 0, 0, np.sin(0.6)])
@@ -213,28 +218,9 @@ def test_quadruped_prefers_the_commanded_velocity_and_calm():
         assert reward(QUADRUPED, standing(set=worse)) < walking_well
 
 
-def test_quadruped_falls_when_low_or_tipped_over():
-    half = np.cos(np.deg2rad(35)), np.sin(np.deg2rad(35))
-    assert not QUADRUPED.terminated(standing())[0]
-    assert QUADRUPED.terminated(standing(set={("qpos", 2): 0.1}))[0]
-    tipped = standing()
-    tipped.qpos[0, 3:7] = [half[0], half[1], 0, 0]
-    assert QUADRUPED.terminated(tipped)[0]
-    assert "fall" in QUADRUPED.reward(tipped) and QUADRUPED.reward(tipped)["fall"][0] < 0
-
-
 def test_quadruped_is_on_goal_within_two_decimetres_per_second_and_succeeds_at_seventy_percent():
     speeds = {0.6: True, 0.45: True, 0.75: True, 0.35: False, 0.85: False}
     for speed, on in speeds.items():
         assert bool(QUADRUPED.on_goal(standing(set={("qvel", 0): speed}))[0]) is on
     outcomes = [finished(goal_share=s, terminated=t) for s, t in [(0.7, False), (0.69, False), (1.0, True)]]
     assert [bool(QUADRUPED.success(e)[0]) for e in outcomes] == [True, False, False]
-
-
-def test_the_nominal_robot_comes_to_rest_and_stands_on_zero_actions():
-    worlds = make(Domain("quadruped"), 2)
-    worlds.reset()
-    for _ in range(100):
-        _, _, terminated, _, _ = worlds.step(np.zeros((2, 12)))
-        assert not terminated.any()
-    assert np.abs(worlds.engine.qvel).max() < 0.1 and (worlds.engine.qpos[:, 2] > 0.22).all()

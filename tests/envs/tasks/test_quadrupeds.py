@@ -11,7 +11,6 @@ from simreal_envs.engines.mujoco import MujocoEngine
 from simreal_envs.robots.legs import JOINTS, LEGS, lowest_foot
 from simreal_envs.tasks import find_task
 from simreal_envs.tasks.base import State
-from simreal_envs.tasks.contract import check_task
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 
@@ -61,11 +60,6 @@ def feet(task, qpos):
         for leg in LEGS
     ]
     return data.geom_xpos[spheres].copy(), model.geom_size[spheres, 0]
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_the_contract_holds(name):
-    check_task(find_task(name))
 
 
 @pytest.mark.parametrize("name", FLAT)
@@ -177,19 +171,6 @@ def test_the_robot_stands_on_zero_actions_for_two_seconds(name, engine):
 
 
 @pytest.mark.parametrize("name", FLAT)
-def test_random_actions_fail(name):
-    worlds = make(Domain(name), 16, seed=0)
-    worlds.reset()
-    rng, done, successes = np.random.default_rng(0), 0, 0
-    for _ in range(worlds.task.episode_steps):
-        *_, infos = worlds.step(rng.uniform(-1, 1, (16, 12)))
-        if "outcome" in infos:
-            done += infos["_outcome"].sum()
-            successes += infos["outcome"]["s"][infos["_outcome"]].sum()
-    assert done >= 16 and successes == 0
-
-
-@pytest.mark.parametrize("name", FLAT)
 def test_the_lowest_foot_is_where_kinematics_has_it(name):
     task, rng = find_task(name), np.random.default_rng(0)
     for _ in range(5):
@@ -210,7 +191,8 @@ def test_lying_or_tipped_over_counts_as_fallen_and_standing_does_not(name):
     lying[0, 7:] = [0, 1.4, -2.6] * 4  # legs folded, belly near the ground
     tipped = stance(task, q3=np.cos(np.deg2rad(35)), q4=np.sin(np.deg2rad(35)))
     assert not task.terminated(state_of(task, stance(task)))[0]
-    assert task.terminated(state_of(task, lying))[0] and task.terminated(state_of(task, tipped))[0]
+    for fallen in (lying, tipped):
+        assert task.terminated(state_of(task, fallen))[0] and task.reward(state_of(task, fallen))["fall"][0] < 0
 
 
 @pytest.mark.parametrize("name", ROUGH)
