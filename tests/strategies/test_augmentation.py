@@ -7,11 +7,9 @@ from gymnasium import spaces
 
 from simreal.learner import Target
 from simreal.strategies.augmentation import Augmentation
-from simreal.strategies.dropout import Dropout
 from simreal_agents.additions import augment
 from simreal_agents.layout import Layout
 from simreal_agents.normalizer import Normalizer
-from simreal_envs.errors import UserError
 
 
 def change(space, seed=0, pixels=1, amplitude=0.0, noise=0.0):
@@ -97,12 +95,3 @@ def test_without_weight_it_is_plain_training():
         learner.env.close()
         ends.append(learner.optimizer.parameters.clone())
     assert torch.equal(*ends)
-
-
-def test_wrong_settings_are_one_sentence():
-    with pytest.raises(UserError, match=r"augmentation: pixels must be a whole number from 0 to 1000, not 1.5"):
-        Augmentation(pixels=1.5)
-    with pytest.raises(UserError, match=r"dropout: share must be a number from 0 to 0.9, not 1"):
-        Dropout(share=1)
-    with pytest.raises(UserError, match="dropout works with ppo, not with sac"):
-        Dropout().require("sac")

@@ -116,17 +116,3 @@ def test_kickstart_draws_the_weights_that_others_have_copied(source):
     learner = strategy.begin(source, tiny.target())
     learner.env.close()
     assert "heads.actor.weight" in tiny.changed(tiny.tensors(source), tiny.tensors(sr.Agent.of(learner)))
-
-
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("low_rank", {"parts": 5}),
-        ("surgery", {"hidden": 64}),
-        ("multi_task", {"domains": 5}),
-        ("multi_task", {"worlds": [1]}),
-    ],
-)
-def test_a_setting_of_the_wrong_kind_is_a_sentence(name, settings):
-    with pytest.raises(UserError, match=f"^x.yaml:3: {name}"):
-        make_strategy(name, settings, "x.yaml:3")

@@ -9,7 +9,6 @@ from simreal.schedule import Schedule
 from simreal.strategies import Distill
 from simreal.training import train
 from simreal_agents.additions.cloning import Tuition
-from simreal_envs.errors import UserError
 
 FAST = {"steps": 4096, "epochs": 12}
 
@@ -101,20 +100,3 @@ def test_the_arms_teacher_comes_before_the_source_agent(teacher):
     learner = distilled(Distill(**FAST), teacher, teacher=other)
     states = held_out(other)
     assert pupils.apart(other.policy, learner.policy, states) < pupils.apart(teacher.policy, learner.policy, states) / 3
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"hidden": 8}, "distill: hidden must list the widths of 1 to 16 layers, not 8"),
-        ({"hidden": [0]}, "distill: hidden: a width must be a whole number from 1 to 8192, not 0"),
-        ({"then": "fine_tun"}, "distill: then: unknown continuation 'fine_tun'; did you mean 'fine_tune'?"),
-        ({"then": "zero_shot", "on_target": True}, "nothing is learned on the target, so on_target must be false"),
-        ({"temperature": 0}, "distill: temperature must be a number from 0.001 to 1000, not 0"),
-        ({"steps": 0.5}, "distill: steps must be a whole number"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(settings, says):
-    with pytest.raises(UserError) as error:
-        Distill(**settings)
-    assert says in str(error.value) and "\n" not in str(error.value)

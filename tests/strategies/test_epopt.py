@@ -5,7 +5,6 @@ import torch
 
 from simreal.strategies.epopt import EPOpt
 from simreal_agents.additions import Experience
-from simreal_envs.errors import UserError
 
 
 @pytest.fixture
@@ -92,10 +91,3 @@ def test_a_fraction_of_1_is_plain_training():
         learner.env.close()
         ends.append(learner.optimizer.parameters.numpy().copy())
     np.testing.assert_allclose(*ends, rtol=0, atol=1e-6)
-
-
-def test_wrong_settings_are_one_sentence():
-    with pytest.raises(UserError, match=r"epopt: fraction must be a number from 0.01 to 1, not 0"):
-        EPOpt(fraction=0)
-    with pytest.raises(UserError, match="epopt works with ppo, not with sac"):
-        EPOpt().require("sac")

@@ -8,7 +8,7 @@ import simreal as sr
 from simreal.learner import Source
 from simreal.memory import record
 from simreal.schedule import Schedule
-from simreal.strategies import EWC, WeightAverage, make_strategy
+from simreal.strategies import EWC, WeightAverage
 from simreal.training import train
 from simreal_agents.additions.depth import flattened
 from simreal_agents.additions.fisher import diagonal
@@ -121,5 +121,3 @@ def test_other_networks_and_unknown_homes_are_refused(agents):
     homeless = replace(first, card={})
     with pytest.raises(UserError, match="the strategy ewc needs the domain that its source agent comes from"):
         train(homeless, tiny.target(), EWC(), SCHEDULE)
-    with pytest.raises(UserError, match="ewc: decay must be a number from 0 to 1, not 2"):
-        make_strategy("ewc", {"decay": 2})

@@ -3,7 +3,7 @@ import tiny
 
 import simreal as sr
 from simreal.schedule import Schedule
-from simreal.strategies import LinearProbe, RandomEncoder, TopLayers, make_strategy
+from simreal.strategies import LinearProbe, RandomEncoder, TopLayers
 from simreal.training import train
 from simreal_agents.additions.depth import layers_of
 from simreal_envs.errors import UserError
@@ -90,17 +90,3 @@ def test_random_features_stand_still_and_differ_between_seeds(source):
 def test_a_network_may_be_too_shallow(source, strategy, says):
     with pytest.raises(UserError, match=says):
         strategy.begin(source, tiny.target())
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "says"),
-    [
-        ("frozen_encoder", {"depth": "heads"}, "frozen_encoder: unknown depth 'heads'"),
-        ("frozen_encoder", {"depth": 0}, "frozen_encoder: depth must be a whole number from 1 to 1000, not 0"),
-        ("random_encoder", {"new_heads": 1}, "random_encoder: new_heads must be true or false, not 1"),
-        ("top_layers", {"layers": True}, "top_layers: layers must be a whole number from 1 to 1000, not True"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(name, settings, says):
-    with pytest.raises(UserError, match=says):
-        make_strategy(name, settings)

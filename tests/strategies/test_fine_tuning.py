@@ -223,21 +223,3 @@ def test_a_combination_of_three_does_what_each_of_them_says(source):
     run = train(source, tiny.target(), strategy, SCHEDULE)
     changed = tiny.changed(tiny.tensors(source), tiny.tensors(run.agent))
     assert "encoder.critic.0.weight" in changed and not any(".actor." in name for name in changed)
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "says"),
-    [
-        ("gradual_unfreeze", {"by": "epoch"}, "gradual_unfreeze: by: unknown way to unfreeze 'epoch'"),
-        ("gradual_unfreeze", {"until": 2}, "gradual_unfreeze: until must be a number from 0 to 1, not 2"),
-        ("layerwise_lr", {"decay": 0.5}, "layerwise_lr: decay must be a number from 1 to 100, not 0.5"),
-        ("l2sp", {"alpha": -1}, "l2sp: alpha must be a number from 0 to"),
-        ("low_rank", {"rank": 0}, "low_rank: rank must be a whole number from 1 to 1024, not 0"),
-        ("low_rank", {"parts": ["head"]}, "low_rank: parts: unknown module 'head'; did you mean 'heads'"),
-        ("low_rank", {"parts": []}, "low_rank: parts must be a list of at least one name, each once, not []"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(name, settings, says):
-    with pytest.raises(UserError) as error:
-        make_strategy(name, settings)
-    assert says in str(error.value) and "\n" not in str(error.value)

@@ -67,17 +67,3 @@ def test_a_value_based_agent_kickstarts_too():
     teacher = pupils.taught("dqn", every.CHOICES)
     run = train(teacher, pupils.target(teacher, every.CHOICES), Kickstart(), Schedule(128, points=2, episodes=1))
     assert run.agent.algorithm == "dqn"
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"weight": -1}, "kickstart: weight must be a number from 0 to 100, not -1"),
-        ({"until": 0}, "kickstart: until must be a number from 0.01 to 1, not 0"),
-        ({"copy": "yes"}, "kickstart: copy must be true or false, not 'yes'"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(settings, says):
-    with pytest.raises(UserError) as error:
-        Kickstart(**settings)
-    assert says in str(error.value)

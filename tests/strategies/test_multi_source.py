@@ -6,7 +6,6 @@ import torch
 import simreal as sr
 from simreal.learner import Learning, Source, Target
 from simreal.schedule import Schedule
-from simreal.strategies import make_strategy
 from simreal.strategies.multi_source import WAYS, MultiSource
 from simreal.training import train
 from simreal_envs.errors import UserError
@@ -99,13 +98,9 @@ def test_a_mixture_that_listens_to_one_source_acts_as_that_source(sources):
             np.testing.assert_allclose(agent.act(seen()), source.act(seen()), rtol=1e-4, atol=1e-6)
 
 
-def test_it_needs_several_sources_a_known_way_and_ppo(sources):
+def test_it_needs_several_sources(sources):
     with pytest.raises(UserError, match="the strategy multi_source needs several source agents"):
         train(sources[0], arm(sources[:1]), MultiSource(), SCHEDULE)
-    with pytest.raises(UserError, match="unknown way to combine 'stack'; did you mean 'stacked'"):
-        make_strategy("multi_source", {"combine": "stack"})
-    with pytest.raises(UserError, match="multi_source works with ppo, not with dqn"):
-        MultiSource().require("dqn")
 
 
 def test_a_source_that_sees_something_else_is_refused(sources):

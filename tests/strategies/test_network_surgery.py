@@ -7,7 +7,7 @@ import tiny
 import simreal as sr
 from simreal.learner import Target
 from simreal.schedule import Schedule
-from simreal.strategies import NetworkSurgery, make_strategy
+from simreal.strategies import NetworkSurgery
 from simreal.training import train
 from simreal_agents.surgery import Surgery
 from simreal_envs.errors import UserError
@@ -119,37 +119,6 @@ def test_what_does_not_fit_is_one_sentence(cartpole, settings, says):
     with pytest.raises(UserError) as error:
         begun(cartpole, **settings)
     assert says in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"hidden": []}, "surgery: hidden must list the widths of 1 to 16 layers, not []"),
-        ({"hidden": [10**12]}, "surgery: hidden: a width must be a whole number from 1 to 8192, not 1000000000000"),
-        ({"keep": ["heads", "heads"]}, "surgery: keep must be a list of names, each once, not ['heads', 'heads']"),
-        ({"encoder": "old"}, "surgery: unknown encoder setting 'old'"),
-        ({"keep": 3}, "surgery: keep must be a list of names, each once, not 3"),
-        (
-            {"keep": {"trunk.1": 2}},
-            "surgery: keep must be a mapping from layers of the new network to the agent's, not",
-        ),
-        ({"new": {"trunk.1": "trunk.2"}}, "surgery: new must be a list of names, each once, not {"),
-        ({"fill": {"speed": float("nan")}}, "surgery: fill.speed must be a number from -1e+30 to 1e+30, not nan"),
-        ({"fill": {"speed": {"x": 1}}}, "surgery: fill.speed must be a number from -1e+30 to 1e+30, not {'x': 1}"),
-        ({"fill": 0}, "surgery: fill must be a mapping from fields to numbers, not 0"),
-        ({"rename": 3}, "surgery: rename must be a mapping from the target's names to the agent's, not 3"),
-        ({"rename": ["a"]}, "surgery: rename must be a mapping from the target's names to the agent's, not ['a']"),
-        (
-            {"rename": {"a": 3}},
-            "surgery: rename must be a mapping from the target's names to the agent's, not {'a': 3}",
-        ),
-        ({"fill": 3}, "surgery: fill must be a mapping from fields to numbers, not 3"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(settings, says):
-    with pytest.raises(UserError) as error:
-        make_strategy("surgery", settings)
-    assert says in str(error.value)
 
 
 def test_agents_without_plain_layers_are_refused_before_anything_is_trained():

@@ -8,9 +8,7 @@ import tiny
 import simreal as sr
 from simreal.learner import Target
 from simreal.schedule import Schedule
-from simreal.strategies import make_strategy
 from simreal.training import train
-from simreal_envs.errors import UserError
 
 SCHEDULE = Schedule(128, points=3, episodes=1)
 HEAVY = sr.Domain("cartpole_swingup", variation={"pole/mass": 1.5})
@@ -81,16 +79,3 @@ def test_fine_tuning_may_forget_the_sources_statistics(source):
         for settings in ({"normalizer": "keep"}, {"normalizer": "reestimate"}, {})
     )
     assert (kept, forgotten, all_of_it) == (128, 128, 256)
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"normalizer": "fresh"}, "zero_shot: unknown normalizer setting 'fresh'"),
-        ({"prior": 5}, "zero_shot: prior belongs to normalizer: blend, not to keep"),
-        ({"normalizer": "blend", "prior": 0}, "zero_shot: prior must be a whole number from 1"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(settings, says):
-    with pytest.raises(UserError, match=says):
-        make_strategy("zero_shot", settings)

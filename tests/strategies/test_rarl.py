@@ -125,10 +125,3 @@ def test_what_cannot_be_disturbed_is_refused():
     RARL(how="action").begin(None, pendulum).env.close()
     with pytest.raises(UserError, match="are choices, to which nothing can be added"):
         RARL(how="action").begin(None, choices)
-
-
-def test_wrong_settings_are_one_sentence():
-    with pytest.raises(UserError, match="rarl: unknown way to disturb 'pus'; did you mean 'push'"):
-        RARL(how="pus")
-    with pytest.raises(UserError, match="rarl works with ppo, not with sac"):
-        RARL().require("sac")

@@ -48,9 +48,3 @@ def strayed(one, other, states):
 def test_an_agent_of_another_algorithm_is_refused(source):
     with pytest.raises(UserError, match="the agent learned with td3 and cannot go on with ppo"):
         FAST.begin(pupils.taught("td3"), pupils.target(source))
-
-
-@pytest.mark.parametrize("setting", ["steps", "states", "epochs"])
-def test_a_wrong_setting_is_one_sentence(setting):
-    with pytest.raises(UserError, match=f"reset_distill: {setting} must be a whole number from 1 to"):
-        ResetDistill(**{setting: 0})

@@ -16,7 +16,6 @@ from simreal.strategies.self_supervised import OBJECTIVES, SelfSupervised, SelfS
 from simreal.training import train
 from simreal_agents.additions import self_supervision
 from simreal_agents.additions.self_supervision import Objective, info_nce, pretrain_encoder
-from simreal_envs.errors import UserError
 
 SHORT = {"steps": 512, "epochs": 2}
 
@@ -141,10 +140,3 @@ def test_it_does_not_matter_which_of_those_that_change_the_gradient_is_given_fir
     schedule = Schedule(256, points=2, episodes=1)
     one, two = (train(source, target, make_strategy(parts), schedule) for parts in ([own, other], [other, own]))
     assert tiny.changed(tiny.tensors(one.agent), tiny.tensors(two.agent)) == set()
-
-
-def test_wrong_settings_are_one_sentence():
-    with pytest.raises(UserError, match="self_supervised: unknown objective 'invers'; did you mean 'inverse'"):
-        SelfSupervised(objective="invers")
-    with pytest.raises(UserError, match="self_supervised_target works with ppo, not with sac"):
-        SelfSupervisedTarget().require("sac")

@@ -71,17 +71,3 @@ def test_an_agent_of_other_worlds_cannot_be_repeated(source):
     other = Source("other", pupils.taught("dqn", every.CHOICES), every.CHOICES)
     with pytest.raises(UserError, match="acts with other fields"):
         begun(SourceReplay(steps=64), source, sources=(*pupils.target(source).sources, other))
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"weight": -1}, "source_replay: weight must be a number from 0 to 1000, not -1"),
-        ({"steps": 0}, "source_replay: steps must be a whole number from 1 to 10000000, not 0"),
-        ({"batch_size": True}, "source_replay: batch_size must be a whole number"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(settings, says):
-    with pytest.raises(UserError) as error:
-        SourceReplay(**settings)
-    assert says in str(error.value)

@@ -178,30 +178,6 @@ def test_the_agents_own_network_moves_in_whatever_the_settings_say(source):
         assert learner.policy.network["hidden"] == [8]
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "says"),
-    [
-        ("fine_tun", {}, "here: unknown strategy 'fine_tun'; did you mean 'fine_tune'?"),
-        ("fine_tune", {"lr_scal": 1}, "here: unknown setting 'lr_scal' of the strategy fine_tune; did you mean 'lr_scale'?"),
-        ("zero_shot", {"lr_scale": 1}, "here: unknown setting 'lr_scale' of the strategy zero_shot; valid: normalizer, prior"),
-        ("fine_tune", {"lr_scale": 11}, "here: fine_tune: lr_scale must be a number from 0 to 10, not 11"),
-        ("fine_tune", {"lr_scale": float("nan")}, "not nan"),
-        ("fine_tune", {"lr_scale": "1"}, "not '1'"),
-        ("fine_tune", {"lr_scale": True}, "not True"),
-        ("fine_tune", {"lr_scale": {"encodr": 1}}, "fine_tune: lr_scale: unknown module 'encodr'; did you mean 'encoder'?"),
-        ("fine_tune", {"lr_scale": {"encoder": -1}}, "fine_tune: lr_scale.encoder must be a number from 0 to 10, not -1"),
-        ("critic_warmup", {"until": 2}, "critic_warmup: until must be a number from 0 to 1, not 2"),
-        ("critic_warmup", {"new_critic": 1}, "critic_warmup: new_critic must be true or false, not 1"),
-        ("frozen_encoder", {"thaw_at": 2}, "frozen_encoder: thaw_at must be a number from 0 to 1, not 2"),
-        ("frozen_encoder", {"new_heads": "no"}, "frozen_encoder: new_heads must be true or false, not 'no'"),
-    ],
-)  # fmt: skip
-def test_a_wrong_setting_is_one_sentence(name, settings, says):
-    with pytest.raises(UserError) as error:
-        make_strategy(name, settings, "here")
-    assert says in str(error.value) and "\n" not in str(error.value)
-
-
 def test_strategies_are_plain_data():
     assert make_strategy("fine_tune", {"lr_scale": 0.5}) == sr.FineTune(0.5)
     assert repr(sr.FrozenEncoder(thaw_at=0.5)) == "FrozenEncoder(thaw_at=0.5, new_heads=False, depth='encoder')"

@@ -103,18 +103,3 @@ def test_other_algorithms_read_the_last_steps_as_they_are(algorithm):
     learner.env.close()
     assert "memory" not in learner.policy.network
     assert learner.policy.network["hidden"] == agent.policy.network["hidden"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"history": 1}, "teacher_student: history must be a whole number from 2 to 1000, not 1"),
-        ({"memory": "mpl"}, "teacher_student: memory: unknown memory 'mpl'; did you mean 'mlp'?"),
-        ({"then": "scratch"}, "teacher_student: then: unknown continuation 'scratch'"),
-        ({"latent": -1}, "teacher_student: latent must be a number from 0 to 1000, not -1"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(settings, says):
-    with pytest.raises(UserError) as error:
-        TeacherStudent(**settings)
-    assert says in str(error.value)
