@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,26 @@ class Finished:
     @property
     def report(self) -> dict[str, Any]:
         return json.loads((self.out / "report.json").read_text())
+
+
+@pytest.fixture
+def types(tmp_path, monkeypatch, capsys):
+    """Types ``simreal WORDS`` in this process, in an empty folder `types.cwd`; gives (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*words):
+        from simreal import cli
+
+        monkeypatch.setattr(sys, "argv", ["simreal", *map(str, words)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        return status, *capsys.readouterr()
+
+    typed.cwd = tmp_path
+    return typed
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import pytest
 import tiny
 
-from simreal import cli
 from simreal.arms import PIXELS, Arm, arms, chains, check, moved_to, needed, staying
 from simreal.config_files import parse
 from simreal_agents.encoders import SMALLEST
@@ -200,19 +199,15 @@ def test_a_mixture_is_no_source_of_the_next_mixture():
     assert staying(of_several(kinds)[0]) == ["mixed"]
 
 
-def test_ways_that_do_not_go_along_a_sequence_are_known_and_run_tells_them(tmp_path, monkeypatch, capsys):
+def test_ways_that_do_not_go_along_a_sequence_are_known_and_run_tells_them(types):
     mixed = "strategies={adapted: channel_adapter, careful: [channel_adapter, l2sp], fine_tune: {}}"
     experiment, _ = of_several(mixed)
     assert staying(experiment) == ["adapted", "careful"]
     assert {chain[0].strategy for chain in chains(experiment)} == {"fine_tune"}
     assert staying(of_several(mixed, "sequence=[]")[0]) == staying(of_several()[0]) == []
-    (tmp_path / "several.yaml").write_text(tiny.SEVERAL)
-    (tmp_path / "mine").write_text("no folder, so that nothing is run")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["simreal", "run", "several.yaml", mixed, "--out", "mine"])
-    with pytest.raises(SystemExit):
-        cli.main()
-    note, refusal = capsys.readouterr().err.splitlines()
+    (types.cwd / "several.yaml").write_text(tiny.SEVERAL)
+    (types.cwd / "mine").write_text("no folder, so that nothing is run")
+    note, refusal = types("run", "several.yaml", mixed, "--out", "mine")[2].splitlines()
     assert note == (
         "note: several.yaml:15: sequence: these strategies cannot begin with the agent that they have ended with, and do not go "
         "along it: adapted, careful; the report has their arms on each target only"

@@ -1,7 +1,6 @@
 """Experiments between different games: in configs, on cards, in reports, and with one encoder for several games."""
 
 import json
-import sys
 from dataclasses import replace
 
 import every
@@ -11,7 +10,6 @@ import tiny
 import yaml
 
 import simreal as sr
-from simreal import cli
 from simreal.arms import check, require_bridge, require_view
 from simreal.config import Experiment, domains
 from simreal.evaluation import Evaluator, evaluate
@@ -198,16 +196,12 @@ def test_card_report_and_inspection_say_which_bridge_was_used(tmp_path):
     assert inspect(bundle)["card"]["domain"]["bridge"] == UNION
 
 
-def test_an_agent_without_the_bridge_of_a_config_is_told_so_and_what_helps(tmp_path, monkeypatch, capsys):
+def test_an_agent_without_the_bridge_of_a_config_is_told_so_and_what_helps(tmp_path, types):
     def refused(*words):
-        monkeypatch.setattr(sys, "argv", ["simreal", *words])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert (end.value.code, out, err.count("\n")) == (2, "", 1), err
+        status, out, err = types(*words)
+        assert (status, out, err.count("\n")) == (2, "", 1), err
         return err
 
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "games.yaml").write_text(CONFIG)
     for name, bridge in (("native", {}), ("union", UNION)):
         domain = sr.Domain("grid_catch", bridge=bridge)

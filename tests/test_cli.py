@@ -27,21 +27,9 @@ def one_sentence(stderr):
 
 
 @pytest.fixture
-def user(tmp_path, monkeypatch, capsys):
-    """Types commands in an empty folder with a config, in this process; returns (status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(tiny.CONFIG)
-
-    def types(*words):
-        monkeypatch.setattr(sys, "argv", ["simreal", *map(str, words)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        return status, *capsys.readouterr()
-
-    types.cwd = tmp_path
+def user(types):
+    """Types commands in a folder with a config."""
+    (types.cwd / "tiny.yaml").write_text(tiny.CONFIG)
     return types
 
 
@@ -474,19 +462,11 @@ def test_without_an_account_nothing_asks_for_one_even_on_a_terminal(finished, tm
     ("words", "says"),
     [
         (["run", "tiny.yaml", "seedz=1"], "unknown key 'seedz'; did you mean 'seeds'?"),
-        (["run", "tiny.yaml", "agent.hiden=[8]"], "unknown key 'hiden'; did you mean 'hidden'?"),
         (["run", "tiny.yaml", "strategies={fine_tun: {}}"], "unknown strategy 'fine_tun'; did you mean 'fine_tune'?"),
         (["run", "tiny.yaml", "targets.light.task=cartpole"], "unknown task 'cartpole'; did you mean 'cartpole_swingup'?"),
-        (["run", "tiny.yaml", "targets.light.engine=bulet"], "unknown engine 'bulet'; did you mean 'bullet'?"),
-        (["run", "tiny.yaml", "targets.light.variation={pole/mas: 1}"], "'pole/mas'; did you mean 'pole/mass'?"),
         (["run", "tiny.yaml", "targets.light.variation={pole/mass: -1}"], "outside of its bounds 0.05 to 5"),
         (["run", "tiny.yaml", "targets.light.variation={}", "targets.light.task=quadruped"], "source 'plain' and target"),
-        (["run", "tiny.yaml", "strategies={fine_tune: {lr_scal: 1}}"], "did you mean 'lr_scale'?"),
-        (["run", "tiny.yaml", "strategies={fine_tune: {lr_scale: -1}}"], "lr_scale must be a number from 0 to 10"),
-        (["run", "tiny.yaml", "strategies={frozen_encoder: {new_heads: 3}}"], "new_heads must be true or false"),
-        (["run", "tiny.yaml", "evaluation.points=1"], "evaluation.points"),
         (["run", "tiny.yml"], "there is no config 'tiny.yml'; did you mean 'tiny.yaml'?"),
-        (["run", "tiny.yaml", "seeds"], "expected key=value"),
         (["pretrain", "tiny.yaml", "--source", "plane"], "unknown source 'plane'; did you mean 'plain'?"),
         (["pretrain", "tiny.yaml", "--seed", "-1"], "a seed must be a whole number from 0"),
         (["transfer", "nowhere", "tiny.yaml", "--strategy", "fine_tune"], "there is no bundle at nowhere"),
@@ -509,16 +489,12 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(user, agent, words, sa
     [
         (["evaluate", "nowhere", "tiny.yaml"], "there is no bundle at nowhere"),
         (["evaluate", "agent", "tiny.yaml", "--episodes", "-3"], "--episodes must be at least 1, not -3"),
-        (["evaluate", "agent", "tiny.yaml", "--target", "ligth"], "did you mean 'light'?"),
         (["evaluate", "agent", "tiny.yaml", "task=quadruped", "targets.light.variation={}"], "the agent"),
         (["export", "agent", "--to", "onnx", "--out", "/proc/agent.onnx"], "cannot write /proc/agent.onnx: "),
         (
             ["export", "agent", "--to", "hub:ann/walker", "--out", "x.onnx"],
             "hub:ann/walker writes no file; leave --out",
         ),
-        (["parity", "hoper"], "unknown task 'hoper'; did you mean 'hopper'?"),
-        (["parity", "hopper", "--engines", "mujoco"], "--engines takes two engines"),
-        (["audit", "hopper", "--engine", "bulet"], "--engine: unknown engine 'bulet'; did you mean 'bullet'?"),
         (["video", "agent", "tiny.yaml", "--out", "out.avi"], "--out must name an .mp4 file, not 'out.avi'"),
         (["video", "agent", "tiny.yaml", "--out", "out.mp4", "--seconds", "nan"], "more than 0 seconds"),
         (["video", "agent", "tiny.yaml", "--out", "out.mp4", "task=hopper", "targets.light.variation={}"], "the agent"),

@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import tiny
-
-from simreal import cli
 
 STEPS = (0, 10_000, 30_000, 60_000)
 
@@ -25,25 +24,14 @@ def curves(arms, seeds=6):
 
 
 @pytest.fixture
-def user(tmp_path, monkeypatch, capsys):
-    """Types commands in a folder with curves, in this process; returns (status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+def user(types, monkeypatch):
+    """Types `simreal diagnose WORDS` in a folder with curves."""
     monkeypatch.setenv("COLUMNS", "100")
-    (tmp_path / "curves.csv").write_text(curves({"scratch": 0.5, "fine_tune": 0.95, "reversed": 0.1, "same": 0.5}))
-
-    (tmp_path / "twice.csv").write_text("arm,seed,step,step,return\nscratch,0,0,1,2\n")
-
-    def types(*words):
-        monkeypatch.setattr(sys, "argv", ["simreal", "diagnose", *map(str, words)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        return status, *capsys.readouterr()
-
-    types.cwd = tmp_path
-    return types
+    (types.cwd / "curves.csv").write_text(curves({"scratch": 0.5, "fine_tune": 0.95, "reversed": 0.1, "same": 0.5}))
+    (types.cwd / "twice.csv").write_text("arm,seed,step,step,return\nscratch,0,0,1,2\n")
+    diagnose = partial(types, "diagnose")
+    diagnose.cwd = types.cwd
+    return diagnose
 
 
 def test_the_verdicts_of_a_file_are_a_table_with_what_it_rests_on(user):

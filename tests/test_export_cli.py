@@ -1,7 +1,6 @@
 """`simreal export` and `simreal import`, as typed."""
 
 import json
-import sys
 
 import gymnasium
 import numpy as np
@@ -12,7 +11,6 @@ import tiny
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from simreal import cli
 from simreal.exchange import record
 from simreal_agents.bundle import Agent, load
 from simreal_agents.sb3 import save_zip
@@ -31,21 +29,8 @@ class Spaces(gymnasium.Env):
 
 
 @pytest.fixture
-def user(tmp_path, monkeypatch, capsys):
-    """Types commands in an empty folder, in this process; returns (status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+def user(types):
     torch.set_num_threads(1)
-
-    def types(*words):
-        monkeypatch.setattr(sys, "argv", ["simreal", *map(str, words)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        return status, *capsys.readouterr()
-
-    types.cwd = tmp_path
     return types
 
 

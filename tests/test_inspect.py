@@ -1,7 +1,6 @@
 import io
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import torch
 from rich.console import Console
 
 import simreal as sr
-from simreal import cli
 from simreal.inspection import inspect, print_inspection
 from simreal_agents.bundle import Agent
 from simreal_agents.bundle_files import card_checksum
@@ -43,16 +41,6 @@ def printed(found, width=110):
     console = Console(file=io.StringIO(), width=width, highlight=False)
     print_inspection(found, console)
     return console.file.getvalue()
-
-
-def command(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["simreal", *map(str, words)])
-    status = 0
-    try:
-        cli.main()
-    except SystemExit as end:
-        status = end.code or 0
-    return status, *capsys.readouterr()
 
 
 def test_the_data_is_what_the_agent_is(bundle):
@@ -184,16 +172,16 @@ def test_a_card_cannot_steer_the_terminal_or_use_markup(tmp_path):
     assert "?[2Jangle" in text and "[red]" in text and "[link=http://x]hip" in text
 
 
-def test_the_command_prints_the_page_or_json_and_refuses_what_is_damaged(bundle, monkeypatch, capsys):
+def test_the_command_prints_the_page_or_json_and_refuses_what_is_damaged(bundle, monkeypatch, types):
     monkeypatch.setenv("COLUMNS", "110")
-    status, out, err = command(monkeypatch, capsys, "inspect", bundle)
+    status, out, err = types("inspect", bundle)
     assert (status, err) == (0, "") and out == printed(inspect(bundle))
-    status, out, err = command(monkeypatch, capsys, "inspect", bundle, "--json")
+    status, out, err = types("inspect", bundle, "--json")
     assert (status, err) == (0, "") and json.loads(out) == inspect(bundle)
     data = bytearray((bundle / "weights.safetensors").read_bytes())
     data[-1] ^= 1
     (bundle / "weights.safetensors").write_bytes(data)
-    status, out, err = command(monkeypatch, capsys, "inspect", bundle)
+    status, out, err = types("inspect", bundle)
     assert (status, out) == (2, "") and "does not match its sha256" in err and err.count("\n") == 1
     with pytest.raises(UserError, match="there is no bundle"):
         inspect(bundle / "nowhere")
@@ -203,9 +191,8 @@ def test_the_command_prints_the_page_or_json_and_refuses_what_is_damaged(bundle,
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
+def work(tmp_path):
     """A folder with an agent for the cart-pole and a config whose target is the pendulum."""
-    monkeypatch.chdir(tmp_path)
     Agent.new(find_task("cartpole_swingup").schema, {"hidden": [8]}).save(tmp_path / "agent", {"algorithm": "ppo"})
     (tmp_path / "pendulum.yaml").write_text(
         "task: pendulum_swingup\nagent: {hidden: [8], num_worlds: 8, hyperparameters: {n_steps: 8, batch_size: 32}}\n"
@@ -215,32 +202,26 @@ def work(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_an_agent_is_fitted_and_then_transfers_like_any_other(work, monkeypatch, capsys):
-    refused = command(
-        monkeypatch, capsys, "transfer", "agent", "pendulum.yaml", "--strategy", "fine_tune", "--out", "arm"
-    )
+def test_an_agent_is_fitted_and_then_transfers_like_any_other(work, types):
+    refused = types("transfer", "agent", "pendulum.yaml", "--strategy", "fine_tune", "--out", "arm")
     assert refused[0] == 2 and "observation fields" in refused[2]
-    status, out, err = command(monkeypatch, capsys, "fit", "agent", "pendulum.yaml", "--out", "fitted")
+    status, out, err = types("fit", "agent", "pendulum.yaml", "--out", "fitted")
     assert (
         (status, err) == (0, "")
         and "cart_velocity" in out
         and "no action is shared" in out
         and out.endswith("bundle: fitted\n")
     )
-    status, out, err = command(
-        monkeypatch, capsys, "fit", "agent", "pendulum.yaml", "--target", "light", "--out", "again", "--json"
-    )
+    status, out, err = types("fit", "agent", "pendulum.yaml", "--target", "light", "--out", "again", "--json")
     assert status == 0 and json.loads(out)["rows"][0]["fate"] == "matched"
     assert (work / "again/weights.safetensors").read_bytes() == (work / "fitted/weights.safetensors").read_bytes()
-    status, out, err = command(
-        monkeypatch, capsys, "transfer", "fitted", "pendulum.yaml", "--strategy", "fine_tune", "--out", "arm"
-    )
+    status, out, err = types("transfer", "fitted", "pendulum.yaml", "--strategy", "fine_tune", "--out", "arm")
     assert status == 0, err
     first, second = json.loads((work / "arm/agent/card.json").read_text())["ancestors"]
     assert "surgery" not in first and second["surgery"]["rows"]
 
 
-def test_mistakes_with_fit_are_one_sentence_and_write_nothing(work, monkeypatch, capsys):
+def test_mistakes_with_fit_are_one_sentence_and_write_nothing(work, types):
     before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
     (work / "full").mkdir()
     shutil.copy(work / "pendulum.yaml", work / "full")
@@ -251,6 +232,6 @@ def test_mistakes_with_fit_are_one_sentence_and_write_nothing(work, monkeypatch,
         (["nowhere", "pendulum.yaml", "--out", "x"], "there is no bundle at nowhere"),
         (["agent", "pendulum.yaml", "task=hopper", "targets.light.variation={}", "--out", "x"], "share no observation"),
     ):
-        status, out, err = command(monkeypatch, capsys, "fit", *words)
+        status, out, err = types("fit", *words)
         assert (status, out, err.count("\n")) == (2, "", 1) and says in err, err
     assert {path: path.read_bytes() for path in before} == before and not (work / "x").exists()

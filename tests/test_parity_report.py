@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from rich.console import Console
 
 pytest.importorskip("pybullet")
 
-from simreal import cli
 from simreal.parity_report import (
     audit_sentence,
     headline,
@@ -37,23 +35,6 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 @pytest.fixture(scope="module")
 def report():
     return run("cartpole_swingup").to_dict()
-
-
-@pytest.fixture
-def user(tmp_path, monkeypatch, capsys):
-    """Types commands in an empty folder; returns (status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def types(*words):
-        monkeypatch.setattr(sys, "argv", ["simreal", *map(str, words)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        return status, *capsys.readouterr()
-
-    return types
 
 
 def printed(show, *arguments):
@@ -168,7 +149,7 @@ def test_the_page_draws_its_charts_without_an_error(report, tmp_path):
     page = tmp_path / "parity.html"
     page.write_text(render(report))
     done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'chrome'}", "--enable-logging=stderr",
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--types-data-dir={tmp_path / 'chrome'}", "--enable-logging=stderr",
          "--virtual-time-budget=20000", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
@@ -179,8 +160,8 @@ def test_the_page_draws_its_charts_without_an_error(report, tmp_path):
 # ---- commands ----------------------------------------------------------------------------------------------------------
 
 
-def test_parity_prints_writes_and_shows_progress_on_stderr(user, tmp_path):
-    status, out, err = user("parity", "cartpole_swingup", "--preset", "matched", "--out", "found")
+def test_parity_prints_writes_and_shows_progress_on_stderr(types, tmp_path):
+    status, out, err = types("parity", "cartpole_swingup", "--preset", "matched", "--out", "found")
     assert status == 0 and "agree in every probe" in out and "report: found/parity.html" in out
     assert "[100 %]" in err and "matched" in err
     found = json.loads((tmp_path / "found/parity.json").read_text())
@@ -189,43 +170,43 @@ def test_parity_prints_writes_and_shows_progress_on_stderr(user, tmp_path):
     assert "simreal parity cartpole_swingup" in (tmp_path / "found/parity.html").read_text()
 
 
-def test_parity_looks_whether_it_can_write_before_it_computes(user, tmp_path):
+def test_parity_looks_whether_it_can_write_before_it_computes(types, tmp_path):
     (tmp_path / "taken/parity.html").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     for out, says in (("taken", "it is a folder"), ("file", "file is not a folder that you may write to")):
-        status, said, err = user("parity", "cartpole_swingup", "--out", out)
+        status, said, err = types("parity", "cartpole_swingup", "--out", out)
         assert (status, said) == (2, "") and says in err and len(err.splitlines()) == 1
 
 
-def test_parity_prints_json_alone_on_stdout(user):
+def test_parity_prints_json_alone_on_stdout(types):
     with pytest.warns(UserWarning, match="mujoco is compared with itself: that tells whether it repeats itself"):
-        status, out, _ = user(
+        status, out, _ = types(
             "parity", "cartpole_swingup", "--preset", "matched", "--engines", "mujoco,mujoco", "--json"
         )
     assert status == 0 and json.loads(out)["engines"] == ["mujoco", "mujoco"]
     assert "traces" not in json.loads(out)["presets"][0]["probes"][0]
 
 
-def test_parity_lets_a_saved_agent_act(user, finished):
+def test_parity_lets_a_saved_agent_act(types, finished):
     bundle = finished.out / "agents/plain/seed-0"
-    status, out, _ = user("parity", "cartpole_swingup", "--preset", "matched", "--agent", bundle, "--json")
+    status, out, _ = types("parity", "cartpole_swingup", "--preset", "matched", "--agent", bundle, "--json")
     names = [p["name"] for p in json.loads(out)["presets"][0]["probes"]]
     assert status == 0 and {"policy (open loop)", "policy (closed loop)"} <= set(names)
 
 
-def test_audit_prints_a_row_for_every_parameter(user):
-    status, out, err = user("audit", "cartpole_swingup", "--json")
+def test_audit_prints_a_row_for_every_parameter(types):
+    status, out, err = types("audit", "cartpole_swingup", "--json")
     rows = json.loads(out)
     assert status == 0 and {"pole/mass", "latency", "gravity"} <= {row["name"] for row in rows}
     assert all(row["flags"] == [] for row in rows) and "[100 %]" in err
 
 
-def test_audit_takes_environments_of_gymnasium(user):
-    status, out, _ = user("audit", "gymnasium:Pendulum-v1")
+def test_audit_takes_environments_of_gymnasium(types):
+    status, out, _ = types("audit", "gymnasium:Pendulum-v1")
     assert status == 0 and "kwargs/g" in out and re.search(r"gymnasium:Pendulum-v1: all \d+ parameters\s+act", out)
 
 
-def test_an_audit_that_finds_something_exits_with_1(user, monkeypatch):
+def test_an_audit_that_finds_something_exits_with_1(types, monkeypatch):
     from simreal_envs.engines.mujoco import MujocoEngine
 
     def deaf(self, ids, values):
@@ -233,7 +214,7 @@ def test_an_audit_that_finds_something_exits_with_1(user, monkeypatch):
 
     apply = MujocoEngine.apply
     monkeypatch.setattr(MujocoEngine, "apply", deaf)
-    status, out, _ = user("audit", "cartpole_swingup")
+    status, out, _ = types("audit", "cartpole_swingup")
     assert status == 1 and re.search(r"gravity.*no-op, read-back", out)
 
 
@@ -259,8 +240,8 @@ def test_an_audit_that_finds_something_exits_with_1(user, monkeypatch):
         (("audit", "cartpole_swingup", "--engine", "mujco"), "unknown engine 'mujco'; did you mean 'mujoco'"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_status_2(user, words, sentence):
-    status, out, err = user(*words)
+def test_a_mistake_is_one_sentence_and_status_2(types, words, sentence):
+    status, out, err = types(*words)
     assert (status, out) == (2, "") and sentence in err.splitlines()[-1] and "Traceback" not in err
 
 
