@@ -182,16 +182,16 @@ def test_one_head_along_a_sequence_of_games_that_lack_different_choices_is_refus
     )
 
 
-def test_card_report_and_inspection_say_which_bridge_was_used(tmp_path):
+def test_card_report_and_inspection_say_which_bridge_was_used(tmp_path, types):
     (tmp_path / "games.yaml").write_text(CONFIG)
-    done = tiny.cli("run", "games.yaml", "--out", "out", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    status, _, said = types("run", "games.yaml", "--out", "out")
+    assert status == 0, said
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["sources"]["catch"]["bridge"] == report["targets"]["dodge"]["bridge"] == UNION
     bundle = tmp_path / "out/arms/catch/fine_tune/dodge/seed-0/agent"
     agent = load(bundle)
     assert agent.card["domain"]["bridge"] == UNION and agent.schema.action[0].absent == ("up", "down")
-    shown = tiny.cli("inspect", bundle, cwd=tmp_path).stdout
+    shown = types("inspect", bundle)[1]
     assert '"channels": "union"' in " ".join(shown.split()) and "absent: up, down" in " ".join(shown.split())
     assert inspect(bundle)["card"]["domain"]["bridge"] == UNION
 

@@ -13,7 +13,9 @@ SIZE = 8
 AIM = (Field("aim", "1", ("x",), -2.0, 2.0),)
 SCREEN = Field("screen", "1", ("spot",), 0, 1, grid=(SIZE, SIZE), dtype="uint8")
 WIND = Field("wind", "1", ("x",))
-SCHEMAS = {"picture": Schema((SCREEN,), AIM, 0.1), "mixed": Schema((SCREEN, WIND), AIM, 0.1)}
+SPOT = Field("spot", "1", ("x",), -1.0, 1.0)
+SEEN = {"picture": (SCREEN,), "mixed": (SCREEN, WIND), "vector": (SPOT, WIND)}
+SCHEMAS = {form: Schema(fields, AIM, 0.1) for form, fields in SEEN.items()}
 
 
 class Aim(VectorEnv):
@@ -57,11 +59,14 @@ class Aim(VectorEnv):
 
     def _draw(self):
         self.spot = self.rng.integers(SIZE, size=self.num_envs)
-        windy = self.form == "mixed"
+        windy = self.form != "picture"
         self.wind = self.rng.uniform(-1, 1, self.num_envs) if windy else np.zeros(self.num_envs)
+        wind = self.wind[:, None].astype(np.float32)
+        if self.form == "vector":
+            return np.hstack([np.float32(2 * self.spot[:, None] / (SIZE - 1) - 1), wind])
         screen = np.zeros((self.num_envs, SIZE, SIZE, 1), np.uint8)
         screen[np.arange(self.num_envs), self.rng.integers(SIZE, size=self.num_envs), self.spot] = 1
-        return {"screen": screen, "state": self.wind[:, None].astype(np.float32)} if windy else screen
+        return {"screen": screen, "state": wind} if windy else screen
 
 
 def score(agent, form, steps=50):

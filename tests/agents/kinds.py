@@ -2,8 +2,10 @@
 
 import numpy as np
 import torch
+from aim import Aim
+from catch import Catch
 
-from simreal_agents.algorithms import ALGORITHMS
+from simreal_agents.algorithms import ALGORITHMS, find_algorithm
 from simreal_agents.bundle import Agent
 from simreal_envs.errors import Unsupported
 from simreal_envs.schema import Field, Schema
@@ -69,6 +71,36 @@ def _exists(algorithm, observation, action):
 
 
 KINDS = [(a, o, c) for a in ALGORITHMS for o in OBSERVATIONS for c in ACTIONS if _exists(a, o, c)]
+
+
+def tensors(learner):
+    """Every tensor of a learner or an agent, as it is now."""
+    return {name: tensor.clone() for name, tensor in learner.policy.state_dict().items()}
+
+
+def differing(before, after):
+    """Names of the tensors that are not equal."""
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+# Every algorithm with numbers, and those that see with pictures alone or beside numbers.
+LEARNERS = [*((algorithm, "vector") for algorithm in ALGORITHMS), ("ppo", "mixed"), ("sac", "mixed"), ("td3", "picture"),
+            ("tqc", "mixed"), ("dqn", "picture"), ("qrdqn", "mixed")]  # fmt: skip
+
+
+def worlds_of(algorithm, form):
+    """Eight worlds in numpy that an algorithm can act in."""
+    return Catch(form, 8) if "dqn" in algorithm or (algorithm, form) == ("ppo", "mixed") else Aim(form, 8)
+
+
+def learner_of(algorithm, form="vector", seed=0, **settings):
+    """A small learner of any algorithm; a rollout is 32 steps of PPO, 8 of others, which learn after 40."""
+    own = {"learning_starts": 40, "batch_size": 16, "buffer_size": 100, "gradient_steps": 2}
+    own = {"n_steps": 4, "batch_size": 16, "n_epochs": 2} if algorithm == "ppo" else own
+    network = {"hidden": [12, 8]} | ({"critic_width": 8} if algorithm == "crossq" else {})
+    network |= {"n_quantiles": 4} if algorithm == "qrdqn" else {}
+    settings = {"learning_rate": 1e-3, "policy_kwargs": network, **own, **settings}
+    return find_algorithm(algorithm)(env=worlds_of(algorithm, form), seed=seed, **settings)
 
 
 def outputs(agent, observations):

@@ -1,11 +1,10 @@
-import copy
-
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from aim import Aim
 from gymnasium.vector.utils import batch_space
+from kinds import differing, tensors
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import nn
@@ -17,8 +16,6 @@ from simreal_agents.crossq import CrossQ
 from simreal_agents.renorm import BatchRenorm
 from simreal_agents.vecenv import SB3Worlds
 from simreal_envs.errors import Unsupported, UserError
-from simreal_envs.variation import Domain
-from simreal_envs.worlds import make
 
 NAMES = {"mean": "ra_mean", "var": "ra_var", "steps": "steps", "scale": "scale", "bias": "bias"}
 
@@ -27,14 +24,6 @@ def learner(worlds, seed=1, network=None, **settings):
     network = {"hidden": [16, 8], "critic_width": 24, "normalize_observations": False, **(network or {})}
     settings = {"learning_starts": 100, "batch_size": 64, "buffer_size": 5000, **settings}
     return CrossQ(env=worlds, seed=seed, policy_kwargs=network, **settings)
-
-
-def tensors(learner):
-    return {name: tensor.clone() for name, tensor in learner.policy.state_dict().items()}
-
-
-def differing(before, after):
-    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 def pairs(ours, stock):
@@ -124,37 +113,6 @@ def test_moments_of_what_is_frozen_stand_still(point_mass):
     changed = differing(before, tensors(ours))
     assert not any(name.startswith("encoder.critic") for name in changed)
     assert {"encoder.actor.0.mean", "trunk.critic.0.var", "trunk.actor.3.scale"} <= changed
-
-
-def test_a_run_that_was_cut_in_two_ends_with_the_same_bits():
-    states = []
-
-    def keep(learner, progress):
-        if learner.num_timesteps == 160:
-            states.append(copy.deepcopy(learner.training_state()))
-
-    def build(seed, **more):
-        worlds = make(Domain("cartpole_swingup"), 4, 3)
-        return learner(worlds, seed, learning_starts=40, batch_size=16, buffer_size=100, **more)
-
-    straight = build(3, progress_hooks=[keep], network={"renorm_warmup_steps": 60}).learn(240)
-    again = build(8, network={"renorm_warmup_steps": 60})
-    again.learn(80)
-    again.restore_training_state(states[0])
-    again.learn(80, reset_num_timesteps=False)
-    assert straight._n_updates == again._n_updates
-    assert not differing(tensors(straight), tensors(again))
-    for a, b in zip(straight.optimizer.snapshot()["moments"], again.optimizer.snapshot()["moments"], strict=True):
-        assert torch.equal(a, b)
-
-
-def test_what_is_drawn_anew_begins_with_fresh_moments(point_mass):
-    ours = learner(point_mass())
-    fresh = tensors(ours)
-    ours.learn(200)
-    ours.reinitialize(["critic"])
-    changed = differing(fresh, tensors(ours))
-    assert not any(".critic" in name for name in changed) and "encoder.actor.0.mean" in changed
 
 
 def test_it_learns_to_reach_a_goal(point_mass):

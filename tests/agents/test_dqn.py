@@ -1,17 +1,16 @@
-import copy
-
 import gymnasium
 import numpy as np
 import pytest
 import stable_baselines3
 import torch
 from catch import SCHEMAS, Catch, score
+from kinds import differing, tensors
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import nn
 
-from simreal_agents.bundle import Agent, load
+from simreal_agents.bundle import Agent
 from simreal_agents.dqn import DQN
 from simreal_agents.qrdqn import QRDQN
 from simreal_agents.replay import Batch
@@ -27,14 +26,6 @@ FORMS = ["picture", "mixed", "vector"]
 def make(form="vector", kind=DQN, hidden=(16, 16), num_envs=8, seed=0, network=None, env=None, **settings):
     worlds = Catch(form, num_envs) if env is None else env
     return kind(env=worlds, seed=seed, policy_kwargs={"hidden": hidden, **(network or {})}, **QUICK | settings)
-
-
-def tensors(learner):
-    return {name: tensor.clone() for name, tensor in learner.policy.state_dict().items()}
-
-
-def differing(before, after):
-    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 def stock_for(ours):
@@ -148,91 +139,6 @@ def test_truncation_is_not_termination_and_actions_before_learning_are_random():
     assert ours._n_updates == 0
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", [DQN, QRDQN])
-def test_a_continued_run_equals_an_uninterrupted_one(form, kind):
-    network = {"n_quantiles": 5} if kind is QRDQN else {}
-    states = []
-
-    def keep(learner, progress):
-        if learner.num_timesteps == 320:
-            states.append(copy.deepcopy(learner.training_state()))
-
-    straight = make(form, kind, network=network, progress_hooks=[keep], buffer_size=200).learn(640)
-    again = make(form, kind, network=network, seed=7, buffer_size=200)
-    again._setup_learn(640)
-    again.restore_training_state(states[0])
-    again.learn(320, reset_num_timesteps=False)
-    assert again.num_timesteps == straight.num_timesteps == 640
-    assert not differing(tensors(straight), tensors(again))
-    assert straight.exploration_rate == again.exploration_rate and straight._n_updates == again._n_updates
-    assert [e["r"] for e in straight.ep_info_buffer] == [e["r"] for e in again.ep_info_buffer]
-    for name, column in straight.replay_buffer.state().columns.items():
-        assert np.array_equal(column, again.replay_buffer.state().columns[name]), name
-
-
-def test_same_seed_gives_the_same_bits_and_leaves_global_random_state_alone():
-    torch.manual_seed(5)
-    np.random.seed(5)
-    global_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    runs = [tensors(make(seed=seed).learn(400)) for seed in (1, 1, 2)]
-    assert not differing(runs[0], runs[1]) and "heads.critic.weight" in differing(runs[0], runs[2])
-    learner = make()
-    learner.exploration_rate = 0.5
-    drawn, _ = learner.predict(np.zeros((400, 3), np.float32))
-    assert 0.2 < (drawn != learner.predict(np.zeros((400, 3), np.float32), deterministic=True)[0]).mean() < 0.5
-    assert torch.equal(global_state[0], torch.get_rng_state())
-    assert np.array_equal(global_state[1], np.random.get_state()[1])
-
-
-@pytest.mark.parametrize("form", ["picture", "vector"])
-def test_frozen_parts_stay_and_scaled_ones_move_less(form):
-    learner = make(form, lr_scale={"heads": 0.0}, target_update_interval=16)
-    learner.learn(200)
-    before = tensors(learner)
-    learner.freeze(["encoder"], normalizer="keep")
-    learner.learn(200)
-    changed = differing(before, tensors(learner))
-    assert not any(name.startswith(("encoder", "heads")) for name in changed)
-    assert {"trunk.critic.0.weight", "target.trunk.critic.0.weight"} <= changed
-    learner.freeze(["critic", "encoder"])
-    before = tensors(learner)
-    learner.learn(200)
-    moved = differing(before, tensors(learner))
-    assert not any(name.startswith(("encoder.shared", "encoder.critic", "trunk", "heads")) for name in moved)
-
-
-def test_what_is_drawn_anew_is_drawn_anew_in_the_target_too():
-    learner = make()
-    fresh = tensors(learner)
-    learner.learn(400)
-    learner.reinitialize(["heads"])
-    changed = differing(fresh, tensors(learner))
-    assert not any(name.startswith(("heads", "target.heads")) for name in changed)
-    assert {"trunk.critic.0.weight", "target.trunk.critic.0.weight"} <= changed
-
-
-@pytest.mark.parametrize("form", ["picture", "vector"])
-def test_an_extra_loss_adds_its_gradient(form):
-    shapes = {}
-
-    def pull(policy, batch):
-        shapes.update({name: tuple(tensor.shape) for name, tensor in batch.items()})
-        return 1e3 * policy.heads.critic.bias.square().sum()
-
-    plain, pulled = make(form), make(form, loss_terms=[pull])
-    for learner in (plain, pulled):
-        learner.policy.heads.critic.bias.data.fill_(0.5)
-        learner.learn(300)
-    sizes = [learner.policy.heads.critic.bias.abs().max().item() for learner in (plain, pulled)]
-    assert sizes[1] < sizes[0] - 0.02
-    size = pulled.policy.layout.size
-    assert shapes == {
-        "observations": (32, size), "next_observations": (32, size), "actions": (32,), "rewards": (32,),
-        "terminated": (32,),
-    }  # fmt: skip
-
-
 def test_a_value_that_is_not_finite_stops_training():
     learner = make(loss_terms=[lambda policy, batch: policy.heads.critic.bias.sum() * float("nan")])
     before = tensors(learner)
@@ -241,24 +147,6 @@ def test_a_value_that_is_not_finite_stops_training():
     assert not any(
         name.startswith(("encoder.critic", "trunk", "heads")) for name in differing(before, tensors(learner))
     )
-
-
-@pytest.mark.parametrize("kind", [DQN, QRDQN])
-def test_agents_come_back_from_disk_and_go_on(kind, tmp_path):
-    learner = make("picture", kind)
-    learner.learn(400)
-    agent = Agent.of(learner)
-    agent.save(tmp_path / "bundle")
-    loaded = load(tmp_path / "bundle")
-    assert loaded.algorithm == kind.algorithm and loaded.card["hyperparameters"]["target_update_interval"] == 128
-    observations, _ = Catch().reset(seed=1)
-    assert np.array_equal(agent.act(observations), loaded.act(observations))
-    assert np.array_equal(agent.value(observations), loaded.value(observations))
-    assert not differing(agent.policy.state_dict(), loaded.policy.state_dict())
-    learner.save(tmp_path / "model.zip")
-    again = kind.load(tmp_path / "model.zip", env=Catch("picture", 8))
-    assert not differing(tensors(learner), tensors(again))
-    again.learn(200)
 
 
 def test_what_is_not_supported_says_so():

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
-from simreal_agents.bundle import Agent, load
+from simreal_agents.bundle import Agent
 from simreal_agents.graph import Graph, GraphSurrogate
 from simreal_agents.kernels import Kernel, Surrogate
 from simreal_agents.networks import Policy
@@ -43,10 +43,6 @@ def collect(ppo):
     _, callback = ppo._setup_learn(1_000_000, Nothing())
     assert ppo.collect_rollouts(ppo.env, callback, ppo.rollout_buffer, ppo.n_steps)
     return ppo.rollout_buffer
-
-
-def tensors(ppo):
-    return {name: tensor.clone() for name, tensor in ppo.policy.state_dict().items()}
 
 
 @pytest.mark.parametrize("activation", ["tanh", "elu", "relu"])
@@ -146,29 +142,6 @@ def test_an_update_starts_where_the_rollout_was_drawn(form):
     np.testing.assert_allclose(old[:, 0], log_probs, atol=2e-5)
 
 
-@pytest.mark.parametrize("form", ["picture", "mixed"])
-def test_a_frozen_encoder_stays_bit_equal_and_the_rest_moves(form):
-    ppo = make(form)
-    ppo.learn(256)
-    before = tensors(ppo)
-    ppo.freeze(["encoder"], normalizer="keep")
-    ppo.learn(256)
-    after = tensors(ppo)
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert not any(name.startswith("encoder") for name in moved)
-    assert {"trunk.actor.0.weight", "trunk.critic.0.bias", "heads.actor.weight", "heads.critic.bias"} <= moved
-    ppo.thaw()
-    ppo.learn(256)
-    convolution = f"encoder.shared.cnns.{'image' if form == 'picture' else 'screen'}.0.weight"
-    assert not torch.equal(before[convolution], tensors(ppo)[convolution])
-    ppo.freeze(["encoder", "trunk", "heads"])
-    before = tensors(ppo)
-    ppo.learn(256)
-    assert all(
-        torch.equal(before[n], t) for n, t in tensors(ppo).items() if "normalizer" not in n and "scaler" not in n
-    )
-
-
 def test_dropout_learns_with_units_left_out_and_acts_with_all_of_them():
     network = {"dropout": 0.3}
     runs = [make("vector", network=network, seed=seed).learn(512) for seed in (0, 0, 1)]
@@ -181,22 +154,6 @@ def test_dropout_learns_with_units_left_out_and_acts_with_all_of_them():
     states = runs[0].policy.trunk.actor[-1].generator.get_state(), runs[0].policy.trunk.critic[-1].generator.get_state()
     assert not torch.equal(*states)
     assert runs[0].policy.network["dropout"] == 0.3
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_agents_of_every_form_come_back_from_disk(form, tmp_path):
-    ppo = make(form)
-    ppo.learn(256)
-    agent = Agent.of(ppo)
-    agent.save(tmp_path / "bundle")
-    loaded = load(tmp_path / "bundle")
-    observations, _ = ppo.env.worlds.reset(seed=3)
-    assert np.array_equal(agent.value(observations), loaded.value(observations))
-    assert np.array_equal(agent.distribution(observations).log_probs, loaded.distribution(observations).log_probs)
-    draws = [a.act(observations, False, torch.Generator().manual_seed(1)) for a in (agent, loaded)]
-    assert np.array_equal(*draws) and draws[0].shape == (16,)
-    fresh = Agent.new(ppo.env.worlds.schema, {"hidden": (16, 16)}, seed=1)
-    assert not np.array_equal(fresh.value(observations), agent.value(observations))
 
 
 def test_predict_takes_pictures_one_by_one_and_in_batches():

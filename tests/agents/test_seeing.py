@@ -1,7 +1,5 @@
 """SAC, TD3 and TQC on pictures and on pictures with vectors beside them."""
 
-import copy
-
 import kinds
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from aim import Aim, score
 from torch.nn.functional import huber_loss, mse_loss
 
 from simreal_agents.algorithms import find_algorithm
-from simreal_agents.bundle import Agent, load
+from simreal_agents.bundle import Agent
 from simreal_agents.networks import groups_of
 from simreal_agents.seeing import Seeing
 from simreal_envs.errors import UserError
@@ -25,14 +23,6 @@ CRITIC = ("encoder.shared", "trunk.critic", "heads.critic")
 def make(algorithm="sac", form="picture", seed=0, network=None, **settings):
     policy = {"hidden": [12, 8], **(network or {})}
     return find_algorithm(algorithm)(env=Aim(form), seed=seed, policy_kwargs=policy, **QUICK | settings)
-
-
-def tensors(learner):
-    return {name: tensor.clone() for name, tensor in learner.policy.state_dict().items()}
-
-
-def differing(before, after):
-    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 # ---- the mathematics, written once more for autograd alone -------------------------------------------------------------
@@ -147,79 +137,12 @@ def test_it_learns_to_aim(algorithm, form):
     assert learner.replay_buffer.state().columns["observations"].dtype == learner.policy.layout.dtype
 
 
-@ALL
-@FORMS
-def test_a_continued_run_equals_an_uninterrupted_one(algorithm, form):
-    states = []
-
-    def keep(learner, progress):
-        if learner.num_timesteps == 96:
-            states.append(copy.deepcopy(learner.training_state()))
-
-    straight = make(algorithm, form, progress_hooks=[keep], buffer_size=100).learn(160)
-    again = make(algorithm, form, seed=7, buffer_size=100)
-    again.learn(48)
-    again.restore_training_state(states[0])
-    again.learn(64, reset_num_timesteps=False)
-    assert straight._n_updates == again._n_updates == 120
-    assert not differing(tensors(straight), tensors(again))
-    assert torch.equal(straight._noise.get_state(), again._noise.get_state())
-
-
 def test_pixels_are_remembered_as_bytes():
     learner = make("sac", "picture").learn(48)
     shown = learner.replay_buffer.state().columns["observations"][:48]
     assert shown.dtype == np.uint8 and (shown.sum(axis=1) == 1).all()
 
 
-@ALL
-def test_a_frozen_encoder_stays_and_the_rest_learns(algorithm):
-    learner = make(algorithm, "mixed")
-    learner.learn(64)
-    before = tensors(learner)
-    learner.freeze(["encoder"], normalizer="keep")
-    learner.learn(32, reset_num_timesteps=False)
-    changed = differing(before, tensors(learner))
-    assert not any(name.startswith("encoder") for name in changed)
-    assert {"trunk.actor.0.weight", "trunk.critic.0.weight", "heads.critic.weight"} <= changed
-    learner.freeze(["critic"])
-    before = tensors(learner)
-    learner.thaw(["encoder"])
-    learner.learn(32, reset_num_timesteps=False)
-    changed = {name for name in differing(before, tensors(learner)) if not name.startswith("target.")}
-    assert not any(".critic." in name for name in changed)
-    assert {"encoder.shared.cnns.screen.0.weight", "encoder.shared.linear.weight", "heads.actor.weight"} <= changed
-
-
-@ALL
-def test_an_extra_loss_reaches_the_encoder(algorithm):
-    def pull(policy, batch):
-        return 1e6 * (policy.encoder.shared.linear.bias - 5.0).square().sum()
-
-    learner = make(algorithm, loss_terms=[pull])
-    learner.learn(48)
-    before = tensors(learner)["encoder.shared.linear.bias"]
-    learner.train(4, 16)
-    moved = (tensors(learner)["encoder.shared.linear.bias"] - before).numpy()
-    np.testing.assert_allclose(moved, 4e-3, rtol=0.01)
-
-
 def test_actions_need_a_layer_behind_the_encoder():
     with pytest.raises(UserError, match=r"hidden needs two widths or more there, got \[12\]"):
         make(network={"hidden": [12]})
-
-
-@ALL
-def test_a_bundle_and_sb3s_zip_bring_it_back(algorithm, tmp_path):
-    learner = make(algorithm, "mixed")
-    learner.learn(64)
-    agent = Agent.of(learner)
-    agent.save(tmp_path / "agent")
-    loaded = load(tmp_path / "agent")
-    observations, _ = Aim("mixed").reset(seed=3)
-    for one, other in ((agent.act, loaded.act), (agent.value, loaded.value)):
-        np.testing.assert_array_equal(one(observations), other(observations))
-    learner.save(tmp_path / "model.zip")
-    again = type(learner).load(tmp_path / "model.zip", env=Aim("mixed"))
-    assert not differing(tensors(learner), tensors(again))
-    again.learn(48)

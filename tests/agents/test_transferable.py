@@ -6,11 +6,12 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from kinds import LEARNERS, differing, learner_of, tensors, worlds_of
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from simreal_agents.algorithms import ALGORITHMS, find_algorithm
-from simreal_agents.bundle import Agent, load
+from simreal_agents.bundle import Agent, load, load_into
 from simreal_agents.ppo import PPO
 from simreal_agents.sac import SAC
 from simreal_agents.sb3.names import KINDS
@@ -26,12 +27,122 @@ def learner(dropout=0.0, seed=3):
     return PPO(env=worlds, n_steps=8, batch_size=32, n_epochs=2, seed=seed, policy_kwargs=network)
 
 
-def tensors(ppo):
-    return {name: tensor.clone() for name, tensor in ppo.policy.state_dict().items()}
+every_learner = pytest.mark.parametrize(("algorithm", "form"), LEARNERS)
+every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 
-def differing(before, after):
-    return {name for name in before if not torch.equal(before[name], after[name])}
+@every_learner
+def test_a_run_that_was_cut_in_two_ends_with_the_same_bits(algorithm, form):
+    states = []
+
+    def keep(learner, progress):
+        if learner.num_timesteps == 96:
+            states.append(copy.deepcopy(learner.training_state()))
+
+    straight = learner_of(algorithm, form, progress_hooks=[keep]).learn(160)
+    again = learner_of(algorithm, form, seed=7)
+    again.learn(64)  # whatever it did before is forgotten
+    again.restore_training_state(states[0])
+    again.learn(64, reset_num_timesteps=False)
+    assert straight.num_timesteps == again.num_timesteps == 160
+    assert straight._n_updates == again._n_updates > 0
+    assert not differing(tensors(straight), tensors(again))
+    for one, other in zip(*(run.optimizer.snapshot()["moments"] for run in (straight, again)), strict=True):
+        assert torch.equal(one, other)
+    assert [e["r"] for e in straight.ep_info_buffer] == [e["r"] for e in again.ep_info_buffer]
+    np.testing.assert_equal(*(run.training_state()["counters"] for run in (straight, again)))
+    if algorithm != "ppo":
+        for name, column in straight.replay_buffer.state().columns.items():
+            assert np.array_equal(column, again.replay_buffer.state().columns[name]), name
+
+
+@every_algorithm
+def test_same_seed_gives_the_same_bits_and_leaves_global_random_state_alone(algorithm):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    global_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    runs = [tensors(learner_of(algorithm, seed=seed).learn(96)) for seed in (1, 1, 2)]
+    assert not differing(runs[0], runs[1]) and "heads.critic.weight" in differing(runs[0], runs[2])
+    assert torch.equal(global_state[0], torch.get_rng_state())
+    assert np.array_equal(global_state[1], np.random.get_state()[1])
+
+
+@every_learner
+def test_a_frozen_encoder_stands_still_until_it_is_thawed(algorithm, form):
+    ours = learner_of(algorithm, form).learn(64)
+    before = tensors(ours)
+    ours.freeze(["encoder"], normalizer="keep")
+    ours.learn(64, reset_num_timesteps=False)
+    moved = differing(before, tensors(ours))
+    assert not any(name.startswith("encoder") for name in moved)
+    parts = ["trunk.critic", "heads.critic", *([] if "dqn" in algorithm else ["trunk.actor", "heads.actor"])]
+    assert all(any(name.startswith(part) for name in moved) for part in parts)
+    ours.thaw()
+    ours.learn(64, reset_num_timesteps=False)
+    moved = {name.split(".")[1] for name in differing(before, tensors(ours)) if name.startswith("encoder")}
+    towers = {"critic"} if "dqn" in algorithm else {"actor", "critic"}
+    assert moved == (towers if form == "vector" else {"shared"}) | ({"normalizer"} if form != "picture" else set())
+
+
+@pytest.mark.parametrize(("algorithm", "form"), [kind for kind in LEARNERS if kind[0] != "ppo"])
+def test_an_extra_loss_adds_its_gradient_to_every_part_that_it_reaches(algorithm, form):
+    shapes, shared = {}, ["encoder.shared.linear.bias"] if form != "vector" else []
+    names = ["heads.critic.bias", *([] if "dqn" in algorithm else ["heads.actor.bias"]), *shared]
+
+    def pull(policy, batch):
+        shapes.update({name: tuple(tensor.shape) for name, tensor in batch.items()})
+        return sum(1e6 * (policy.get_parameter(name) - 5.0).square().sum() for name in names)
+
+    ours = learner_of(algorithm, form, loss_terms=[pull]).learn(48)
+    groups = {name: ours.optimizer.group(".".join(name.split(".")[:2])) for name in names}
+    before, steps = tensors(ours), {name: group["step"] for name, group in groups.items()}
+    ours.train(6, 16)
+    for name, group in groups.items():
+        # Adam's steps are as long as the learning rate while the gradient hardly changes.
+        moved, done = tensors(ours)[name] - before[name], group["step"] - steps[name]
+        assert done > 0
+        np.testing.assert_allclose(moved, done * 1e-3, rtol=0.02, err_msg=name)
+    size = ours.policy.layout.size
+    assert shapes == {
+        "observations": (16, size), "next_observations": (16, size), "rewards": (16,), "terminated": (16,),
+        "actions": (16,) if "dqn" in algorithm else (16, 1),
+    }  # fmt: skip
+
+
+@every_learner
+def test_a_bundle_and_a_zip_bring_it_back(algorithm, form, tmp_path):
+    ours = learner_of(algorithm, form, lr_scale={"encoder": 0.5}).learn(64)
+    agent = load(Agent.of(ours).save(tmp_path / "agent"))
+    assert agent.algorithm == algorithm and agent.card["hyperparameters"]["batch_size"] == 16
+    assert not differing(tensors(ours), tensors(agent))
+    seen, _ = worlds_of(algorithm, form).reset(seed=3)
+    rows = ours.policy.layout.flatten(seen)
+    assert np.array_equal(agent.act(seen), ours.policy.act(rows))
+    assert np.array_equal(agent.value(seen), ours.policy.value(rows))
+    drawn = [
+        one.act(given, False, torch.Generator().manual_seed(0)) for one, given in ((agent, seen), (ours.policy, rows))
+    ]
+    assert np.array_equal(*drawn)
+    other = learner_of(algorithm, form, seed=5)
+    load_into(other, agent)
+    assert not {name for name in differing(tensors(ours), tensors(other)) if not name.startswith("reward_scaler")}
+    ours.save(tmp_path / "model.zip")
+    again = type(ours).load(tmp_path / "model.zip", env=worlds_of(algorithm, form))
+    assert not differing(tensors(ours), tensors(again)) and again.hyperparameters == ours.hyperparameters
+    again.learn(64)
+
+
+@every_algorithm
+def test_a_part_is_drawn_anew_as_the_seed_had_it_and_its_target_with_it(algorithm):
+    ours = learner_of(algorithm)
+    fresh = tensors(ours)
+    learned = tensors(ours.learn(96))
+    ours.reinitialize(["critic"])
+    now, drawn = tensors(ours), {name for name in fresh if ".critic." in name}
+    assert differing(fresh, learned) & drawn == differing(learned, now) and not differing(fresh, now) & drawn
+    assert {"heads.critic.weight"} <= differing(learned, now)
+    assert ours.optimizer.group("heads.critic")["step"] == 0
+    assert "dqn" in algorithm or ours.optimizer.group("heads.actor")["step"] > 0
 
 
 def interrupted(make_learner, at, total):
@@ -49,9 +160,8 @@ def interrupted(make_learner, at, total):
     return first, second
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_a_run_that_was_cut_in_two_ends_with_the_same_bits(dropout):
-    first, second = interrupted(lambda: learner(dropout), at=192, total=448)
+def test_a_run_with_dropout_that_was_cut_in_two_ends_with_the_same_bits():
+    first, second = interrupted(lambda: learner(0.2), at=192, total=448)
     assert differing(tensors(first), tensors(second)) == set()
     for a, b in zip(first.optimizer.snapshot()["moments"], second.optimizer.snapshot()["moments"], strict=True):
         assert torch.equal(a, b)
@@ -330,19 +440,6 @@ def test_stopped_statistics_rest_until_all_of_the_encoder_is_thawed(names, rest)
     assert not ppo.policy.encoder.normalizer.frozen
 
 
-def test_a_part_is_drawn_anew_as_the_seed_had_it():
-    ppo = learner()
-    fresh = tensors(ppo)
-    ppo.learn(128)
-    learned = tensors(ppo)
-    ppo.reinitialize(["critic"])
-    now = tensors(ppo)
-    changed = differing(learned, now)
-    assert changed and all("critic" in name for name in changed)
-    assert all(torch.equal(now[name], fresh[name]) for name in changed)
-    assert ppo.optimizer.group("heads.critic")["step"] == 0 < ppo.optimizer.group("heads.actor")["step"]
-
-
 def test_weight_decay_shrinks_only_what_it_was_set_for():
     ppo = learner()
     ppo.set_options(["trunk.critic"], weight_decay=0.5)
@@ -452,7 +549,7 @@ def test_a_network_setting_of_stable_baselines3_is_refused_by_name(algorithm):
         algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [32]})
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@every_algorithm
 def test_the_settings_of_a_network_serve_several_learners(algorithm):
     env = gymnasium.make("CartPole-v1" if "dqn" in algorithm else "Pendulum-v1")
     network = {"hidden": [8, 8]}
@@ -461,7 +558,7 @@ def test_the_settings_of_a_network_serve_several_learners(algorithm):
     assert network == {"hidden": [8, 8]}
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@every_algorithm
 def test_a_policy_of_stable_baselines3_is_refused_with_what_reads_its_zip(algorithm, tmp_path):
     stock = pytest.importorskip(KINDS[algorithm].where.partition(":")[0]) and KINDS[algorithm].load()
     env = gymnasium.make("CartPole-v1" if "dqn" in algorithm else "Pendulum-v1")
@@ -515,7 +612,7 @@ def small(algorithm, env, seed=0):
     return find_algorithm(algorithm)("MlpPolicy", env, seed=seed, policy_kwargs=network, **settings)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@every_algorithm
 def test_a_learner_predicts_from_observations_of_any_number_type(algorithm):
     ours = small(algorithm, doubles("dqn" in algorithm)).learn(32)
     seen = ours.env.reset()
@@ -526,7 +623,7 @@ def test_a_learner_predicts_from_observations_of_any_number_type(algorithm):
         np.testing.assert_array_equal(acted, same)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@every_algorithm
 def test_predictions_that_are_drawn_have_a_seed_and_leave_global_random_state_alone(algorithm):
     ours = small(algorithm, gymnasium.make("CartPole-v1" if "dqn" in algorithm else "Pendulum-v1"))
     ours.exploration_rate = 0.5  # DQN's
