@@ -8,6 +8,7 @@ from kinds import differing, tensors
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import nn
+from twins import logged_alike
 
 from simreal_agents.additions.depth import layers_of
 from simreal_agents.averaging import mean_of
@@ -83,9 +84,7 @@ def test_updates_equal_those_of_sb3_contrib_on_the_same_batches_and_noise(point_
     for theirs, tensor in pairs(ours, stock):
         torch.testing.assert_close(tensor.detach(), theirs.detach(), rtol=0, atol=2e-5)
     torch.testing.assert_close(ours.policy.heads.temperature.detach(), stock.log_ent_coef.detach())
-    for key in ("critic_loss", "actor_loss", "ent_coef", "ent_coef_loss"):
-        mine, theirs = (model.logger.name_to_value[f"train/{key}"] for model in (ours, stock))
-        assert mine == pytest.approx(theirs, abs=2e-5), key
+    logged_alike(ours, stock, ("critic_loss", "actor_loss", "ent_coef", "ent_coef_loss"), atol=2e-5)
 
 
 def test_a_batch_and_a_single_row_are_judged_alike_and_leave_nothing_behind(point_mass):

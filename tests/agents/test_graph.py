@@ -1,16 +1,12 @@
-import copy
-
 import gymnasium
 import numpy as np
 import pytest
-import stable_baselines3
 import torch
 from catch import Catch, score
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import configure
+from twins import collect, update_of_ppo_alike
 
 from simreal_agents.bundle import Agent
 from simreal_agents.graph import Graph, GraphSurrogate
@@ -31,18 +27,6 @@ def rows(n, width=5, seed=0):
 
 def make(form="picture", hidden=(16, 16), env=None, network=None, **settings):
     return PPO(env=env or Catch(form), policy_kwargs={"hidden": hidden, **(network or {})}, **QUICK | settings)
-
-
-def collect(ppo):
-    """One rollout, no update."""
-
-    class Nothing(BaseCallback):
-        def _on_step(self):
-            return True
-
-    _, callback = ppo._setup_learn(1_000_000, Nothing())
-    assert ppo.collect_rollouts(ppo.env, callback, ppo.rollout_buffer, ppo.n_steps)
-    return ppo.rollout_buffer
 
 
 @pytest.mark.parametrize("activation", ["tanh", "elu", "relu"])
@@ -83,44 +67,7 @@ def test_both_ways_to_compute_a_gaussian_policy_agree(activation):
 def test_an_update_equals_stock_sb3_on_the_same_rollout_and_order(form, monkeypatch):
     ours = make(form, ent_coef=0.02)
     ours.learn(512)
-    for name in ours.optimizer.names:
-        ours.optimizer.reset_moments(name)
-    collect(ours)
-    stock = stable_baselines3.PPO(
-        Policy,
-        SB3Worlds(Catch(form), flat=True),
-        policy_kwargs=ours.policy_kwargs,
-        device="cpu",
-        ent_coef=0.02,
-        **QUICK,
-    )
-    stock.set_logger(configure(None, [""]))
-    stock.policy.load_state_dict(ours.policy.state_dict())
-    stock.policy.optimizer.param_groups[0]["eps"] = 1e-5
-    buffer = stock.rollout_buffer
-    for name in ("observations", "actions", "rewards", "values", "log_probs", "advantages", "returns"):
-        getattr(buffer, name)[:] = getattr(ours.rollout_buffer, name)
-    buffer.full = True
-    steps, worlds = buffer.advantages.shape
-    order = torch.Generator()
-    order.set_state(ours._order.get_state())
-
-    def same_order(n):  # ours counts row by row (t, world), SB3 world by world
-        t, world = np.divmod(torch.randperm(n, generator=order).numpy(), worlds)
-        return world * steps + t
-
-    monkeypatch.setattr(np.random, "permutation", same_order)
-    before = copy.deepcopy(ours.policy.state_dict())
-    ours.train()
-    stock.train()
-    for (name, a), b in zip(ours.policy.named_parameters(), stock.policy.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-5, msg=name)
-        assert not torch.equal(a, before[name]), name
-    moved = max((a - before[name]).abs().max().item() for name, a in ours.policy.named_parameters())
-    assert moved > 1e-3  # far more than what may differ, whatever processor computed
-    for key in ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "loss", "explained_variance"):
-        mine, theirs = (model.logger.name_to_value[f"train/{key}"] for model in (ours, stock))
-        assert mine == pytest.approx(theirs, abs=1e-5), key
+    update_of_ppo_alike(ours, SB3Worlds(Catch(form), flat=True), monkeypatch, ent_coef=0.02, **QUICK)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -3,17 +3,14 @@ import copy
 import gymnasium
 import numpy as np
 import pytest
-import stable_baselines3
 import torch
 from gymnasium.vector import AutoresetMode
 from kinds import differing, tensors
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv
+from twins import collect, update_of_ppo_alike
 
-from simreal_agents.networks import Policy
 from simreal_agents.ppo import PPO
 from simreal_agents.vecenv import SB3Worlds
 from simreal_envs.errors import Unsupported, UserError
@@ -22,18 +19,6 @@ from simreal_envs.errors import Unsupported, UserError
 class TwoDials(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gymnasium.spaces.MultiDiscrete([2, 3])
-
-
-class Nothing(BaseCallback):
-    def _on_step(self) -> bool:
-        return True
-
-
-def collect(ppo, steps=None):
-    """One rollout, no update."""
-    _, callback = ppo._setup_learn(1_000_000, Nothing())
-    assert ppo.collect_rollouts(ppo.env, callback, ppo.rollout_buffer, steps or ppo.n_steps)
-    return ppo.rollout_buffer
 
 
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size of 100")
@@ -48,39 +33,9 @@ def collect(ppo, steps=None):
 )
 def test_an_update_equals_stock_sb3_on_the_same_rollout_and_order(make_ppo, point_mass, settings, monkeypatch):
     ours = make_ppo(**settings)
-    ours.learn(600)  # trained statistics, nonzero Adam moments would hide nothing: both start fresh below
-    for name in ours.optimizer.names:
-        ours.optimizer.reset_moments(name)
-    collect(ours)
-    network = ours.policy_kwargs
-    stock_settings = {key: value for key, value in settings.items() if key != "network"}
-    stock_settings = {"learning_rate": 1e-3, **stock_settings}
-    stock = stable_baselines3.PPO(
-        Policy, SB3Worlds(point_mass()), n_steps=16, policy_kwargs=network, device="cpu", **stock_settings
-    )
-    stock.set_logger(configure(None, [""]))
-    stock.policy.load_state_dict(ours.policy.state_dict())
-    stock.policy.optimizer.param_groups[0]["eps"] = 1e-5
-    buffer = stock.rollout_buffer
-    for name in ("observations", "actions", "rewards", "values", "log_probs", "advantages", "returns"):
-        getattr(buffer, name)[:] = getattr(ours.rollout_buffer, name)
-    buffer.full = True
-    steps, worlds = buffer.advantages.shape
-    order = torch.Generator()
-    order.set_state(ours._order.get_state())
-
-    def same_order(n):  # ours counts row by row (t, world), SB3 world by world
-        t, world = np.divmod(torch.randperm(n, generator=order).numpy(), worlds)
-        return world * steps + t
-
-    monkeypatch.setattr(np.random, "permutation", same_order)
-    ours.train()
-    stock.train()
-    for (name, a), b in zip(ours.policy.named_parameters(), stock.policy.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-5, msg=name)
-    for key in ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "loss", "explained_variance"):
-        mine, theirs = (model.logger.name_to_value[f"train/{key}"] for model in (ours, stock))
-        assert mine == pytest.approx(theirs, abs=1e-5), key
+    ours.learn(600)  # trained statistics
+    stock = {"learning_rate": 1e-3, "n_steps": 16, **{k: v for k, v in settings.items() if k != "network"}}
+    update_of_ppo_alike(ours, SB3Worlds(point_mass()), monkeypatch, **stock)
 
 
 def test_a_rollout_equals_what_sb3_computes_from_the_same_actions(make_ppo):

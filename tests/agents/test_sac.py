@@ -37,16 +37,10 @@ def test_updates_equal_those_of_stock_sb3_on_the_same_batches_and_noise(point_ma
     ours = learner(point_mass(), **settings)
     ours.learn(320)
     rest = {key: value for key, value in settings.items() if key not in ("hidden", "activation")}
-    stock = twins.twin_of(ours, stable_baselines3.SAC, point_mass(), **{"learning_rate": 1e-3, **rest})
-    twins.same_chance(ours, stock, monkeypatch)
-    ours._n_updates = stock._n_updates = 0
-    ours.train(4, ours.batch_size)
-    stock.train(4, ours.batch_size)
-    twins.assert_alike(ours, stock, atol=1e-5)
-    for key in ("critic_loss", "actor_loss", "ent_coef", "ent_coef_loss"):
-        if f"train/{key}" in stock.logger.name_to_value:
-            mine, theirs = (model.logger.name_to_value[f"train/{key}"] for model in (ours, stock))
-            assert mine == pytest.approx(theirs, abs=1e-5), key
+    keys = ("critic_loss", "actor_loss", "ent_coef", "ent_coef_loss")
+    stock = twins.update_alike(
+        ours, stable_baselines3.SAC, point_mass(), 4, keys, monkeypatch, **{"learning_rate": 1e-3, **rest}
+    )
     if stock.log_ent_coef is not None:
         assert ours.policy.heads.temperature.item() == pytest.approx(stock.log_ent_coef.item(), abs=1e-6)
 

@@ -27,15 +27,8 @@ def test_updates_equal_those_of_stock_sb3_on_the_same_batches_and_noise(point_ma
     ours = learner(point_mass(), **settings)
     ours.learn(320)
     rest = {key: value for key, value in settings.items() if key not in ("hidden", "activation")}
-    stock = twins.twin_of(ours, stable_baselines3.TD3, point_mass(), **rest)
-    twins.same_chance(ours, stock, monkeypatch)
-    ours._n_updates = stock._n_updates = 0
-    ours.train(6, ours.batch_size)
-    stock.train(6, ours.batch_size)
-    twins.assert_alike(ours, stock, atol=1e-5)
-    for key in ("critic_loss", "actor_loss"):
-        mine, theirs = (model.logger.name_to_value[f"train/{key}"] for model in (ours, stock))
-        assert mine == pytest.approx(theirs, abs=1e-5), key
+    keys = ("critic_loss", "actor_loss")
+    twins.update_alike(ours, stable_baselines3.TD3, point_mass(), 6, keys, monkeypatch, **rest)
 
 
 def test_it_explores_with_the_noise_of_its_policy(point_mass):

@@ -25,15 +25,8 @@ def test_updates_equal_those_of_sb3_contrib_on_the_same_batches_and_noise(point_
     ours = learner(point_mass(), **settings)
     ours.learn(240)
     rest = {key: value for key, value in settings.items() if key not in ("hidden", "quantiles")}
-    stock = twins.twin_of(ours, contrib.TQC, point_mass(), **{"learning_rate": 1e-3, **rest})
-    twins.same_chance(ours, stock, monkeypatch)
-    ours._n_updates = stock._n_updates = 0
-    ours.train(4, ours.batch_size)
-    stock.train(4, ours.batch_size)
-    twins.assert_alike(ours, stock, atol=1e-5)
-    for key in ("critic_loss", "actor_loss", "ent_coef"):
-        mine, theirs = (model.logger.name_to_value[f"train/{key}"] for model in (ours, stock))
-        assert mine == pytest.approx(theirs, abs=1e-5), key
+    keys = ("critic_loss", "actor_loss", "ent_coef")
+    twins.update_alike(ours, contrib.TQC, point_mass(), 4, keys, monkeypatch, **{"learning_rate": 1e-3, **rest})
 
 
 def test_gradients_of_the_quantile_loss_equal_autograd(point_mass):
