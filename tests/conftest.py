@@ -33,6 +33,13 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """One thread of torch in a process of tests: those of several processes would wait for each other."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
 @dataclass(frozen=True)
 class Finished:
     """A finished experiment: the folder the user worked in, the experiment's own, and what the command printed."""

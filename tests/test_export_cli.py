@@ -29,12 +29,6 @@ class Spaces(gymnasium.Env):
 
 
 @pytest.fixture
-def user(types):
-    torch.set_num_threads(1)
-    return types
-
-
-@pytest.fixture
 def agent():
     """An agent with statistics of cart-poles and actions that are not tiny."""
     worlds = make(Domain("cartpole_swingup"), 64, 0)
@@ -47,31 +41,31 @@ def agent():
     return agent
 
 
-def folder(user, agent, **card):
-    agent.save(user.cwd / "agent", card)
+def folder(types, agent, **card):
+    agent.save(types.cwd / "agent", card)
     return "agent"
 
 
-def test_onnx_is_checked_on_observations_of_the_agents_own_domain(user, agent):
+def test_onnx_is_checked_on_observations_of_the_agents_own_domain(types, agent):
     domain = Domain("cartpole_swingup", variation={"pole/mass": 2.0})
-    bundle = folder(user, agent, domain=domain.to_dict())
-    status, out, err = user("export", bundle, "--to", "onnx", "--out", "robot/agent.onnx", "--json")
+    bundle = folder(types, agent, domain=domain.to_dict())
+    status, out, err = types("export", bundle, "--to", "onnx", "--out", "robot/agent.onnx", "--json")
     assert (status, err) == (0, "")
     said = json.loads(out)
     assert said["difference"] < 1e-5 and said["recorded"] == 512 and said["observations"] == 768
     assert said["recorded_in"] == "cartpole_swingup on mujoco"
-    assert said["bytes"] == (user.cwd / "robot/agent.onnx").stat().st_size
-    rows, _ = record(load(user.cwd / bundle))
-    session = onnxruntime.InferenceSession(user.cwd / "robot/agent.onnx")
+    assert said["bytes"] == (types.cwd / "robot/agent.onnx").stat().st_size
+    rows, _ = record(load(types.cwd / bundle))
+    session = onnxruntime.InferenceSession(types.cwd / "robot/agent.onnx")
     assert np.abs(session.run(None, {"observation": rows})[0] - agent.act(rows)).max() <= said["difference"] + 1e-7
     assert np.ptp(agent.act(rows)) > 1.0
 
-    status, out, err = user("export", bundle, "--to", "onnx", "--out", "robot/agent.onnx")
+    status, out, err = types("export", bundle, "--to", "onnx", "--out", "robot/agent.onnx")
     assert status == 2 and "exists already" in err and not out
 
 
-def test_without_its_domain_the_check_takes_the_agents_statistics_and_says_so(user, agent):
-    status, out, err = user("export", folder(user, agent), "--to", "onnx", "--out", "a.onnx")
+def test_without_its_domain_the_check_takes_the_agents_statistics_and_says_so(types, agent):
+    status, out, err = types("export", folder(types, agent), "--to", "onnx", "--out", "a.onnx")
     assert (status, err) == (0, "")
     said = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert (said["recorded"], said["observations"]) == ("0", "256") and float(said["difference"]) < 1e-5
@@ -92,59 +86,61 @@ def test_observations_are_recorded_only_where_the_agent_is_from(agent, domain, w
     assert rows is None and source.startswith("nowhere: ") and why in source
 
 
-def test_out_to_sb3_and_in_again(user, agent):
-    bundle = folder(user, agent, domain=Domain("cartpole_swingup").to_dict())
-    status, out, err = user("export", bundle, "--to", "sb3", "--out", "agent.zip", "--json")
+def test_out_to_sb3_and_in_again(types, agent):
+    bundle = folder(types, agent, domain=Domain("cartpole_swingup").to_dict())
+    status, out, err = types("export", bundle, "--to", "sb3", "--out", "agent.zip", "--json")
     assert (status, err) == (0, "")
     said = json.loads(out)
-    assert said["statistics"] == "agent.vecnormalize.pkl" and (user.cwd / said["statistics"]).is_file()
-    rows, _ = record(load(user.cwd / bundle))
-    model = stable_baselines3.PPO.load(user.cwd / "agent.zip")
+    assert said["statistics"] == "agent.vecnormalize.pkl" and (types.cwd / said["statistics"]).is_file()
+    rows, _ = record(load(types.cwd / bundle))
+    model = stable_baselines3.PPO.load(types.cwd / "agent.zip")
     venv = VecNormalize.load(said["statistics"], DummyVecEnv([lambda: Spaces(model)]))
     assert np.abs(model.predict(venv.normalize_obs(rows), deterministic=True)[0] - agent.act(rows)).max() < 1e-6
 
     words = ["import", "agent.zip", "--task", "cartpole_swingup", "--out", "back"]
-    status, out, err = user(*words, "--vec-normalize", said["statistics"])
-    assert status == 2 and "can run any code" in err and "--trust" in err and not (user.cwd / "back").exists()
-    status, out, err = user(*words, "--vec-normalize", said["statistics"], "--trust")
+    status, out, err = types(*words, "--vec-normalize", said["statistics"])
+    assert status == 2 and "can run any code" in err and "--trust" in err and not (types.cwd / "back").exists()
+    status, out, err = types(*words, "--vec-normalize", said["statistics"], "--trust")
     assert (status, err) == (0, "") and "VecNormalize" in out
-    again = load(user.cwd / "back")
+    again = load(types.cwd / "back")
     assert np.array_equal(again.act(rows), agent.act(rows))
     assert again.card["imported"]["domain"]["task"] == "cartpole_swingup"
-    status, out, err = user(*words)
+    status, out, err = types(*words)
     assert status == 2 and "back exists already" in err
 
 
-def test_an_imported_agent_is_evaluated_and_moved_like_any_other(user):
-    (user.cwd / "tiny.yaml").write_text(tiny.CONFIG)
-    save_zip(Agent.new(CARTPOLE, {"hidden": [8], "normalize_observations": False}), user.cwd / "a.zip")
-    status, out, err = user("import", "a.zip", "--config", "tiny.yaml", "--domain", "light", "--out", "agent", "--json")
+def test_an_imported_agent_is_evaluated_and_moved_like_any_other(types):
+    (types.cwd / "tiny.yaml").write_text(tiny.CONFIG)
+    save_zip(Agent.new(CARTPOLE, {"hidden": [8], "normalize_observations": False}), types.cwd / "a.zip")
+    status, out, err = types(
+        "import", "a.zip", "--config", "tiny.yaml", "--domain", "light", "--out", "agent", "--json"
+    )
     assert (status, err) == (0, "")
     said = json.loads(out)
     assert said["network"] == "8 tanh" and said["normalizer"] == "none" and said["critic"] == "imported"
     assert "no VecNormalize" in said["notes"][0]
-    assert load(user.cwd / "agent").card["imported"]["domain"]["variation"] == {"pole/mass": 0.8}
-    status, out, err = user("evaluate", "agent", "tiny.yaml", "--episodes", "2", "--json")
+    assert load(types.cwd / "agent").card["imported"]["domain"]["variation"] == {"pole/mass": 0.8}
+    status, out, err = types("evaluate", "agent", "tiny.yaml", "--episodes", "2", "--json")
     assert status == 0 and json.loads(out)["domain"] == "light"
 
 
-def test_notes_go_to_stderr(user):
-    save_zip(Agent.new(CARTPOLE, {"normalize_observations": False}), user.cwd / "a.zip")
-    status, out, err = user("import", "a.zip", "--task", "cartpole_swingup", "--out", "agent")
+def test_notes_go_to_stderr(types):
+    save_zip(Agent.new(CARTPOLE, {"normalize_observations": False}), types.cwd / "a.zip")
+    status, out, err = types("import", "a.zip", "--task", "cartpole_swingup", "--out", "agent")
     assert status == 0 and err.startswith("note: no VecNormalize") and "note" not in out
     assert "--vec-normalize" not in err
 
 
 @pytest.mark.parametrize("name", ["a.vecnormalize.pkl", "vec_normalize.pkl"])
-def test_statistics_beside_a_zip_are_named_where_they_are_left_out(user, agent, name):
-    save_zip(agent, user.cwd / "a.zip")
-    (user.cwd / "a.vecnormalize.pkl").rename(user.cwd / name)
+def test_statistics_beside_a_zip_are_named_where_they_are_left_out(types, agent, name):
+    save_zip(agent, types.cwd / "a.zip")
+    (types.cwd / "a.vecnormalize.pkl").rename(types.cwd / name)
     words = "import", "a.zip", "--task", "cartpole_swingup", "--trust", "--out"
-    status, _, err = user(*words, "raw")
+    status, _, err = types(*words, "raw")
     assert status == 0 and f"if its statistics are in {name}, give --vec-normalize {name}" in err, err
-    status, _, err = user(*words, "whole", "--vec-normalize", name)
+    status, _, err = types(*words, "whole", "--vec-normalize", name)
     assert status == 0 and "--vec-normalize" not in err
-    assert load(user.cwd / "whole").policy.encoder.normalizer.enabled
+    assert load(types.cwd / "whole").policy.encoder.normalizer.enabled
 
 
 @pytest.mark.parametrize(
@@ -161,10 +157,10 @@ def test_statistics_beside_a_zip_are_named_where_they_are_left_out(user, agent, 
         (["export", "agent", "--to", "sb3", "--out", "a.zip"], "a.zip exists already"),
     ],
 )
-def test_mistakes_are_one_sentence_and_write_nothing(user, agent, words, sentence):
-    folder(user, agent)
-    save_zip(Agent.new(CARTPOLE, {"normalize_observations": False}), user.cwd / "a.zip")
-    before = sorted(user.cwd.rglob("*"))
-    status, out, err = user(*words)
+def test_mistakes_are_one_sentence_and_write_nothing(types, agent, words, sentence):
+    folder(types, agent)
+    save_zip(Agent.new(CARTPOLE, {"normalize_observations": False}), types.cwd / "a.zip")
+    before = sorted(types.cwd.rglob("*"))
+    status, out, err = types(*words)
     assert (status, out) == (2, "") and sentence in err and len(err.splitlines()) == 1, err
-    assert sorted(user.cwd.rglob("*")) == before
+    assert sorted(types.cwd.rglob("*")) == before

@@ -5,7 +5,6 @@ from typing import ClassVar
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -66,11 +65,6 @@ class PointMass(VectorEnv):
             self.progress_seen.append(self.progress)
         self.state[worlds] = self.rng.uniform(-1.0, 1.0, (len(worlds), 3)) * [1.0, 0.0, 1.0]
         self.age[worlds] = 0
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

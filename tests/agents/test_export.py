@@ -23,7 +23,6 @@ def learned(point_mass):
     """An agent that has learned a little, with statistics far from standard."""
     from simreal_agents.ppo import PPO
 
-    torch.set_num_threads(1)
     ppo = PPO(
         env=point_mass(), n_steps=16, batch_size=64, seed=0, policy_kwargs={"hidden": [16, 8], "activation": "elu"}
     )
