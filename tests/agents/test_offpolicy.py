@@ -197,14 +197,14 @@ def test_actions_reach_the_worlds_in_their_own_units():
 
 
 def test_what_is_not_supported_says_so(make_learner):
-    for settings in (
-        {"device": "cuda"},
-        {"use_sde": True},
-        {"n_steps": 3},
-        {"optimize_memory_usage": True},
-        {"train_freq": (1, "episode")},
+    for settings, says in (
+        ({"device": "cuda"}, "computes on the CPU, got device 'cuda'"),
+        ({"use_sde": True}, "SAC has no use_sde"),
+        ({"n_steps": 3}, "learns from single steps, got n_steps=3"),
+        ({"optimize_memory_usage": True}, "SAC has no optimize_memory_usage"),
+        ({"train_freq": (1, "episode")}, "train_freq counts steps of all worlds, not episodes"),
     ):
-        with pytest.raises(Unsupported):
+        with pytest.raises(Unsupported, match=says):
             make_learner(**settings)
     with pytest.raises(UserError, match="n_critics must be at least 1"):
         make_learner(network={"n_critics": 0})

@@ -194,8 +194,12 @@ def test_gymnasium_vector_environments_need_same_step_autoreset():
 
 
 def test_what_is_not_supported_says_so(make_ppo):
-    for settings in ({"device": "cuda"}, {"use_sde": True}, {"clip_range_vf": 0.2}):
-        with pytest.raises(Unsupported):
+    for settings, says in (
+        ({"device": "cuda"}, "computes on the CPU, got device 'cuda'"),
+        ({"use_sde": True}, "supports neither use_sde nor clip_range_vf"),
+        ({"clip_range_vf": 0.2}, "supports neither use_sde nor clip_range_vf"),
+    ):
+        with pytest.raises(Unsupported, match=says):
             make_ppo(**settings)
     with pytest.raises(Unsupported, match="Box or Discrete of one axis, not in MultiDiscrete"):
         PPO(env=DummyVecEnv([lambda: TwoDials()]))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
+from playing import assert_in_force_and_gone_afterwards, rows_of, same
 from scipy import stats
 
 from simreal_envs.audit import audit, changed
@@ -71,14 +72,8 @@ def play(worlds, *actions):
 
 
 def roll(worlds, steps=60, seed=1):
-    """Observations, rewards, terminations under random actions; those of a world do not depend on how many there are."""
-    actions = np.random.default_rng(seed).integers(len(ACTIONS), size=(steps, 64))[:, : worlds.num_envs]
-    rows = [worlds.step(action)[:3] for action in actions]
-    return [np.array(column) for column in zip(*rows, strict=True)]
-
-
-def same(a, b, rows=slice(None)):
-    return all(np.array_equal(x[:, rows], y[:, rows]) for x, y in zip(a, b, strict=True))
+    """A game under random actions; those of a world do not depend on how many there are."""
+    return rows_of(worlds, np.random.default_rng(seed).integers(len(ACTIONS), size=(steps, 64))[:, : worlds.num_envs])
 
 
 def at(worlds, channel):
@@ -377,7 +372,7 @@ def test_a_beginning_that_was_prepared_is_the_one_that_is_not(name):
 def test_a_game_that_is_over_may_be_played_on_until_its_reset(name):
     worlds = make(Domain(name, variation={"wind": 0.5}), 16, 4, autoreset="Disabled")
     worlds.reset()
-    observation, _, over = roll(worlds, 400)
+    observation, _, over, _ = roll(worlds, 400)
     assert observation.max() == 1 and (name == "grid_catch" or over.any())
 
 
@@ -394,28 +389,12 @@ def test_an_old_picture_is_not_changed_by_the_next_step():
 
 @each_parameter
 def test_a_parameter_is_applied_read_back_changes_play_and_is_gone_afterwards(name, parameter):
-    value = changed(parameter)[0]
-
     def worlds_of(variation):
         worlds = make(Domain(name, variation=variation), 32, 2, autoreset="Disabled")
         worlds.reset()
         return worlds
 
-    nominal, varied = worlds_of({}), worlds_of({parameter.name: value})
-    assert nominal.read(parameter.name).tolist() == [parameter.nominal] * 32
-    assert varied.read(parameter.name) == pytest.approx([value] * 32)
-    plain, once = roll(nominal), roll(varied)
-    assert not same(plain, once), "nothing changes"
-    varied.reset(seed=2)  # applied a second time
-    assert same(roll(varied), once)
-    # Some worlds have it in their first episode and not in their second: it is gone without a trace.
-    mixed = worlds_of(Randomization({parameter.name: Choice([parameter.nominal, value])}))
-    has = ~np.isclose(mixed.read(parameter.name), parameter.nominal)
-    first = roll(mixed)
-    assert has.any() and not has.all() and same(first, once, has) and same(first, plain, ~has)
-    nominal.reset(), mixed.reset()
-    gone = has & np.isclose(mixed.read(parameter.name), parameter.nominal)
-    assert gone.any() and same(roll(mixed), roll(nominal), gone)
+    assert_in_force_and_gone_afterwards(parameter, changed(parameter)[0], worlds_of, roll)
 
 
 def test_swapped_controls_are_undone_by_swapping_the_actions():

@@ -5,6 +5,7 @@ import copy
 import gymnasium
 import numpy as np
 import pytest
+from playing import assert_in_force_and_gone_afterwards, rows_of, same
 from scipy import stats
 
 from simreal_envs.audit import changed
@@ -66,15 +67,9 @@ def game(name, n=1, seed=0, autoreset="SameStep", **variation):
 
 
 def roll(worlds, steps=60, seed=1):
-    """Observations, rewards, terminations under random actions; those of a world do not depend on how many there are."""
+    """A game under random actions; those of a world do not depend on how many there are."""
     share = np.random.default_rng(seed).random((steps, 64))[:, : worlds.num_envs]
-    actions = (share * worlds.schema.choices).astype(int)
-    rows = [worlds.step(action)[:3] for action in actions]
-    return [np.array(column) for column in zip(*rows, strict=True)]
-
-
-def same(a, b, rows=slice(None)):
-    return all(np.array_equal(x[:, rows], y[:, rows]) for x, y in zip(a, b, strict=True))
+    return rows_of(worlds, (share * worlds.schema.choices).astype(int))
 
 
 # -- MinAtar itself ------------------------------------------------------------------------------------------------------
@@ -220,7 +215,7 @@ def test_worlds_go_on_from_a_snapshot_to_the_same_bits(name):
 @each_game
 def test_a_game_that_is_over_stays_as_it_is_until_its_reset(name):
     worlds = game(name, 4, autoreset="Disabled", **({"time_limit": 250} if name == "freeway" else {}))
-    observation, reward, over = roll(worlds, 700)
+    observation, reward, over, _ = roll(worlds, 700)
     last = over.argmax(axis=0)
     for world in np.flatnonzero(over.any(axis=0)):
         end = last[world]
@@ -238,26 +233,12 @@ def test_a_parameter_is_applied_read_back_changes_play_and_is_gone_afterwards(na
     steps = 260 if parameter.name == "time_limit" else 30 if parameter.name.startswith("observation") else 100
 
     def worlds_of(variation):
-        return game(name, 12, 2, autoreset="Disabled", **variation)
+        worlds = make(Domain(f"minatar:{name}", variation=variation), 12, 2, autoreset="Disabled")
+        worlds.reset()
+        return worlds
 
-    def play(worlds):
-        return roll(worlds, steps)
-
-    nominal, varied = worlds_of({}), worlds_of({parameter.name: value})
-    assert nominal.read(parameter.name).tolist() == [parameter.nominal] * 12
-    assert varied.read(parameter.name) == pytest.approx([value] * 12, rel=0.26)  # steps are whole
-    read, plain, once = varied.read(parameter.name).tolist(), play(nominal), play(varied)
-    assert not same(plain, once), "nothing changes"
-    varied.reset(seed=2)  # applied a second time
-    assert varied.read(parameter.name).tolist() == read and same(play(varied), once)
-    # Some worlds have it in their first episode and not in their second: it is gone without a trace.
-    mixed = worlds_of({parameter.name: Choice([parameter.nominal, value])})
-    has = mixed.read(parameter.name) == read[0]
-    first = play(mixed)
-    assert has.any() and not has.all() and same(first, once, has) and same(first, plain, ~has)
-    nominal.reset(), mixed.reset()
-    gone = has & (mixed.read(parameter.name) == parameter.nominal)
-    assert gone.any() and same(play(mixed), play(nominal), gone)
+    # Steps are whole, so that rates are read as they can be.
+    assert_in_force_and_gone_afterwards(parameter, value, worlds_of, lambda worlds: roll(worlds, steps), rel=0.26)
 
 
 def test_a_game_that_becomes_harder_does_so_unless_told_otherwise():
