@@ -46,7 +46,6 @@ def agent(finished, tmp_path):
 # ---- overrides ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["run", "pretrain", "evaluate"])
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -58,11 +57,15 @@ def agent(finished, tmp_path):
         ("verdict.margin=7", "verdict.margin: must be less than or equal to 1"),
     ],
 )  # fmt: skip
-def test_a_mistake_of_an_override_is_told_as_it_was_typed(user, command, override, sentence):
-    words = {"run": ["run"], "pretrain": ["pretrain"], "evaluate": ["evaluate", "zoo:cartpole"]}[command]
-    out = [] if command == "evaluate" else ["--out", "out"]
-    status, _, stderr = user(*words, "tiny.yaml", "workers=1", override, "video=1", *out)
-    assert status == 2 and stderr.splitlines()[0].startswith(f"simreal: override {override!r}: {sentence}")
+def test_a_mistake_of_an_override_is_told_as_it_was_typed(user, override, sentence):
+    told = f"simreal: override {override!r}: {sentence}"
+    for words, out in (
+        (["run"], ["--out", "out"]),
+        (["pretrain"], ["--out", "out"]),
+        (["evaluate", "zoo:cartpole"], []),
+    ):
+        status, _, stderr = user(*words, "tiny.yaml", "workers=1", override, "video=1", *out)
+        assert status == 2 and stderr.splitlines()[0].startswith(told), words
     assert not (user.cwd / "out").exists()
 
 

@@ -85,13 +85,3 @@ def test_pictures_are_trained_on_whatever_the_algorithm(algorithm):
     learner.learn(64)
     learner.env.close()
     assert not torch.equal(before, learner.optimizer.parameters)
-
-
-def test_without_weight_it_is_plain_training():
-    ends = []
-    for strategy in (Augmentation(weight=0.0), None):
-        learner = strategy.begin(None, tiny.target()) if strategy else tiny.target().learner()
-        learner.learn(2 * tiny.ROLLOUT)
-        learner.env.close()
-        ends.append(learner.optimizer.parameters.clone())
-    assert torch.equal(*ends)

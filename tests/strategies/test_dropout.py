@@ -23,9 +23,3 @@ def test_units_are_left_out_of_updates_and_of_nothing_else():
         one.env.close()
         ends.append(tiny.tensors(sr.Agent.of(one))["heads.actor.weight"])
     assert not np.allclose(*ends, atol=1e-5)
-
-
-def test_a_share_of_0_is_plain_training():
-    learner = Dropout(0.0).begin(None, DEEP)
-    learner.env.close()
-    assert "dropout" not in learner.policy.network

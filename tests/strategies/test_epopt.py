@@ -79,15 +79,3 @@ def test_all_trajectories_count_until_the_warm_up_is_over(learner):
     given = experience(learner, [[1, 2]])
     addition.collected(learner, given)
     assert given.weights is None
-
-
-def test_a_fraction_of_1_is_plain_training():
-    ends = []
-    for strategy in (EPOpt(fraction=1.0, warmup=0.0), None):
-        learner = strategy.begin(None, tiny.target()) if strategy else tiny.target().learner()
-        if strategy:
-            strategy.on_progress(learner, 0.0)
-        learner.learn(2 * tiny.ROLLOUT)
-        learner.env.close()
-        ends.append(learner.optimizer.parameters.numpy().copy())
-    np.testing.assert_allclose(*ends, rtol=0, atol=1e-6)

@@ -107,14 +107,6 @@ def test_the_adversary_learns_at_the_agents_rate_and_in_its_curriculum():
     assert [progress for _, progress in seen[1:]] == [0.0, 0.25, 0.5]
 
 
-def test_no_strength_is_plain_training():
-    learner, plain = RARL(strength=0.0).begin(None, tiny.target()), tiny.target().learner()
-    for one in (learner, plain):
-        one.learn(2 * tiny.ROLLOUT)
-        one.env.close()
-    assert torch.equal(learner.optimizer.parameters, plain.optimizer.parameters)
-
-
 def test_what_cannot_be_disturbed_is_refused():
     pendulum, choices = (
         Target(sr.Domain("gymnasium:Pendulum-v1"), tiny.LEARNING, 0),

@@ -103,11 +103,6 @@ def test_then_all_of_it_learns_with_the_objective_beside_the_reward(source):
     schedule = Schedule(192, points=2, episodes=1)
     run = train(source, tiny.target(), SelfSupervisedTarget(until=0.5), schedule)
     assert {"heads.actor.weight", "heads.critic.weight"} <= tiny.changed(tiny.tensors(source), tiny.tensors(run.agent))
-    # A weight of 0 is plain fine-tuning.
-    runs = [
-        train(source, tiny.target(), s, schedule) for s in (SelfSupervisedTarget(weight=0.0, until=0.0), sr.FineTune())
-    ]
-    assert tiny.changed(*(tiny.tensors(run.agent) for run in runs)) == set()
 
 
 def test_what_begins_to_learn_then_has_no_memory_of_gradients_that_were_none(source):

@@ -54,13 +54,6 @@ def test_along_a_sequence_all_domains_before_are_repeated(source):
         assert part.loss((earlier if agent is source else source).policy).item() > 0.01
 
 
-def test_a_weight_of_nothing_is_fine_tuning(source):
-    here, schedule = pupils.target(source, HEAVY), Schedule(128, points=2, episodes=1)
-    runs = [train(source, here, strategy, schedule) for strategy in (sr.FineTune(), SourceReplay(weight=0.0, steps=64))]
-    states = [run.agent.policy.state_dict() for run in runs]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
 def test_off_policy_agents_repeat_too():
     agent = pupils.taught("td3")
     run = train(agent, pupils.target(agent, HEAVY), SourceReplay(steps=64), Schedule(128, points=2, episodes=1))

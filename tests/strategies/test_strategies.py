@@ -1,11 +1,12 @@
 from dataclasses import replace
 
 import every
+import numpy as np
 import pytest
 import tiny
 
 import simreal as sr
-from simreal.learner import Target
+from simreal.learner import Source, Target
 from simreal.schedule import Schedule
 from simreal.strategies import STRATEGIES, make_strategy
 from simreal.training import train
@@ -176,6 +177,26 @@ def test_the_agents_own_network_moves_in_whatever_the_settings_say(source):
         learner = strategy.begin(source, type(tiny.target())(tiny.CARTPOLE, wide, 0))
         learner.env.close()
         assert learner.policy.network["hidden"] == [8]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("augmentation", {"weight": 0.0}), ("dropout", {"share": 0.0}), ("epopt", {"fraction": 1.0, "warmup": 0.0}),
+        ("rarl", {"strength": 0.0}), ("source_replay", {"weight": 0.0, "steps": 64}), ("coral", {"weight": 0.0, "states": 64}),
+        ("mmd", {"weight": 0.0, "states": 64}), ("dann", {"weight": 0.0, "states": 64}), ("l2sp", {"alpha": 0.0, "beta": 0.0}),
+        ("self_supervised_target", {"weight": 0.0, "until": 0.0}),
+    ],
+)  # fmt: skip
+def test_a_strategy_of_no_weight_is_plain_training(source, name, settings):
+    strategy = make_strategy(name, settings)
+    here = replace(tiny.target(), sources=(Source("plain", source, tiny.CARTPOLE),))
+    given, plain = (source, sr.FineTune()) if strategy.needs_source else (None, sr.Scratch())
+    one, other = (tiny.tensors(train(given, here, way, SCHEDULE).agent) for way in (strategy, plain))
+    if name == "epopt":  # which weighs all steps by 1, and so rounds otherwise
+        assert all(np.allclose(one[n], other[n], rtol=0, atol=1e-6) for n in one)
+    else:
+        assert tiny.changed(one, other) == set()
 
 
 def test_strategies_are_plain_data():
