@@ -54,6 +54,34 @@ class Finished:
         return json.loads((self.out / "report.json").read_text())
 
 
+@pytest.fixture(scope="session")
+def opengl():
+    """Skips where nothing can be drawn."""
+    from simreal_envs.errors import Unsupported
+    from simreal_envs.variation import Domain
+    from simreal_envs.worlds import Worlds
+
+    worlds = Worlds(Domain("cartpole_swingup"), 1, render_mode="rgb_array")
+    worlds.reset()
+    try:
+        worlds.render()
+    except Unsupported as reason:
+        pytest.skip(f"nothing can be drawn: {reason}")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    """A clock that a test moves, by its `now`."""
+    return Clock()
+
+
 @pytest.fixture
 def types(tmp_path, monkeypatch, capsys):
     """Types ``simreal WORDS`` in this process, in an empty folder `types.cwd`; gives (status, stdout, stderr)."""

@@ -6,19 +6,6 @@ import pytest
 
 from simreal.progress import Item, LiveProgress, PlainProgress, Tally, duration, progress_to
 
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 ITEMS = [
     Item("source", "pretrain seed 0", weight=10, chain=15),
     Item("arm", "fine_tune -> heavy seed 0", weight=5, chain=5),

@@ -14,18 +14,6 @@ from simreal.tracking import Ledger
 RULE = {"margin": 0.05, "min_seeds": 3, "confidence": 0.95, "threshold": 0.8}
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 def finish(out, name, returns):
     """What a finished arm leaves: an evaluation every 100 steps."""
     (out / name).mkdir(parents=True)
@@ -41,7 +29,7 @@ def names(arms, targets, seeds):
 def tally_of(out, stages, clock=None):
     done = [(out / name / "curve.csv").is_file() for name in stages]
     items = [Item(name, name, 1.0, 1.0, cached) for name, cached in zip(stages, done, strict=True)]
-    return Tally(items, 2, clock or Clock())
+    return Tally(items, 2, clock or (lambda: 0.0))
 
 
 def drawn(board, tally, width=80, height=24):

@@ -14,21 +14,14 @@ from simreal.config_files import dump, parse
 from simreal.plan import plan
 from simreal.video import _FOOT, _HEAD, _PAPER, FPS, Panel, _Caption, _pictures, _side_by_side, _wrapped, film
 from simreal_agents.bundle import load
-from simreal_envs.errors import Unsupported, UserError
+from simreal_envs.errors import UserError
 from simreal_envs.variation import Choice, Domain, Interval
 from simreal_envs.worlds import Worlds
 
 SHIFTED = Domain("cartpole_swingup", "bullet", {"pole/mass": 2.0, "latency": 0.02})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def opengl():
-    worlds = Worlds(Domain("cartpole_swingup"), 1, render_mode="rgb_array")
-    worlds.reset()
-    try:
-        worlds.render()
-    except Unsupported as reason:
-        pytest.skip(f"films cannot be tested: {reason}")
+pytestmark = pytest.mark.usefixtures("opengl")
 
 
 def frames(path):

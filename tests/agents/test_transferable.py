@@ -61,8 +61,11 @@ def test_same_seed_gives_the_same_bits_and_leaves_global_random_state_alone(algo
     torch.manual_seed(5)
     np.random.seed(5)
     global_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    runs = [tensors(learner_of(algorithm, seed=seed).learn(96)) for seed in (1, 1, 2)]
-    assert not differing(runs[0], runs[1]) and "heads.critic.weight" in differing(runs[0], runs[2])
+    learners = [learner_of(algorithm, seed=seed) for seed in (1, 1, 2)]
+    begun = [tensors(ours) for ours in learners]
+    runs = [tensors(ours.learn(96)) for ours in learners]
+    for one, same, other in (begun, runs):
+        assert not differing(one, same) and "heads.critic.weight" in differing(one, other)
     assert torch.equal(global_state[0], torch.get_rng_state())
     assert np.array_equal(global_state[1], np.random.get_state()[1])
 
@@ -129,6 +132,8 @@ def test_a_bundle_and_a_zip_bring_it_back(algorithm, form, tmp_path):
     ours.save(tmp_path / "model.zip")
     again = type(ours).load(tmp_path / "model.zip", env=worlds_of(algorithm, form))
     assert not differing(tensors(ours), tensors(again)) and again.hyperparameters == ours.hyperparameters
+    for one, other in ((ours._noise, again._noise), (ours._order, again._order)):
+        assert torch.equal(one.get_state(), other.get_state())
     again.learn(64)
 
 

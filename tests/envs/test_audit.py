@@ -114,8 +114,6 @@ FAULTS = pytest.mark.parametrize(
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 @FAULTS
 def test_a_planted_fault_is_flagged(engine, fault, flags):
-    if engine == "bullet":
-        pytest.importorskip("pybullet")
     row = audited(fault, engine=engine)
     assert set(row.flags) == flags
     assert (row.effect > 0.1) == (fault != "no-op")
@@ -123,8 +121,6 @@ def test_a_planted_fault_is_flagged(engine, fault, flags):
 
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 def test_every_parameter_of_the_cart_pole_passes(engine):
-    if engine == "bullet":
-        pytest.importorskip("pybullet")
     rows = audit("cartpole_swingup", engine)
     assert {row.name: row.flags for row in rows if row.flags} == {}
     assert [row.name for row in rows] == [p.name for p in CART.parameters if p.supported(engine) != "unsupported"]
@@ -134,7 +130,6 @@ def test_every_parameter_of_the_cart_pole_passes(engine):
 
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 def test_a_bolted_arm_meets_what_lies_before_it(engine):
-    pytest.importorskip("pybullet")
     push = find_task("arm_push")
     contacts = [p for p in push.parameters if p.name in ("friction", "friction/rolling")]
     running = start_engine(engine, push.robot, "matched", 12)  # six poses of the machine, six starts of the task
@@ -194,7 +189,6 @@ def test_an_object_that_lies_beside_a_machine_is_pushed_and_falls_onto_it():
 
 
 def test_what_bullet_does_not_solve_between_links_is_not_offered_there():
-    pytest.importorskip("pybullet")
     push = find_task("arm_push")
     torsional, rolling = (
         next(p for p in push.parameters if p.name == f"friction/{of}") for of in ("torsional", "rolling")
@@ -220,7 +214,6 @@ def test_what_bullet_does_not_solve_between_links_is_not_offered_there():
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 def test_legs_whose_links_touch_in_one_place_bear_load_on_both_engines(engine):
     """Halfcheetah's thigh and shin touch the ground in one point, of which Bullet lets the thigh bear all."""
-    pytest.importorskip("pybullet")
     cheetah = find_task("halfcheetah")
     grips = [p for p in cheetah.parameters if p.quantity in ("body_friction", "one_friction")]
     worlds = len(excitations(cheetah, Machine(cheetah.robot, "matched"))[0])
@@ -233,7 +226,6 @@ def test_legs_whose_links_touch_in_one_place_bear_load_on_both_engines(engine):
 
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 def test_every_parameter_of_the_quadruped_passes(engine):
-    pytest.importorskip("pybullet")
     quadruped = find_task("quadruped")
     worlds = len(excitations(quadruped, Machine(quadruped.robot, "matched"))[0])
     running = start_engine(engine, quadruped.robot, "matched", worlds)

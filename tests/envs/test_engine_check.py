@@ -22,8 +22,6 @@ CARTPOLE = find_task("cartpole_swingup").robot
 @pytest.mark.parametrize("task", ["cartpole_swingup", "quadruped"])
 @pytest.mark.parametrize("engine", ["mujoco", "bullet", MujocoEngine])
 def test_our_engines_keep_the_contract(engine, task):
-    if engine == "bullet":
-        pytest.importorskip("pybullet")
     simreal.check_engine(engine, find_task(task).robot)
 
 
@@ -61,25 +59,13 @@ BARE = made_of(
 
 
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
-def test_bodies_and_joints_need_no_names(engine):
-    if engine == "bullet":
-        pytest.importorskip("pybullet")
-    check_engine(engine, BARE)
-
-
-@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
-@pytest.mark.parametrize("robot", [TURRET, LIFT, FLYWHEEL], ids=["turret", "lift", "flywheel"])
-def test_a_body_that_a_force_cannot_move_is_no_fault_of_the_engine(engine, robot):
-    if engine == "bullet":
-        pytest.importorskip("pybullet")
+@pytest.mark.parametrize(
+    "robot",
+    [TURRET, LIFT, FLYWHEEL, SLED, BARE],
+    ids=["turret", "lift", "flywheel", "held by friction", "without names"],
+)
+def test_what_is_odd_about_a_robot_is_no_fault_of_the_engine(engine, robot):
     check_engine(engine, robot)
-
-
-@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
-def test_a_body_that_friction_holds_is_no_fault_of_the_engine(engine):
-    if engine == "bullet":
-        pytest.importorskip("pybullet")
-    check_engine(engine, SLED)
 
 
 def test_pushes_act_where_they_move_something():

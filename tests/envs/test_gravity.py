@@ -16,8 +16,6 @@ def test_the_slopes_of_a_gravity_vector_are_those_that_it_was_made_from():
 
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 def test_without_gravity_there_is_no_slope(engine):
-    if engine == "bullet":
-        pytest.importorskip("pybullet")
     worlds = make(Domain("hopper", engine, {"gravity": 0.0, "slope": 0.2, "slope/side": -0.1}), 2)
     observation, _ = worlds.reset()
     assert (

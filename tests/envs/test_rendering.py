@@ -6,22 +6,13 @@ import numpy as np
 import pytest
 
 from simreal_envs.engines.base import Robot
-from simreal_envs.errors import Unsupported
 from simreal_envs.registration import IDS
 from simreal_envs.rendering import render_mujoco
 from simreal_envs.tasks import TASKS
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import Worlds
 
-
-@pytest.fixture(scope="module", autouse=True)
-def opengl():
-    worlds = Worlds(Domain("cartpole_swingup"), 1, render_mode="rgb_array")
-    worlds.reset()
-    try:
-        worlds.render()
-    except Unsupported as reason:
-        pytest.skip(f"pictures cannot be tested: {reason}")
+pytestmark = pytest.mark.usefixtures("opengl")
 
 
 @pytest.mark.parametrize("name", [name for name, task in IDS.items() if task in TASKS])

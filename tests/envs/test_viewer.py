@@ -72,8 +72,6 @@ def test_the_viewer_shows_the_terrain_and_the_load_that_are_in_force(watch):
 
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 def test_the_viewer_keeps_up_with_values_that_are_drawn_again(watch, engine):
-    if engine == "bullet":
-        pytest.importorskip("pybullet")
     drawn = Randomization({"payload": Uniform(1.0, 5.0), "gravity": Interval(Uniform(5.0, 15.0), every=0.02)})
     worlds, seen = make(Domain("quadruped", engine, drawn), 1), []
 

@@ -207,8 +207,6 @@ STIFF = ("damping", "kd", "kp", "strength", "stiffness")  # on Bullet a world ta
 )
 @pytest.mark.parametrize("name", OWN)
 def test_every_robot_survives_its_bounds(name, engine, quantities):
-    if engine == "bullet":
-        pytest.importorskip("pybullet")
     task = find_task(name)
     # Without choices: a drive that is turned round pushes away from its target, whatever the bounds.
     chosen = [
@@ -304,8 +302,6 @@ def test_the_facts_of_a_robot_may_come_in_lists():
 @pytest.mark.parametrize("kind", ["mujoco", "bullet"])
 def test_a_torque_limit_beyond_that_of_the_models_joint_acts(kind):
     """A URDF's effort, or an actuatorfrcrange, would hold back what the parameter raises, and in MuJoCo alone."""
-    if kind == "bullet":
-        pytest.importorskip("pybullet")
     robot = arm(spec=lambda: mujoco.MjSpec.from_string(WEAK.replace("-2 2", "-3 3")), floor=False)
     engine = start_engine(kind, robot, "matched", 2)
     engine.apply(np.arange(2), {"actuator/torque_limit": np.array([3.0, 9.0])})

@@ -294,3 +294,12 @@ def make_whole() -> dict:
     ]
     report["robustness"] = {target: _robust(target) for target in ("heavy", "reversed")}
     return report
+
+
+def coloured(node):
+    """A figure whose named colours, as ``@positive``, have a value."""
+    if isinstance(node, dict):
+        return {key: coloured(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [coloured(value) for value in node]
+    return "#123456" if isinstance(node, str) and node.startswith("@") else node

@@ -2,6 +2,7 @@ import math
 
 import plotly.graph_objects as go
 import pytest
+from finished import coloured
 from scipy import stats
 
 from simreal.report.figures import Scale, average, learning_curves, series, spanning, ticks
@@ -110,12 +111,5 @@ def test_a_view_without_data_is_left_out(report):
 
 
 def test_plotly_accepts_the_figures_once_colours_have_their_values(report):
-    def coloured(node):
-        if isinstance(node, dict):
-            return {key: coloured(value) for key, value in node.items()}
-        if isinstance(node, list):
-            return [coloured(value) for value in node]
-        return "#123456" if isinstance(node, str) and node.startswith("@") else node
-
     for figure in learning_curves(report, "heavy").values():
         assert len(go.Figure(coloured(figure)).data) == 8

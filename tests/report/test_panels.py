@@ -1,5 +1,6 @@
 import plotly.graph_objects as go
 import pytest
+from finished import coloured
 
 from simreal.report.signals import called, measured_once, most_telling, names_over_time, panels, title
 
@@ -93,13 +94,6 @@ def test_signals_have_names_people_read(name, said):
 
 
 def test_plotly_accepts_the_panels_once_colours_have_their_values(whole):
-    def coloured(node):
-        if isinstance(node, dict):
-            return {key: coloured(value) for key, value in node.items()}
-        if isinstance(node, list):
-            return [coloured(value) for value in node]
-        return "#123456" if isinstance(node, str) and node.startswith("@") else node
-
     drawn = panels(whole, "reversed")
     data = [
         trace | {"y": y} for trace, y in zip(drawn["figure"]["data"], drawn["choices"]["policy_std"]["y"], strict=True)

@@ -2,6 +2,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from kinds import differing, tensors
 
 from simreal_agents.additions.depth import (
     STILL,
@@ -33,14 +34,6 @@ def network(hidden=(4, 5, 6), **more):
 @pytest.fixture
 def ppo(make_ppo):
     return make_ppo(hidden=(4, 5, 6), n_steps=8, batch_size=32, n_epochs=2, seed=3)
-
-
-def weights(learner):
-    return {name: tensor.clone() for name, tensor in learner.policy.state_dict().items()}
-
-
-def moved(before, after):
-    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 def test_layers_lie_across_towers_from_the_encoder_to_the_heads():
@@ -119,10 +112,10 @@ def test_what_stands_still_is_equal_to_the_bit_under_weight_decay_and_counts_for
 
 
 def test_parts_of_a_group_stand_still_while_the_learner_learns(ppo):
-    layers, before = layers_of(ppo.policy), weights(ppo)
+    layers, before = layers_of(ppo.policy), tensors(ppo)
     stand_still(ppo, [*layers[0], *layers[1]])
     ppo.learn(256)
-    changed = moved(before, weights(ppo))
+    changed = differing(before, tensors(ppo))
     assert not changed & {*layers[0], *layers[1]} and {*layers[2], *layers[3]} <= changed
     assert not any(name.startswith("encoder.normalizer") for name in changed)
     assert ppo.optimizer.group("encoder.actor")["frozen"] and not ppo.optimizer.group("trunk.actor")["frozen"]
@@ -136,19 +129,19 @@ def test_what_begins_to_learn_has_fresh_moments(ppo):
     stand_still(ppo, layers[0])
     assert ppo.optimizer.group("trunk.actor")["step"] == 0 and ppo.optimizer.group("heads.actor")["step"] > 0
     stand_still(ppo, [])
-    before = weights(ppo)
+    before = tensors(ppo)
     ppo.learn(128)
-    assert moved(before, weights(ppo)) >= {*layers[0], *layers[1], "encoder.normalizer.mean"}
+    assert differing(before, tensors(ppo)) >= {*layers[0], *layers[1], "encoder.normalizer.mean"}
 
 
 def test_drawn_anew_is_as_at_the_very_beginning(ppo):
-    beginning, names = weights(ppo), set(layers_of(ppo.policy)[1])
+    beginning, names = tensors(ppo), set(layers_of(ppo.policy)[1])
     ppo.learn(128)
-    learned = weights(ppo)
+    learned = tensors(ppo)
     draw_anew(ppo, names)
-    now = weights(ppo)
-    assert moved(learned, now) == names & moved(beginning, learned)
-    assert not moved(beginning, now) & names
+    now = tensors(ppo)
+    assert differing(learned, now) == names & differing(beginning, learned)
+    assert not differing(beginning, now) & names
 
 
 def test_a_plateau_is_a_time_without_a_better_return():
