@@ -323,6 +323,30 @@ def test_a_world_whose_state_breaks_down_is_seen_alone_and_until_its_reset(task,
     assert not engine.diverged().any() and np.isfinite(engine.qpos).all()
 
 
+@pytest.mark.parametrize("played", [False, True])
+def test_a_world_that_mujoco_refuses_to_simulate_is_seen_alone_until_its_reset_and_in_snapshots(played):
+    task = TASKS["cartpole_swingup"]
+    engine, healthy = engine_of(task, 3), engine_of(task, 3)
+    integrator = engine._batch.expand("opt.integrator")
+    integrator[1], sane = 77, integrator[0]  # one of no name, at which mj_step raises an error
+    for e in (engine, healthy):
+        if played:
+            e.play(np.zeros((3, 4, 1)))
+        else:
+            e.step(np.zeros((3, 1)), 4)
+    assert engine.diverged().tolist() == [False, True, False] and not healthy.diverged().any()
+    assert np.array_equal(engine.qpos[[0, 2]], healthy.qpos[[0, 2]])
+    integrator[1] = sane
+    snapshot = engine.snapshot()
+    engine.step(np.zeros((3, 1)), 1)
+    assert engine.diverged().tolist() == [False, True, False]  # until its reset
+    engine.reset(np.array([1]), *task.initial_state(Draws(0, ONE, ONE), 1))
+    engine.step(np.zeros((3, 1)), 1)
+    assert not engine.diverged().any()
+    engine.restore(snapshot)
+    assert engine.diverged().tolist() == [False, True, False]
+
+
 def test_restoring_a_sane_snapshot_forgets_a_divergence_that_came_later(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     task = TASKS["cartpole_swingup"]
