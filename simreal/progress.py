@@ -198,7 +198,7 @@ class PlainProgress:
     def tick(self) -> None:
         if self._clock() - self._said >= self._interval_s:
             titles = [_titled(self._tally, name, stage) for name, stage in self._tally.running.items()]
-            self._say(f"running {', '.join(titles)}")
+            self._say(f"running {', '.join(titles)}" if titles else "preparing")
 
     def close(self) -> None:
         self._stream.flush()

@@ -258,11 +258,13 @@ def test_a_section_of_a_config_becomes_the_same_learning_as_its_data():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_updates_run_on_as_many_torch_threads_as_they_are_to(threads, monkeypatch):
+def test_updates_run_on_as_many_torch_threads_as_they_are_to_and_the_card_says_so(threads, monkeypatch, tmp_path):
     seen, before = set(), torch.get_num_threads()
     monkeypatch.setattr(PPO, "train", lambda learner: seen.add(torch.get_num_threads()))
-    train(None, Target(PENDULUM, Learning((8, 8), num_worlds=4, torch_threads=threads), 0), sr.Scratch(), SHORT)
+    learning = Learning((8, 8), num_worlds=4, torch_threads=threads)
+    run = train(None, Target(PENDULUM, learning, 0), sr.Scratch(), SHORT)
     assert seen == {threads} and torch.get_num_threads() == before
+    assert sr.load(run.agent.save(tmp_path / "agent")).card["torch_threads"] == threads
     with pytest.raises(UserError, match="torch_threads must be a whole number from 1 to 256, not 0"):
         Learning(torch_threads=0)
 

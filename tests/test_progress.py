@@ -79,6 +79,15 @@ def test_plain_progress_writes_a_line_per_finished_stage_and_every_ten_seconds(c
     ]
 
 
+def test_before_the_first_stage_plain_progress_says_that_it_prepares(clock):
+    stream = io.StringIO()
+    progress = PlainProgress(stream, clock=clock)
+    progress.begin(ITEMS, workers=2)
+    clock.now = 10.0
+    progress.tick()
+    assert stream.getvalue().splitlines()[-1] == "[  0 %] 0/3 stages, estimating the time: preparing"
+
+
 def test_live_progress_draws_bars_and_the_running_stages(clock):
     class Terminal(io.StringIO):
         def isatty(self):

@@ -125,6 +125,7 @@ class Agent:
             "algorithm": learner.algorithm,
             "hyperparameters": learner.hyperparameters,
             "env_steps": learner.num_timesteps,
+            "torch_threads": torch.get_num_threads(),  # here, as whoever saves it may have others
             **learner.notes,
         }
         kept = _transitions(learner) if replay else None
@@ -235,7 +236,7 @@ def save(agent: Agent | Transferable, folder: str | Path, card: Mapping[str, Any
         "normalizer": "running" if agent.policy.encoder.normalizer.enabled else "none",
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
-        "torch_threads": torch.get_num_threads(),
+        "torch_threads": agent.card.get("torch_threads", torch.get_num_threads()),
         "sha256": hashlib.sha256(weights).hexdigest(),
     } | kept
     try:
