@@ -61,7 +61,7 @@ def run(
     require_free(out, lambda: is_experiment(out), "the folder of an experiment")
     require_name(out, experiment.name)
     with output_lock(out):
-        start_manifest(out, command)
+        start_manifest(out, command, _packages(experiment, domains))
         write_text(out / CONFIG, config_files.dump(experiment))
         stages = plan(experiment, domains, out, versions())
         _tell_of_others(stages, out)
@@ -98,6 +98,14 @@ def _require_engines(domains: dict[tuple[str, str], Domain], where: Where) -> No
                 import_pybullet()
         except Unsupported as error:
             raise Unsupported(f"{where(kind, name)}: {error}") from None
+
+
+def _packages(experiment: Experiment, domains: Mapping[tuple[str, str], Domain]) -> dict[str, str]:
+    """The versions of the packages that bring tasks, engines and strategies of an experiment; ours are not among them."""
+    from simreal.strategies import packages_behind
+
+    ways = [*experiment.strategies.values(), *(one.strategy for one in experiment.sources.values() if one.strategy)]
+    return packages_behind([name for way in ways for name in way.names], [one.to_dict() for one in domains.values()])
 
 
 def run_alone(

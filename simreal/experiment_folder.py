@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,15 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def start_manifest(out: Path, command: str) -> None:
-    """Record versions, machine, git state, command and time. Running the same again only adds to `starts`."""
+def start_manifest(out: Path, command: str, packages: Mapping[str, str] | None = None) -> None:
+    """Record versions, machine, git state, command and time. Running the same again only adds to `starts`.
+
+    Args:
+        packages: the versions of other packages that the results depend on.
+    """
     from simreal.manifest import manifest
 
-    now, before = manifest(command), read_manifest(out)
+    now, before = manifest(command, packages or {}), read_manifest(out)
     same = all(before.get(key) == value for key, value in now.items() if key != "started")
     started = before.get("started", now["started"]) if same else now["started"]
     starts = [*before.get("starts", []), now["started"]]

@@ -84,9 +84,8 @@ def read(experiment: Experiment, out: Path) -> Folder:
     wanted = {str(arm.path) for arm in arms(experiment)}
     wanted |= {str(path) for chain in chains(experiment) for path in (chain[0].returns, *(arm.path for arm in chain))}
     if missing := len(wanted - done):
-        log.warning(
-            "simreal: warning: %d stages of %s are not finished, or damaged; `simreal run` continues them", missing, out
-        )
+        stages = "1 stage" if missing == 1 else f"{missing} stages"
+        log.warning("simreal: warning: %s of %s not finished, or damaged; `simreal run` continues", stages, out)
     with_control = [name for name in experiment.targets if control_of(name) in finished]
     scales = {name: scale_of(name, finished | further, out) for name in with_control}
     source_scales = {name: source_scale(name, experiment, out, done) for name in needed(experiment)}

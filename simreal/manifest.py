@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from typing import Any
 from simreal.stages import cores, versions
 
 
-def manifest(command: str) -> dict[str, Any]:
-    """Versions, machine, git state, command and time, as plain data. Holds no user name, host name or key."""
+def manifest(command: str, packages: Mapping[str, str]) -> dict[str, Any]:
+    """Versions, also those of further packages, machine, git state, command and time, as plain data.
+
+    Holds no user name, host name or key.
+    """
     return {
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="microseconds"),  # W&B runs are known by it
-        "versions": versions(),
+        "versions": {**versions(), **packages},
         "machine": {"system": platform.system(), "arch": platform.machine(), "cores": cores(), "cpu": _cpu()},
         "git": _git(),
     }

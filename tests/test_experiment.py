@@ -18,6 +18,7 @@ from simreal.execution import StageError
 from simreal.experiment_folder import read_manifest, require_free
 from simreal.plan import finished_stages, plan
 from simreal.progress import SilentProgress
+from simreal.stages import versions
 from simreal.tracking import mirror
 from simreal.tracking.base import TrackingError
 from simreal.tracking.mirror import mirror_experiment
@@ -79,6 +80,15 @@ def test_the_manifest_names_circumstances_but_neither_user_nor_host(finished):
     assert manifest["versions"]["simreal"] and manifest["machine"]["cores"] >= 1
     assert manifest["wall_s"] > 0
     assert os.uname().nodename not in json.dumps(manifest)
+
+
+def test_the_manifest_has_the_version_of_whoever_brings_the_task(tmp_path, monkeypatch):
+    pytest.importorskip("minatar", reason="needs MinAtar, of the extra games")
+    found = parse(tiny.CONFIG.replace("pole/mass: 0.8", "sticky: 0.2"), "tiny.yaml", ["task=minatar:breakout"])[0]
+    monkeypatch.setattr(experiment, "run_stages", lambda *_, **__: pytest.fail("stop"))
+    with pytest.raises(pytest.fail.Exception, match="stop"):
+        experiment.run(found, tmp_path / "out")
+    assert {*read_manifest(tmp_path / "out")["versions"]} - {*versions()} == {"MinAtar"}
 
 
 def test_without_an_account_every_arm_gets_an_offline_wandb_run(finished):

@@ -146,7 +146,7 @@ def test_an_unfinished_folder_uses_what_is_finished_and_says_how_much_is_missing
     assert [(arm["strategy"], arm["seeds"], arm["verdict"]) for arm in report["arms"]] == [
         ("zero_shot", [0], "inconclusive")
     ]
-    assert "3 stages of" in caplog.text and "`simreal run` continues them" in caplog.text
+    assert "3 stages of" in caplog.text and "`simreal run` continues" in caplog.text
     told = "Not all seeds are finished yet: zero_shot on light (1 of 2) and fine_tune on light (0 of 2)."
     assert (
         report["notes"] == [told] and told in (folder / "report.html").read_text()
@@ -247,4 +247,4 @@ def test_a_way_without_its_returns_is_not_finished(several, tmp_path, caplog):
     shutil.copytree(several.out, tmp_path / "out")
     shutil.rmtree(tmp_path / "out/arms/plain/taught/sequence/returns/seed-1")
     way = next(way for way in build_report(tmp_path / "out")["sequence"]["ways"] if way["strategy"] == "taught")
-    assert way["seeds"] == [0] and "1 stages of" in caplog.text
+    assert way["seeds"] == [0] and "1 stage of" in caplog.text

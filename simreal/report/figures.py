@@ -119,8 +119,25 @@ def views(lines: Sequence[Series], levels: Mapping[str, float], confidence: floa
             traces += _traces(line, place, points) if points else []
         if traces:
             drawn = {} if view == "success" else levels
-            figures[view] = {"data": traces, "layout": _layout(title, last, drawn, success=view == "success")}
+            layout = _layout(title, last, drawn, success=view == "success")
+            if view != "success":
+                layout["yaxis"] |= _reach(traces, [shape["y0"] for shape in layout["shapes"]])
+            figures[view] = {"data": traces, "layout": layout}
     return figures
+
+
+def _reach(traces: Sequence[Mapping[str, Any]], levels: Sequence[float]) -> dict[str, Any]:
+    """The range of the axis where bands would leave no room for the lines, as those of two seeds do; else what Plotly takes.
+
+    Lines and levels have at least a third of it, and bands end at its ends.
+    """
+    lines = [y for trace in traces if "fill" not in trace for y in trace["y"]] + [*levels]
+    bands = [y for trace in traces if "fill" in trace for y in trace["y"]]
+    low, high = min(lines), max(lines)
+    room = high - low
+    if not room or max(bands) - min(bands) <= 3 * room:
+        return {}
+    return {"range": [max(min(bands), low - room), min(max(bands), high + room)]}
 
 
 def average(

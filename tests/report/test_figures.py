@@ -5,7 +5,7 @@ import pytest
 from finished import coloured
 from scipy import stats
 
-from simreal.report.figures import Scale, average, learning_curves, series, spanning, ticks
+from simreal.report.figures import Scale, Series, average, learning_curves, series, spanning, ticks, views
 
 
 def curve(values, seed=0, **more):
@@ -24,6 +24,17 @@ def test_seeds_that_stopped_early_and_missing_values_count_where_they_exist():
     points = average([curve([1.0, 2.0, 3.0]), curve([3.0, None])], "return_mean")
     assert [(step, mean) for step, mean, *_ in points] == [(0, 2.0), (1, 2.0), (2, 3.0)]
     assert points[2][2:] == (3.0, 3.0)  # one seed has no interval
+
+
+def test_bands_of_two_seeds_that_disagree_leave_the_lines_a_third_of_the_axis():
+    def range_of(*ends):
+        arm = Series(
+            "arm", "@c0", "solid", tuple(curve([0.0, end], seed, strategy="fine_tune") for seed, end in enumerate(ends))
+        )
+        return views([arm], {"random": -10.0, "reference": 50.0})["deterministic"]["layout"]["yaxis"].get("range")
+
+    assert range_of(0.0, 60.0) == [-70.0, 110.0]  # means from 0 to 30, levels from -10 to 50, a band from -351 to 411
+    assert range_of(20.0, 22.0) is None  # a band from 8 to 34
 
 
 def test_a_scale_is_logarithmic_only_for_positive_values_far_apart():
