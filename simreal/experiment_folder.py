@@ -33,7 +33,7 @@ def start_manifest(out: Path, command: str, packages: Mapping[str, str] | None =
     """
     from simreal.manifest import manifest
 
-    now, before = manifest(command, packages or {}), read_manifest(out)
+    now, before = manifest(command, packages), read_manifest(out)
     same = all(before.get(key) == value for key, value in now.items() if key != "started")
     started = before.get("started", now["started"]) if same else now["started"]
     starts = [*before.get("starts", []), now["started"]]

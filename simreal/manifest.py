@@ -13,7 +13,7 @@ from typing import Any
 from simreal.stages import cores, versions
 
 
-def manifest(command: str, packages: Mapping[str, str]) -> dict[str, Any]:
+def manifest(command: str, packages: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Versions, also those of further packages, machine, git state, command and time, as plain data.
 
     Holds no user name, host name or key.
@@ -21,7 +21,7 @@ def manifest(command: str, packages: Mapping[str, str]) -> dict[str, Any]:
     return {
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="microseconds"),  # W&B runs are known by it
-        "versions": {**versions(), **packages},
+        "versions": versions() | dict(packages or {}),
         "machine": {"system": platform.system(), "arch": platform.machine(), "cores": cores(), "cpu": _cpu()},
         "git": _git(),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import simreal
 
-PROGRAM = "import json; from simreal.manifest import manifest; print(json.dumps(manifest('', {})['git']))"
+PROGRAM = "import json; from simreal.manifest import manifest; print(json.dumps(manifest('')['git']))"
 
 
 def test_somebody_elses_repository_is_not_simreals(tmp_path):
