@@ -20,6 +20,10 @@ def test_every_public_name_exists_and_is_documented(name):
     assert name in dir(simreal)
 
 
+def test_completion_offers_the_public_names_alone():
+    assert [name for name in dir(simreal) if not name.startswith("__")] == simreal.__all__
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'simreal' has no attribute 'fine_tune'"):
         simreal.fine_tune  # noqa: B018
