@@ -40,6 +40,7 @@ def test_independent_stages_share_the_workers(clock):
     clock.now = 3.0
     tally.stop("0", done=True)
     assert tally.remaining_s() == pytest.approx(3.0 * 8 / 4)
+    assert Tally([Item("0", "0", 1, 1)], 4, clock).headline() == "0/1 stage, estimating the time"
 
 
 def test_some_stages_have_a_state_and_a_time_of_their_own(clock):

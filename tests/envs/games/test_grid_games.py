@@ -131,6 +131,13 @@ def test_catch_a_ball_is_caught_or_missed_and_the_next_one_falls():
     assert play(worlds, FIRE)[0] == [-1.0]
 
 
+@pytest.mark.parametrize(("column", "reward"), [(1, -1.0), (2, 1.0), (4, 1.0), (5, -1.0)])
+def test_catch_the_paddle_catches_in_its_own_columns_alone(column, reward):
+    worlds = game("grid_catch")
+    put(worlds, x=column, y=8, slant=0, left=2)  # the paddle covers columns 2 to 4
+    assert play(worlds, STAY)[0] == [reward]
+
+
 def test_catch_balls_are_reflected_by_the_walls_and_blown_by_the_wind():
     worlds = game("grid_catch")
     put(worlds, x=0, y=2, slant=-1)
@@ -152,8 +159,11 @@ def test_catch_speed_width_and_slant_do_what_they_say():
     wide = game("grid_catch", paddle__width=6)
     play(wide, *[RIGHT] * 10)
     assert at(wide, PLAYER) == [(9, column) for column in range(4, 10)]
-    straight, slanting = game("grid_catch", 200, ball__slant=0.0), game("grid_catch", 200, ball__slant=1.0)
-    assert not straight.engine.now.slant.any() and slanting.engine.now.slant.all()
+    for share in (0.0, 0.5, 1.0):
+        slants = game("grid_catch", 1000, ball__slant=share).engine.now.slant
+        found = [int((slants == way).sum()) for way in (-1, 0, 1)]
+        for count, p in zip(found, (share / 2, 1 - share, share / 2), strict=True):
+            assert stats.binomtest(count, 1000, p).pvalue > ERROR_RATE
 
 
 def test_catch_lasts_a_hundred_steps_and_eleven_balls():
@@ -180,6 +190,27 @@ def test_breaker_the_outer_cells_of_the_paddle_send_the_ball_to_their_side(colum
     put(worlds, left=2, x=column - slant, y=8, slant=slant, fall=1)
     rewards, now = play(worlds, STAY)
     assert rewards == [0.0] and (now.y[0], now.fall[0], now.slant[0]) == (8, -1, after)
+
+
+@pytest.mark.parametrize(("column", "lost"), [(1, True), (2, False), (4, False), (5, True)])
+def test_breaker_the_paddle_meets_the_ball_in_its_own_columns_alone(column, lost):
+    worlds = game("grid_breaker")
+    put(worlds, left=2, x=column - 1, y=8, slant=1, fall=1)  # the paddle covers columns 2 to 4
+    assert worlds.step(np.array([STAY]))[2][0] == lost
+
+
+@pytest.mark.parametrize("slant", [-1, 1])
+def test_breaker_a_paddle_of_one_cell_lets_the_ball_fly_on(slant):
+    worlds = game("grid_breaker", paddle__width=1)
+    put(worlds, left=2, x=2 - slant, y=8, slant=slant, fall=1)
+    _, now = play(worlds, STAY)
+    assert (now.y[0], now.fall[0], now.slant[0]) == (8, -1, slant)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("grid_breaker", "slant"), ("grid_invaders", "way")])
+def test_half_the_games_start_to_either_side(name, kept):
+    ways = getattr(game(name, 1000).engine.now, kept)
+    assert set(ways) == {-1, 1} and stats.binomtest(int((ways == 1).sum()), 1000).pvalue > ERROR_RATE
 
 
 def test_breaker_a_lost_ball_ends_the_episode_and_a_broken_wall_is_built_anew():
@@ -214,6 +245,14 @@ def test_dodge_rocks_fall_pass_and_hit():
     assert play(worlds, STAY)[0] == [1.0]
 
 
+def test_dodge_a_slow_rock_passes_once():
+    worlds = game("grid_dodge", rocks__rate=0.1, rocks__speed=0.25)
+    rocks = np.zeros((10, 10), bool)
+    rocks[9, 7] = True
+    put(worlds, x=0, rocks=rocks)
+    assert play(worlds, *[STAY] * 8)[0] == [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+
+
 def test_dodge_wind_moves_all_rocks_and_speed_the_figure():
     worlds = game("grid_dodge", wind=1.0, player__speed=3, rocks__rate=0.1)
     rocks = np.zeros((10, 10), bool)
@@ -225,8 +264,9 @@ def test_dodge_wind_moves_all_rocks_and_speed_the_figure():
 
 def test_dodge_rows_have_rocks_as_often_and_as_wide_as_said():
     worlds = game("grid_dodge", 64, rocks__rate=0.3, rocks__width=4)
-    counts = np.concatenate([worlds.step(np.zeros(64, int))[0][:, 0, :, HAZARD].sum(axis=1) for _ in range(50)])
-    assert set(counts) == {0, 4}
+    rows = np.concatenate([worlds.step(np.zeros(64, int))[0][:, 0, :, HAZARD] for _ in range(50)])
+    counts = rows.sum(axis=1)
+    assert set(counts) == {0, 4} and set(rows[counts == 4].argmax(axis=1)) == set(range(7))
     found = int((counts == 4).sum())
     assert stats.binomtest(found, len(counts), 0.3).pvalue > ERROR_RATE
 
@@ -240,6 +280,31 @@ def test_invaders_a_shot_hits_an_alien_and_the_cannon_must_wait():
     assert rewards == [0.0, 0.0, 1.0] and at(worlds, TARGET) == [(0, 0)] and at(worlds, SHOT) == []
     play(worlds, FIRE)
     assert at(worlds, SHOT) == [(8, 4)]
+
+
+def test_invaders_the_cannon_fires_as_often_as_said():
+    worlds = game("grid_invaders", bombs__rate=0.0, aliens__speed=0.05, cannon__cooldown=3)
+    put(worlds, x=9)
+    fired = []
+    for _ in range(8):
+        play(worlds, FIRE)
+        fired.append((8, 9) in at(worlds, SHOT))
+    assert fired == [True, False, False] * 2 + [True, False]
+
+
+def test_invaders_an_alien_that_marches_into_a_shot_is_hit():
+    worlds = game("grid_invaders", bombs__rate=0.0, aliens__speed=1.0)
+    aliens, shots = np.zeros((2, 10, 10), bool)
+    aliens[[0, 5], 3] = shots[6, 4] = True
+    put(worlds, x=0, aliens=aliens, shots=shots, way=1)
+    assert play(worlds, STAY)[0] == [1.0] and at(worlds, TARGET) == [(0, 4)] and at(worlds, SHOT) == []
+
+
+def test_invaders_every_column_drops_bombs_alike():
+    worlds = game("grid_invaders", 1000, bombs__rate=0.5, aliens__speed=0.05)
+    bombs = worlds.step(np.full(1000, STAY))[0][..., HAZARD].sum(axis=(0, 1))
+    assert not bombs[[0, 1, 8, 9]].any() and stats.chisquare(bombs[2:8]).pvalue > ERROR_RATE
+    assert stats.binomtest(int(bombs.sum()), 1000, 0.5).pvalue > ERROR_RATE
 
 
 def test_invaders_march_to_the_edge_go_down_and_turn():
@@ -273,8 +338,8 @@ def test_invaders_drop_bombs_that_end_the_game_and_the_next_wave_comes():
     assert dropped and {column for _, column in dropped} == {4} and min(row for row, _ in dropped) == 3
     shots = np.zeros((10, 10), bool)
     aliens[:], aliens[4, 4], shots[5, 4] = False, True, True
-    put(worlds, aliens=aliens, bombs=False, shots=shots, way=1)
-    assert play(worlds, STAY)[0] == [1.0] and len(at(worlds, TARGET)) == 18
+    put(worlds, aliens=aliens, bombs=False, shots=shots, way=1, trail=np.roll(aliens, 1, axis=1))
+    assert play(worlds, STAY)[0] == [1.0] and len(at(worlds, TARGET)) == 18 and at(worlds, TRAIL) == []
 
 
 def follow(cells):

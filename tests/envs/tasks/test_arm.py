@@ -248,6 +248,10 @@ def test_push_pays_for_a_puck_near_its_goal_and_a_tip_behind_it():
         "puck_speed": -0.2 * 0.25, "action_rate": -0.2 * 0.02, "lost": 0.0,
     }  # fmt: skip
     assert {name: term[0] for name, term in terms.items()} == pytest.approx(expected, abs=1e-5)
+    # Within 5 cm of the goal, it matters less and less where the tip is.
+    terms = PUSH.reward(pushing(puck=(0.5, 0.1), tip=tip, goal=(0.52, 0.1)))
+    assert terms["approach"][0] == pytest.approx(0.4 * -0.5 * 0.03 / 0.2, abs=1e-5)
+    assert terms["alignment"][0] == pytest.approx(0.4 * -0.5 * (1 - np.sqrt(0.5)), abs=1e-5)
 
 
 def test_push_pays_for_a_tip_that_is_faster_than_a_metre_per_second():

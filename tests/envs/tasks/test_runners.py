@@ -8,6 +8,7 @@ pytest.importorskip("pybullet")
 
 from simreal_envs.engines.bullet import BulletEngine
 from simreal_envs.engines.mujoco import MujocoEngine
+from simreal_envs.parameters import Draws
 from simreal_envs.tasks import find_task, hopper, walker
 from simreal_envs.tasks.base import Episode, State
 from simreal_envs.tasks.planar import foot_motion
@@ -60,6 +61,16 @@ def test_engines_agree_to_1e_9_in_the_air(task):
     a, b = (flight(kind, task, task.control(noise)) for kind in ENGINES)
     assert np.ptp(a[:, 3 : 3 + len(task.stance)], axis=0).min() > 0.1  # the joints do move
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+
+
+@each_task
+def test_an_episode_starts_at_a_speed_of_its_own(task):
+    n = 1000
+    qpos, qvel = task.initial_state(Draws(0, np.arange(n), np.zeros(n, int)), n)
+    slowest, fastest = (0.0, walker.SPEED) if task is WALKER else (-task.start_speed, task.start_speed)
+    assert slowest <= qvel[:, 0].min() and qvel[:, 0].max() <= fastest
+    assert np.ptp(qvel[:, 0]) > 0.95 * (fastest - slowest)
+    assert np.ptp(qpos[:, 2]) > 0.09 and (np.ptp(qpos[:, 3:], axis=0) > 0.19).all()
 
 
 @each_task
