@@ -74,7 +74,8 @@ def mirror_experiment(
     """Mirror a finished experiment: one run per source agent, per arm and seed, and one with the verdicts.
 
     A run is identified by its place and the experiment's first start, so whatever changed in a place (an arm that
-    was trained for longer, verdicts over more seeds) replaces what was there, and what did not change is left alone.
+    was trained for longer, verdicts over more seeds) replaces what was there, what did not change is left alone, and what
+    the experiment no longer has is removed.
 
     Args:
         out_dir: the experiment's folder (config.yaml, manifest.json, agents/, arms/).
@@ -107,9 +108,11 @@ def mirror_experiment(
         sinks["tensorboard"] = lambda run: TensorBoardTracker(out / "tensorboard" / run.place)
     if resolve_mode(wandb) != "disabled":  # last: it may fail
         sinks["wandb"] = in_wandb
-    runs = list(runs_of(report, out)) if sinks else []
+    runs = {_identity(run, group, started): run for run in runs_of(report, out)} if sinks else {}
+    for name in sinks:
+        _forget(out / name, runs)
     return sum(
-        _written(out / name, run, _identity(run, group, started), make) for name, make in sinks.items() for run in runs
+        _written(out / name, run, identity, make) for name, make in sinks.items() for identity, run in runs.items()
     )
 
 
@@ -168,6 +171,20 @@ def _written(folder: Path, run: Run, identity: str, make: Callable[[Run], Tracke
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(run.content, encoding="utf-8")
     return True
+
+
+def _forget(folder: Path, runs: Mapping[str, Run]) -> None:
+    """Remove the mirrors of what the experiment no longer has, such as a seed that was taken out; results stay."""
+    places = [folder / run.place for run in runs.values()]
+    kept = {*places, *(above for place in places for above in place.parents)}  # a strategy may be called seed-1
+    for old in [*folder.glob("agents/*/seed-*"), *folder.glob("arms/**/seed-*")]:
+        if old not in kept:
+            shutil.rmtree(old, ignore_errors=True)
+    for marker in folder.glob("mirrored/*"):
+        if marker.name not in runs:
+            for old in folder.glob(f"*run-*-{marker.name}"):
+                shutil.rmtree(old, ignore_errors=True)
+            marker.unlink()
 
 
 def _arms(report: Mapping[str, Any]) -> list[dict[str, Any]]:

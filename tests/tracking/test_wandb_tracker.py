@@ -237,6 +237,24 @@ def test_mirroring_again_adds_nothing_and_an_arm_that_went_on_continues_its_own_
     assert [row.step.num for row in rows] == [0, 100, 200, 300] and len(after) == len(before)
 
 
+def test_a_seed_that_was_taken_out_leaves_all_mirrors_and_comes_back(experiment):
+    out, report = experiment
+    less = {**report, "curves": [curve for curve in report["curves"] if curve["seed"] == 0]}
+    less["arms"] = [{**arm, "seeds": [0]} for arm in report["arms"]]
+
+    def mirrored():
+        tables = {path.parent.relative_to(out / "csv").as_posix() for path in (out / "csv").rglob("metrics.csv")}
+        return tables, {path.name.rpartition("-")[2] for path in (out / "wandb").glob("offline-run-*")}
+
+    mirror_experiment(out, report, wandb="offline", csv=True)
+    tables, runs = mirrored()
+    mirror_experiment(out, less, wandb="offline", csv=True)
+    assert mirrored()[0] == {place for place in tables if place.endswith("seed-0")} and len(mirrored()[1]) == 1 + 3 + 1
+    assert (out / "arms/none/scratch/heavy/seed-1/metrics.jsonl").is_file()
+    mirror_experiment(out, report, wandb="offline", csv=True)
+    assert mirrored() == (tables, runs)
+
+
 def test_an_experiment_that_grows_replaces_its_verdicts_and_adds_its_arms(experiment):
     out, report = experiment
     early = {**report, "arms": report["arms"][:1], "curves": report["curves"][2:]}
