@@ -116,18 +116,32 @@ class ActionDelay:
         """
         self.latest, self.previous = actions, self.latest
         wanted = self._control(actions)
-        if not (self._travels or len(self._lag)) and offset is None:
+        if not self._travels and offset is None and not len(self._lag):
             return wanted
         self._head = (self._head + 1) % len(self._sent)
+        if offset is None and not (len(self._lag) or any(map(len, self._levels))):
+            return self._delayed(wanted)
         self._wanted[:] = wanted
         changes = len(self._sent) > 1 or len(self._lag)
         control = np.empty((len(wanted), self._substeps if changes else 1, wanted.shape[1]))
         compiled().command(
-            self._wanted, draws.keys, steps, _NAMES, *self._levels, self._delay,
-            self._timestep, self._sent, self._due, self._head, self._lag, self.followed,
-            _EXACT if offset is None else offset, control,
+            self._wanted, draws.keys, steps, _NAMES, *self._levels, self._delay, self._timestep, self._sent, self._due,
+            self._head, self._lag, self.followed, _EXACT if offset is None else offset, control,
         )  # fmt: skip
         return control if changes else control[:, 0]
+
+    def _delayed(self, wanted: np.ndarray) -> np.ndarray:
+        """`send` where there is nothing but delays, as in most domains: without numba and its 40 MB in every process."""
+        self._sent[self._head] = wanted
+        if (slots := len(self._sent)) == 1:
+            return self._sent[0].copy()
+        control_steps = (np.arange(slots) - self._head) % slots
+        until = (control_steps * self._substeps)[:, None] + np.arange(
+            self._substeps
+        )  # physics steps, of each place of `_due`
+        own = self._head * len(wanted) + np.arange(len(wanted))
+        np.copyto(self._due, own, where=until[..., None] >= self._delay)  # none overtakes another
+        return self._sent.reshape(-1, wanted.shape[1]).take(self._due[self._head], axis=0).swapaxes(0, 1)
 
     def snapshot(self) -> dict[str, Any]:
         """Delays and the commands under way."""
