@@ -66,6 +66,7 @@ def test_normalization_puts_random_at_0_and_the_reference_at_1_also_for_negative
 def test_a_scale_ends_at_the_best_return_and_where_nothing_beats_a_random_policy_a_unit_above_it():
     assert (scale_end(0.7, 0.01), scale_end(-20.0, -21.5)) == (0.7, -20.0)
     assert (scale_end(0.0, 0.0), scale_end(-3.0, -2.0)) == (1.0, -1.0)
+    assert (scale_end(1e-12, 0.0), scale_end(1e9 + 0.01, 1e9)) == (1e-12, 1e9 + 1.0)  # it is relative to the returns
     assert scale_end(-20.000000000000004, -20.00000000000001) == pytest.approx(-19.0)  # rounding beats nothing
 
 

@@ -94,6 +94,14 @@ def test_zero_shot_arms_without_any_variance_get_point_intervals():
     assert verdict(constant([0.2] * 5), constant([0.2] * 5), margin=0.0).label == "neutral"
 
 
+def test_a_comparison_has_converged_and_seeds_enough_if_both_arms_do():
+    flat, rising = constant([0.5] * 5), arm(np.tile(STEPS / 60_000, (5, 1)))
+    few = constant([0.5] * 4)
+    assert not verdict(flat, rising).converged and not verdict(rising, flat).converged
+    assert verdict(flat, flat, min_seeds=5).enough
+    assert not verdict(flat, few, min_seeds=5).enough and not verdict(few, flat, min_seeds=5).enough
+
+
 @pytest.mark.parametrize(("level", "label"), [(0.8, "positive"), (0.5, "neutral"), (0.2, "negative")])
 def test_the_label_follows_the_interval_of_the_area(level, label):
     assert verdict(constant(level + 0.01 * SPREAD), constant(0.5 + 0.01 * SPREAD)).label == label

@@ -26,6 +26,8 @@ def test_mmrv_by_hand():
     # Everything reversed: the largest difference of each, (0.7 + 0.5 + 0.7) / 3.
     assert mean_maximum_rank_violation([0.9, 0.5, 0.1], [0.0, 0.5, 0.7]) == pytest.approx(1.9 / 3)
     assert mean_maximum_rank_violation([1.0, 2.0, 3.0], [0.0, 0.5, 0.7]) == 0.0  # the order is all that counts
+    # All equal to the simulator: those that are really better are put wrong, (0.7 + 0.2 + 0) / 3.
+    assert mean_maximum_rank_violation([0.5, 0.5, 0.5], [0.0, 0.5, 0.7]) == pytest.approx(0.9 / 3)
 
 
 def test_published_scores_give_the_published_numbers():
@@ -38,6 +40,8 @@ def test_correlations_by_hand():
     assert correlation([1, 2, 3], [1, 2, 6]) == pytest.approx(5 / np.sqrt(2 * 14))  # (-1 0 1) and (-2 -1 3)
     assert rank_correlation([1, 2, 3], [1, 2, 6]) == pytest.approx(1.0)
     assert rank_correlation([1, 2, 3, 4], [2, 1, 4, 3]) == pytest.approx(1 - 6 * 4 / (4 * 15))
+    # Equal scores share their ranks: (1.5 1.5 3 4) and (1 2 4 3) deviate by (-1 -1 0.5 1.5) and (-1.5 -0.5 1.5 0.5).
+    assert rank_correlation([1, 1, 2, 3], [1, 2, 4, 3]) == pytest.approx(3.5 / np.sqrt(4.5 * 5))
     assert correlation([1, 1, 1], [1, 2, 6]) == 0.0  # a simulator to which all are equal predicts nothing
 
 
@@ -58,6 +62,7 @@ def test_ten_policies_have_an_interval_and_nine_a_value_only():
     assert found.reality_gap.value == pytest.approx(np.mean(simulated - real))
     assert found.mmrv.low >= 0.0
     assert found == predictivity(simulated, real, np.random.default_rng(1))
+    assert np.isfinite(predictivity(simulated[:10], real[:10], np.random.default_rng(1)).srcc.low)
     few = predictivity(simulated[:9], real[:9], np.random.default_rng(1))
     assert few.to_dict()["srcc"] == {"value": few.srcc.value, "low": None, "high": None}
 

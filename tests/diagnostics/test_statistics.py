@@ -75,6 +75,14 @@ def test_resampling_stays_within_groups_and_tasks():
     assert interval == Interval(-1.0, -1.0, -1.0)
 
 
+def test_runs_are_drawn_whole_where_their_tasks_depend_on_each_other():
+    first = np.random.default_rng(0).normal(size=8)
+    scores = np.stack([first, -first], axis=1)  # what a run gains in one task it loses in the other
+    whole = bootstrap_interval(mean, scores, np.random.default_rng(0), together=True)
+    apart = bootstrap_interval(mean, scores, np.random.default_rng(0))
+    assert (whole.low, whole.high) == pytest.approx((0.0, 0.0), abs=1e-12) and apart.high - apart.low > 0.1
+
+
 def test_with_two_normal_groups_the_stretched_interval_is_about_welchs():
     rng = np.random.default_rng(3)
     left, right = rng.normal(0, 1, 10), rng.normal(0, 3, 6)
@@ -142,6 +150,6 @@ def test_a_correlation_over_seeds_is_students_test_at_one_side():
         y = r * x + np.sqrt(1 - r * r) * apart
         assert np.corrcoef(x, y)[0, 1] == pytest.approx(r)
         assert is_correlated(x, y) is expected
-    assert not is_correlated(x[:2], x[:2]) and not is_correlated(x, np.ones(5))
+    assert is_correlated(x[:3], x[:3]) and not is_correlated(x[:2], x[:2]) and not is_correlated(x, np.ones(5))
     with warnings.catch_warnings(action="error"):
         assert not is_correlated(x, 1e15 + x / 1e3)  # constant but for rounding
