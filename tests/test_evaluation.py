@@ -6,10 +6,11 @@ import pytest
 import tiny
 
 import simreal as sr
-from simreal.evaluation import Evaluator
+from simreal.evaluation import Evaluator, random_actions
 from simreal_agents.bundle import Agent
 from simreal_envs.errors import UserError
 from simreal_envs.tasks import TASKS, find_task
+from simreal_envs.worlds import make
 
 RANDOMIZED = sr.Domain("cartpole_swingup", variation=sr.Randomization({"pole/mass": sr.Uniform(0.5, 1.5)}))
 
@@ -63,6 +64,29 @@ def test_a_trace_adds_up_to_the_stochastic_evaluation(evaluator):
     assert np.allclose((trace.rewards * trace.alive).sum(axis=0), evaluation.returns)
     assert np.array_equal(trace.alive.sum(axis=0), evaluation.lengths)
     assert trace.last_observations.shape == trace.observations.shape[1:]
+    worlds = make(RANDOMIZED, 4, evaluator.seed)
+    first, _ = worlds.reset(seed=evaluator.seed)
+    assert np.array_equal(trace.observations[0], first)  # a row has what was seen before its action
+    second, *_ = worlds.step(trace.actions[0])
+    worlds.close()
+    assert np.array_equal(trace.observations[1], second)
+
+
+def test_a_curriculum_is_judged_at_its_full_width(evaluator):
+    widening = sr.Domain("cartpole_swingup", variation=sr.Curriculum(RANDOMIZED.variation, until=1.0))
+    agent = fresh()
+    assert np.array_equal(sr.evaluate(agent, widening, episodes=4).returns, evaluator(agent).returns)
+
+
+def test_random_actions_are_drawn_from_all_that_there_are():
+    worlds = make(sr.Domain("cartpole_swingup"), 500)
+    drawn = random_actions(worlds, np.random.default_rng(0))()
+    worlds.close()
+    assert drawn.shape == (500, 1) and -1 <= drawn.min() < -0.98 and 0.98 < drawn.max() <= 1
+    worlds = make(sr.Domain("grid_catch"), 500)
+    drawn = random_actions(worlds, np.random.default_rng(0))()
+    worlds.close()
+    assert set(drawn) == set(range(4))
 
 
 def test_the_last_observation_is_not_that_of_the_next_episode():
