@@ -144,7 +144,8 @@ def print_comparison(comparison: Mapping[str, Any], console: Console | None = No
     for target in comparison["targets"]:
         if target["says"]:
             console.print(Text.assemble((f"{target['target']}: ", "bold"), target["says"]), style="dim")
-    console.print(Text(f"{len(comparison['settings'])} settings differ."), style="dim")
+    differing = len(comparison["settings"])
+    console.print(Text("1 setting differs." if differing == 1 else f"{differing} settings differ."), style="dim")
     console.print(Text(comparison["headline"], style="bold"))
 
 

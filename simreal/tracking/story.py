@@ -23,7 +23,7 @@ import numpy as np
 from simreal.report.words import NO_SOURCE, main_reason
 from simreal.tracking.base import Tracker
 
-EFFECTS = ("area", "jumpstart", "asymptotic", "final_return", "time_to_threshold")
+EFFECTS = ("area", "jumpstart", "asymptotic", "final_return", "final_return_raw", "time_to_threshold")
 PLACE = ("source", "strategy", "target")
 MOST_BYTES = 30_000_000  # of report.html; a larger page stays on disk
 

@@ -132,6 +132,8 @@ def test_the_terminal_has_the_same_table_and_answer(both):
     (line,) = [line for line in text.splitlines() if line.startswith("  fine_tune") and "■" in line]
     assert "▼ -0.28 [-0.37, -0.19]" in line and "■ +0.01 [-0.02, +0.04]" in line
     assert "changes its verdict" in text and "settings differ" in text
+    print_comparison({**both, "settings": both["settings"][:1]}, console)
+    assert "1 setting differs." in console.file.getvalue()
 
 
 def test_the_command_writes_a_page_and_its_json(report, other, tmp_path, capsys):

@@ -193,7 +193,11 @@ def test_the_verdicts_run_tells_the_story(experiment):
 
     row = table("verdicts")[1]
     assert (row["strategy"], row["verdict"], row["area"]) == ("frozen_encoder", "negative", -0.2)
-    assert row["time_to_threshold"] is None and row["main_reason"] == "frozen_encoder: the critic is wrong."
+    assert (
+        row["time_to_threshold"] is None
+        and {"final_return", "final_return_raw"} < {*row}
+        and row["main_reason"] == "frozen_encoder: the critic is wrong."
+    )
     assert [(r["strategy"], r["rank"], r["name"]) for r in table("reasons")][:2] == [
         ("fine_tune", 1, "critic"),
         ("fine_tune", 2, "shift"),
