@@ -1,5 +1,6 @@
 """What `simreal parity` and `simreal audit` print and write."""
 
+import contextlib
 import html
 import io
 import json
@@ -13,6 +14,7 @@ from rich.console import Console
 
 pytest.importorskip("pybullet")
 
+import simreal as sr
 from simreal.parity_report import (
     audit_sentence,
     headline,
@@ -26,6 +28,7 @@ from simreal.parity_report import (
     render,
     si,
 )  # fmt: skip
+from simreal_agents.bundle import Agent
 from simreal_envs.parity import run
 
 ROOT = Path(__file__).parents[1]
@@ -192,6 +195,14 @@ def test_parity_lets_a_saved_agent_act(types, finished):
     status, out, _ = types("parity", "cartpole_swingup", "--preset", "matched", "--agent", bundle, "--json")
     names = [p["name"] for p in json.loads(out)["presets"][0]["probes"]]
     assert status == 0 and {"policy (open loop)", "policy (closed loop)"} <= set(names)
+
+
+def test_parity_says_that_an_agent_with_a_history_sees_more_than_the_task_shows(types, tmp_path):
+    domain = sr.Domain("cartpole_swingup", observe=sr.Observe(history=2))
+    with contextlib.closing(sr.make(domain)) as worlds:
+        bundle = Agent.new(worlds.schema, {"hidden": [4]}).save(tmp_path / "agent")
+    status, _, err = types("parity", "cartpole_swingup", "--agent", bundle)
+    assert status == 2 and "also sees history/cart_position, history/pole_direction, " in err and "(`observe`)" in err
 
 
 def test_audit_prints_a_row_for_every_parameter(types):

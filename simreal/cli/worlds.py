@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from simreal.cli.arguments import Json, Task
 from simreal.cli.output import command, print_json, shown
+from simreal_envs.errors import UserError
 
 
 def parity(
@@ -70,6 +71,12 @@ def _policy_of(bundle: Path, task: str) -> Callable[[Any], Any]:
     from simreal_agents.bundle import load
     from simreal_envs.tasks import find_task
 
-    agent = load(bundle)
-    agent.schema.require_same(find_task(task).schema, "the agent", f"the task {task!r}")
+    agent, schema = load(bundle), find_task(task).schema
+    seen, known = agent.schema.observation, schema.observation
+    if seen[: len(known)] == known and (beyond := [field.name for field in seen[len(known) :]]):
+        raise UserError(
+            f"--agent: {bundle} also sees {', '.join(beyond)} (`observe`); parity plays agents that see what the task shows, "
+            "no more"
+        )
+    agent.schema.require_same(schema, "the agent", f"the task {task!r}")
     return agent.act
