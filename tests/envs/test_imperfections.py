@@ -147,6 +147,26 @@ def test_controls_and_observations_of_another_width_than_the_first_are_errors_an
         around.sense(np.ones((2, 4)), keyed(2), np.zeros(2, int), None)
 
 
+@pytest.mark.parametrize("part", [(slice(None, 1), slice(None)), (slice(None), slice(None, 1))])
+def test_a_control_that_is_one_for_all_worlds_or_joints_fills_what_the_loops_fill(part):
+    delay = ActionDelay(
+        3, 2, SUBSTEPS, STEP, {"command_loss": np.zeros(3)}, control=lambda a: a[part] if len(a) > 1 else a
+    )
+    actions = np.arange(6.0).reshape(3, 2)
+    expected = np.broadcast_to(actions[part], (3, 2))
+    assert np.array_equal(delay.send(actions, keyed(3), np.zeros(3, int)), expected)
+
+
+def test_encoders_that_mislead_drives_need_no_loop_and_no_other_layout_of_one():
+    worlds = make(Domain("quadruped", variation={"encoder/bias": 0.1}), 3)
+    worlds.reset()
+    control = worlds.task.control(actions := np.zeros((3, 12)))
+    around = worlds._imperfections
+    error = around.measured(np.zeros((3, 19)))[:, 7:]
+    misled = around.command(actions, keyed(3), np.zeros(3, int))
+    assert np.ptp(error) > 0.1 and np.array_equal(misled, control - error) and misled.flags.c_contiguous
+
+
 def test_a_lagging_drive_has_closed_the_gap_to_one_over_e_after_its_time_constant():
     tau, step = 0.1, 1e-3
     around = imperfections({"lag": "reset"}, timestep=step, substeps=200)

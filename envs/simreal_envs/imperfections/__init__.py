@@ -132,8 +132,11 @@ class Imperfections:
         Returns:
             control ``(N, joints)``, or ``(N, substeps, joints)`` where it changes within the step.
         """
-        offset = self._encoders.of_drives(self._levels["encoder_bias"]) if self._misled else None
-        return self.delay.send(actions, draws, steps, offset)
+        control = self.delay.send(actions, draws, steps)
+        if not self._misled:
+            return control
+        offset = self._encoders.of_drives(self._levels["encoder_bias"])
+        return control - (offset if control.ndim == 2 else offset[:, None])
 
     def force(self, draws: Draws, steps: np.ndarray, extra: np.ndarray | None = None) -> np.ndarray | None:
         """The push during this control step, ``(N, 3)`` N, on top of `extra`; None where it stays as it is."""

@@ -11,7 +11,6 @@ from simreal_envs.imperfections.compiled import NONE, compiled
 from simreal_envs.parameters import Draws, name_keys
 
 _NAMES = name_keys(("action/dropout#step", "latency/jitter#step"))
-_EXACT = np.empty((0, 0))  # encoders
 
 
 class ActionDelay:
@@ -102,46 +101,45 @@ class ActionDelay:
         if self._travels:
             self._sent[:, ids] = self.at_rest
 
-    def send(
-        self, actions: np.ndarray, draws: Draws, steps: np.ndarray, offset: np.ndarray | None = None
-    ) -> np.ndarray:
+    def send(self, actions: np.ndarray, draws: Draws, steps: np.ndarray) -> np.ndarray:
         """Give the actions of this control step, ``(N, a)``, which are kept; what the drives follow during it.
 
         Args:
             steps: control steps so far, ``(N,)``.
-            offset: what encoders add where the drives follow them, ``(N, joints)``.
 
         Returns:
             control ``(N, joints)``, or ``(N, substeps, joints)`` where it changes within the step.
         """
         self.latest, self.previous = actions, self.latest
         wanted = self._control(actions)
-        if not self._travels and offset is None and not len(self._lag):
+        if not (self._travels or len(self._lag)):
             return wanted
         self._head = (self._head + 1) % len(self._sent)
-        if offset is None and not (len(self._lag) or any(map(len, self._levels))):
-            return self._delayed(wanted)
-        self._wanted[:] = wanted
+        self._wanted[:] = wanted  # of the type, layout and shape that the loops rely on
+        if not (len(self._lag) or any(map(len, self._levels))):
+            return self._delayed()
         changes = len(self._sent) > 1 or len(self._lag)
-        control = np.empty((len(wanted), self._substeps if changes else 1, wanted.shape[1]))
+        num_worlds, joints = self._wanted.shape
+        control = np.empty((num_worlds, self._substeps if changes else 1, joints))
         compiled().command(
-            self._wanted, draws.keys, steps, _NAMES, *self._levels, self._delay, self._timestep, self._sent, self._due,
-            self._head, self._lag, self.followed, _EXACT if offset is None else offset, control,
+            self._wanted, draws.keys, steps, _NAMES, *self._levels, self._delay,
+            self._timestep, self._sent, self._due, self._head, self._lag, self.followed, control,
         )  # fmt: skip
         return control if changes else control[:, 0]
 
-    def _delayed(self, wanted: np.ndarray) -> np.ndarray:
+    def _delayed(self) -> np.ndarray:
         """`send` where there is nothing but delays, as in most domains: without numba and its 40 MB in every process."""
-        self._sent[self._head] = wanted
+        self._sent[self._head] = self._wanted
         if (slots := len(self._sent)) == 1:
             return self._sent[0].copy()
+        num_worlds, joints = self._wanted.shape
         control_steps = (np.arange(slots) - self._head) % slots
         until = (control_steps * self._substeps)[:, None] + np.arange(
             self._substeps
         )  # physics steps, of each place of `_due`
-        own = self._head * len(wanted) + np.arange(len(wanted))
+        own = self._head * num_worlds + np.arange(num_worlds)
         np.copyto(self._due, own, where=until[..., None] >= self._delay)  # none overtakes another
-        return self._sent.reshape(-1, wanted.shape[1]).take(self._due[self._head], axis=0).swapaxes(0, 1)
+        return self._sent.reshape(-1, joints).take(self._due[self._head], axis=0).swapaxes(0, 1)
 
     def snapshot(self) -> dict[str, Any]:
         """Delays and the commands under way."""

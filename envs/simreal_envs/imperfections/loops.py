@@ -47,7 +47,7 @@ def draw(keys, steps, names, counts, numbers):
 
 @compiled
 def command(
-    wanted, keys, steps, names, loss, jitter, delay, timestep, sent, due, head, lag, followed, offset, control,
+    wanted, keys, steps, names, loss, jitter, delay, timestep, sent, due, head, lag, followed, control,
 ):  # fmt: skip
     """Commands that are lost, come late by whole physics steps, and are followed by drives that lag.
 
@@ -61,7 +61,6 @@ def command(
         delay: in physics steps, int64 ``(N,)``.
         sent, due, head: see `ActionDelay`; `head` is where the command of this step goes.
         followed: y so far, ``(N, joints)``; left as it is after this control step.
-        offset: what encoders add where the drives follow them, ``(N, joints)``.
         control: to be filled, ``(N, k, joints)``: in each physics step, or the one of all where k is 1.
     """
     slots, substeps, num_worlds = due.shape
@@ -85,7 +84,7 @@ def command(
                 if len(lag):
                     target -= (target - followed[world, joint]) * left
                     followed[world, joint] = target
-                control[world, k, joint] = target - offset[world, joint] if len(offset) else target
+                control[world, k, joint] = target
 
 
 @compiled

@@ -29,7 +29,7 @@ class Encoders:
 
     def of_drives(self, level: np.ndarray) -> np.ndarray:
         """The errors of the driven joints at these levels, ``(N, joints)``."""
-        return level[:, None] * self._share[:, self._driven]
+        return level[:, None] * self._share.take(self._driven, axis=1)
 
     def lasting(self, draws: Draws) -> np.ndarray:
         """The errors of episodes at level 1, ``(n, size)``."""
