@@ -142,6 +142,9 @@ def test_controls_and_observations_of_another_width_than_the_first_are_errors_an
     delay = ActionDelay(2, 1, SUBSTEPS, STEP, {"command_loss": np.ones(2)}, control=lambda a: a[:, : 2 - len(a)])
     with pytest.raises(ValueError, match="broadcast"):
         by_physics_step(delay, np.ones((2, 1)))
+    delay = ActionDelay(2, 1, SUBSTEPS, STEP, {"command_loss": np.ones(2)}, control=lambda a: a[:0])
+    with pytest.raises(ValueError, match="broadcast"):
+        by_physics_step(delay, np.ones((2, 1)))
     around = imperfections({"reading_loss": "reset"}, fields=3)
     with pytest.raises(ValueError, match="broadcast"):
         around.sense(np.ones((2, 4)), keyed(2), np.zeros(2, int), None)

@@ -35,11 +35,10 @@ class ActionDelay:
         varying: bool = False,
         control: Callable[[np.ndarray], np.ndarray] = np.copy,
     ):
-        self._substeps, self._timestep = (
-            substeps,
-            timestep if isinstance(timestep, np.ndarray) else np.full(num_worlds, timestep),
-        )
-        self._control, self.at_rest = control, np.array(control(np.zeros((1, action_size))), dtype=np.float64)
+        self._substeps = substeps
+        self._timestep = timestep if isinstance(timestep, np.ndarray) else np.full(num_worlds, timestep)
+        at_rest = np.array(control(np.zeros((1, action_size))), dtype=np.float64)
+        self._control, self.at_rest = control, at_rest.reshape(1, -1)  # one row, on which the sizes of all others rest
         self._levels = tuple(levels.get(name, NONE) for name in ("command_loss", "jitter"))
         self._lag, self.followed = levels.get("lag", NONE), np.repeat(self.at_rest, num_worlds, axis=0)
         self._wanted = self.followed.copy()
