@@ -146,8 +146,9 @@ def test_controls_and_observations_of_another_width_than_the_first_are_errors_an
     with pytest.raises(ValueError, match="broadcast"):
         by_physics_step(delay, np.ones((2, 1)))
     around = imperfections({"reading_loss": "reset"}, fields=3)
-    with pytest.raises(ValueError, match="broadcast"):
-        around.sense(np.ones((2, 4)), keyed(2), np.zeros(2, int), None)
+    for other in (2, 4), (2, 1), (1, 6), (6,):
+        with pytest.raises(ValueError, match=r"observe\(\) gives an array of shape .*, not \(2, 6\)"):
+            around.sense(np.ones(other), keyed(2), np.zeros(2, int), None)
 
 
 @pytest.mark.parametrize("part", [(slice(None, 1), slice(None)), (slice(None), slice(None, 1))])

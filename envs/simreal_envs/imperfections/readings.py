@@ -105,8 +105,9 @@ class Sensors:
         """See `Imperfections.sense`."""
         levels, (noises, losses) = self._levels, self._counts.tolist()
         worlds = self._everyone if ids is None else self._everyone[ids]
-        readings, numbers = np.empty((len(worlds), self._width)), np.empty((len(worlds), noises + losses))
-        readings[:] = observation
+        readings, numbers = np.array(observation, dtype=np.float64, order="C"), np.empty((len(worlds), noises + losses))
+        if readings.shape != (expected := (len(worlds), self._width)):  # nor is one row the reading of all worlds
+            raise ValueError(f"observe() gives an array of shape {readings.shape}, not {expected}")
         if noises + losses:
             compiled().draw(draws.keys, steps, _NAMES, self._counts, numbers)
         if noises:
