@@ -1,4 +1,4 @@
-"""Loops over worlds as machine code. Numba takes 0.2 s and 40 MB: what has such loops is imported when they are needed."""
+"""Loops over worlds as machine code. Numba takes 0.2 s and 50 MB: what has such loops is imported when they are needed."""
 
 from __future__ import annotations
 
