@@ -260,7 +260,7 @@ def test_importing_the_worlds_does_not_import_torch():
     }
 
 
-def test_worlds_in_which_nothing_is_late_by_chance_do_without_numba_and_its_40_mb():
+def test_worlds_in_which_nothing_is_late_by_chance_do_without_numba_and_its_50_mb():
     run = """
 from simreal_envs.variation import Domain
 from simreal_envs.worlds import make

@@ -127,15 +127,13 @@ class ActionDelay:
         return control if changes else control[:, 0]
 
     def _delayed(self) -> np.ndarray:
-        """`send` where there is nothing but delays, as in most domains: without numba and its 40 MB in every process."""
+        """`send` where there is nothing but delays, as in most domains: without numba and its 50 MB in every process."""
         self._sent[self._head] = self._wanted
         if (slots := len(self._sent)) == 1:
             return self._sent[0].copy()
         num_worlds, joints = self._wanted.shape
-        control_steps = (np.arange(slots) - self._head) % slots
-        until = (control_steps * self._substeps)[:, None] + np.arange(
-            self._substeps
-        )  # physics steps, of each place of `_due`
+        ahead = (np.arange(slots) - self._head) % slots  # control steps from now to each slot of `_due`
+        until = (ahead * self._substeps)[:, None] + np.arange(self._substeps)  # likewise in physics steps
         own = self._head * num_worlds + np.arange(num_worlds)
         np.copyto(self._due, own, where=until[..., None] >= self._delay)  # none overtakes another
         return self._sent.reshape(-1, joints).take(self._due[self._head], axis=0).swapaxes(0, 1)
