@@ -1,6 +1,6 @@
 """What happens around the engine at every control step, world by world, as loops that numba compiles.
 
-As numpy calls, of which there would be dozens, this costs a small robot's worlds as much as their physics.
+As numpy calls, of which there would be dozens, this costs a small robot's worlds half as much as their physics.
 
 Arrays are C-contiguous, float64 where nothing else is said; N worlds. A level that does not vary is an array of length 0.
 """
