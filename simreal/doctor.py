@@ -24,17 +24,8 @@ from simreal_envs.errors import UserError
 
 PYTHON = (3, 11)
 SHOWN = (
-    "simreal",
-    "numpy",
-    "scipy",
-    "torch",
-    "stable-baselines3",
-    "gymnasium",
-    "mujoco",
-    "numba",
-    "wandb",
-    "safetensors",
-)
+    "simreal", "numpy", "scipy", "torch", "stable-baselines3", "gymnasium", "mujoco", "numba", "wandb", "safetensors",
+)  # fmt: skip
 MIN_FREE_DISK_GB = 2.0
 MIN_FREE_MEMORY_GB = 2.0
 _PROBE_TIMEOUT_S = 60

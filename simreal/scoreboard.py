@@ -158,9 +158,8 @@ class Scoreboard:
             control = finished.get((NO_SOURCE, CONTROL, base)) or []
             if arm[1] == CONTROL or not seeds or not control:
                 continue
-            with contextlib.suppress(
-                UserError, OSError
-            ):  # no random policy yet, or the report will say why there is none
+            # There is no random policy yet, or the report will say why there is no verdict.
+            with contextlib.suppress(UserError, OSError):
                 known = (tuple(seeds), tuple(control), *self._scale(base, finished))
                 if new < JUDGED and self._verdicts.get(arm, (None,))[0] != known:
                     new += 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simreal_envs.imperfections.compiled import NONE, compiled
+from simreal_envs.imperfections.late import NONE, loops
 from simreal_envs.parameters import Draws, name_keys
 
 _NAMES = name_keys(("action/dropout#step", "latency/jitter#step"))
@@ -120,7 +120,7 @@ class ActionDelay:
         changes = len(self._sent) > 1 or len(self._lag)
         num_worlds, joints = self._wanted.shape
         control = np.empty((num_worlds, self._substeps if changes else 1, joints))
-        compiled().command(
+        loops().command(
             self._wanted, draws.keys, steps, _NAMES, *self._levels, self._delay,
             self._timestep, self._sent, self._due, self._head, self._lag, self.followed, control,
         )  # fmt: skip

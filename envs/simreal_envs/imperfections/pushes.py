@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simreal_envs.engines.base import any_of
-from simreal_envs.imperfections.compiled import compiled
+from simreal_envs.imperfections.late import loops
 from simreal_envs.parameters import Draws
 
 PUSH_SECONDS, PUSH_EVERY = 0.1, 2.0  # s: how long a push lasts, and how often there is one
@@ -56,7 +56,7 @@ class Pushes:
         if any_of(over := steps >= self._window_end):
             self._enter(np.flatnonzero(over), draws, steps)
         force = np.empty_like(self._direction)
-        changed = compiled().push(steps, self._start, self._stop, level, self._direction, self._pushed, force)
+        changed = loops().push(steps, self._start, self._stop, level, self._direction, self._pushed, force)
         if self._told and not changed:
             return None
         self._told = True

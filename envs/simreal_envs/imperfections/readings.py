@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from simreal_envs.engines.base import Robot, rows_of
-from simreal_envs.imperfections.compiled import NONE, compiled
+from simreal_envs.imperfections.late import NONE, loops
 from simreal_envs.imperfections.vocabulary import encoders
 from simreal_envs.parameters import Draws, name_keys
 from simreal_envs.schema import Schema
@@ -109,12 +109,12 @@ class Sensors:
         if readings.shape != (expected := (len(worlds), self._width)):  # nor is one row the reading of all worlds
             raise ValueError(f"observe() gives an array of shape {readings.shape}, not {expected}")
         if noises + losses:
-            compiled().draw(draws.keys, steps, _NAMES, self._counts, numbers)
+            loops().draw(draws.keys, steps, _NAMES, self._counts, numbers)
         if noises:
             ndtri(numbers[:, :noises], out=numbers[:, :noises])
         if ids is None and len(self._ring):
             self._head = (self._head - 1) % len(self._ring)
-        compiled().read(
+        loops().read(
             readings, worlds, ids is not None, self._measured, self._fields, self._std, self._bias,
             *(levels.get(name, NONE) for name in _LEVELS), numbers, noises, self.delay, self._ring, self._head,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The way to the compiled loops."""
+"""The way to the compiled loops, which are imported when they are first needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NONE = np.empty(0)  # in place of levels that do not vary
 
 
 @cache
-def compiled() -> ModuleType:
+def loops() -> ModuleType:
     """`simreal_envs.imperfections.loops`. Numba takes time and memory: only worlds that need it have it."""
     from simreal_envs.imperfections import loops
 
