@@ -72,7 +72,7 @@ ORDER = {
         {"kernels"},
         {"vecenv", "distributions", "heads", "passes", "replay", "matching", "zoo"},
         {"allocator", "hub", "layout", "normalizer", "gae", "units", "files", "state", "products", "targets", "renorm"},
-        {"bundle_files"},
+        {"bundle_files", "product_loops"},
         {"card"},
     ],
     "simreal_envs": [
@@ -171,9 +171,9 @@ def test_worlds_know_nothing_of_learning(name):
 
 
 @pytest.mark.parametrize("name", of("simreal_agents"))
-def test_agents_know_of_worlds_only_their_schema_and_errors_and_no_simulator(name):
+def test_agents_know_of_the_worlds_package_only_schema_errors_and_compiler_and_no_simulator(name):
     ours = {imported for imported in IMPORTS[name] if imported.startswith("simreal_envs")}
-    assert ours <= {"simreal_envs.schema", "simreal_envs.errors"}
+    assert ours <= {"simreal_envs.schema", "simreal_envs.errors", "simreal_envs.compiled"}
     assert not top_levels(name) & {"simreal", "mujoco", "pybullet", "pybullet_data", "wandb"}
 
 

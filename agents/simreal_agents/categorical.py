@@ -53,9 +53,9 @@ class CategoricalKernel(Kernel):
 class CategoricalSurrogate(Surrogate):
     """PPO's clipped loss of discrete actions ``(n, 1)`` or ``(n,)``."""
 
-    def _judge(self, rows: torch.Tensor, actions: Array) -> tuple[Array, float]:
+    def _judge(self, rows: Array, actions: Array) -> tuple[Array, float]:
         self.chosen = actions.ravel().astype(np.int64)
-        self.log_softmax = log_softmax(without(self.actor.forward(rows), self.kernel.policy))
+        self.log_softmax = log_softmax(without(self.actor.forward(rows)[0][0], self.kernel.policy))
         self.softmax = np.exp(self.log_softmax)
         self.entropy = -np.einsum("na,na->n", self.softmax, self.log_softmax)
         return chosen(self.log_softmax, self.chosen), float(self.entropy.sum()) / len(rows)
@@ -67,7 +67,7 @@ class CategoricalSurrogate(Surrogate):
         if self.ent_coef:
             share = np.float32(self.ent_coef / len(gradient))
             gradient += share * self.softmax * (self.log_softmax + self.entropy[:, None])
-        self.actor.backward(gradient)
+        self.actor.backward([gradient[None]])
 
 
 def log_softmax(logits: Array) -> Array:

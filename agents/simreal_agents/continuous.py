@@ -232,8 +232,8 @@ class SACPolicy(ContinuousPolicy):
     def distribution(self, rows: np.ndarray) -> Gaussian:
         """What the policy would do, before squashing."""
         with torch.no_grad():
-            mean, log_std = self.kernel.actor.forward(torch.from_numpy(self.kernel.ruler()(rows)))
-        return Gaussian(mean[0].numpy(), log_std[0].clamp_(*LOG_STD_BOUNDS).exp_().numpy(), squashed=True)
+            mean, log_std = self.kernel.actor.forward(self.kernel.ruler()(rows))
+        return Gaussian(mean[0], np.exp(log_std[0].clip(*LOG_STD_BOUNDS)), squashed=True)
 
     def mean_and_log_std(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Of the Gaussian before squashing, both ``(n, a)``, for raw rows ``(n, d)``; differentiable."""
@@ -283,7 +283,7 @@ class Kernel:
 
     Attributes:
         actor: of the policy.
-        critics: one pass for all of them, or one for each.
+        critics: all of them.
         first_critic: the first one by itself.
         target_actor, target_critics: the same of the target copies, without gradients. None where there is no copy.
     """
@@ -296,8 +296,7 @@ class Kernel:
 
     def _prepare(self) -> None:
         policy = self.policy
-        activation, count = policy.network["activation"], policy.network["n_critics"]
-
+        activation = policy.network["activation"]
         encoder, pictures = policy.encoder, bool(policy.layout.images)
 
         def passes(parts: Any, tower: str, members: slice = slice(None)) -> Any:
@@ -309,14 +308,10 @@ class Kernel:
             plain = Pass([Products(h, members) for h in hidden], [Products(h, members) for h in heads], activation)
             return Seeing(parts.encoder.shared, encoder.normalizer, plain, tower == "critic") if pictures else plain
 
-        # Narrow critics are computed side by side, wide ones one by one: there the library for large matrices is faster.
-        # What they see in pictures is the same for all.
-        wide = max(policy.network["hidden"]) > 128 and not pictures
-        parts = [slice(i, i + 1) for i in range(count)] if wide else [slice(None)]
         self.actor = passes(policy, "actor")
-        self.critics = [passes(policy, "critic", part) for part in parts]
+        self.critics = passes(policy, "critic")
         self.first_critic = passes(policy, "critic", slice(0, 1))
-        self.target_critics = [passes(policy.target, "critic", part) for part in parts]
+        self.target_critics = passes(policy.target, "critic")
         self.target_actor = passes(policy.target, "actor") if "actor" in policy.TARGETS else None
         _, self._targets, self._followed = (list(column) for column in zip(*policy.followed, strict=True))
 
@@ -341,20 +336,19 @@ class Kernel:
     @torch.no_grad()
     def actions(self, normalized: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:
         """Actions ``(n, a)`` float32 in [-1, 1]; with a generator explorative, else deterministic."""
-        mean, *log_std = (output[0] for output in self.actor.forward(torch.from_numpy(normalized)))
+        mean, *log_std = (np.ascontiguousarray(output[0]) for output in self.actor.forward(normalized))
         if generator is None:
-            return np.tanh(mean.numpy())
-        noise = torch.randn(mean.shape, generator=generator)
+            return np.tanh(mean)
+        noise = torch.randn(mean.shape, generator=generator).numpy()
         if log_std:
-            return np.tanh(mean.addcmul_(log_std[0].clamp_(*LOG_STD_BOUNDS).exp_(), noise).numpy())
-        explored = np.tanh(mean.numpy()) + np.float32(self.policy.network["exploration_noise"]) * noise.numpy()
+            return np.tanh(mean + np.exp(log_std[0].clip(*LOG_STD_BOUNDS)) * noise)
+        explored = np.tanh(mean) + np.float32(self.policy.network["exploration_noise"]) * noise
         return explored.clip(-1.0, 1.0)
 
     @torch.no_grad()
     def q_values(self, normalized: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Values ``(n_critics, n)`` float32, means over quantiles where there are some."""
-        seen = torch.from_numpy(np.concatenate([normalized, actions], axis=1))
-        return torch.cat([critic.forward(seen)[0].mean(2) for critic in self.critics]).numpy()
+        return self.critics.forward(np.concatenate([normalized, actions], axis=1))[0].mean(axis=2)
 
     def applied(self, actions: np.ndarray) -> np.ndarray:
         """Actions of [-1, 1] as the worlds take them."""

@@ -224,7 +224,7 @@ class Kernel(continuous.Kernel):
     def outputs(self, normalized: Array, target: bool = False) -> Array:
         """Quantiles ``(n, actions, quantiles)`` of normalized observations, of the network or its target."""
         network, absent = self._target if target else self._online, self.policy.absent
-        outputs = network.forward(torch.from_numpy(normalized))[0].view(self.policy._shape).numpy()
+        outputs = network.forward(normalized)[0].reshape(self.policy._shape)
         return outputs if absent is None else outputs + absent.numpy()[:, None]
 
     def forward(self, normalized: Array) -> Array:
@@ -234,7 +234,7 @@ class Kernel(continuous.Kernel):
     @torch.no_grad()
     def backward(self, gradient: Array) -> None:
         """Overwrite the ``.grad`` of what learns, for the loss gradient ``(n, actions, quantiles)`` at the outputs."""
-        self._online.backward([torch.from_numpy(gradient.reshape(1, len(gradient), -1))])
+        self._online.backward([gradient.reshape(1, len(gradient), -1)])
 
 
 class Graph(Kernel):

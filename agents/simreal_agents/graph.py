@@ -125,13 +125,13 @@ class GraphSurrogate:
         self.clip_range, self.ent_coef, self.vf_coef = clip_range, ent_coef, vf_coef
 
     def forward(
-        self, rows: torch.Tensor, actions: Array, advantages: Array, old_log_probs: Array, returns: Array,
+        self, rows: Array, actions: Array, advantages: Array, old_log_probs: Array, returns: Array,
         weights: Array | None = None,
     ):  # fmt: skip
         """Losses of a minibatch, as ``dict[str, float]``; keeps the graph for ``backward``."""
         policy, n = self.policy, len(actions)
         policy.train(True)  # dropout leaves out units here and nowhere else
-        actor, critic = policy.mlp_extractor(rows)
+        actor, critic = policy.mlp_extractor(torch.from_numpy(rows))
         log_prob, entropy = self._judge(actor, torch.from_numpy(actions))
         policy.train(False)
         log_ratio = log_prob - torch.from_numpy(old_log_probs)

@@ -165,14 +165,15 @@ def fitted(policies: Sequence[Any], rows: Array, *, steps: int = 30, lr: float =
     network, parameters, slopes = _side_by_side(policies, torch.randn(targets, width, generator=generator) / width**0.5)
     mean, square = torch.zeros_like(parameters), torch.zeros_like(parameters)
     with torch.no_grad():
+        inputs, goal = seen.numpy(), wanted.numpy()
         for step in range(1, steps + 1):
-            error = network.forward(seen)[0] - wanted
-            network.backward([error.mul_(2 / wanted.numel())])
+            error = network.forward(inputs)[0] - goal
+            network.backward([error * np.float32(2 / goal.size)])
             mean.lerp_(slopes, 0.1)
             square.mul_(0.999).addcmul_(slopes, slopes, value=0.001)
             bound = (square / (1 - 0.999**step)).sqrt_().add_(1e-8)
             parameters.addcdiv_(mean, bound, value=-lr / (1 - 0.9**step))
-        return (network.forward(seen)[0] - wanted).square().mean((1, 2)).tolist()
+        return np.square(network.forward(inputs)[0] - goal).mean(axis=(1, 2)).tolist()
 
 
 @torch.no_grad()

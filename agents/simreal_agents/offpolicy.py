@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -312,27 +312,19 @@ def beside(rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
     return np.concatenate([rows, actions], axis=-1)
 
 
-def together(outputs: list[torch.Tensor]) -> torch.Tensor:
-    """What passes over some critics each say ``(members, n, k)``, of all ``(n_critics, n, k)``."""
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-
-def discounted(batch: Batch, values: np.ndarray, gamma: float) -> torch.Tensor:
+def discounted(batch: Batch, values: np.ndarray, gamma: float) -> np.ndarray:
     """``rewards + gamma * values``, both ``(.., n, k)``; where an episode terminated only the reward."""
     values = values * (np.float32(gamma) * ~batch.terminated)[..., None]
-    return torch.from_numpy(values + batch.rewards[..., None])
+    return values + batch.rewards[..., None]
 
 
-def regress(critics: Sequence[Pass], seen: torch.Tensor, target: torch.Tensor, scale: float) -> float:
+def regress(critics: Pass, seen: np.ndarray, target: np.ndarray, scale: float) -> float:
     """Write the gradient `scale` times the error of every critic; returns the sum of the squared errors.
 
     Args:
         seen: what critics see ``(n, d + a)``.
     """
-    total = 0.0
-    for critic in critics:
-        error = critic.forward(seen)[0].sub_(target)
-        flat = error.numpy().ravel()
-        total += float(flat @ flat)
-        critic.backward([error.mul_(scale)])
-    return total
+    error = critics.forward(seen)[0] - target
+    flat = error.ravel()
+    critics.backward([error * np.float32(scale)])
+    return float(flat @ flat)

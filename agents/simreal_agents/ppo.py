@@ -245,7 +245,7 @@ class PPO(Transferable, stable_baselines3.PPO):
         if self._weights is not None:
             weights = self._weights.reshape(n)[order]
             order, weights = order[weights != 0], weights[weights != 0]
-        rows = torch.from_numpy(self._normalized[:-1].reshape(n, -1)).index_select(0, torch.from_numpy(order))
+        rows = self._normalized[:-1].reshape(n, -1).take(order, axis=0)
         actions = buffer.actions.reshape(n, -1).take(order, axis=0)
         flat = [getattr(buffer, name).reshape(n)[order] for name in ("advantages", "log_probs", "returns")]
         which = np.tile(self.which, buffer.buffer_size)[order] if self.loss_terms or self._merges else None
@@ -282,8 +282,7 @@ class PPO(Transferable, stable_baselines3.PPO):
         gradients = []
         for domain in np.unique(which):
             own = which == domain
-            surrogate.forward(*(array[torch.from_numpy(own)] if torch.is_tensor(array) else array[own] for array in given),
-                              None if weight is None else weight[own])  # fmt: skip
+            surrogate.forward(*(array[own] for array in given), None if weight is None else weight[own])
             self.optimizer.zero_grad()
             surrogate.backward()
             gradients.append(self.optimizer.gradients.clone())

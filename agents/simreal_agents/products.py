@@ -1,22 +1,25 @@
-"""The three products of a linear layer in float32, by the faster of two libraries that torch brings along.
+"""The products of a linear layer in float32, by the faster of two ways.
 
-MKL does not use AVX-512 on AMD processors: for large matrices oneDNN is up to twice as fast there (256 x 256 x 256 on one
-core of an EPYC: 0.19 ms against 0.37 ms), while for small ones it costs 20 us more. On Intel's processors MKL is the faster
-one at any size (512 x 128 x 64 on a Xeon: 0.06 ms against 0.09 ms). The choice depends on the maker of the processor and on
-shapes alone, so that the bits of a run do not depend on how fast the machine was.
+The libraries that torch brings along do not use AVX-512 on AMD's processors, or only in calls that take longer than a small
+product does. There `product_loops` multiplies: 227 GFLOP/s on one core of an EPYC (256 x 256 x 256 and 64 x 128 x 512 alike),
+where MKL reaches 103 and oneDNN 175. On Intel's processors MKL multiplies. The choice depends on the maker of the processor
+alone, so that the bits of a run do not depend on how fast the machine was.
 """
 
 from __future__ import annotations
 
 import platform
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-LARGE = 3_000_000  # multiplications from which on oneDNN is faster
-LARGE_COLUMNS = 1_500_000  # likewise for `Columns`
+Array = np.ndarray
+LARGE = 3_000_000  # multiplications from which on oneDNN is faster than MKL on AMD's processors
 
 
 def is_amd() -> bool:
@@ -35,11 +38,19 @@ _AMD = is_amd()
 _FASTER = _ONEDNN is not None and _AMD  # than MKL, for large products
 
 
-class Products:
-    """A view of a linear layer, or of `members` of a layer with stacked weights ``(k, out, in)``.
+@cache
+def loops() -> ModuleType:
+    """`product_loops`. Numba takes time and memory: only what computes by hand has it."""
+    from simreal_agents import product_loops
 
-    Rows are ``(n, in)`` for a single layer and ``(k, n, in)`` for several, or ``(n, in)`` that all of them read. Views
-    are made here once: for a small network making them takes as long as multiplying.
+    return product_loops
+
+
+class Products:
+    """A view of a linear layer, or of layers side by side with stacked weights ``(k, out, in)``; k is 1 for one layer.
+
+    Inside of a pass features are rows and samples are columns: ``(k, width, n)``, or ``(1, in, n)`` for inputs that all k
+    layers read. Arrays lie in memory without gaps, and `out` is overwritten.
 
     Attributes:
         members: k.
@@ -47,104 +58,47 @@ class Products:
     """
 
     def __init__(self, layer: nn.Module, members: slice = slice(None)):
+        self.owner: Tensor = layer.weight
         tensors = [layer.weight.detach(), layer.bias.detach()]
         if layer.weight.grad is not None:  # a target network has none
             tensors += [layer.weight.grad, layer.bias.grad]
-        if layer.weight.dim() == 3:
-            tensors = [tensor[members] for tensor in tensors]
-        self.members = len(tensors[0]) if layer.weight.dim() == 3 else 1
-        self._stacked = self.members > 1
-        if layer.weight.dim() == 3 and not self._stacked:
-            tensors = [tensor[0] for tensor in tensors]
-        self.owner: Tensor = layer.weight
-        self.weight, bias, *self._gradients = tensors
-        self._bias, self._turned = bias.unsqueeze(1) if self._stacked else bias, self.weight.mT
-        self._size, self._growing = self.weight.numel(), self.weight.shape[-2] > self.weight.shape[-1]
-        self._multiply = torch.bmm if self._stacked else torch.mm
-        if self._stacked:
-            self._wide = bias.flatten(), self.weight.flatten(0, 1).t()  # all members as one layer
+        stacked = layer.weight.dim() == 3
+        self._weight, self._bias, *self._slopes = (t[members] if stacked else t.unsqueeze(0) for t in tensors)
+        self.weight, self.bias, *self.gradients = (t.numpy() for t in (self._weight, self._bias, *self._slopes))
+        self.members, self.wide, self.inputs = self.weight.shape
 
-    def _is_large(self, rows: Tensor) -> bool:
-        return _FASTER and not self._stacked and rows.shape[0] * self._size >= LARGE
-
-    def forward(self, rows: Tensor, relu: bool = False, out: Tensor | None = None) -> Tensor:
-        """``rows @ weight.T + bias``, and of that what is positive if `relu`; in `out` where the library can."""
-        if self._is_large(rows):
-            return _ONEDNN(rows, self.weight, self._bias, "relu" if relu else "none", [], "")
-        if rows.dim() == 2 and self._stacked:
-            output = torch.addmm(self._wide[0], rows, self._wide[1])
-            output = output.unflatten(1, (self.members, self.weight.shape[-2])).transpose(0, 1)
-            return output.relu_() if relu else output
-        if self._stacked and self.weight.shape[-2] == 1:  # turned, one number per row takes half the time
-            output = torch.baddbmm(self._bias, self.weight, rows.mT).mT
+    def forward(self, h: Array, out: Array, relu: bool = False) -> Array:
+        """``weight @ h + bias`` in `out` ``(k, out, n)``, and of that what is positive if `relu`."""
+        if _AMD:
+            loops().forward(self.weight, self.bias, h, out, relu)
+            return out
+        output, given = torch.from_numpy(out), torch.from_numpy(h)
+        if self.members == 1:
+            torch.addmm(self._bias[0].unsqueeze(1), self._weight[0], given[0], out=output[0])
         else:
-            output = (torch.baddbmm if self._stacked else torch.addmm)(self._bias, rows, self._turned, out=out)
-        return output.relu_() if relu else output
+            torch.baddbmm(self._bias.unsqueeze(2), self._weight, given.expand(self.members, -1, -1), out=output)
+        if relu:
+            output.relu_()
+        return out
 
-    def back(self, delta: Tensor) -> Tensor:
-        """``delta @ weight``, the gradient by the rows."""
-        if self._is_large(delta):
-            return _ONEDNN(delta, self._turned, None, "none", [], "")
-        return self._multiply(delta, self.weight)
-
-    def learn(self, delta: Tensor, rows: Tensor) -> None:
-        """Overwrite the gradients by weight and bias, ``delta.T @ rows`` and the sum of `delta`."""
-        gradient, bias_gradient = self._gradients
-        if rows.dim() < delta.dim():
-            rows = rows.expand(self.members, *rows.shape)
-        if self._is_large(rows):
-            gradient.copy_(_ONEDNN(delta.t(), rows.t(), None, "none", [], ""))
-        elif self._growing:
-            # torch multiplies (few x many) @ (many x wide) up to five times faster than its transpose.
-            gradient.copy_(self._multiply(rows.mT, delta).mT)
+    def back(self, delta: Array, out: Array, first: int = 0) -> Array:
+        """``weight.T @ delta`` in `out` ``(k, c, n)``: the gradient by c inputs from the `first` on."""
+        if _AMD:
+            loops().back(self.weight, delta, first, out)
         else:
-            self._multiply(delta.mT, rows, out=gradient)
-        torch.sum(delta, -2, out=bias_gradient)
+            part = self._weight[:, :, first : first + out.shape[1]]
+            torch.bmm(part.mT, torch.from_numpy(delta), out=torch.from_numpy(out))
+        return out
 
-
-class Columns:
-    """The products of a linear layer whose inputs ``(in, n)`` have samples as columns.
-
-    oneDNN wants both factors to lie in memory along the sum. The gradient by the weights sums over samples, and takes half
-    as long where these are columns (512 x 46 x 128: 55 us instead of 110 us); the other products do not mind.
-
-    Attributes:
-        owner: the parameter that says whether the layer learns.
-    """
-
-    def __init__(self, layer: nn.Linear):
-        self.owner: Tensor = layer.weight
-        self._weight, self._bias = layer.weight.detach(), layer.bias.detach().unsqueeze(1)
-        self._turned = self._weight.t()
-        self._gradients = layer.weight.grad, layer.bias.grad
-
-    def forward(self, h: Tensor) -> Tensor:
-        """``weight @ h + bias``, ``(out, n)``."""
-        if _by_onednn(self._weight, h):
-            return _ONEDNN(self._weight, h.t(), None, "none", [], "").add_(self._bias)
-        return torch.addmm(self._bias, self._weight, h)
-
-    def back(self, delta: Tensor) -> Tensor:
-        """``weight.T @ delta``, the gradient ``(in, n)`` by the inputs."""
-        if _by_onednn(self._turned, delta):
-            return _ONEDNN(self._turned, delta.t(), None, "none", [], "")
-        return torch.mm(self._turned, delta)
-
-    def learn(self, delta: Tensor, h: Tensor) -> None:
-        """Overwrite the gradients by weight and bias, ``delta @ h.T`` and the sum of `delta` ``(out, n)``."""
-        gradient, bias_gradient = self._gradients
-        if _by_onednn(delta, h):
-            gradient.copy_(_ONEDNN(delta, h, None, "none", [], ""))
-        elif _AMD and len(delta) > len(h):  # as in `Products.learn`; Intel's processors do not mind
-            gradient.copy_(torch.mm(h, delta.t()).t())
-        else:
-            torch.mm(delta, h.t(), out=gradient)
-        torch.sum(delta, 1, out=bias_gradient)
-
-
-def _by_onednn(a: Tensor, b: Tensor) -> bool:
-    """Whether it is the faster one for a product of `a` and `b` or its transpose."""
-    return _FASTER and a.shape[0] * b.numel() >= LARGE_COLUMNS
+    def learn(self, delta: Array, h: Array) -> None:
+        """Overwrite the gradients by weight and bias, ``delta @ h.T`` and the sum of `delta` ``(k, out, n)`` over samples."""
+        if _AMD:
+            loops().learn(delta, h, *self.gradients)
+            return
+        by_weight, by_bias = self._slopes
+        slopes, rows = torch.from_numpy(delta), torch.from_numpy(h).mT.expand(self.members, -1, -1)
+        torch.bmm(slopes, rows, out=by_weight)
+        torch.sum(slopes, 2, out=by_bias)
 
 
 class Linear(nn.Linear):

@@ -15,7 +15,7 @@ import torch
 
 from simreal_agents.continuous import LOG_STD_BOUNDS, SACPolicy
 from simreal_agents.kernels import LOG_2PI
-from simreal_agents.offpolicy import OffPolicy, beside, discounted, regress, together
+from simreal_agents.offpolicy import OffPolicy, beside, discounted, regress
 from simreal_agents.replay import Batch
 from simreal_envs.errors import UserError
 
@@ -81,19 +81,20 @@ class SAC(OffPolicy, stable_baselines3.SAC):
         extra = self._extra_gradients(batch)
         alpha = math.exp(heads.temperature.item())
         actions = drawn[:, rows.shape[1] :]
-        draw = Draw(*(output[0].numpy() for output in kernel.actor.forward(torch.from_numpy(rows))), actions)
+        # What was observed before the actions comes last, as it is what the actor's gradient is about.
+        ahead, now = (kernel.actor.forward(part) for part in (rows[n:], rows[:n]))
+        draw = Draw(*(np.concatenate([one[0], other[0]]) for one, other in zip(now, ahead, strict=True)), actions)
         actions[:] = draw.actions
-        seen = torch.from_numpy(drawn)
         losses = {"ent_coef": alpha}
         if self._moving & self._critic:
-            target = self._target(batch, seen[n:], alpha * draw.log_prob[n:])
-            losses["critic_loss"] = self._judge(torch.from_numpy(taken), target)
+            target = self._target(batch, drawn[n:], alpha * draw.log_prob[n:])
+            losses["critic_loss"] = self._judge(taken, target)
             self._step(self._critic, extra, losses["critic_loss"])
         if self._moving & self._actor:
-            value, slope = self._slope(seen[:n])
+            value, slope = self._slope(drawn[:n])
             mean_log_prob = float(draw.log_prob[:n].sum()) / n
             losses["actor_loss"] = alpha * mean_log_prob - value
-            kernel.actor.backward([torch.from_numpy(d).unsqueeze(0) for d in draw.backward(n, alpha, slope)])
+            kernel.actor.backward([d[None] for d in draw.backward(n, alpha, slope)])
             moving = self._actor
             if self._learns_temperature:
                 moving |= {"heads.temperature"}
@@ -105,34 +106,30 @@ class SAC(OffPolicy, stable_baselines3.SAC):
             kernel.follow(self.tau)
         return losses
 
-    def _target(self, batch: Batch, seen: torch.Tensor, surprise: np.ndarray) -> torch.Tensor:
+    def _target(self, batch: Batch, seen: np.ndarray, surprise: np.ndarray) -> np.ndarray:
         """What the critics are to tell, ``(n, k)``: reward and discounted soft value of the next state (eq. 2, 3).
 
         Args:
             seen: next observations and actions drawn there; surprise: ``(n,)``, temperature times their log-densities.
         """
-        values = together([critic.forward(seen)[0] for critic in self.policy.kernel.target_critics])
-        return discounted(batch, values.amin(0).numpy() - surprise[:, None], self.gamma)
+        values = self.policy.kernel.target_critics.forward(seen)[0].min(axis=0)
+        return discounted(batch, values - surprise[:, None], self.gamma)
 
-    def _judge(self, seen: torch.Tensor, target: torch.Tensor) -> float:
+    def _judge(self, seen: np.ndarray, target: np.ndarray) -> float:
         """Write the gradient of the critics' loss, half the mean squared error of each (eq. 5); returns the loss."""
         return 0.5 * regress(self.policy.kernel.critics, seen, target, 1 / len(seen)) / len(seen)
 
-    def _slope(self, seen: torch.Tensor) -> tuple[float, np.ndarray]:
+    def _slope(self, seen: np.ndarray) -> tuple[float, np.ndarray]:
         """Mean of the smallest critic's values, and its slope ``(n, a)`` by the actions in `seen`."""
-        n = len(seen)
-        values = together([critic.forward(seen)[0] for critic in self.policy.kernel.critics])
-        least, which = values.min(dim=0, keepdim=True)
-        return least.sum().item() / n, self._by_actions(torch.zeros_like(values).scatter_(0, which, 1 / n))
+        n, values = len(seen), self.policy.kernel.critics.forward(seen)[0]
+        which = values.argmin(axis=0)
+        shares = np.arange(len(values))[:, None, None] == which
+        return float(values.min(axis=0).sum()) / n, self._by_actions(shares * np.float32(1 / n))
 
-    def _by_actions(self, shares: torch.Tensor) -> np.ndarray:
+    def _by_actions(self, shares: np.ndarray) -> np.ndarray:
         """Gradient ``(n, a)`` by the actions of what has the gradient `shares` ``(n_critics, n, k)`` by the values."""
-        critics, columns = self.policy.kernel.critics, slice(self.policy.layout.size, None)
-        if len(critics) == 1:
-            return critics[0].backward([shares], weights=False, columns=columns).numpy()
-        parts = shares.split([critic.members for critic in critics])
-        slopes = [c.backward([part], weights=False, columns=columns) for c, part in zip(critics, parts, strict=True)]
-        return sum(slopes[1:], start=slopes[0]).numpy()
+        columns = slice(self.policy.layout.size, None)
+        return self.policy.kernel.critics.backward([shares], weights=False, columns=columns)
 
 
 class Draw:

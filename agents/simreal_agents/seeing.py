@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from simreal_agents.encoders import Perception
 from simreal_agents.normalizer import Normalizer
-from simreal_agents.passes import Pass
+from simreal_agents.passes import Array, Pass
 
 
 class Seeing:
@@ -30,16 +30,14 @@ class Seeing:
     def _learns(self) -> bool:
         return any(parameter.requires_grad for parameter in self._taught)
 
-    def forward(self, rows: Tensor) -> list[Tensor]:
+    def forward(self, rows: Array) -> list[Array]:
         """As ``Pass.forward``, for raw rows ``(n, size)``, or ``(n, size + a)`` with actions behind them."""
-        self._seen = rows[:, : self._size]
+        self._seen = torch.from_numpy(rows[:, : self._size])
         with torch.no_grad():
-            features = self.encoder(self._seen, self.normalizer)
-        return self.behind.forward(torch.cat([features, rows[:, self._size :]], dim=1))
+            features = self.encoder(self._seen, self.normalizer).numpy()
+        return self.behind.forward(np.concatenate([features, rows[:, self._size :]], axis=1))
 
-    def backward(
-        self, deltas: Sequence[Tensor], *, weights: bool = True, columns: slice | None = None
-    ) -> Tensor | None:
+    def backward(self, deltas: Sequence[Array], *, weights: bool = True, columns: slice | None = None) -> Array | None:
         """As ``Pass.backward``; with `weights` the encoder's ``.grad`` is overwritten, too.
 
         Args:
@@ -48,10 +46,10 @@ class Seeing:
         if columns is not None or not (weights and self._learns):
             past = None if columns is None else slice(self._width, None)
             return self.behind.backward(deltas, weights=weights, columns=past)
-        slopes = self.behind.backward(deltas, columns=slice(0, self._width))
+        wanted = torch.from_numpy(self.behind.backward(deltas, columns=slice(0, self._width)))
         # Once more, as most passes are never asked for gradients and need not hold what they take.
         with torch.enable_grad():
             features = self.encoder(self._seen, self.normalizer)
-        for parameter, slope in zip(self._taught, torch.autograd.grad(features, self._taught, slopes), strict=True):
+        for parameter, slope in zip(self._taught, torch.autograd.grad(features, self._taught, wanted), strict=True):
             parameter.grad.copy_(slope)
         return None

@@ -12,7 +12,7 @@ import stable_baselines3
 import torch
 
 from simreal_agents.continuous import TD3Policy
-from simreal_agents.offpolicy import OffPolicy, beside, discounted, regress, together
+from simreal_agents.offpolicy import OffPolicy, beside, discounted, regress
 from simreal_agents.replay import Batch
 
 
@@ -46,9 +46,7 @@ class TD3(OffPolicy, stable_baselines3.TD3):
                 yield self._update(*parts)
             done = several.stop
 
-    def _update(
-        self, batch: Batch, rows: np.ndarray, taken: np.ndarray, target: torch.Tensor | None
-    ) -> dict[str, float]:
+    def _update(self, batch: Batch, rows: np.ndarray, taken: np.ndarray, target: np.ndarray | None) -> dict[str, float]:
         """One update from a batch; returns losses.
 
         Args:
@@ -59,21 +57,22 @@ class TD3(OffPolicy, stable_baselines3.TD3):
         extra = self._extra_gradients(batch)
         losses: dict[str, float] = {}
         if target is not None:
-            losses["critic_loss"] = regress(kernel.critics, torch.from_numpy(taken), target, 2 / n) / n
+            losses["critic_loss"] = regress(kernel.critics, taken, target, 2 / n) / n
             self._step(self._critic, extra, losses["critic_loss"])
         if self._n_updates % self.policy_delay == 0:
             if self._moving & self._actor:
-                actions = np.tanh(kernel.actor.forward(torch.from_numpy(rows))[0].numpy())
-                critic, seen = kernel.first_critic, torch.from_numpy(beside(rows, actions[0]))
-                losses["actor_loss"] = -critic.forward(seen)[0].mean().item()
+                actions = np.tanh(kernel.actor.forward(rows)[0])
+                critic = kernel.first_critic
+                losses["actor_loss"] = -float(critic.forward(beside(rows, actions[0]))[0].mean())
                 columns = slice(self.policy.layout.size, None)
-                slope = critic.backward([torch.full((1, n, 1), -1 / n)], weights=False, columns=columns)
-                kernel.actor.backward([torch.from_numpy(slope.numpy() * (1.0 - actions * actions))])
+                share = np.full((1, n, 1), -1 / n, np.float32)
+                slope = critic.backward([share], weights=False, columns=columns)
+                kernel.actor.backward([slope * (1.0 - actions * actions)])
                 self._step(self._actor, extra, losses["actor_loss"])
             kernel.follow(self.tau)
         return losses
 
-    def _targets(self, batches: Batch, following: np.ndarray) -> torch.Tensor:
+    def _targets(self, batches: Batch, following: np.ndarray) -> np.ndarray:
         """What the critics are to tell, ``(count, n, 1)`` (algorithm 1): the smallest target at a smoothed target action.
 
         Args:
@@ -82,8 +81,7 @@ class TD3(OffPolicy, stable_baselines3.TD3):
         kernel, bound = self.policy.kernel, self.target_noise_clip
         rows = following.reshape(-1, following.shape[2])
         noise = torch.randn(batches.actions.shape, generator=self._noise).numpy() * np.float32(self.target_policy_noise)
-        actions = np.tanh(kernel.target_actor.forward(torch.from_numpy(rows))[0][0].numpy())
+        actions = np.tanh(kernel.target_actor.forward(rows)[0][0])
         actions += np.minimum(np.maximum(noise, -bound), bound).reshape(actions.shape)
-        seen = torch.from_numpy(beside(rows, actions.clip(-1.0, 1.0)))
-        values = together([critic.forward(seen)[0] for critic in kernel.target_critics]).amin(0)
-        return discounted(batches, values.view(*batches.rewards.shape, 1).numpy(), self.gamma)
+        values = kernel.target_critics.forward(beside(rows, actions.clip(-1.0, 1.0)))[0].min(axis=0)
+        return discounted(batches, values.reshape(*batches.rewards.shape, 1), self.gamma)

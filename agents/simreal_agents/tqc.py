@@ -47,27 +47,23 @@ class TQC(SAC):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_levels"]
 
-    def _target(self, batch: Batch, seen: torch.Tensor, surprise: np.ndarray) -> torch.Tensor:
+    def _target(self, batch: Batch, seen: np.ndarray, surprise: np.ndarray) -> np.ndarray:
         """Atoms ``(n, k)`` of the truncated mixture (eq. 9 to 11)."""
-        critics = self.policy.kernel.target_critics
-        atoms = torch.cat([critic.forward(seen)[0] for critic in critics]).movedim(0, 1).flatten(1)
+        atoms = torch.from_numpy(self.policy.kernel.target_critics.forward(seen)[0]).movedim(0, 1).flatten(1)
         kept = atoms.shape[1] - self.policy.network["n_critics"] * self.top_quantiles_to_drop_per_net
         return discounted(batch, atoms.sort(dim=1).values.numpy()[:, :kept] - surprise[:, None], self.gamma)
 
-    def _judge(self, seen: torch.Tensor, target: torch.Tensor) -> float:
+    def _judge(self, seen: np.ndarray, target: np.ndarray) -> float:
         """Write the gradient of the quantile Huber loss (eq. 12, 13), averaged over critics; returns the loss."""
-        count = self.policy.network["n_critics"]
-        loss = 0.0
-        for critic in self.policy.kernel.critics:
-            error = target[:, None, :] - critic.forward(seen)[0].unsqueeze(3)  # (k, n, quantiles, atoms)
-            bounded = error.clamp(-1.0, 1.0)  # slope of the Huber loss, which is bounded * (error - bounded / 2)
-            weighted = (self._levels - (error < 0).float()).abs_().mul_(bounded)
-            size = error[0].numel() * count
-            critic.backward([weighted.sum(3).div_(-size)])
-            loss += weighted.mul_(error.sub_(bounded, alpha=0.5)).sum().item() / size
-        return loss
+        critics = self.policy.kernel.critics
+        atoms = torch.from_numpy(critics.forward(seen)[0])
+        error = torch.from_numpy(target)[:, None, :] - atoms.unsqueeze(3)  # (k, n, quantiles, atoms)
+        bounded = error.clamp(-1.0, 1.0)  # slope of the Huber loss, which is bounded * (error - bounded / 2)
+        weighted = (self._levels - (error < 0).float()).abs_().mul_(bounded)
+        critics.backward([weighted.sum(3).div_(-error.numel()).numpy()])
+        return weighted.mul_(error.sub_(bounded, alpha=0.5)).sum().item() / error.numel()
 
-    def _slope(self, seen: torch.Tensor) -> tuple[float, np.ndarray]:
+    def _slope(self, seen: np.ndarray) -> tuple[float, np.ndarray]:
         """Mean of all atoms, and its slope ``(n, a)`` by the actions in `seen`."""
-        atoms = torch.cat([critic.forward(seen)[0] for critic in self.policy.kernel.critics])
-        return atoms.mean().item(), self._by_actions(torch.full_like(atoms, 1 / atoms.numel()))
+        atoms = self.policy.kernel.critics.forward(seen)[0]
+        return float(atoms.mean()), self._by_actions(np.full(atoms.shape, 1 / atoms.size, np.float32))

@@ -104,7 +104,7 @@ def test_weights_multiply_the_loss_of_a_row():
     learner = learned()
     buffer, n = learner.rollout_buffer, 64
     flat = [getattr(buffer, name).reshape(n) for name in ("advantages", "log_probs", "returns")]
-    rows, actions = torch.from_numpy(learner._normalized[:-1].reshape(n, -1)), buffer.actions.reshape(n, -1)
+    rows, actions = learner._normalized[:-1].reshape(n, -1), buffer.actions.reshape(n, -1)
     surrogate = learner.kernel.surrogate(clip_range=0.2, ent_coef=0.0, vf_coef=0.5, normalize=False)
 
     def gradient(weights=None, part=slice(None)):

@@ -50,7 +50,7 @@ def test_the_kernel_agrees_with_autograd(activation, ent_coef):
     ways = (CategoricalSurrogate(kernel, **settings), normalized), (GraphSurrogate(policy, **settings), observations)
     results = []
     for surrogate, inputs in ways:
-        losses = surrogate.forward(torch.from_numpy(inputs), stored.reshape(64, 1), advantages, old, returns)
+        losses = surrogate.forward(inputs, stored.reshape(64, 1), advantages, old, returns)
         surrogate.backward()
         results.append((losses, policy.optimizer.gradients.clone()))
     assert results[0][0] == pytest.approx(results[1][0], abs=2e-5)

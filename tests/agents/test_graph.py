@@ -55,7 +55,7 @@ def test_both_ways_to_compute_a_gaussian_policy_agree(activation):
         (Surrogate(kernel, **settings), normalized),
         (GraphSurrogate(policy, **settings), observations),
     ):
-        losses = surrogate.forward(torch.from_numpy(seen), actions, advantages, old, returns)
+        losses = surrogate.forward(seen, actions, advantages, old, returns)
         surrogate.backward()
         results.append((losses, policy.optimizer.gradients.clone()))
     assert results[0][0] == pytest.approx(results[1][0], abs=2e-5)
@@ -79,7 +79,7 @@ def test_an_update_starts_where_the_rollout_was_drawn(form):
     settings = {"clip_range": 1e-4, "ent_coef": 0.0, "vf_coef": 0.5, "normalize": True}
     surrogate = ppo.kernel.surrogate(**settings)
     others = buffer.advantages.ravel(), old[:, 0], buffer.returns.ravel()
-    losses = surrogate.forward(torch.from_numpy(ppo.kernel.ruler()(observations)), actions, *others)
+    losses = surrogate.forward(ppo.kernel.ruler()(observations), actions, *others)
     assert losses["clip_fraction"] == 0.0 and abs(losses["approx_kl"]) < 1e-8
     with torch.no_grad():
         values, log_probs, _ = ppo.policy.evaluate_actions(

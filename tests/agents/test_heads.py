@@ -56,7 +56,7 @@ def test_what_was_drawn_with_a_tasks_noise_has_its_density():
     np.testing.assert_allclose(found.ravel(), by_hand, rtol=1e-4, atol=1e-4)
     surrogate = kernel.surrogate(clip_range=0.2, ent_coef=0.0, vf_coef=0.5, normalize=False)
     ones = np.ones(len(seen), np.float32)
-    losses = surrogate.forward(torch.from_numpy(seen), actions, ones, by_hand.astype(np.float32), ones)
+    losses = surrogate.forward(seen, actions, ones, by_hand.astype(np.float32), ones)
     assert losses["approx_kl"] == pytest.approx(0.0, abs=1e-5)
     entropy = (np.log(policy.std).sum(1) + 1.5 * LOG_2PI + 1.5).mean()
     assert losses["entropy_loss"] == pytest.approx(-entropy, rel=1e-5)
@@ -66,7 +66,7 @@ def test_an_update_moves_only_the_heads_of_the_tasks_that_were_seen(make_ppo):
     ppo = make_ppo(env=None, network={"tasks": 2}, ent_coef=0.01)  # the last two of three elements stand for a task
     before = {n: p.detach().clone() for n, p in ppo.policy.heads.named_parameters()}
     surrogate = ppo.kernel.surrogate(clip_range=0.2, ent_coef=0.01, vf_coef=0.5, normalize=False)
-    seen = torch.tensor([[0.3, 1.0, 0.0], [-1.0, 1.0, 0.0]])
+    seen = np.array([[0.3, 1.0, 0.0], [-1.0, 1.0, 0.0]], np.float32)
     ones = np.ones(2, np.float32)
     surrogate.forward(seen, np.ones((2, 1), np.float32), ones, ones, ones)
     surrogate.backward()

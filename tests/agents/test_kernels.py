@@ -61,7 +61,7 @@ def test_gradients_by_hand_equal_autograd(activation, hidden):
     FlatAdam(policy, lr=1e-3)  # gives the parameters their gradient views
     kernel = Kernel(policy)
     surrogate = Surrogate(kernel, clip_range=clip, ent_coef=ent_coef, vf_coef=vf_coef, normalize=True)
-    normalized = torch.from_numpy(kernel.ruler()(observations))
+    normalized = kernel.ruler()(observations)
     losses = surrogate.forward(normalized, actions, advantages, old, returns)
     surrogate.backward()
     assert losses["loss"] == pytest.approx(float(expected.detach()), abs=1e-6)

@@ -129,7 +129,7 @@ def test_by_hand_and_by_autograd_are_the_same():
     found = []
     for kernel, given in ((policy.kernel, ruled), (graph, seen)):
         loss = kernel.surrogate(**settings)
-        losses = loss.forward(torch.from_numpy(given), actions, batch[0], old, batch[1])
+        losses = loss.forward(given, actions, batch[0], old, batch[1])
         loss.backward()
         found.append((losses, [p.grad.clone() for p in policy.parameters()]))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-4, abs=1e-6)

@@ -1,11 +1,13 @@
-"""Both libraries give what autograd gives: products on columns and the linear layer of encoders, small and large."""
+"""Both ways to multiply give what autograd gives, and so does the linear layer of encoders, small and large."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from simreal_agents import products
-from simreal_agents.products import LARGE, LARGE_COLUMNS, Columns, Linear
+from simreal_agents.continuous import Stacked
+from simreal_agents.products import LARGE, Linear, Products
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["intel", "amd"])
@@ -15,13 +17,18 @@ def processor(request, monkeypatch):
     monkeypatch.setattr(products, "_FASTER", request.param and products._ONEDNN is not None)
 
 
-def layer_and(n, width, out):
+def drawn(layer):
     generator = torch.Generator().manual_seed(0)
-    layer = nn.utils.skip_init(Linear, width, out)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
             parameter.grad = torch.full_like(parameter, 7.0)
+    return layer
+
+
+def layer_and(n, width, out):
+    generator = torch.Generator().manual_seed(1)
+    layer = drawn(nn.utils.skip_init(Linear, width, out))
     return layer, torch.randn(n, width, generator=generator), torch.randn(n, out, generator=generator)
 
 
@@ -32,21 +39,53 @@ def by_autograd(layer, rows, delta):
     return output.detach(), *gradients
 
 
-SHAPES = [(9, 3, 4), (9, 4, 3), (300, 5, 64), (512, 46, 128), (512, 128, 64)]
-assert min(n * i * o for n, i, o in SHAPES) < LARGE_COLUMNS < max(n * i * o for n, i, o in SHAPES)
+# Widths that are and are not multiples of the four rows that are multiplied at a time.
+@pytest.mark.parametrize(("i", "o"), [(1, 1), (3, 4), (4, 3), (5, 64), (46, 128), (7, 9)])
+@pytest.mark.parametrize(("members", "apart", "n"), [(1, False, 9), (3, True, 33), (2, False, 300)])
+def test_products_on_columns_equal_autograd(members, apart, n, i, o):
+    layer = drawn(Stacked(members, i, o))
+    draws = np.random.default_rng(0)
+    h = draws.standard_normal((members if apart else 1, i, n)).astype(np.float32)
+    delta = draws.standard_normal((members, o, n)).astype(np.float32)
+    rows = torch.from_numpy(h).mT.expand(members, -1, -1).clone().requires_grad_()
+    output = layer(rows)
+    parts = (rows, layer.weight, layer.bias)
+    by_rows, by_weight, by_bias = torch.autograd.grad(output, parts, torch.from_numpy(delta).mT)
+    ours, close = Products(layer), {"rtol": 1e-4, "atol": 1e-4}
+
+    def room(width):
+        return np.full((members, width, n), np.nan, np.float32)
+
+    np.testing.assert_allclose(ours.forward(h, room(o)), output.detach().mT, **close)
+    np.testing.assert_allclose(ours.forward(h, room(o), relu=True), output.detach().mT.relu(), **close)
+    np.testing.assert_allclose(ours.back(delta, room(i)), by_rows.mT, **close)
+    np.testing.assert_allclose(ours.back(delta, room(i - i // 2), i // 2), by_rows.mT[:, i // 2 :], **close)
+    ours.learn(delta, h)
+    torch.testing.assert_close(layer.weight.grad, by_weight, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(layer.bias.grad, by_bias, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_products_on_columns_equal_autograd(shape):
-    layer, rows, delta = layer_and(*shape)
-    output, by_rows, by_weight, by_bias = by_autograd(layer, rows, delta)
-    columns, turned = Columns(layer), delta.t().contiguous()
-    for given in (rows.t(), rows.t().contiguous()):
-        torch.testing.assert_close(columns.forward(given).t(), output, rtol=1e-5, atol=1e-4)
-        columns.learn(turned, given)
-        torch.testing.assert_close(layer.weight.grad, by_weight, rtol=1e-4, atol=1e-3)
-        torch.testing.assert_close(layer.bias.grad, by_bias, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(columns.back(turned).t(), by_rows, rtol=1e-5, atol=1e-4)
+def test_a_view_of_one_layer_of_several_leaves_the_others_alone():
+    layer = drawn(Stacked(3, 5, 4))
+    second = Products(layer, slice(1, 2))
+    h, delta = np.ones((1, 5, 8), np.float32), np.ones((1, 4, 8), np.float32)
+    expected = layer.weight[1].sum(1) + layer.bias[1]
+    np.testing.assert_allclose(
+        second.forward(h, np.empty((1, 4, 8), np.float32))[0, :, 0], expected.detach(), rtol=1e-5
+    )
+    second.learn(delta, h)
+    assert (layer.weight.grad[1] == 8).all() and (layer.weight.grad[[0, 2]] == 7).all()
+    assert (layer.bias.grad[1] == 8).all() and (layer.bias.grad[[0, 2]] == 7).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_no_number_goes_through(bad):
+    layer, h = Products(drawn(Stacked(1, 4, 8))), np.ones((1, 4, 8), np.float32)
+    h[0, 2, 3] = bad
+    found = layer.forward(h, np.empty((1, 8, 8), np.float32), relu=True)
+    assert not np.isfinite(found[0, :, 3]).all() and np.isfinite(np.delete(found, 3, axis=2)).all()
+    layer.learn(np.ones((1, 8, 8), np.float32), h)
+    assert not np.isfinite(layer.gradients[0][0, :, 2]).any()
 
 
 @pytest.mark.parametrize("n", [4, 300])

@@ -40,7 +40,9 @@ def test_gradients_of_the_quantile_loss_equal_autograd(point_mass):
     head = ours.policy.heads.critic
     expected = torch.autograd.grad(loss, [head.weight, head.bias])
     with torch.no_grad():
-        assert ours._judge(torch.cat([rows, actions], dim=1), target) == pytest.approx(loss.item(), rel=1e-5)
+        assert ours._judge(torch.cat([rows, actions], dim=1).numpy(), target.numpy()) == pytest.approx(
+            loss.item(), rel=1e-5
+        )
     torch.testing.assert_close(head.weight.grad, expected[0], rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(head.bias.grad, expected[1], rtol=1e-4, atol=1e-7)
 

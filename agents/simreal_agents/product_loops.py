@@ -1,0 +1,165 @@
+"""The products of linear layers on columns as loops over samples, which lie side by side in memory: see `products`.
+
+Four rows of a product are worked out at a time from four rows of a factor, so that every number that is read takes part in
+four multiplications. Sums may be reordered (but not for what is infinite or no number), as a library's are; the order
+depends on shapes alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simreal_envs.compiled import compiled
+
+REORDERED = frozenset({"contract", "reassoc", "nsz", "arcp"})
+
+
+@compiled(fastmath=REORDERED)
+def forward(weight, bias, h, out, relu):
+    """Write ``weight (k, o, i) @ h (1 or k, i, n) + bias (k, o)`` to `out` ``(k, o, n)``, of that what is positive if `relu`."""
+    zero = out.dtype.type(0)
+    for member in range(len(weight)):
+        _multiply(weight[member], h[member if len(h) > 1 else 0], bias[member], out[member])
+        if relu:
+            for r in range(out.shape[1]):
+                row = out[member, r]
+                for j in range(len(row)):
+                    row[j] = zero if row[j] <= zero else row[j]
+
+
+@compiled(fastmath=REORDERED)
+def back(weight, delta, first, out):
+    """Write ``weight.T @ delta (k, o, n)`` to `out` ``(k, c, n)``: by c inputs from the `first` on."""
+    none = np.zeros(out.shape[1], out.dtype)
+    for member in range(len(weight)):
+        _multiply(weight[member].T[first : first + out.shape[1]], delta[member], none, out[member])
+
+
+@compiled(fastmath=REORDERED)
+def learn(delta, h, gradient, bias_gradient):
+    """Write ``delta (k, o, n) @ h.T (1 or k, i, n)`` to `gradient` ``(k, o, i)``, the sums of `delta` to `bias_gradient`."""
+    for member in range(len(delta)):
+        d, rows = delta[member], h[member if len(h) > 1 else 0]
+        _sum_products(d, rows, gradient[member])
+        for r in range(len(d)):
+            row, total = d[r], d.dtype.type(0)
+            for j in range(len(row)):
+                total += row[j]
+            bias_gradient[member, r] = total
+
+
+@compiled(fastmath=REORDERED)
+def slope(delta, h, kind):
+    """Multiply `delta` ``(k, o, n)`` in place by the slope of an activation whose value is `h`: `passes.KINDS`."""
+    zero, one = h.dtype.type(0), h.dtype.type(1)
+    for member in range(len(delta)):
+        for r in range(delta.shape[1]):
+            d, values = delta[member, r], h[member, r]
+            if kind == 0:  # relu
+                for j in range(len(d)):
+                    d[j] = zero if values[j] <= zero else d[j]
+            elif kind == 1:  # tanh
+                for j in range(len(d)):
+                    d[j] *= one - values[j] * values[j]
+            else:  # elu
+                for j in range(len(d)):
+                    d[j] *= one + values[j] if values[j] <= zero else one
+
+
+@compiled(fastmath=REORDERED)
+def negative(h, out):
+    """Write what is negative in `h` to `out`, both ``(k, o, n)``, and 0 elsewhere."""
+    zero = h.dtype.type(0)
+    for member in range(len(h)):
+        for r in range(h.shape[1]):
+            row, low = h[member, r], out[member, r]
+            for j in range(len(row)):
+                low[j] = zero if row[j] > zero else row[j]
+
+
+@compiled(fastmath=REORDERED)
+def turned(rows, out):
+    """Write `rows` ``(n, d)`` to `out` ``(d, n)``."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = rows[j, i]
+
+
+@compiled(fastmath=REORDERED)
+def _multiply(a, b, start, out):
+    many, inner = a.shape
+    whole = inner - inner % 4
+    for r in range(0, many - 3, 4):
+        o0, o1, o2, o3 = out[r], out[r + 1], out[r + 2], out[r + 3]
+        o0[:], o1[:], o2[:], o3[:] = start[r], start[r + 1], start[r + 2], start[r + 3]
+        for p in range(0, whole, 4):
+            b0, b1, b2, b3 = b[p], b[p + 1], b[p + 2], b[p + 3]
+            a00, a01, a02, a03 = a[r, p], a[r, p + 1], a[r, p + 2], a[r, p + 3]
+            a10, a11, a12, a13 = a[r + 1, p], a[r + 1, p + 1], a[r + 1, p + 2], a[r + 1, p + 3]
+            a20, a21, a22, a23 = a[r + 2, p], a[r + 2, p + 1], a[r + 2, p + 2], a[r + 2, p + 3]
+            a30, a31, a32, a33 = a[r + 3, p], a[r + 3, p + 1], a[r + 3, p + 2], a[r + 3, p + 3]
+            for j in range(len(b0)):
+                x0, x1, x2, x3 = b0[j], b1[j], b2[j], b3[j]
+                o0[j] += a00 * x0 + a01 * x1 + a02 * x2 + a03 * x3
+                o1[j] += a10 * x0 + a11 * x1 + a12 * x2 + a13 * x3
+                o2[j] += a20 * x0 + a21 * x1 + a22 * x2 + a23 * x3
+                o3[j] += a30 * x0 + a31 * x1 + a32 * x2 + a33 * x3
+        for p in range(whole, inner):
+            b0 = b[p]
+            a00, a10, a20, a30 = a[r, p], a[r + 1, p], a[r + 2, p], a[r + 3, p]
+            for j in range(len(b0)):
+                x0 = b0[j]
+                o0[j] += a00 * x0
+                o1[j] += a10 * x0
+                o2[j] += a20 * x0
+                o3[j] += a30 * x0
+    for r in range(many - many % 4, many):
+        o0 = out[r]
+        o0[:] = start[r]
+        for p in range(0, whole, 4):
+            b0, b1, b2, b3 = b[p], b[p + 1], b[p + 2], b[p + 3]
+            a00, a01, a02, a03 = a[r, p], a[r, p + 1], a[r, p + 2], a[r, p + 3]
+            for j in range(len(b0)):
+                o0[j] += a00 * b0[j] + a01 * b1[j] + a02 * b2[j] + a03 * b3[j]
+        for p in range(whole, inner):
+            b0, a00 = b[p], a[r, p]
+            for j in range(len(b0)):
+                o0[j] += a00 * b0[j]
+
+
+@compiled(fastmath=REORDERED)
+def _sum_products(a, b, out):
+    """``a @ b.T`` of ``(o, n)`` and ``(i, n)``."""
+    many, wide = out.shape
+    zero = out.dtype.type(0)
+    for r in range(0, many - 3, 4):
+        a0, a1, a2, a3 = a[r], a[r + 1], a[r + 2], a[r + 3]
+        for p in range(0, wide - 3, 4):
+            b0, b1, b2, b3 = b[p], b[p + 1], b[p + 2], b[p + 3]
+            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = zero
+            s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = zero
+            for j in range(len(b0)):
+                x0, x1, x2, x3 = b0[j], b1[j], b2[j], b3[j]
+                y0, y1, y2, y3 = a0[j], a1[j], a2[j], a3[j]
+                s00, s01, s02, s03 = s00 + y0 * x0, s01 + y0 * x1, s02 + y0 * x2, s03 + y0 * x3
+                s10, s11, s12, s13 = s10 + y1 * x0, s11 + y1 * x1, s12 + y1 * x2, s13 + y1 * x3
+                s20, s21, s22, s23 = s20 + y2 * x0, s21 + y2 * x1, s22 + y2 * x2, s23 + y2 * x3
+                s30, s31, s32, s33 = s30 + y3 * x0, s31 + y3 * x1, s32 + y3 * x2, s33 + y3 * x3
+            out[r, p], out[r, p + 1], out[r, p + 2], out[r, p + 3] = s00, s01, s02, s03
+            out[r + 1, p], out[r + 1, p + 1], out[r + 1, p + 2], out[r + 1, p + 3] = s10, s11, s12, s13
+            out[r + 2, p], out[r + 2, p + 1], out[r + 2, p + 2], out[r + 2, p + 3] = s20, s21, s22, s23
+            out[r + 3, p], out[r + 3, p + 1], out[r + 3, p + 2], out[r + 3, p + 3] = s30, s31, s32, s33
+        for p in range(wide - wide % 4, wide):
+            b0 = b[p]
+            s00 = s10 = s20 = s30 = zero
+            for j in range(len(b0)):
+                x0 = b0[j]
+                s00, s10, s20, s30 = s00 + a0[j] * x0, s10 + a1[j] * x0, s20 + a2[j] * x0, s30 + a3[j] * x0
+            out[r, p], out[r + 1, p], out[r + 2, p], out[r + 3, p] = s00, s10, s20, s30
+    for r in range(many - many % 4, many):
+        a0 = a[r]
+        for p in range(wide):
+            b0, s00 = b[p], zero
+            for j in range(len(a0)):
+                s00 += a0[j] * b0[j]
+            out[r, p] = s00
