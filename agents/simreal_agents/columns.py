@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from simreal_agents.blank import blank
 from simreal_agents.encoders import Dropout, layers
 from simreal_envs.errors import UserError, require_known
 
@@ -128,9 +129,9 @@ class Attended(nn.Module):
     def __init__(self, hidden: Sequence[int], given: Sequence[int], activation: type[nn.Module], dropout: float):
         super().__init__()
         self.width = hidden[-1]
-        self.gate = nn.utils.skip_init(nn.Linear, hidden[0], len(given) + 1)
+        self.gate = blank(nn.Linear, hidden[0], len(given) + 1)
         self.gate.gain = 0.01  # type: ignore[assignment]
-        self.projections = nn.ModuleList(nn.utils.skip_init(nn.Linear, width, hidden[0]) for width in given)
+        self.projections = nn.ModuleList(blank(nn.Linear, width, hidden[0]) for width in given)
         self.layers = layers(hidden, activation, dropout)
 
     def weights(self, features: Tensor) -> Tensor:
@@ -171,8 +172,8 @@ class Lateral(nn.Module):
     def __init__(self, given: Sequence[int], width: int, outputs: int, activation: type[nn.Module], gain: float):
         super().__init__()
         self.scale = nn.Parameter(torch.empty(len(given)))
-        self.project = nn.utils.skip_init(nn.Linear, sum(given), width, bias=False)
-        self.expand = nn.utils.skip_init(nn.Linear, width, outputs, bias=False)
+        self.project = blank(nn.Linear, sum(given), width, bias=False)
+        self.expand = blank(nn.Linear, width, outputs, bias=False)
         self.expand.gain = gain  # type: ignore[assignment]
         self.activation = activation()
 
@@ -194,7 +195,7 @@ class Progressive(nn.Module):
         super().__init__()
         self.width, self.activation = hidden[-1], activation()
         pairs = list(itertools.pairwise(hidden))
-        self.linears = nn.ModuleList(nn.utils.skip_init(nn.Linear, i, o) for i, o in pairs)
+        self.linears = nn.ModuleList(blank(nn.Linear, i, o) for i, o in pairs)
         self.laterals = nn.ModuleList(
             Lateral(_at(given, depth), i, o, activation, 2**0.5) for depth, (i, o) in enumerate(pairs)
         )
@@ -236,7 +237,7 @@ class LateralHead(nn.Module):
     ):
         super().__init__()
         self.widths = [width, *_at(given, -1)]
-        self.linear = nn.utils.skip_init(nn.Linear, width, outputs)
+        self.linear = blank(nn.Linear, width, outputs)
         self.linear.gain = gain  # type: ignore[assignment]
         self.lateral = Lateral(self.widths[1:], width, outputs, activation, gain)
 
@@ -251,8 +252,8 @@ class Mixture(nn.Module):
     def __init__(self, width: int, outputs: int, given: Sequence[int], activation: type[nn.Module], gain: float):
         super().__init__()
         self.width = width
-        self.linear = nn.utils.skip_init(nn.Linear, width, outputs)
-        self.gate = nn.utils.skip_init(nn.Linear, width, len(given) + 1)
+        self.linear = blank(nn.Linear, width, outputs)
+        self.gate = blank(nn.Linear, width, len(given) + 1)
         self.linear.gain, self.gate.gain = gain, 0.01  # type: ignore[assignment]
 
     def weights(self, latent: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from simreal_agents.blank import blank
 from simreal_agents.distributions import Gaussian, Point
 from simreal_agents.encoders import Perception, layers, sight
 from simreal_agents.layout import Layout, require_numbers
@@ -143,7 +144,7 @@ class ContinuousPolicy(WithTargets, BasePolicy):
         normalizer = Normalizer(vector, enabled=self.network["normalize_observations"])
         self.encoder = Parts(normalizer=normalizer, **first)
         self.trunk = Parts(actor=layers(hidden, activation), critic=stacked_layers(count, judged, activation))
-        head = nn.utils.skip_init(nn.Linear, hidden[-1], actions)
+        head = blank(nn.Linear, hidden[-1], actions)
         self.heads = Parts(actor=head, critic=Stacked(count, hidden[-1], outputs))
         self.target = Parts(**{name: self._copied(getattr(self, name)) for name in ("encoder", "trunk", "heads")})
 
@@ -211,7 +212,7 @@ class SACPolicy(ContinuousPolicy):
     def _build(self, activation: type[nn.Module], outputs: int = 1) -> None:
         super()._build(activation, outputs)
         width, actions = self.network["hidden"][-1], self.action_space.shape[0]
-        self.heads.log_std = nn.utils.skip_init(nn.Linear, width, actions)
+        self.heads.log_std = blank(nn.Linear, width, actions)
         self.heads.temperature = nn.Parameter(torch.zeros(1))
         self._log_temperature = 0.0
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from simreal_agents import continuous
+from simreal_agents.blank import blank
 from simreal_agents.continuous import SACPolicy, Stacked
 from simreal_agents.distributions import Gaussian
 from simreal_agents.normalizer import Normalizer
@@ -78,7 +79,7 @@ class CrossQPolicy(SACPolicy):
             for read, width in itertools.pairwise(widths):
                 found.append(BatchRenorm(*members, read, **settings))
                 if width:
-                    linear = Stacked(*members, read, width) if members else nn.utils.skip_init(nn.Linear, read, width)
+                    linear = Stacked(*members, read, width) if members else blank(nn.Linear, read, width)
                     found += [linear, activation()]
             return nn.Sequential(*found)
 
@@ -88,7 +89,7 @@ class CrossQPolicy(SACPolicy):
             critic=renormed([size + actions, wide[0]], count),
         )
         self.trunk = Parts(actor=renormed([*hidden, 0]), critic=renormed([*wide, 0], count))
-        head, noise = (nn.utils.skip_init(nn.Linear, hidden[-1], actions) for _ in range(2))
+        head, noise = (blank(nn.Linear, hidden[-1], actions) for _ in range(2))
         self.heads = Parts(actor=head, critic=Stacked(count, wide[-1], outputs), log_std=noise)
         self.heads.temperature = nn.Parameter(torch.zeros(1))
         self.target, self._log_temperature = Parts(), 0.0

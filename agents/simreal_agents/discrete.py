@@ -23,6 +23,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from simreal_agents import continuous
+from simreal_agents.blank import blank
 from simreal_agents.distributions import Categorical
 from simreal_agents.encoders import Perception, layers, sight
 from simreal_agents.heads import absence, leave_out
@@ -107,7 +108,7 @@ class QPolicy(WithTargets, BasePolicy):
             first = {"critic": layers([layout.size, hidden[0]], activation)}
         rest = {
             "trunk": Parts(critic=layers(hidden, activation)),
-            "heads": Parts(critic=nn.utils.skip_init(nn.Linear, hidden[-1], self._shape[1] * self._shape[2])),
+            "heads": Parts(critic=blank(nn.Linear, hidden[-1], self._shape[1] * self._shape[2])),
         }
         leave_out(rest["heads"].critic, self.absent, self._shape[2])
         self.target = as_buffers(copy.deepcopy(Parts(encoder=Parts(**first), **rest)))

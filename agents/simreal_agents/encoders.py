@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from simreal_agents.blank import blank
 from simreal_agents.layout import Layout, Part
 from simreal_agents.normalizer import Normalizer
 from simreal_agents.products import Linear
@@ -76,11 +77,11 @@ class Perception(nn.Module):
         for part in layout.images:
             name, count = part.name or "image", channels_of(part)
             if channels and name in channels:
-                self.adapters[name] = nn.utils.skip_init(nn.Conv2d, count, channels[name], 1, bias=False)
+                self.adapters[name] = blank(nn.Conv2d, count, channels[name], 1, bias=False)
                 count = channels[name]
             self.cnns[name] = _convolutions(part, count, cnn)
         self.outputs = [convolved(part, cnn) for part in layout.images]
-        self.linear = nn.utils.skip_init(Linear, sum(self.outputs) + len(layout.vector), width)
+        self.linear = blank(Linear, sum(self.outputs) + len(layout.vector), width)
         self.register_buffer("_columns", torch.from_numpy(layout.vector), persistent=False)
 
     def forward(self, rows: torch.Tensor, normalizer: Normalizer) -> torch.Tensor:
@@ -131,10 +132,9 @@ def sight(channels: Mapping[str, int] | None, cnn: str | None) -> dict[str, Any]
 
 def layers(widths: Sequence[int], activation: type[nn.Module], dropout: float = 0.0) -> nn.Sequential:
     """Linear layers of these widths, each with its activation (and dropout) behind it; weights are not initialized."""
-    # skip_init: the default initialization would draw from torch's global generator.
     modules: list[nn.Module] = []
     for i, o in itertools.pairwise(widths):
-        modules += [nn.utils.skip_init(nn.Linear, i, o), activation()] + ([Dropout(dropout)] if dropout else [])
+        modules += [blank(nn.Linear, i, o), activation()] + ([Dropout(dropout)] if dropout else [])
     return nn.Sequential(*modules)
 
 
@@ -166,7 +166,7 @@ def _convolutions(part: Part, channels: int, cnn: str | None) -> nn.Sequential:
         )
     modules: list[nn.Module] = []
     for layer in CNNS[kind]:
-        modules += [nn.utils.skip_init(nn.Conv2d, channels, *layer), nn.ReLU()]
+        modules += [blank(nn.Conv2d, channels, *layer), nn.ReLU()]
         channels = layer.channels
     return nn.Sequential(*modules)
 

@@ -126,7 +126,12 @@ class Policy(ActorCriticPolicy):
         self.initialize(stream(self._seed, "weights"))
         for i, column in enumerate(part for part in self.modules() if isinstance(part, Column)):
             draw(column, stream(self._seed, f"column {i}"))
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        self._first_rate = lr_schedule(1)
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:  # type: ignore[override]
+        """That of Stable-Baselines3's own learners, made when they ask for it; ours put theirs in its place."""
+        return self.optimizer_class(self.parameters(), lr=self._first_rate, **self.optimizer_kwargs)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

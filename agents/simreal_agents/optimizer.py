@@ -45,6 +45,8 @@ class FlatAdam(torch.optim.Optimizer):
         order: Sequence[str] | None = None,
         fused: bool = False,
     ):
+        if not lr >= 0:
+            raise ValueError(f"Invalid learning rate: {lr}")
         self._fused, self._count = fused, torch.zeros(())
         self.before: list[Callable[[FlatAdam], None]] = []
         self.after: list[Callable[[FlatAdam], None]] = []
@@ -73,6 +75,12 @@ class FlatAdam(torch.optim.Optimizer):
                 }
                 start += p.numel()
             self._slices[group["name"]] = slice(begin, start)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take a group of the constructor's. Torch's own method imports its compiler: 0.7 s and 35 MB in every process."""
+        for name, default in self.defaults.items():
+            param_group.setdefault(name, default)
+        self.param_groups.append(param_group)
 
     @property
     def names(self) -> list[str]:

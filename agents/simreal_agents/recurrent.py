@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from simreal_agents.blank import blank
 from simreal_agents.encoders import layers
 from simreal_envs.errors import UserError, require_known
 from simreal_envs.schema import Schema
@@ -52,8 +53,8 @@ class Gru(nn.Module):
     def __init__(self, steps: int, width: int, units: int, activation: type[nn.Module]):
         super().__init__()
         self.units = units
-        self.input = nn.utils.skip_init(nn.Linear, width, 3 * units)
-        self.state = nn.utils.skip_init(nn.Linear, units, 3 * units)
+        self.input = blank(nn.Linear, width, 3 * units)
+        self.state = blank(nn.Linear, units, 3 * units)
         self.input.gain = self.state.gain = 1.0  # type: ignore[assignment]
 
     def forward(self, past: Tensor) -> Tensor:
@@ -76,10 +77,10 @@ class Convolved(nn.Module):
         self.embedding = layers([width, CHANNELS], activation)
         convolutions: list[nn.Module] = []
         while steps > KERNEL:
-            convolutions += [nn.utils.skip_init(nn.Conv1d, CHANNELS, CHANNELS, KERNEL, STRIDE), activation()]
+            convolutions += [blank(nn.Conv1d, CHANNELS, CHANNELS, KERNEL, STRIDE), activation()]
             steps = (steps - KERNEL) // STRIDE + 1
         self.convolutions = nn.Sequential(*convolutions)
-        self.output = nn.utils.skip_init(nn.Linear, CHANNELS * steps, units)
+        self.output = blank(nn.Linear, CHANNELS * steps, units)
 
     def forward(self, past: Tensor) -> Tensor:
         return self.output(self.convolutions(self.embedding(past).transpose(1, 2)).flatten(1))
@@ -91,7 +92,7 @@ class Dense(nn.Module):
     def __init__(self, steps: int, width: int, units: int, activation: type[nn.Module]):
         super().__init__()
         self.hidden = layers([steps * width, max(units, CHANNELS)], activation)
-        self.output = nn.utils.skip_init(nn.Linear, max(units, CHANNELS), units)
+        self.output = blank(nn.Linear, max(units, CHANNELS), units)
 
     def forward(self, past: Tensor) -> Tensor:
         return self.output(self.hidden(past.flatten(1)))
@@ -121,7 +122,7 @@ class Remembering(nn.Module):
         self.register_buffer("past", past.flatten(), persistent=False)
         self.register_buffer("present", seen.nonzero()[:, 0], persistent=False)
         self.memory = KINDS[setting["kind"]](self.steps, past.shape[1], setting["units"], activation)
-        self.linear = nn.utils.skip_init(nn.Linear, len(self.present) + setting["units"], width)
+        self.linear = blank(nn.Linear, len(self.present) + setting["units"], width)
         self.activation = activation()
 
     def recall(self, rows: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from simreal_agents import recurrent
+from simreal_agents.blank import blank
 from simreal_agents.columns import HEADS, TRUNKS, Columns, passed, widths_of
 from simreal_agents.encoders import Perception, layers
 from simreal_agents.heads import TaskHead
@@ -110,9 +111,9 @@ class Heads(nn.Module):
                 given = widths_of(columns, actions, tower)
                 head = HEADS[columns["kind"]](width, outputs, given, activation, gain)
             elif tasks:
-                head = nn.utils.skip_init(TaskHead, width, outputs, tasks)
+                head = blank(TaskHead, width, outputs, tasks)
             else:
-                head = nn.utils.skip_init(nn.Linear, width, outputs)
+                head = blank(nn.Linear, width, outputs)
             head.gain = gain  # type: ignore[assignment]
             self.add_module(tower, head)
         if not discrete:

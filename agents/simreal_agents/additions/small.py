@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from simreal_agents.blank import blank
+
 
 class Mlp(nn.Module):
     """Linear layers with ReLU between them, trained by Adam.
@@ -25,7 +27,7 @@ class Mlp(nn.Module):
         pairs = list(itertools.pairwise(sizes))
         layers: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(pairs):
-            layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+            layer = blank(nn.Linear, inputs, outputs)
             with torch.no_grad():
                 gain = 1.0 if i == len(pairs) - 1 else math.sqrt(2)
                 nn.init.orthogonal_(layer.weight, gain=gain, generator=generator)
