@@ -57,8 +57,8 @@ class Learning:
         algorithm: ``"ppo"``, ``"sac"``, ..: `simreal list algorithms`.
         replay: ``"keep"`` lets a replay buffer go with the agent, ``"drop"`` starts with an empty one.
         cnn: the convolutions that see pictures, ``"nature"``, ``"small"`` or ``"grid"``; None: by their size.
-        torch_threads: threads of torch in updates. Two make those of networks with 256 units a third faster and those of
-            small ones no faster; bits depend on their number.
+        torch_threads: threads of torch in updates. Two make those of pictures a third faster, those of networks with 256
+            units on Intel's processors, too, and those of small ones no faster; bits depend on their number.
 
     Raises:
         UserError: for an algorithm that does not exist, or a setting that it cannot take.

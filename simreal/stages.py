@@ -32,7 +32,7 @@ from simreal_envs.entry_points import installed
 from simreal_envs.errors import UserError
 
 CARD = "stage.json"
-_VERSIONED = ("simreal", "numpy", "torch", "stable-baselines3", "gymnasium", "mujoco", "pybullet")
+_VERSIONED = ("simreal", "numpy", "torch", "stable-baselines3", "gymnasium", "mujoco", "pybullet", "numba", "llvmlite")
 
 
 @dataclass(frozen=True)

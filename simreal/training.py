@@ -28,6 +28,7 @@ from simreal.strategies.base import require_offered
 from simreal.strategies.combination import parts_of
 from simreal.tracking.base import Silent, Tracker
 from simreal_agents.bundle import Agent
+from simreal_agents.products import arithmetic
 from simreal_agents.state import Checkpoints
 from simreal_envs.errors import UserError, require_a
 from simreal_envs.variation import Domain
@@ -194,7 +195,7 @@ def _made_with(
         in_order = [[name, domain.to_dict()] for name, domain in target.domains.items()]
         settings["further"] = [one.lineage for one in further], in_order
     return {
-        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "cpu": arithmetic(),
         "settings": hashlib.sha256(json.dumps(settings, sort_keys=True, default=repr).encode()).hexdigest(),
         "torch threads": torch.get_num_threads(),
         "versions": versions() | packages_behind(parts, domains),

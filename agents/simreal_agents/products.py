@@ -46,6 +46,13 @@ def loops() -> ModuleType:
     return product_loops
 
 
+def arithmetic() -> str:
+    """What the bits of products depend on besides versions and threads: the processor, as torch and LLVM see it."""
+    from llvmlite.binding import get_host_cpu_name
+
+    return f"{torch.backends.cpu.get_cpu_capability()} ({get_host_cpu_name()})"
+
+
 class Products:
     """A view of a linear layer, or of layers side by side with stacked weights ``(k, out, in)``; k is 1 for one layer.
 
