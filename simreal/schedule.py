@@ -7,7 +7,9 @@ from numbers import Real
 
 from simreal_envs.errors import UserError
 
-CHECKPOINTS = 20  # besides those at evaluations: what is lost when a run is killed is a twentieth of it at most
+# Checkpoints besides those at evaluations: what is lost when a run is killed is an eighth of it at most, of a long one a
+# twentieth. Small robots take the steps between two of these in half a second.
+FEWEST, CHECKPOINTS, APART = 8, 20, 20_000
 
 
 @dataclass(frozen=True)
@@ -45,5 +47,5 @@ class Schedule:
 
     def checkpoints(self, rollout: int) -> set[int]:
         """Environment steps at which the run can be continued: evenly spread, and at evaluations unless they are many."""
-        evenly = replace(self, points=CHECKPOINTS + 1).grid(rollout)
+        evenly = replace(self, points=max(FEWEST, min(CHECKPOINTS, self.steps // APART)) + 1).grid(rollout)
         return {*evenly, *(self.grid(rollout) if self.points <= 1.5 * CHECKPOINTS else ())}

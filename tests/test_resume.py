@@ -263,7 +263,8 @@ def test_worlds_without_a_snapshot_are_learned_in_all_the_same(tmp_path):
 
 
 def test_checkpoints_are_at_evaluations_and_between_them_but_not_often():
-    assert Schedule(640, 4).checkpoints(64) == set(range(0, 641, 64))
+    assert Schedule(512, 5).checkpoints(64) == set(range(0, 513, 64))
+    assert np.diff(sorted(Schedule(200_000, 2).checkpoints(8))).tolist() == [20_000] * 10
     long = Schedule(10**6, 9)
     marks = long.checkpoints(1000)
     assert set(long.grid(1000)) <= marks and len(marks) <= 9 + 21
