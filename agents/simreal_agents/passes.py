@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from simreal_agents.products import Products, loops
+from simreal_envs.errors import UserError
 
 Array = np.ndarray
 KINDS = ("relu", "tanh", "elu")  # activations, in the numbering of `product_loops.slope`
@@ -26,6 +27,7 @@ class Pass:
 
     def __init__(self, hidden: Sequence[Products], heads: Sequence[Products], activation: str):
         self.hidden, self.heads, self.members = hidden, heads, heads[0].members
+        self.inputs = hidden[0].inputs
         self.activation, self._kind = activation, KINDS.index(activation)
         self._scratches: dict[int, Scratch] = {}
 
@@ -33,7 +35,12 @@ class Pass:
         """The output ``(k, n, out)`` of every head for normalized `rows` ``(n, d)`` float32; keeps what ``backward`` needs.
 
         Samples are columns inside, and so they are in the memory of the outputs.
+
+        Raises:
+            UserError: for rows of another shape, beyond which the loops would read.
         """
+        if np.shape(rows)[1:] != (self.inputs,):
+            raise UserError(f"the network reads rows of shape (n, {self.inputs}), got {np.shape(rows)}")
         self._scratch = scratch = self._room(len(rows))
         loops().turned(np.ascontiguousarray(rows, np.float32), scratch.seen[0][0])
         for i, layer in enumerate(self.hidden):
@@ -44,8 +51,7 @@ class Pass:
                 low = scratch.deltas[i]
                 loops().negative(h, low)
                 np.maximum(h, np.expm1(low, out=low), out=h)
-        n = len(rows)
-        outputs = (np.empty((self.members, head.wide, n), np.float32) for head in self.heads)
+        outputs = (np.empty((self.members, head.wide, len(rows)), np.float32) for head in self.heads)
         return [head.forward(scratch.seen[-1], o).swapaxes(1, 2) for head, o in zip(self.heads, outputs, strict=True)]
 
     def backward(self, deltas: Sequence[Array], *, weights: bool = True, columns: slice | None = None) -> Array | None:
@@ -57,8 +63,14 @@ class Pass:
 
         Returns:
             The gradient ``(n, columns)``, summed over all k, if asked for.
+
+        Raises:
+            ValueError: for gradients of other shapes, as where a forward of more or fewer rows came in between.
         """
         seen, scratch = self._scratch.seen, self._scratch.deltas
+        given, wanted = [d.shape for d in deltas], [(self.members, seen[0].shape[2], h.wide) for h in self.heads]
+        if given != wanted:
+            raise ValueError(f"gradients at the heads have shapes {wanted} after this forward, got {given}")
         turned = [np.ascontiguousarray(delta.swapaxes(1, 2), np.float32) for delta in deltas]
         learning = [weights and layer.owner.requires_grad for layer in self.hidden]
         if weights:
@@ -107,8 +119,7 @@ class Scratch:
 
     def __init__(self, owner: Pass, n: int):
         widths = [layer.wide for layer in owner.hidden]
-        inputs = owner.hidden[0].inputs if owner.hidden else owner.heads[0].inputs
-        self.largest = owner.members * max(inputs, *widths) * n
-        self.seen = [torch.empty(1, inputs, n).numpy()]
+        self.largest = owner.members * max(owner.inputs, *widths) * n
+        self.seen = [torch.empty(1, owner.inputs, n).numpy()]
         self.seen += [torch.empty(owner.members, width, n).numpy() for width in widths]
         self.deltas = [torch.empty(owner.members, width, n).numpy() for width in widths]

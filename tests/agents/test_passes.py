@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from gymnasium import spaces
 from simreal_agents.continuous import SACPolicy
 from simreal_agents.optimizer import FlatAdam
 from simreal_agents.passes import SIZES
+from simreal_envs.errors import UserError
 
 OBSERVATIONS, ACTIONS = spaces.Box(-np.inf, np.inf, (5,), np.float32), spaces.Box(-2, 1, (2,), np.float32)
 
@@ -84,3 +87,27 @@ def test_memory_is_kept_for_a_few_batch_sizes_and_results_are_the_callers():
     again = [policy.kernel.critics.forward(rows)[0] for rows in seen]
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
     assert 0 < len(critics._scratches) <= SIZES and 200_000 not in critics._scratches
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 6), (3, 1), (5,), (2, 3, 5)])
+def test_rows_of_another_shape_are_refused_as_the_loops_would_read_beyond_them(shape):
+    policy = make(hidden=[16, 12])
+    for ask in (policy.act, policy.value, policy.distribution):
+        with pytest.raises(UserError, match=re.escape(f"rows of shape (n, 5), got {shape}")):
+            ask(np.ones(shape, np.float32))
+
+
+def test_gradients_for_other_rows_than_those_of_the_last_forward_are_refused():
+    actor = make(hidden=[16, 12]).kernel.actor
+    actor.forward(draws(20, 5)[0].numpy())
+    actor.forward(draws(1, 5)[0].numpy())
+    with pytest.raises(ValueError, match="after this forward"):
+        actor.backward([np.ones((1, 20, 2), np.float32)] * 2)
+
+
+def test_no_rows_are_as_good_as_any():
+    policy = make(hidden=[16, 12], n_critics=3)
+    assert policy.act(np.empty((0, 5), np.float32)).shape == (0, 2)
+    critics = policy.kernel.critics
+    critics.forward(np.empty((0, 7), np.float32))
+    assert critics.backward([np.empty((3, 0, 1), np.float32)], columns=slice(5, None)).shape == (0, 2)
