@@ -8,6 +8,7 @@ autograd would compute those by the critic's weights as well, and throw them awa
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +30,7 @@ class Pass:
         self.hidden, self.heads, self.members = hidden, heads, heads[0].members
         self.inputs = hidden[0].inputs
         self.activation, self._kind = activation, KINDS.index(activation)
-        self._scratches: dict[int, Scratch] = {}
+        self._memory = Memory()
 
     def forward(self, rows: Array) -> list[Array]:
         """The output ``(k, n, out)`` of every head for normalized `rows` ``(n, d)`` float32; keeps what ``backward`` needs.
@@ -41,7 +42,7 @@ class Pass:
         """
         if np.shape(rows)[1:] != (self.inputs,):
             raise UserError(f"the network reads rows of shape (n, {self.inputs}), got {np.shape(rows)}")
-        self._scratch = scratch = self._room(len(rows))
+        self._memory.last = scratch = self._room(len(rows))
         loops().turned(np.ascontiguousarray(rows, np.float32), scratch.seen[0][0])
         for i, layer in enumerate(self.hidden):
             h = layer.forward(scratch.seen[i], scratch.seen[i + 1], self.activation == "relu")
@@ -67,7 +68,7 @@ class Pass:
         Raises:
             ValueError: for gradients of other shapes, as where a forward of more or fewer rows came in between.
         """
-        seen, scratch = self._scratch.seen, self._scratch.deltas
+        seen, scratch = self._memory.last.seen, self._memory.last.deltas
         given, wanted = [d.shape for d in deltas], [(self.members, seen[0].shape[2], h.wide) for h in self.heads]
         if given != wanted:
             raise ValueError(f"gradients at the heads have shapes {wanted} after this forward, got {given}")
@@ -97,14 +98,24 @@ class Pass:
         return self.hidden[0].back(delta, slopes, first).sum(0).T
 
     def _room(self, n: int) -> Scratch:
-        if (found := self._scratches.get(n)) is None:
+        kept = self._memory.kept
+        if (found := kept.get(n)) is None:
             found = Scratch(self, n)
             if found.largest > KEPT:
                 return found
-            if len(self._scratches) == SIZES:
-                self._scratches.clear()
-            self._scratches[n] = found
+            if len(kept) == SIZES:
+                kept.clear()
+            kept[n] = found
         return found
+
+
+class Memory(threading.local):
+    """The `Scratch` of the last forward, and those that are kept by their number of rows; every thread has its own."""
+
+    last: Scratch
+
+    def __init__(self) -> None:
+        self.kept: dict[int, Scratch] = {}
 
 
 class Scratch:

@@ -1,4 +1,5 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -86,7 +87,18 @@ def test_memory_is_kept_for_a_few_batch_sizes_and_results_are_the_callers():
     found = [critics.forward(rows)[0] for rows in seen]
     again = [policy.kernel.critics.forward(rows)[0] for rows in seen]
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
-    assert 0 < len(critics._scratches) <= SIZES and 200_000 not in critics._scratches
+    assert 0 < len(critics._memory.kept) <= SIZES and 200_000 not in critics._memory.kept
+
+
+def test_threads_do_not_write_over_what_others_compute():
+    critics = make(hidden=[16, 12]).kernel.critics
+    rows, others = (draws(20, 7, seed=seed)[0].numpy() for seed in range(2))
+    delta, columns = np.ones((2, 20, 1), np.float32), slice(5, None)
+    critics.forward(rows)
+    expected = critics.backward([delta], columns=columns)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(critics.forward, others).result()
+    assert np.array_equal(critics.backward([delta], columns=columns), expected)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 6), (3, 1), (5,), (2, 3, 5)])
