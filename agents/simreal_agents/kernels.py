@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,12 +33,12 @@ class Kernel:
             for *hidden, head in map(policy.linears, ("actor", "critic"))
         )
 
-    @cached_property
+    @property
     def log_std(self) -> Array:
         """Logarithms of the action standard deviations ``(a,)``, on the memory of the parameter."""
         return self.policy.heads.log_std.detach().numpy()
 
-    @cached_property
+    @property
     def log_std_gradient(self) -> Array:
         """The gradient by it, on the memory of its ``.grad``."""
         return self.policy.heads.log_std.grad.numpy()

@@ -42,6 +42,7 @@ class Pass:
         """
         if np.shape(rows)[1:] != (self.inputs,):
             raise UserError(f"the network reads rows of shape (n, {self.inputs}), got {np.shape(rows)}")
+        self._follow()
         self._memory.last = scratch = self._room(len(rows))
         loops().turned(np.ascontiguousarray(rows, np.float32), scratch.seen[0][0])
         for i, layer in enumerate(self.hidden):
@@ -72,6 +73,7 @@ class Pass:
         given, wanted = [d.shape for d in deltas], [(self.members, seen[0].shape[2], h.wide) for h in self.heads]
         if given != wanted:
             raise ValueError(f"gradients at the heads have shapes {wanted} after this forward, got {given}")
+        self._follow()
         turned = [np.ascontiguousarray(delta.swapaxes(1, 2), np.float32) for delta in deltas]
         learning = [weights and layer.owner.requires_grad for layer in self.hidden]
         if weights:
@@ -96,6 +98,10 @@ class Pass:
         first, last, _ = columns.indices(self.hidden[0].inputs)
         slopes = np.empty((self.members, last - first, delta.shape[2]), np.float32)
         return self.hidden[0].back(delta, slopes, first).sum(0).T
+
+    def _follow(self) -> None:
+        for layer in (*self.hidden, *self.heads):
+            layer.follow()
 
     def _room(self, n: int) -> Scratch:
         kept = self._memory.kept

@@ -70,9 +70,17 @@ class Products:
         if layer.weight.grad is not None:  # a target network has none
             tensors += [layer.weight.grad, layer.bias.grad]
         stacked = layer.weight.dim() == 3
-        self._weight, self._bias, *self._slopes = (t[members] if stacked else t.unsqueeze(0) for t in tensors)
-        self.weight, self.bias, *self.gradients = (t.numpy() for t in (self._weight, self._bias, *self._slopes))
+        self._tensors = [t[members] if stacked else t.unsqueeze(0) for t in tensors]
+        self._weight, self._bias, *self._slopes = self._tensors
+        self._places: list[int] = []
+        self.follow()
         self.members, self.wide, self.inputs = self.weight.shape
+
+    def follow(self) -> None:
+        """Find the tensors again: torch moves what is sent to another process to memory that both share."""
+        if self._places != (places := [tensor.data_ptr() for tensor in self._tensors]):
+            self._places = places
+            self.weight, self.bias, *self.gradients = (tensor.numpy() for tensor in self._tensors)
 
     def forward(self, h: Array, out: Array, relu: bool = False) -> Array:
         """``weight @ h + bias`` in `out` ``(k, out, n)``, and of that what is positive if `relu`."""

@@ -1,5 +1,6 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -123,3 +124,26 @@ def test_no_rows_are_as_good_as_any():
     critics = policy.kernel.critics
     critics.forward(np.empty((0, 7), np.float32))
     assert critics.backward([np.empty((3, 0, 1), np.float32)], columns=slice(5, None)).shape == (0, 2)
+
+
+def test_weights_that_were_sent_to_another_process_are_found_where_torch_moved_them():
+    policy = make(hidden=[16, 12])
+    rows, seen = draws(20, 5)[0].numpy(), draws(20, 7)[0].numpy()
+    policy.value(rows)
+    before = policy.heads.actor.weight.data_ptr()
+    ForkingPickler.dumps([*policy.state_dict().values(), *(parameter.grad for parameter in policy.parameters())])
+    assert policy.heads.actor.weight.data_ptr() != before
+    with torch.no_grad():
+        for tensor in policy.state_dict().values():
+            tensor.mul_(0.5)
+    found = policy.act(rows), policy.value(rows)
+    policy.kernel.critics.forward(seen)
+    policy.kernel.critics.backward([np.ones((2, 20, 1), np.float32)])
+    written = policy.trunk.critic[0].weight.grad.clone()
+    policy.tensors_were_replaced()
+    assert all(
+        np.array_equal(one, again) for one, again in zip(found, (policy.act(rows), policy.value(rows)), strict=True)
+    )
+    policy.kernel.critics.forward(seen)
+    policy.kernel.critics.backward([np.ones((2, 20, 1), np.float32)])
+    assert torch.equal(written, policy.trunk.critic[0].weight.grad) and written.any()
