@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,10 +39,10 @@ class Kernel:
         """Logarithms of the action standard deviations ``(a,)``, on the memory of the parameter."""
         return self.policy.heads.log_std.detach().numpy()
 
-    @property
-    def log_std_gradient(self) -> Array:
-        """The gradient by it, on the memory of its ``.grad``."""
-        return self.policy.heads.log_std.grad.numpy()
+    @cached_property
+    def log_std_gradient(self) -> torch.Tensor:
+        """The gradient by it, its ``.grad``."""
+        return self.policy.heads.log_std.grad
 
     def ruler(self) -> Callable[[Array], Array]:
         """A function that normalizes observations ``(.., d)`` to float32 with the statistics of this moment."""
@@ -182,7 +183,7 @@ class Surrogate:
         d_log_std = np.einsum("an,an->a", weighted, self.z) - (d_log_prob.sum() + self.ent_coef)
         weighted /= self.std
         self.actor.backward([weighted.T[None]])
-        self.kernel.log_std_gradient[:] = d_log_std
+        self.kernel.log_std_gradient.copy_(torch.from_numpy(d_log_std))
 
 
 def log_prob_of_noise(noise: Array, std: Array) -> Array:

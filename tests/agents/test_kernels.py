@@ -1,3 +1,5 @@
+from multiprocessing.reduction import ForkingPickler
+
 import numpy as np
 import pytest
 import torch
@@ -68,3 +70,14 @@ def test_gradients_by_hand_equal_autograd(activation, hidden):
     assert 0.1 < losses["clip_fraction"] < 0.9
     for name, parameter in policy.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_noise_is_found_where_torch_moved_it_when_the_policy_was_sent_to_another_process():
+    policy = make()
+    FlatAdam(policy, lr=1e-3)
+    kernel = policy.kernel
+    before = kernel.std
+    ForkingPickler.dumps(policy)
+    with torch.no_grad():
+        policy.heads.log_std.add_(1.0)
+    np.testing.assert_allclose(kernel.std, before * np.e, rtol=1e-6)
