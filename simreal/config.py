@@ -63,7 +63,7 @@ class AgentConfig(Section):
         1,
         ge=1,
         le=MOST_THREADS,
-        description="Threads of torch in updates; pictures gain from two, wide networks on Intel's processors, and bits depend on it.",
+        description="Threads of torch in updates; pictures and, on Intel's processors, wide networks gain from two; bits depend on it.",
     )
     replay: Literal["drop", "keep"] = Field(
         "drop", description="Whether the replay buffer goes with an agent: into its bundle, and to the target."

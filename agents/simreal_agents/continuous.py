@@ -232,8 +232,7 @@ class SACPolicy(ContinuousPolicy):
 
     def distribution(self, rows: np.ndarray) -> Gaussian:
         """What the policy would do, before squashing."""
-        with torch.no_grad():
-            mean, log_std = self.kernel.actor.forward(self.kernel.ruler()(rows))
+        mean, log_std = self.kernel.actor.forward(self.kernel.ruler()(rows))
         return Gaussian(mean[0], np.exp(log_std[0].clip(*LOG_STD_BOUNDS)), squashed=True)
 
     def mean_and_log_std(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -334,7 +333,6 @@ class Kernel:
 
         return normalize
 
-    @torch.no_grad()
     def actions(self, normalized: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:
         """Actions ``(n, a)`` float32 in [-1, 1]; with a generator explorative, else deterministic."""
         mean, *log_std = (np.ascontiguousarray(output[0]) for output in self.actor.forward(normalized))
@@ -346,7 +344,6 @@ class Kernel:
         explored = np.tanh(mean) + np.float32(self.policy.network["exploration_noise"]) * noise
         return explored.clip(-1.0, 1.0)
 
-    @torch.no_grad()
     def q_values(self, normalized: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Values ``(n_critics, n)`` float32, means over quantiles where there are some."""
         return self.critics.forward(np.concatenate([normalized, actions], axis=1))[0].mean(axis=2)

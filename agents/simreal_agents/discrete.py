@@ -207,7 +207,6 @@ class Kernel(continuous.Kernel):
         activation = self.policy.network["activation"]
         self._online, self._target = passes(self.policy), passes(self.policy.target)
 
-    @torch.no_grad()
     def actions(self, normalized: Array, generator: torch.Generator | None = None, rate: float = 0.0) -> Array:
         """The best actions ``(n,)`` int64; with a generator each is drawn uniformly instead with probability `rate`."""
         best = values_of(self.outputs(normalized)).argmax(axis=1)
@@ -221,7 +220,6 @@ class Kernel(continuous.Kernel):
         """Actions as the worlds take them."""
         return actions
 
-    @torch.no_grad()
     def outputs(self, normalized: Array, target: bool = False) -> Array:
         """Quantiles ``(n, actions, quantiles)`` of normalized observations, of the network or its target."""
         network, absent = self._target if target else self._online, self.policy.absent
@@ -232,7 +230,6 @@ class Kernel(continuous.Kernel):
         """As `outputs`; keeps what ``backward`` needs."""
         return self.outputs(normalized)
 
-    @torch.no_grad()
     def backward(self, gradient: Array) -> None:
         """Overwrite the ``.grad`` of what learns, for the loss gradient ``(n, actions, quantiles)`` at the outputs."""
         self._online.backward([gradient.reshape(1, len(gradient), -1)])

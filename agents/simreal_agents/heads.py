@@ -25,8 +25,8 @@ class TaskHead(nn.Linear):
     weight has shape ``(k * outputs, width)``, task by task.
     """
 
-    def __init__(self, width: int, outputs: int, tasks: int, device: torch.device | None = None):
-        super().__init__(width, tasks * outputs, device=device)
+    def __init__(self, width: int, outputs: int, tasks: int):
+        super().__init__(width, tasks * outputs)
         self.tasks = tasks
 
     def forward(self, input: Tensor) -> Tensor:

@@ -176,7 +176,7 @@ class Policy(ActorCriticPolicy):
 
     def value(self, rows: np.ndarray) -> np.ndarray:
         """State values ``(n,)`` float32, in scaled reward units."""
-        return self.kernel.value(self.kernel.ruler()(rows)).copy()
+        return self.kernel.value(self.kernel.ruler()(rows))
 
     def decide(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """What ONNX computes for raw rows ``(n, size)``: ``action (n, a)`` before clipping, or ``probabilities (n, k)``."""
