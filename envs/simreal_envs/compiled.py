@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Set
 from typing import Any
 
 from numba import njit
+from numba.core.caching import FunctionCache
 
 
 def compiled(function: Callable[..., Any] | None = None, *, fastmath: Set[str] = frozenset()) -> Callable[..., Any]:
@@ -17,8 +19,23 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: Set[str] =
     """
     if function is None:
         return lambda function: compiled(function, fastmath=fastmath)
-    settings: dict[str, Any] = {"error_model": "numpy", "fastmath": set(fastmath)}
-    try:
-        return njit(cache=True, **settings)(function)
-    except RuntimeError:
-        return njit(**settings)(function)
+    loops = njit(error_model="numpy", fastmath=set(fastmath))(function)
+    with contextlib.suppress(RuntimeError):  # there is no place
+        loops._cache = _Kept(function)
+    return loops
+
+
+class _Kept(FunctionCache):
+    """Numba's, but a full disk or a damaged file stops nobody: what is not there is compiled."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # reading what is no pickle may raise any
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
