@@ -22,7 +22,7 @@ class Seeing:
     """
 
     def __init__(self, encoder: Perception, normalizer: Normalizer, behind: Pass, teaches: bool):
-        self.encoder, self.normalizer, self.behind, self.members = encoder, normalizer, behind, behind.members
+        self.encoder, self.normalizer, self.behind = encoder, normalizer, behind
         self._taught = list(encoder.parameters()) if teaches else []
         self._size, self._width = encoder.layout.size, encoder.linear.out_features
 
