@@ -153,6 +153,10 @@ class Policy(ActorCriticPolicy):
         """To be called after parameters got new memory (changes in place are seen)."""
         vars(self).pop("kernel", None)
 
+    def zero_grad(self, set_to_none: bool = False) -> None:
+        """Zero the gradients in place: learners' optimizers have views of them."""
+        super().zero_grad(set_to_none=False)
+
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy, without the kernel, which would go on computing with the memory of the original."""
         return {name: value for name, value in vars(self).items() if name != "kernel"}

@@ -5,6 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from simreal_agents.continuous import SACPolicy
 from simreal_agents.networks import Policy
 from simreal_agents.optimizer import FlatAdam
 
@@ -76,3 +77,14 @@ def test_a_gradient_that_is_not_finite_leaves_the_parameters_alone():
     with pytest.raises(FloatingPointError, match="gradient norm is nan"):
         optimizer.clipped_step(0.5)
     assert torch.equal(before, optimizer.parameters)
+
+
+@pytest.mark.parametrize("make_one", [make, lambda: SACPolicy(*SPACES, hidden=[8, 8])])
+def test_gradients_stay_in_the_flat_vector_when_the_policy_empties_them(make_one):
+    policy = make_one()
+    optimizer = FlatAdam(policy, lr=1e-2)
+    optimizer.gradients.fill_(3.0)
+    policy.zero_grad()
+    assert not optimizer.gradients.any()
+    sum(parameter.sum() for parameter in policy.parameters()).backward()
+    assert (optimizer.gradients == 1.0).all()
