@@ -242,6 +242,7 @@ class Target:
             settings["learning_rate"] = schedule(rate, learning.options["learning_rate_schedule"])
         policy = dict(agent.policy.network if agent else own) | dict(network or {})
         learner = kind(kind.policy_class_, worlds, seed=self.seed, policy_kwargs=policy, **settings)
+        learner.threads = max(_threads()[1], learning.torch_threads)
         _tune(learner, learning.options)
         if agent:
             load_into(learner, agent, modules, matching=bool(network))
@@ -283,9 +284,7 @@ def at_once(domain: Domain, num_worlds: int, processes: bool = True) -> dict[str
     Returns:
         ``num_workers`` and ``num_threads``, as `simreal_envs.worlds.make` takes them.
     """
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    pinned = threads.isdecimal()
-    count = max(int(threads), 1) if pinned else cores()
+    pinned, count = _threads()
     # Of tasks that a script made, other processes do not know. One process is asked for, too: it can continue what several
     # have left behind.
     processes = processes and domain.engine in SPREADING and is_installed(domain.task)
@@ -296,6 +295,12 @@ def at_once(domain: Domain, num_worlds: int, processes: bool = True) -> dict[str
         "num_workers": workers if processes else 0,
         "num_threads": count // workers if pinned or work >= WORTH_THREADS else 1,
     }
+
+
+def _threads() -> tuple[bool, int]:
+    """Whether a user has said how many threads a training run may have, and how many these are."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return said.isdecimal(), max(int(said), 1) if said.isdecimal() else cores()
 
 
 def require_fit(algorithm: str, schema: Schema, world: str, where: str = "") -> None:

@@ -88,7 +88,7 @@ ORDER = {
         {"engines"},
         {"fleets"},
         {"lockstep", "parameters", "schema", "registration", "kinematics"},
-        {"kinematics_loops"},
+        {"kinematics_loops", "team"},
         {"entry_points", "errors", "compiled"},
     ],
 }
@@ -171,9 +171,9 @@ def test_worlds_know_nothing_of_learning(name):
 
 
 @pytest.mark.parametrize("name", of("simreal_agents"))
-def test_agents_know_of_the_worlds_package_only_schema_errors_and_compiler_and_no_simulator(name):
+def test_agents_know_of_the_worlds_package_only_schema_errors_and_compiled_loops_and_no_simulator(name):
     ours = {imported for imported in IMPORTS[name] if imported.startswith("simreal_envs")}
-    assert ours <= {"simreal_envs.schema", "simreal_envs.errors", "simreal_envs.compiled"}
+    assert ours <= {f"simreal_envs.{name}" for name in ("schema", "errors", "compiled", "team")}
     assert not top_levels(name) & {"simreal", "mujoco", "pybullet", "pybullet_data", "wandb"}
 
 

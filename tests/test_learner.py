@@ -269,6 +269,16 @@ def test_updates_run_on_as_many_torch_threads_as_they_are_to_and_the_card_says_s
         Learning(torch_threads=0)
 
 
+@pytest.mark.parametrize(("said", "torchs", "expected"), [(None, 1, 6), ("1", 1, 1), ("1", 2, 2), ("3", 1, 3)])
+def test_threads_that_share_products_are_all_cores_or_as_many_as_were_said(said, torchs, expected, monkeypatch):
+    monkeypatch.setattr("simreal.learner.cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    target = Target(PENDULUM, Learning((8, 8), num_worlds=4, torch_threads=torchs), 0)
+    assert target.learner().threads == expected
+
+
 def test_one_training_run_uses_all_cores_where_it_pays_and_an_experiment_one_each(monkeypatch):
     monkeypatch.setattr("simreal.learner.cores", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -294,6 +294,11 @@ class Kernel:
         self._low, self._half = space.low, 0.5 * (space.high - space.low)
         self._prepare()
 
+    @property
+    def by_hand(self) -> bool:
+        """Whether what learns does without autograd."""
+        return not self.policy.layout.images
+
     def _prepare(self) -> None:
         policy = self.policy
         activation = policy.network["activation"]

@@ -123,6 +123,8 @@ class CrossQPolicy(SACPolicy):
 class Kernel(continuous.Kernel):
     """Inference with torch's own layers. Rows are raw: the network normalizes them itself."""
 
+    by_hand = False
+
     policy: CrossQPolicy
 
     def _prepare(self) -> None:

@@ -26,6 +26,8 @@ AT_ONCE = 1024  # rows that are valued together: what convolutions make of a pic
 class Graph:
     """Inference for one policy. Rows ``(n, size)`` are raw: the network normalizes them itself."""
 
+    by_hand = False
+
     def __init__(self, policy: Policy):
         self.policy = policy
 

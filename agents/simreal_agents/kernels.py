@@ -27,6 +27,8 @@ class Kernel:
     Build it anew after anything that replaces parameter tensors (``policy.to``); changes in place are seen.
     """
 
+    by_hand = True  # what learns does without autograd
+
     def __init__(self, policy: Policy):
         self.policy = policy
         self.actor, self.critic = (

@@ -252,7 +252,7 @@ class OffPolicy(Transferable):
         self._moving = {group["name"] for group in self.optimizer.param_groups if not group["frozen"]}
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
-        with torch.no_grad():
+        with torch.no_grad(), self._at_work():
             for batches in self.replay_buffer.batches(self._order, gradient_steps, batch_size):
                 for losses in self._updates(batches):
                     for name, loss in losses.items():

@@ -18,7 +18,7 @@ from simreal_agents.products import Products, loops
 from simreal_envs.errors import UserError
 
 Array = np.ndarray
-KINDS = ("relu", "tanh", "elu")  # activations, in the numbering of `product_loops.slope`
+KINDS = ("relu", "tanh", "elu")  # activations, in the numbering of `product_loops.multiply_by_slope`
 KEPT = 1_000_000  # numbers of a layer beyond which memory is given back, and of batch sizes at most
 SIZES = 4
 
@@ -83,25 +83,34 @@ class Pass:
         if columns is None and not any(learning):
             return None
         lowest = 0 if columns is not None else learning.index(True)
-        delta = self.heads[0].back(turned[0], scratch[-1])
-        for head, more in zip(self.heads[1:], turned[1:], strict=True):
-            delta += head.back(more, np.empty_like(delta))
+        delta = self._back_from_heads(turned)
         for i in range(len(self.hidden) - 1, lowest - 1, -1):
             layer = self.hidden[i]
-            loops().slope(delta, seen[i + 1], self._kind)
             if learning[i]:
                 layer.learn(delta, seen[i])
             if i > lowest:
-                delta = layer.back(delta, scratch[i - 1])
+                delta = layer.back(delta, scratch[i - 1], slope=(seen[i], self._kind))
         if columns is None:
             return None
         first, last, _ = columns.indices(self.hidden[0].inputs)
         slopes = np.empty((self.members, last - first, delta.shape[2]), np.float32)
         return self.hidden[0].back(delta, slopes, first).sum(0).T
 
+    def _back_from_heads(self, deltas: Sequence[Array]) -> Array:
+        """The gradient by what the last hidden layer makes before its activation, for those at the heads ``(k, out, n)``."""
+        out, slope = self._memory.last.deltas[-1], (self._memory.last.seen[-1], self._kind)
+        if len(deltas) == 1:
+            return self.heads[0].back(deltas[0], out, slope=slope)
+        self.heads[0].back(deltas[0], out)
+        for head, delta in zip(self.heads[1:], deltas[1:], strict=True):
+            out += head.back(delta, np.empty_like(out))
+        loops().multiply_by_slope(out, *slope)
+        return out
+
     def _follow(self) -> None:
-        for layer in (*self.hidden, *self.heads):
-            layer.follow()
+        if self.hidden[0].moved:  # all of a network do
+            for layer in (*self.hidden, *self.heads):
+                layer.follow()
 
     def _room(self, n: int) -> Scratch:
         kept = self._memory.kept

@@ -216,11 +216,12 @@ class PPO(Transferable, stable_baselines3.PPO):
             normalize=self.normalize_advantage,
         )
         losses: list[dict[str, float]] = []
-        for _ in range(self.n_epochs):
-            finished = self._epoch(surrogate, losses)
-            self._n_updates += 1
-            if not finished:
-                break
+        with self._at_work():
+            for _ in range(self.n_epochs):
+                finished = self._epoch(surrogate, losses)
+                self._n_updates += 1
+                if not finished:
+                    break
         buffer = self.rollout_buffer
         self._measure(buffer.observations.reshape(-1, self.policy.layout.size))
         for key in losses[0] if losses else ():

@@ -8,62 +8,137 @@ depends on shapes alone.
 from __future__ import annotations
 
 import numpy as np
+from numba import carray
 
 from simreal_envs.compiled import compiled
+from simreal_envs.team import Team, numbers_at, room, share
 
 REORDERED = frozenset({"contract", "reassoc", "nsz", "arcp"})
 
 
-@compiled(fastmath=REORDERED)
-def forward(weight, bias, h, out, relu):
+# What a job is, in this order: the arrays' addresses, the sizes of `Products`, and how many rows make a part.
+KIND, FIRST, SECOND, THIRD, FOURTH, MEMBERS, READ, OUT, IN, COLUMNS, FROM, ROWS, PIECES, WIDTH, ACTIVATION, COUNT = (
+    range(16)
+)
+FORWARD, BACK, LEARN = range(3)
+LEAST = 250_000  # multiplications of a part: some 2 us
+
+
+@compiled
+def forward(box, weight, bias, h, out, relu):
     """Write ``weight (k, o, i) @ h (1 or k, i, n) + bias (k, o)`` to `out` ``(k, o, n)``, of that what is positive if `relu`."""
-    zero = out.dtype.type(0)
-    for member in range(len(weight)):
-        _multiply(weight[member], h[member if len(h) > 1 else 0], bias[member], out[member])
-        if relu:
-            for r in range(out.shape[1]):
-                row = out[member, r]
-                for j in range(len(row)):
-                    row[j] = zero if row[j] <= zero else row[j]
+    fields = room(box)
+    fields[FIRST], fields[SECOND] = weight.ctypes.data, bias.ctypes.data
+    fields[THIRD], fields[FOURTH] = h.ctypes.data, out.ctypes.data
+    _share(box, fields, FORWARD, weight.shape, len(h), h.shape[2], relu, weight.shape[1], weight.shape[2])
 
 
-@compiled(fastmath=REORDERED)
-def back(weight, delta, first, out):
-    """Write ``weight.T @ delta (k, o, n)`` to `out` ``(k, c, n)``: by c inputs from the `first` on."""
-    none = np.zeros(out.shape[1], out.dtype)
-    for member in range(len(weight)):
-        _multiply(weight[member].T[first : first + out.shape[1]], delta[member], none, out[member])
+@compiled
+def back(box, weight, delta, first, out, seen, kind):
+    """Write ``weight.T @ delta (k, o, n)`` to `out` ``(k, c, n)``, by c inputs from the `first` on.
+
+    Args:
+        seen: ``(k, c, n)``, what the activation `kind` made: see `multiply_by_slope`. Not looked at if that is negative.
+    """
+    fields = room(box)
+    fields[FIRST], fields[SECOND], fields[FOURTH] = weight.ctypes.data, seen.ctypes.data, out.ctypes.data
+    fields[THIRD], fields[WIDTH], fields[ACTIVATION] = delta.ctypes.data, out.shape[1], kind
+    _share(box, fields, BACK, weight.shape, len(delta), delta.shape[2], first, out.shape[1], weight.shape[1])
 
 
-@compiled(fastmath=REORDERED)
-def learn(delta, h, gradient, bias_gradient):
+@compiled
+def learn(box, delta, h, gradient, bias_gradient):
     """Write ``delta (k, o, n) @ h.T (1 or k, i, n)`` to `gradient` ``(k, o, i)``, the sums of `delta` to `bias_gradient`."""
-    for member in range(len(delta)):
-        d, rows = delta[member], h[member if len(h) > 1 else 0]
-        _sum_products(d, rows, gradient[member])
-        for r in range(len(d)):
-            row, total = d[r], d.dtype.type(0)
-            for j in range(len(row)):
-                total += row[j]
-            bias_gradient[member, r] = total
+    fields = room(box)
+    fields[FIRST], fields[SECOND] = gradient.ctypes.data, bias_gradient.ctypes.data
+    fields[THIRD], fields[FOURTH] = h.ctypes.data, delta.ctypes.data
+    _share(box, fields, LEARN, gradient.shape, len(h), h.shape[2], 0, gradient.shape[1], gradient.shape[2])
+
+
+@compiled
+def _share(box, fields, kind, shape, read, columns, first, many, inner):
+    """Do a job of ``many`` rows for each of the members, in parts of several rows: as many for one thread as for two."""
+    rows = min(many, max(4, -(-LEAST // (inner * columns * 4)) * 4))
+    fields[KIND], fields[READ], fields[COLUMNS], fields[FROM] = kind, read, columns, first
+    fields[MEMBERS], fields[OUT], fields[IN] = shape[0], shape[1], shape[2]
+    fields[ROWS], fields[PIECES] = rows, -(-many // rows)
+    share(box, fields, shape[0] * fields[PIECES])
+
+
+def work(pointer, part):
+    """Do a part of a job."""
+    fields = carray(pointer, (COUNT,))
+    member, piece = part // fields[PIECES], part % fields[PIECES]
+    members, read, out, inner, n = fields[MEMBERS], fields[READ], fields[OUT], fields[IN], fields[COLUMNS]
+    low = piece * fields[ROWS]
+    if fields[KIND] == FORWARD:
+        high = min(low + fields[ROWS], out)
+        weight = carray(numbers_at(fields[FIRST]), (members, out, inner))[member, low:high]
+        bias = carray(numbers_at(fields[SECOND]), (members, out))[member, low:high]
+        h = carray(numbers_at(fields[THIRD]), (read, inner, n))[member if read > 1 else 0]
+        rows = carray(numbers_at(fields[FOURTH]), (members, out, n))[member, low:high]
+        _multiply(weight, h, bias, rows)
+        if fields[FROM]:
+            _keep_positive(rows)
+    elif fields[KIND] == BACK:
+        columns = fields[WIDTH]
+        high = min(low + fields[ROWS], columns)
+        weight = carray(numbers_at(fields[FIRST]), (members, out, inner))[member]
+        delta = carray(numbers_at(fields[THIRD]), (members, out, n))[member]
+        rows = carray(numbers_at(fields[FOURTH]), (members, columns, n))[member, low:high]
+        _multiply(weight.T[fields[FROM] + low : fields[FROM] + high], delta, np.zeros(high - low, np.float32), rows)
+        if fields[ACTIVATION] >= 0:
+            seen = carray(numbers_at(fields[SECOND]), (members, columns, n))[member, low:high]
+            _multiply_by_slope(rows, seen, fields[ACTIVATION])
+    else:
+        high = min(low + fields[ROWS], out)
+        gradient = carray(numbers_at(fields[FIRST]), (members, out, inner))[member, low:high]
+        sums = carray(numbers_at(fields[SECOND]), (members, out))[member, low:high]
+        h = carray(numbers_at(fields[THIRD]), (read, inner, n))[member if read > 1 else 0]
+        delta = carray(numbers_at(fields[FOURTH]), (members, out, n))[member, low:high]
+        _sum_products(delta, h, gradient)
+        _sum_rows(delta, sums)
 
 
 @compiled(fastmath=REORDERED)
-def slope(delta, h, kind):
-    """Multiply `delta` ``(k, o, n)`` in place by the slope of an activation whose value is `h`: `passes.KINDS`."""
+def _multiply_by_slope(delta, h, kind):
     zero, one = h.dtype.type(0), h.dtype.type(1)
+    for r in range(len(delta)):
+        d, values = delta[r], h[r]
+        if kind == 0:  # relu
+            for j in range(len(d)):
+                d[j] = zero if values[j] <= zero else d[j]
+        elif kind == 1:  # tanh
+            for j in range(len(d)):
+                d[j] *= one - values[j] * values[j]
+        else:  # elu
+            for j in range(len(d)):
+                d[j] *= one + values[j] if values[j] <= zero else one
+
+
+@compiled(fastmath=REORDERED)
+def _keep_positive(rows):
+    zero = rows.dtype.type(0)
+    for r in range(len(rows)):
+        row = rows[r]
+        for j in range(len(row)):
+            row[j] = zero if row[j] <= zero else row[j]
+
+
+@compiled(fastmath=REORDERED)
+def _sum_rows(rows, sums):
+    for r in range(len(rows)):
+        row, total = rows[r], rows.dtype.type(0)
+        for j in range(len(row)):
+            total += row[j]
+        sums[r] = total
+
+
+@compiled
+def multiply_by_slope(delta, h, kind):
+    """Multiply `delta` ``(k, o, n)`` in place by the slope of an activation whose value is `h`: `passes.KINDS`."""
     for member in range(len(delta)):
-        for r in range(delta.shape[1]):
-            d, values = delta[member, r], h[member, r]
-            if kind == 0:  # relu
-                for j in range(len(d)):
-                    d[j] = zero if values[j] <= zero else d[j]
-            elif kind == 1:  # tanh
-                for j in range(len(d)):
-                    d[j] *= one - values[j] * values[j]
-            else:  # elu
-                for j in range(len(d)):
-                    d[j] *= one + values[j] if values[j] <= zero else one
+        _multiply_by_slope(delta[member], h[member], kind)
 
 
 @compiled(fastmath=REORDERED)
@@ -163,3 +238,6 @@ def _sum_products(a, b, out):
             for j in range(len(a0)):
                 s00 += a0[j] * b0[j]
             out[r, p] = s00
+
+
+TEAM = Team(work)

@@ -9,6 +9,8 @@ alone, so that the bits of a run do not depend on how fast the machine was.
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from simreal_envs.errors import UserError
+
 Array = np.ndarray
+NONE = -1  # no activation
 LARGE = 3_000_000  # multiplications from which on oneDNN is faster than MKL on AMD's processors
 
 
@@ -46,6 +51,24 @@ def loops() -> ModuleType:
     return product_loops
 
 
+@contextmanager
+def at_work(threads: int) -> Iterator[None]:
+    """Share products that loops compute among so many threads meanwhile, which does not change their bits.
+
+    Torch has one thread then: its others would wait busily for work on the same cores.
+    """
+    torchs = torch.get_num_threads()
+    if not _AMD or threads < 2:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        with loops().TEAM.at_work(threads):
+            yield
+    finally:
+        torch.set_num_threads(torchs)
+
+
 def arithmetic() -> str:
     """What the bits of products depend on besides versions and threads: the processor, as torch and LLVM see it."""
     from llvmlite.binding import get_host_cpu_name
@@ -62,9 +85,14 @@ class Products:
     Attributes:
         members: k.
         owner: the parameter that says whether the layer learns.
+
+    Raises:
+        UserError: for another number type, as after ``policy.double()``.
     """
 
     def __init__(self, layer: nn.Module, members: slice = slice(None)):
+        if layer.weight.dtype != torch.float32:
+            raise UserError(f"networks compute with float32, got {str(layer.weight.dtype).removeprefix('torch.')}")
         self.owner: Tensor = layer.weight
         tensors = [layer.weight.detach(), layer.bias.detach()]
         if layer.weight.grad is not None:  # a target network has none
@@ -72,20 +100,23 @@ class Products:
         stacked = layer.weight.dim() == 3
         self._tensors = [t[members] if stacked else t.unsqueeze(0) for t in tensors]
         self._weight, self._bias, *self._slopes = self._tensors
-        self._places: list[int] = []
         self.follow()
         self.members, self.wide, self.inputs = self.weight.shape
 
+    @property
+    def moved(self) -> bool:
+        """Whether the weight lies elsewhere: torch moves what is sent to another process to memory that both share."""
+        return self._tensors[0].data_ptr() != self._place
+
     def follow(self) -> None:
-        """Find the tensors again: torch moves what is sent to another process to memory that both share."""
-        if self._places != (places := [tensor.data_ptr() for tensor in self._tensors]):
-            self._places = places
-            self.weight, self.bias, *self.gradients = (tensor.numpy() for tensor in self._tensors)
+        """Find the tensors again."""
+        self._place = self._tensors[0].data_ptr()
+        self.weight, self.bias, *self.gradients = (tensor.numpy() for tensor in self._tensors)
 
     def forward(self, h: Array, out: Array, relu: bool = False) -> Array:
         """``weight @ h + bias`` in `out` ``(k, out, n)``, and of that what is positive if `relu`."""
         if _AMD:
-            loops().forward(self.weight, self.bias, h, out, relu)
+            loops().forward(loops().TEAM.box, self.weight, self.bias, h, out, relu)
             return out
         output, given = torch.from_numpy(out), torch.from_numpy(h)
         if self.members == 1:
@@ -96,19 +127,26 @@ class Products:
             output.relu_()
         return out
 
-    def back(self, delta: Array, out: Array, first: int = 0) -> Array:
-        """``weight.T @ delta`` in `out` ``(k, c, n)``: the gradient by c inputs from the `first` on."""
+    def back(self, delta: Array, out: Array, first: int = 0, slope: tuple[Array, int] | None = None) -> Array:
+        """``weight.T @ delta`` in `out` ``(k, c, n)``: the gradient by c inputs from the `first` on.
+
+        Args:
+            slope: what an activation made ``(k, c, n)`` and which, by whose slope the gradient is multiplied.
+        """
         if _AMD:
-            loops().back(self.weight, delta, first, out)
-        else:
-            part = self._weight[:, :, first : first + out.shape[1]]
-            torch.bmm(part.mT, torch.from_numpy(delta), out=torch.from_numpy(out))
+            seen, kind = slope or (out, NONE)
+            loops().back(loops().TEAM.box, self.weight, delta, first, out, seen, kind)
+            return out
+        part = self._weight[:, :, first : first + out.shape[1]]
+        torch.bmm(part.mT, torch.from_numpy(delta), out=torch.from_numpy(out))
+        if slope:
+            loops().multiply_by_slope(out, *slope)
         return out
 
     def learn(self, delta: Array, h: Array) -> None:
         """Overwrite the gradients by weight and bias, ``delta @ h.T`` and the sum of `delta` ``(k, out, n)`` over samples."""
         if _AMD:
-            loops().learn(delta, h, *self.gradients)
+            loops().learn(loops().TEAM.box, delta, h, *self.gradients)
             return
         by_weight, by_bias = self._slopes
         slopes, rows = torch.from_numpy(delta), torch.from_numpy(h).mT.expand(self.members, -1, -1)

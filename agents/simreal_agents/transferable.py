@@ -11,6 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from inspect import signature
 from numbers import Real
@@ -28,6 +29,7 @@ from simreal_agents.encoders import Dropout
 from simreal_agents.layout import Flattened, Layout, require_numbers
 from simreal_agents.networks import MODULES, matching_groups, stream
 from simreal_agents.optimizer import FlatAdam
+from simreal_agents.products import at_work
 from simreal_agents.vecenv import FlatVecEnv, SB3Worlds, Step
 from simreal_envs.errors import Unsupported, UserError, nearest, require_a, require_known
 
@@ -51,11 +53,14 @@ class Transferable:
         additions: what strategies have attached, by name.
         notes: what strategies want the agent's card to say, as JSON data.
         seconds: wall time in ``physics``, ``inference``, ``update`` and ``other``, summed over all ``learn`` calls.
+        threads: that may share the products of updates, as they do where these are loops and nothing is left to autograd;
+            None: as many as torch has. Results do not depend on it.
     """
 
     algorithm: ClassVar[str]
     policy_class_: ClassVar[type]
     settings: ClassVar[tuple[str, ...]]
+    threads: int | None = None
     counters: ClassVar[tuple[str, ...]] = (
         "num_timesteps", "_episode_num", "_n_updates", "_last_obs", "_last_episode_starts",
         "_returns", "_lengths", "_keep_normalizer",
@@ -119,6 +124,11 @@ class Transferable:
                 "transfer: leave it out, or make it with norm_obs=False"
             )
         return env if Layout.of(env.observation_space).is_vector else FlatVecEnv(env)
+
+    def _at_work(self) -> AbstractContextManager[None]:
+        """To be held while updating."""
+        by_hand = self.policy.kernel.by_hand and not self.loss_terms
+        return at_work((self.threads or torch.get_num_threads()) if by_hand else 1)
 
     def _setup_model(self) -> None:
         states = self.__dict__.pop("_generator_states", None)

@@ -7,7 +7,9 @@ from torch import nn
 
 from simreal_agents import products
 from simreal_agents.continuous import Stacked
-from simreal_agents.products import LARGE, Linear, Products
+from simreal_agents.passes import KINDS
+from simreal_agents.products import LARGE, Linear, Products, at_work
+from simreal_envs.errors import UserError
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["intel", "amd"])
@@ -63,6 +65,56 @@ def test_products_on_columns_equal_autograd(members, apart, n, i, o):
     ours.learn(delta, h)
     torch.testing.assert_close(layer.weight.grad, by_weight, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(layer.bias.grad, by_bias, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_have_the_same_bits_however_many_threads_share_them(threads):
+    layer, torchs = Products(drawn(Stacked(2, 130, 70))), torch.get_num_threads()
+    draws = np.random.default_rng(0)
+    h, delta = (draws.standard_normal((2, width, 300)).astype(np.float32) for width in (130, 70))
+
+    def results():
+        seen = np.tanh(h)
+        found = [layer.forward(h, np.empty((2, 70, 300), np.float32), relu=True)]
+        found.append(layer.back(delta, np.empty((2, 130, 300), np.float32), slope=(seen, KINDS.index("tanh"))))
+        layer.learn(delta, h)
+        return [*found, *(gradient.copy() for gradient in layer.gradients)]
+
+    alone = results()
+    with at_work(threads):
+        for _ in range(20):
+            for one, other in zip(alone, results(), strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert torch.get_num_threads() == torchs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_is_multiplied_by_the_slope_of_the_activation_before(kind):
+    layer, draws = Products(drawn(Stacked(2, 9, 5))), np.random.default_rng(0)
+    before = torch.from_numpy(draws.standard_normal((2, 9, 33)).astype(np.float32)).requires_grad_()
+    after = {"relu": torch.relu, "tanh": torch.tanh, "elu": nn.functional.elu}[kind](before)
+    delta = draws.standard_normal((2, 5, 33)).astype(np.float32)
+    plain = layer.back(delta, np.empty((2, 9, 33), np.float32))
+    (expected,) = torch.autograd.grad(after, before, torch.from_numpy(plain))
+    found = layer.back(delta, np.empty_like(plain), slope=(after.detach().numpy(), KINDS.index(kind)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_torch_waits_while_others_share_products(processor):
+    torch.set_num_threads(2)
+    try:
+        with at_work(2):
+            assert torch.get_num_threads() == 1 + (not products._AMD)
+        with at_work(1):
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_networks_of_other_numbers_are_refused():
+    with pytest.raises(UserError, match="networks compute with float32, got float64"):
+        Products(Stacked(1, 4, 8).double())
 
 
 def test_a_view_of_one_layer_of_several_leaves_the_others_alone():

@@ -70,6 +70,16 @@ def test_same_seed_gives_the_same_bits_and_leaves_global_random_state_alone(algo
     assert np.array_equal(global_state[1], np.random.get_state()[1])
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "sac", "td3", "dqn"])
+def test_as_many_threads_as_there_are_lead_to_the_same_bits(algorithm):
+    def trained(threads):
+        made = small(algorithm, doubles(algorithm == "dqn"), hidden=[128, 128], batch=256)
+        made.threads = threads
+        return tensors(made.learn(600))
+
+    assert not differing(trained(1), trained(2))
+
+
 @every_learner
 def test_a_frozen_encoder_stands_still_until_it_is_thawed(algorithm, form):
     ours = learner_of(algorithm, form).learn(64)
@@ -610,10 +620,11 @@ def doubles(choice):
     return gymnasium.wrappers.TransformObservation(env, lambda seen: seen.astype(np.float64), wide)
 
 
-def small(algorithm, env, seed=0):
+def small(algorithm, env, seed=0, hidden=(8, 8), batch=8):
     """A learner of any algorithm over an environment of Gymnasium."""
-    settings = {"n_steps": 8, "batch_size": 8} if algorithm == "ppo" else {"learning_starts": 16, "batch_size": 16}
-    network = {"hidden": [8, 8]} | ({"critic_width": 8} if algorithm == "crossq" else {})
+    starts = {"learning_starts": 2 * batch, "batch_size": 2 * batch}
+    settings = {"n_steps": batch, "batch_size": batch} if algorithm == "ppo" else starts
+    network = {"hidden": list(hidden)} | ({"critic_width": 8} if algorithm == "crossq" else {})
     return find_algorithm(algorithm)("MlpPolicy", env, seed=seed, policy_kwargs=network, **settings)
 
 
