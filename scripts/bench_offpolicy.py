@@ -2,8 +2,8 @@
 
     python scripts/bench_offpolicy.py [--json docs/results/bench_offpolicy.json]
 
-Same physics, network, batch size, hyperparameters and one update per transition for all; one torch thread, or two where a
-contender says so. SBX takes part where it is installed (``pip install sbx-rl``). Takes about ten minutes.
+Same physics, network, batch size, hyperparameters and one update per transition for all; as many threads for the updates of
+each as ``--threads`` says. SBX takes part where it is installed (``pip install sbx-rl``). Takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-# Before jax is imported: one thread for it as well.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
 import mujoco
 import numpy as np
@@ -35,7 +32,6 @@ from simreal_envs.variation import Domain
 from simreal_envs.worlds import make
 
 OURS, SB3, SBX = "simreal", "SB3", "SBX"
-TWO = ", 2 threads"
 TASKS = ("cartpole_swingup", "halfcheetah")
 WIDTHS = (64, 256)
 ALGORITHMS = {"sac": SAC, "td3": TD3}
@@ -110,26 +106,26 @@ def jax(case: Case) -> Any | None:
     return getattr(sbx, case.algorithm.upper())("MlpPolicy", envs, **settings_of(case, envs))
 
 
-def trainer(name: str, learner: Any) -> Contender:
+def trainer(name: str, learner: Any, threads: int) -> Contender:
     """A contender whose unit of work is a rollout and its updates, once learning has started."""
     rollout = learner.n_envs
     learner.learn(SETTINGS["learning_starts"] + 2 * rollout, log_interval=None)
 
     def advance(units: int) -> None:
-        torch.set_num_threads(2 if name.endswith(TWO) else 1)
+        torch.set_num_threads(threads)
         learner.learn(units * rollout, reset_num_timesteps=False, log_interval=None)
         torch.set_num_threads(1)
 
     return Contender(name, advance, rollout, learner.env.close)
 
 
-def measure(case: Case, seconds: float, rounds: int) -> list[Row]:
+def measure(case: Case, threads: int, seconds: float, rounds: int) -> list[Row]:
     """The rows of one case: environment steps/s, which are updates/s as well."""
-    makers: dict[str, Callable[[Case], Any]] = {OURS: ours, OURS + TWO: ours, SB3: stock, SB3 + TWO: stock, SBX: jax}
+    makers: dict[str, Callable[[Case], Any]] = {OURS: ours, SB3: stock, SBX: jax}
     learners = {name: made for name, maker in makers.items() if (made := maker(case)) is not None}
-    speeds = race([trainer(name, learner) for name, learner in learners.items()], seconds, rounds)
+    speeds = race([trainer(name, learner, threads) for name, learner in learners.items()], seconds, rounds)
     prefix = f"{case.task}/{case.algorithm.upper()} {case.width}x{case.width}, {case.num_worlds} worlds"
-    rows = rows_of(prefix, speeds, {OURS: [SB3, SBX], OURS + TWO: [SB3 + TWO, SBX]})
+    rows = rows_of(prefix, speeds, {OURS: [SB3, SBX]})
     learner = learners[OURS]
     for part, spent in learner.seconds.items():
         rows.append(Row(f"{prefix}/{OURS}: {part}", spent * 1e5 / learner.replay_buffer.written, "s per 100k steps"))
@@ -142,10 +138,13 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="+", choices=list(ALGORITHMS), default=list(ALGORITHMS))
     parser.add_argument("--widths", nargs="+", type=int, default=list(WIDTHS), help="of the two hidden layers")
     parser.add_argument("--worlds", nargs="+", type=int, default=[1, 16])
+    parser.add_argument("--threads", type=int, default=1, help="of everyone, for updates")
     parser.add_argument("--seconds", type=float, default=2.0, help="that a contender works in one round")
     parser.add_argument("--rounds", type=int, default=5, help="the medians are taken over these")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
+    if arguments.threads == 1:  # JAX asks when it is imported, and has all cores otherwise
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     torch.set_num_threads(1)
     mujoco.set_mju_user_warning(lambda text: say(f"  MuJoCo: {text}"))
 
@@ -156,10 +155,10 @@ def main() -> None:
                 for num_worlds in arguments.worlds:
                     case = Case(algorithm, task, width, num_worlds)
                     say(str(case))
-                    rows += measure(case, arguments.seconds, arguments.rounds)
+                    rows += measure(case, arguments.threads, arguments.seconds, arguments.rounds)
     show([asdict(row) for row in rows])
     if arguments.json:
-        write_json(arguments.json, "python scripts/bench_offpolicy.py", rows)
+        write_json(arguments.json, f"python scripts/bench_offpolicy.py --threads {arguments.threads}", rows)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class OffPolicy(Transferable):
         names = list(groups_of(self.policy))
         actor = [name for name in names if name.endswith((".actor", ".log_std", ".temperature"))]
         order = [*actor, *(name for name in names if name not in actor)]
-        return FlatAdam(self.policy, lr=self.lr_schedule(1), eps=1e-8, order=order, fused=True)
+        return FlatAdam(self.policy, lr=self.lr_schedule(1), eps=1e-8, order=order)
 
     def _create_aliases(self) -> None:
         # What SB3 looks for in these are batch normalizations, of which there are none.

@@ -1,4 +1,4 @@
-"""Adam over one flat vector: every parameter is a view into it, so a step is a few vector operations.
+"""Adam over one flat vector: every parameter is a view into it, so a step is one pass over memory.
 
 Updates equal ``torch.optim.AdamW`` (Kingma & Ba 2015; Loshchilov & Hutter 2019), without weight decay those of
 ``torch.optim.Adam``. Each group has a name, a learning-rate scale, options of its own and a `frozen` switch; a frozen
@@ -11,9 +11,11 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from simreal_agents.networks import groups_of
+from simreal_agents.products import team, vector_loops
 
 
 class FlatAdam(torch.optim.Optimizer):
@@ -27,7 +29,6 @@ class FlatAdam(torch.optim.Optimizer):
     Args:
         order: names of all groups in the order of the flat vectors; those that are stepped together are best neighbours.
             By default that of the network.
-        fused: compute a step in one pass over memory, which is two to three times faster and rounds differently.
 
     Attributes:
         before, after: called with this optimizer before every step, when gradients may be changed, and after it, when
@@ -43,11 +44,9 @@ class FlatAdam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-5,
         order: Sequence[str] | None = None,
-        fused: bool = False,
     ):
         if not lr >= 0:
             raise ValueError(f"Invalid learning rate: {lr}")
-        self._fused, self._count = fused, torch.zeros(())
         self.before: list[Callable[[FlatAdam], None]] = []
         self.after: list[Callable[[FlatAdam], None]] = []
         members_of = groups_of(policy)
@@ -58,10 +57,10 @@ class FlatAdam(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "max_grad_norm": None})
         members = [p for group in self.param_groups for p in group["params"]]
         size = sum(p.numel() for p in members)
-        self.parameters, self.gradients, self._scratch = (torch.zeros(size) for _ in range(3))
+        self.parameters, self.gradients = torch.zeros(size), torch.zeros(size)
         self._moments = (torch.zeros(size), torch.zeros(size))
         self._slices: dict[str, slice] = {}
-        self._views: dict[tuple[int, int], tuple[torch.Tensor, ...]] = {}
+        self._views: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
         start = 0
         for group in self.param_groups:
             begin = start
@@ -142,18 +141,9 @@ class FlatAdam(torch.optim.Optimizer):
             self._shorten([group], self._norm([group]), group["max_grad_norm"])
         self._shorten(moving, self._norm(moving) if bounded else norm, max_norm)
         for part, lr, step, (beta1, beta2), eps, decay in self._runs(moving):
-            p, g, m, v, tmp = self._at(part)
-            if self._fused:
-                now = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps}
-                self._count.fill_(step)
-                torch._fused_adamw_([p], [g], [m], [v], [], [self._count], **now, amsgrad=False, maximize=False)
-                continue
-            if decay:
-                p.mul_(1 - lr * decay)
-            m.lerp_(g, 1 - beta1)
-            v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-            torch.sqrt(v, out=tmp).div_(math.sqrt(1 - beta2**step)).add_(eps)
-            p.addcdiv_(m, tmp, value=-lr / (1 - beta1**step))
+            corrected, root = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
+            settings = np.array([1 - lr * decay, corrected, root, eps, 1 - beta1, beta2, 1 - beta2], np.float32)
+            vector_loops().adam(team().box, vector_loops().ADAM.address, *self._at(part), settings)
         self._call(self.after)
         return norm
 
@@ -164,21 +154,22 @@ class FlatAdam(torch.optim.Optimizer):
                     hook(self)
 
     def _norm(self, groups: list[dict[str, Any]]) -> float:
-        if len(groups) == len(self.param_groups):
-            return float(torch.linalg.vector_norm(self.gradients))
-        return math.hypot(*(float(torch.linalg.vector_norm(self._at(part)[1])) for part in self._parts(groups)))
+        loops = vector_loops()
+        return math.hypot(
+            *(loops.norm(team().box, loops.NORM.address, self._at(part)[1]) for part in self._parts(groups))
+        )
 
     def _shorten(self, groups: list[dict[str, Any]], norm: float, longest: float) -> None:
         if norm + 1e-6 > longest:
             for part in self._parts(groups):
                 self.gradients[part].mul_(longest / (norm + 1e-6))
 
-    def _at(self, part: slice) -> tuple[torch.Tensor, ...]:
-        """Parameters, gradients, both moments and scratch memory of a slice; made once, as updates are short."""
+    def _at(self, part: slice) -> tuple[np.ndarray, ...]:
+        """Parameters, gradients and both moments of a slice, on their memory; made once, as updates are short."""
         key = part.start, part.stop
         if key not in self._views:
-            vectors = (self.parameters, self.gradients, *self._moments, self._scratch)
-            self._views[key] = tuple(vector[part] for vector in vectors)
+            vectors = (self.parameters, self.gradients, *self._moments)
+            self._views[key] = tuple(vector.numpy()[part] for vector in vectors)
         return self._views[key]
 
     def _parts(self, groups: list[dict[str, Any]]) -> list[slice]:

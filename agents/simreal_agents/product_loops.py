@@ -2,7 +2,7 @@
 
 Four rows of a product are worked out at a time from four rows of a factor, so that every number that is read takes part in
 four multiplications. Sums may be reordered (but not for what is infinite or no number), as a library's are; the order
-depends on shapes alone.
+depends on shapes alone. `forward`, `back` and `learn` take the box of a team and the address of their `Job`.
 """
 
 from __future__ import annotations
@@ -10,94 +10,134 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from simreal_envs.compiled import compiled
-from simreal_envs.team import Team, numbers_at, room, share
+from simreal_envs.compiled import REORDERED, compiled
+from simreal_envs.team import Job, numbers_at, room, share
 
-REORDERED = frozenset({"contract", "reassoc", "nsz", "arcp"})
-
-
-# What a job is, in this order: the arrays' addresses, the sizes of `Products`, and how many rows make a part.
-KIND, FIRST, SECOND, THIRD, FOURTH, MEMBERS, READ, OUT, IN, COLUMNS, FROM, ROWS, PIECES, WIDTH, ACTIVATION, COUNT = (
-    range(16)
-)
-FORWARD, BACK, LEARN = range(3)
 LEAST = 250_000  # multiplications of a part: some 2 us
+# The fields of a job, whose parts are some rows of one member's result: addresses of arrays, then numbers.
+WEIGHT, BIAS, GIVEN, RESULT, SEEN = range(1, 6)
+MEMBERS, READ, OUT, IN, COLUMNS, ROWS, PIECES, WIDTH, FROM, KIND, COUNT = range(6, 17)
 
 
 @compiled
-def forward(box, weight, bias, h, out, relu):
+def forward(box, job, weight, bias, h, out, relu):
     """Write ``weight (k, o, i) @ h (1 or k, i, n) + bias (k, o)`` to `out` ``(k, o, n)``, of that what is positive if `relu`."""
     fields = room(box)
-    fields[FIRST], fields[SECOND] = weight.ctypes.data, bias.ctypes.data
-    fields[THIRD], fields[FOURTH] = h.ctypes.data, out.ctypes.data
-    _share(box, fields, FORWARD, weight.shape, len(h), h.shape[2], relu, weight.shape[1], weight.shape[2])
+    fields[WEIGHT], fields[BIAS] = weight.ctypes.data, bias.ctypes.data
+    fields[GIVEN], fields[RESULT] = h.ctypes.data, out.ctypes.data
+    fields[KIND] = relu
+    _share(box, job, fields, weight.shape, len(h), h.shape[2], weight.shape[1], weight.shape[2])
 
 
 @compiled
-def back(box, weight, delta, first, out, seen, kind):
+def back(box, job, weight, delta, first, out, seen, kind):
     """Write ``weight.T @ delta (k, o, n)`` to `out` ``(k, c, n)``, by c inputs from the `first` on.
 
     Args:
         seen: ``(k, c, n)``, what the activation `kind` made: see `multiply_by_slope`. Not looked at if that is negative.
     """
     fields = room(box)
-    fields[FIRST], fields[SECOND], fields[FOURTH] = weight.ctypes.data, seen.ctypes.data, out.ctypes.data
-    fields[THIRD], fields[WIDTH], fields[ACTIVATION] = delta.ctypes.data, out.shape[1], kind
-    _share(box, fields, BACK, weight.shape, len(delta), delta.shape[2], first, out.shape[1], weight.shape[1])
+    fields[WEIGHT], fields[SEEN] = weight.ctypes.data, seen.ctypes.data
+    fields[GIVEN], fields[RESULT] = delta.ctypes.data, out.ctypes.data
+    fields[WIDTH], fields[FROM], fields[KIND] = out.shape[1], first, kind
+    _share(box, job, fields, weight.shape, len(delta), delta.shape[2], out.shape[1], weight.shape[1])
 
 
 @compiled
-def learn(box, delta, h, gradient, bias_gradient):
+def learn(box, job, delta, h, gradient, bias_gradient):
     """Write ``delta (k, o, n) @ h.T (1 or k, i, n)`` to `gradient` ``(k, o, i)``, the sums of `delta` to `bias_gradient`."""
     fields = room(box)
-    fields[FIRST], fields[SECOND] = gradient.ctypes.data, bias_gradient.ctypes.data
-    fields[THIRD], fields[FOURTH] = h.ctypes.data, delta.ctypes.data
-    _share(box, fields, LEARN, gradient.shape, len(h), h.shape[2], 0, gradient.shape[1], gradient.shape[2])
+    fields[WEIGHT], fields[BIAS] = gradient.ctypes.data, bias_gradient.ctypes.data
+    fields[GIVEN], fields[RESULT] = h.ctypes.data, delta.ctypes.data
+    _share(box, job, fields, gradient.shape, len(h), h.shape[2], gradient.shape[1], gradient.shape[2])
 
 
 @compiled
-def _share(box, fields, kind, shape, read, columns, first, many, inner):
-    """Do a job of ``many`` rows for each of the members, in parts of several rows: as many for one thread as for two."""
+def _share(box, job, fields, shape, read, columns, many, inner):
+    """Do a job that makes `many` rows for every member, as many of them a part for one thread as for several."""
     rows = min(many, max(4, -(-LEAST // (inner * columns * 4)) * 4))
-    fields[KIND], fields[READ], fields[COLUMNS], fields[FROM] = kind, read, columns, first
-    fields[MEMBERS], fields[OUT], fields[IN] = shape[0], shape[1], shape[2]
+    fields[MEMBERS], fields[OUT], fields[IN], fields[READ], fields[COLUMNS] = (
+        shape[0],
+        shape[1],
+        shape[2],
+        read,
+        columns,
+    )
     fields[ROWS], fields[PIECES] = rows, -(-many // rows)
-    share(box, fields, shape[0] * fields[PIECES])
+    share(box, job, fields, shape[0] * fields[PIECES])
 
 
-def work(pointer, part):
-    """Do a part of a job."""
+@compiled
+def _rows_of(fields, part, many):
+    """The member of a part and its rows, of `many`: from the first to before the last."""
+    member, low = part // fields[PIECES], part % fields[PIECES] * fields[ROWS]
+    return member, low, min(low + fields[ROWS], many)
+
+
+def _forward_part(pointer, part):
     fields = carray(pointer, (COUNT,))
-    member, piece = part // fields[PIECES], part % fields[PIECES]
     members, read, out, inner, n = fields[MEMBERS], fields[READ], fields[OUT], fields[IN], fields[COLUMNS]
-    low = piece * fields[ROWS]
-    if fields[KIND] == FORWARD:
-        high = min(low + fields[ROWS], out)
-        weight = carray(numbers_at(fields[FIRST]), (members, out, inner))[member, low:high]
-        bias = carray(numbers_at(fields[SECOND]), (members, out))[member, low:high]
-        h = carray(numbers_at(fields[THIRD]), (read, inner, n))[member if read > 1 else 0]
-        rows = carray(numbers_at(fields[FOURTH]), (members, out, n))[member, low:high]
-        _multiply(weight, h, bias, rows)
-        if fields[FROM]:
-            _keep_positive(rows)
-    elif fields[KIND] == BACK:
-        columns = fields[WIDTH]
-        high = min(low + fields[ROWS], columns)
-        weight = carray(numbers_at(fields[FIRST]), (members, out, inner))[member]
-        delta = carray(numbers_at(fields[THIRD]), (members, out, n))[member]
-        rows = carray(numbers_at(fields[FOURTH]), (members, columns, n))[member, low:high]
-        _multiply(weight.T[fields[FROM] + low : fields[FROM] + high], delta, np.zeros(high - low, np.float32), rows)
-        if fields[ACTIVATION] >= 0:
-            seen = carray(numbers_at(fields[SECOND]), (members, columns, n))[member, low:high]
-            _multiply_by_slope(rows, seen, fields[ACTIVATION])
-    else:
-        high = min(low + fields[ROWS], out)
-        gradient = carray(numbers_at(fields[FIRST]), (members, out, inner))[member, low:high]
-        sums = carray(numbers_at(fields[SECOND]), (members, out))[member, low:high]
-        h = carray(numbers_at(fields[THIRD]), (read, inner, n))[member if read > 1 else 0]
-        delta = carray(numbers_at(fields[FOURTH]), (members, out, n))[member, low:high]
-        _sum_products(delta, h, gradient)
-        _sum_rows(delta, sums)
+    member, low, high = _rows_of(fields, part, out)
+    weight = carray(numbers_at(fields[WEIGHT]), (members, out, inner))[member, low:high]
+    bias = carray(numbers_at(fields[BIAS]), (members, out))[member, low:high]
+    h = carray(numbers_at(fields[GIVEN]), (read, inner, n))[member if read > 1 else 0]
+    rows = carray(numbers_at(fields[RESULT]), (members, out, n))[member, low:high]
+    _multiply(weight, h, bias, rows)
+    if fields[KIND]:
+        _keep_positive(rows)
+
+
+def _back_part(pointer, part):
+    fields = carray(pointer, (COUNT,))
+    members, out, inner, n, width = fields[MEMBERS], fields[OUT], fields[IN], fields[COLUMNS], fields[WIDTH]
+    member, low, high = _rows_of(fields, part, width)
+    weight = carray(numbers_at(fields[WEIGHT]), (members, out, inner))[member].T[
+        fields[FROM] + low : fields[FROM] + high
+    ]
+    delta = carray(numbers_at(fields[GIVEN]), (members, out, n))[member]
+    rows = carray(numbers_at(fields[RESULT]), (members, width, n))[member, low:high]
+    _multiply(weight, delta, np.zeros(high - low, np.float32), rows)
+    if fields[KIND] >= 0:
+        seen = carray(numbers_at(fields[SEEN]), (members, width, n))[member, low:high]
+        _multiply_by_slope(rows, seen, fields[KIND])
+
+
+def _learn_part(pointer, part):
+    fields = carray(pointer, (COUNT,))
+    members, read, out, inner, n = fields[MEMBERS], fields[READ], fields[OUT], fields[IN], fields[COLUMNS]
+    member, low, high = _rows_of(fields, part, out)
+    gradient = carray(numbers_at(fields[WEIGHT]), (members, out, inner))[member, low:high]
+    sums = carray(numbers_at(fields[BIAS]), (members, out))[member, low:high]
+    h = carray(numbers_at(fields[GIVEN]), (read, inner, n))[member if read > 1 else 0]
+    delta = carray(numbers_at(fields[RESULT]), (members, out, n))[member, low:high]
+    _sum_products(delta, h, gradient)
+    _sum_rows(delta, sums)
+
+
+@compiled
+def multiply_by_slope(delta, h, kind):
+    """Multiply `delta` ``(k, o, n)`` in place by the slope of an activation whose value is `h`: `passes.KINDS`."""
+    for member in range(len(delta)):
+        _multiply_by_slope(delta[member], h[member], kind)
+
+
+@compiled(fastmath=REORDERED)
+def negative(h, out):
+    """Write what is negative in `h` to `out`, both ``(k, o, n)``, and 0 elsewhere."""
+    zero = h.dtype.type(0)
+    for member in range(len(h)):
+        for r in range(h.shape[1]):
+            row, low = h[member, r], out[member, r]
+            for j in range(len(row)):
+                low[j] = zero if row[j] > zero else row[j]
+
+
+@compiled(fastmath=REORDERED)
+def turned(rows, out):
+    """Write `rows` ``(n, d)`` to `out` ``(d, n)``."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = rows[j, i]
 
 
 @compiled(fastmath=REORDERED)
@@ -132,32 +172,6 @@ def _sum_rows(rows, sums):
         for j in range(len(row)):
             total += row[j]
         sums[r] = total
-
-
-@compiled
-def multiply_by_slope(delta, h, kind):
-    """Multiply `delta` ``(k, o, n)`` in place by the slope of an activation whose value is `h`: `passes.KINDS`."""
-    for member in range(len(delta)):
-        _multiply_by_slope(delta[member], h[member], kind)
-
-
-@compiled(fastmath=REORDERED)
-def negative(h, out):
-    """Write what is negative in `h` to `out`, both ``(k, o, n)``, and 0 elsewhere."""
-    zero = h.dtype.type(0)
-    for member in range(len(h)):
-        for r in range(h.shape[1]):
-            row, low = h[member, r], out[member, r]
-            for j in range(len(row)):
-                low[j] = zero if row[j] > zero else row[j]
-
-
-@compiled(fastmath=REORDERED)
-def turned(rows, out):
-    """Write `rows` ``(n, d)`` to `out` ``(d, n)``."""
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            out[i, j] = rows[j, i]
 
 
 @compiled(fastmath=REORDERED)
@@ -240,4 +254,4 @@ def _sum_products(a, b, out):
             out[r, p] = s00
 
 
-TEAM = Team(work)
+FORWARD, BACK, LEARN = Job(_forward_part), Job(_back_part), Job(_learn_part)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,22 @@ def loops() -> ModuleType:
     return product_loops
 
 
+@cache
+def vector_loops() -> ModuleType:
+    """`vector_loops`, for the same reason."""
+    from simreal_agents import vector_loops
+
+    return vector_loops
+
+
+@cache
+def team() -> Any:
+    """The threads of this process that share jobs: see `simreal_envs.team`."""
+    from simreal_envs.team import TEAM
+
+    return TEAM
+
+
 @contextmanager
 def at_work(threads: int) -> Iterator[None]:
     """Share products that loops compute among so many threads meanwhile, which does not change their bits.
@@ -63,7 +80,7 @@ def at_work(threads: int) -> Iterator[None]:
         return
     torch.set_num_threads(1)
     try:
-        with loops().TEAM.at_work(threads):
+        with team().at_work(threads):
             yield
     finally:
         torch.set_num_threads(torchs)
@@ -116,7 +133,7 @@ class Products:
     def forward(self, h: Array, out: Array, relu: bool = False) -> Array:
         """``weight @ h + bias`` in `out` ``(k, out, n)``, and of that what is positive if `relu`."""
         if _AMD:
-            loops().forward(loops().TEAM.box, self.weight, self.bias, h, out, relu)
+            loops().forward(team().box, loops().FORWARD.address, self.weight, self.bias, h, out, relu)
             return out
         output, given = torch.from_numpy(out), torch.from_numpy(h)
         if self.members == 1:
@@ -135,7 +152,7 @@ class Products:
         """
         if _AMD:
             seen, kind = slope or (out, NONE)
-            loops().back(loops().TEAM.box, self.weight, delta, first, out, seen, kind)
+            loops().back(team().box, loops().BACK.address, self.weight, delta, first, out, seen, kind)
             return out
         part = self._weight[:, :, first : first + out.shape[1]]
         torch.bmm(part.mT, torch.from_numpy(delta), out=torch.from_numpy(out))
@@ -146,7 +163,7 @@ class Products:
     def learn(self, delta: Array, h: Array) -> None:
         """Overwrite the gradients by weight and bias, ``delta @ h.T`` and the sum of `delta` ``(k, out, n)`` over samples."""
         if _AMD:
-            loops().learn(loops().TEAM.box, delta, h, *self.gradients)
+            loops().learn(team().box, loops().LEARN.address, delta, h, *self.gradients)
             return
         by_weight, by_bias = self._slopes
         slopes, rows = torch.from_numpy(delta), torch.from_numpy(h).mT.expand(self.members, -1, -1)

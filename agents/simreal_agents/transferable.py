@@ -154,7 +154,7 @@ class Transferable:
         self.set_lr_scale(self._lr_scale)
 
     def _make_optimizer(self) -> FlatAdam:
-        return FlatAdam(self.policy, lr=self.lr_schedule(1), fused=True)
+        return FlatAdam(self.policy, lr=self.lr_schedule(1))
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed this agent's own generators and the worlds; global random state is left alone."""

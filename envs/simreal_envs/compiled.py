@@ -12,6 +12,9 @@ from typing import Any
 from numba import njit
 from numba.core.caching import FunctionCache
 
+# What LLVM may do to sums and products of numbers, whatever these are: infinite, or none at all.
+REORDERED = frozenset({"contract", "reassoc", "nsz", "arcp"})
+
 
 def compiled(
     function: Callable[..., Any] | None = None, *, fastmath: Set[str] = frozenset(), nogil: bool = False

@@ -27,7 +27,8 @@ Array = np.ndarray
 
 # Places in a box, on lines of the processor's cache of their own: two cores that write to one line wait for each other.
 LINE = 16
-WORK, TICKET, DONE, OPEN, SEMAPHORE, FIELDS, SIZE = (LINE * i for i in range(7))
+HIRED, TICKET, DONE, OPEN, SEMAPHORE, FIELDS, SIZE = (LINE * i for i in range(7))
+WORK = 0  # of a job's fields: the address of what does a part. Jobs have the others
 BITS = 16  # of each of the two numbers in a ticket, above which the job's own number begins
 MOST_PARTS = (1 << BITS) - 1
 MOST = 4  # threads: more have little to do, and wait busily
@@ -127,11 +128,12 @@ def room(box):
 
 
 @compiled
-def share(box, fields, parts):
-    """Do all parts of a job, with a team that is at work together with others."""
+def share(box, address, fields, parts):
+    """Do all parts of a `Job` at an address, with a team that is at work together with others."""
+    fields[WORK] = address
     if not box[OPEN] or not 1 < parts <= MOST_PARTS:
         for part in range(parts):
-            _call(box[WORK], fields, part)
+            _call(address, fields, part)
         return
     _write(box, DONE, 0)
     _write(box, TICKET, (((_read(box, TICKET) >> 2 * BITS) + 1) << 2 * BITS) | parts << BITS)
@@ -154,7 +156,8 @@ def _took_part(box, first):
     if begin == end:
         return False
     if _replaced(box, TICKET, ticket, ticket + 1 if first else ticket - (1 << BITS)):  # nobody was faster
-        _call(box[WORK], box[FIELDS:SIZE], begin if first else end - 1)
+        fields = box[FIELDS:SIZE]
+        _call(fields[WORK], fields, begin if first else end - 1)
         _add(box, DONE, 1)
     return True
 
@@ -170,39 +173,41 @@ def _looked(looks):
 @compiled(nogil=True)
 def _serve(box):
     """What a member does until its box says no more: it takes part while the team is at work, and sleeps between."""
-    while box[WORK]:
+    while box[HIRED]:
         _wait(box[SEMAPHORE:].ctypes.data)
         looks = 0
         while _read(box, OPEN):
             looks = 0 if _took_part(box, False) else _looked(looks)
 
 
-class Team:
-    """Threads of this process that do jobs of one kind.
+class Job:
+    """Work that has parts.
 
     Args:
-        work: does part `part` of a job that `fields` describe, a pointer to ``SIZE - FIELDS`` numbers; both int64.
+        work: does part `part` of what `fields` describe, a pointer to ``SIZE - FIELDS`` numbers; all are int64.
     """
 
     def __init__(self, work: Callable[[Any, int], None]):
         self._work = compiled(work)
-        self._lock, self._here = threading.Lock(), threading.local()
-        self._members, self._process = 0, os.getpid()
 
     @cached_property
-    def _address(self) -> int:
+    def address(self) -> int:
+        """Where its machine code is."""
         part = self._work.get_compile_result(types.void(types.CPointer(types.int64), types.int64))
         return part.library.get_pointer_to_function(part.fndesc.llvm_cfunc_wrapper_name)
 
-    @cached_property
-    def _alone(self) -> Array:
-        return self._box()
+
+class Team:
+    """Threads of this process that do jobs together."""
+
+    def __init__(self) -> None:
+        self._alone = self._box()
+        self._lock, self._here = threading.Lock(), threading.local()
+        self._members, self._process = 0, os.getpid()
 
     def _box(self) -> Array:
         room = np.zeros(SIZE + LINE, np.int64)
-        box = room[-room.ctypes.data % (8 * LINE) // 8 :][:SIZE]
-        box[WORK] = self._address
-        return box
+        return room[-room.ctypes.data % (8 * LINE) // 8 :][:SIZE]
 
     @property
     def box(self) -> Array:
@@ -236,6 +241,7 @@ class Team:
             self._members, self._process = 0, os.getpid()
         if not self._members:
             self._shared = self._box()
+            self._shared[HIRED] = 1
             self._semaphore = ctypes.c_void_p(self._shared[SEMAPHORE:].ctypes.data)
             _libc().sem_init(self._semaphore, 0, 0)
             _serve(np.zeros(SIZE, np.int64))  # compiled now, and not while others wait
@@ -247,3 +253,6 @@ class Team:
 @cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
+
+
+TEAM = Team()  # of this process

@@ -5,9 +5,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from simreal_agents import vector_loops as loops
 from simreal_agents.continuous import SACPolicy
 from simreal_agents.networks import Policy
 from simreal_agents.optimizer import FlatAdam
+from simreal_agents.products import team
 
 SPACES = spaces.Box(-1, 1, (3,), np.float32), spaces.Box(-1, 1, (2,), np.float32)
 
@@ -88,3 +90,20 @@ def test_gradients_stay_in_the_flat_vector_when_the_policy_empties_them(make_one
     assert not optimizer.gradients.any()
     sum(parameter.sum() for parameter in policy.parameters()).backward()
     assert (optimizer.gradients == 1.0).all()
+
+
+@pytest.mark.parametrize("size", [0, 1, 8191, 8192, 20_000])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_loops_give_what_numpy_gives_however_many_threads_share_them(size, threads):
+    draws = np.random.default_rng(0)
+    p, g, m, v = (draws.standard_normal(size).astype(np.float32) for _ in range(4))
+    v = np.abs(v)
+    settings = np.array([0.99, 0.01, 1.5, 1e-5, 0.1, 0.999, 0.001], np.float32)
+    first, second = m + (g - m) * np.float32(0.1), v * np.float32(0.999) + g * g * np.float32(0.001)
+    expected = p * settings[0] - settings[1] * first / (np.sqrt(second) * settings[2] + settings[3])
+    with team().at_work(threads):
+        length = loops.norm(team().box, loops.NORM.address, g)
+        loops.adam(team().box, loops.ADAM.address, p, g, m, v, settings)
+    assert length == pytest.approx(float(np.linalg.norm(g.astype(np.float64))), rel=1e-6)
+    for found, wanted in ((m, first), (v, second), (p, expected)):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

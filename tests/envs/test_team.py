@@ -10,25 +10,28 @@ from numba import carray
 
 from simreal_envs import team as module
 from simreal_envs.compiled import compiled
-from simreal_envs.team import BITS, DONE, FIELDS, MOST_PARTS, OPEN, TICKET, Team, _write, numbers_at, room, share
+from simreal_envs.team import BITS, DONE, FIELDS, MOST_PARTS, OPEN, TICKET, Job, Team, _write, numbers_at, room, share
 
 
 def add_up(pointer, part):
     """Write something that takes a while to a row's first place, and how often that was done to its second."""
-    fields = carray(pointer, (4,))
-    row = carray(numbers_at(fields[0]), (fields[1], fields[2]))[part]
+    fields = carray(pointer, (5,))
+    row = carray(numbers_at(fields[1]), (fields[2], fields[3]))[part]
     total = np.float32(0)
-    for i in range(fields[3]):
+    for i in range(fields[4]):
         total += np.float32(i % 7) * row[2]
     row[0] = total
     row[1] += 1
 
 
+JOB = Job(add_up)
+
+
 @compiled
-def do(box, rows, long):
+def do(box, job, rows, long):
     fields = room(box)
-    fields[0], fields[1], fields[2], fields[3] = rows.ctypes.data, rows.shape[0], rows.shape[1], long
-    share(box, fields, len(rows))
+    fields[1], fields[2], fields[3], fields[4] = rows.ctypes.data, rows.shape[0], rows.shape[1], long
+    share(box, job, fields, len(rows))
 
 
 def rows_of(many):
@@ -39,13 +42,13 @@ def rows_of(many):
 
 def done(team, many, long=50):
     rows = rows_of(many)
-    do(team.box, rows, long)
+    do(team.box, JOB.address, rows, long)
     return rows
 
 
 @pytest.fixture(scope="module")
 def team():
-    made = Team(add_up)
+    made = Team()
     done(made, 2)
     return made
 
@@ -65,7 +68,7 @@ def test_others_take_part(team):
     rows = rows_of(8)
     with team.at_work(2):
         box = team.box
-        box[FIELDS : FIELDS + 4] = rows.ctypes.data, *rows.shape, 50
+        box[FIELDS : FIELDS + 5] = JOB.address, rows.ctypes.data, *rows.shape, 50
         hand_out(box, 8)
         deadline = time.monotonic() + 60
         while box[DONE] < 8 and time.monotonic() < deadline:  # this thread does nothing
