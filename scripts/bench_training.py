@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from simreal_agents.ppo import PPO
 from simreal_agents.vecenv import SB3Worlds
+from simreal_envs.cores import cores
 from simreal_envs.worlds import Worlds, make
 
 OURS, OURS_ONE = "simreal PPO", "simreal PPO, 1 physics thread"
@@ -73,7 +74,9 @@ def our_ppo(task: str, num_worlds: int, num_threads: int) -> PPO:
     settings = SETTINGS[task]
     network = {"hidden": list(settings.hidden), "activation": settings.activation, "log_std_init": LOG_STD}
     worlds = worlds_of(task, num_worlds, num_threads)
-    return PPO("MlpPolicy", worlds, seed=0, policy_kwargs=network, **settings.hyperparameters)
+    learner = PPO("MlpPolicy", worlds, seed=0, policy_kwargs=network, **settings.hyperparameters)
+    learner.threads = num_threads or cores()
+    return learner
 
 
 def sb3_ppo(task: str, envs: VecEnv) -> stable_baselines3.PPO:

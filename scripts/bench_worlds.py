@@ -34,7 +34,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from mujoco.batch import Batch
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from simreal.stages import cores
+from simreal_envs.cores import cores
 from simreal_envs.spread import Spread
 from simreal_envs.tasks import TASKS
 from simreal_envs.variation import Domain

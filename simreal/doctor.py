@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
-from simreal.stages import cores
 from simreal.tracking.wandb_tracker import logged_in
+from simreal_envs.cores import cores
 from simreal_envs.engines.bullet_import import INSTALL
 from simreal_envs.errors import UserError
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from simreal.progress import Item, Progress
-from simreal.stages import Stage, StageResult, cores, is_done, output_lock, publish
+from simreal.stages import Stage, StageResult, is_done, output_lock, publish
 from simreal.worker import Worker, close, stop
+from simreal_envs.cores import cores
 from simreal_envs.errors import UserError
 
 _ATTEMPTS = 2

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ValidationError
 from simreal.config import MOST_THREADS, MOST_WORLDS, AgentConfig
 from simreal.config_files import sentences
 from simreal.hyperparameters import HYPERPARAMETERS, Hyperparameters, OffPolicyHyperparameters
-from simreal.stages import cores
 from simreal.yaml_strict import dotted
 from simreal_envs.arguments import whole
+from simreal_envs.cores import cores
 from simreal_envs.errors import UserError, nearest, require_a, require_known
 from simreal_envs.tasks import find_task, is_installed
 from simreal_envs.variation import Curriculum, Domain

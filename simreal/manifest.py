@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from simreal.stages import cores, versions
+from simreal.stages import versions
+from simreal_envs.cores import cores
 
 
 def manifest(command: str, packages: Mapping[str, str] | None = None) -> dict[str, Any]:

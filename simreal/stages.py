@@ -168,11 +168,6 @@ def run_here(stage: Stage, report: Callable[[float, str], None]) -> StageResult:
             lock.unlink(missing_ok=True)
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextlib.contextmanager
 def output_lock(out: Path, lock: Path | None = None) -> Iterator[Path]:
     """Hold `out` for this process alone; released even if the process is killed. Yields the file that is locked.

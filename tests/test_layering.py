@@ -89,7 +89,7 @@ ORDER = {
         {"fleets"},
         {"lockstep", "parameters", "schema", "registration", "kinematics"},
         {"kinematics_loops", "team"},
-        {"entry_points", "errors", "compiled"},
+        {"entry_points", "errors", "compiled", "cores"},
     ],
 }
 # Chosen at run time by name, in the one function that makes an engine or draws a picture.

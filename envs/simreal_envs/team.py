@@ -22,6 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from simreal_envs.compiled import compiled
+from simreal_envs.cores import cores
 
 Array = np.ndarray
 
@@ -218,9 +219,10 @@ class Team:
     def at_work(self, threads: int) -> Iterator[None]:
         """Share the jobs of this thread among so many threads meanwhile, itself one of them, at most `MOST`.
 
-        One thread of a process has the team at a time; another, or who has it already, goes on as before.
+        There are no more than cores. One thread of a process has the team at a time; another, or who has it already, goes on
+        as before.
         """
-        threads = min(threads, MOST)
+        threads = min(threads, MOST, _most())
         if threads < 2 or not LINUX or not self._lock.acquire(blocking=False):
             yield
             return
@@ -248,6 +250,9 @@ class Team:
         for _ in range(members - self._members):
             threading.Thread(target=_serve, args=(self._shared,), daemon=True, name="simreal team").start()
         self._members = max(self._members, members)
+
+
+_most = cache(cores)
 
 
 @cache

@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
+from simreal_envs.cores import cores
 from simreal_envs.engines.base import Engine, Robot, require_supported, rows_of
 from simreal_envs.engines.mujoco_parameters import MujocoParameters, shared_field
 from simreal_envs.engines.mujoco_prepared import PreparedParameters
@@ -29,7 +30,7 @@ class MujocoEngine(Engine):
         keep_warnings_out_of_files()
         self.robot, self.num_worlds = robot, num_worlds
         self.model = robot.model(preset)
-        self._batch = Batch(self.model, num_worlds, num_threads, self.persistent)
+        self._batch = Batch(self.model, num_worlds, num_threads or cores(), self.persistent)
         self.qpos, self.qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._control = self._batch.bind("ctrl")
         self._failed, self._none = np.zeros((2, num_worlds), dtype=bool)
