@@ -6,6 +6,7 @@ a transfer.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -36,21 +37,20 @@ class RunningMoments(nn.Module):
             state_dict[f"{prefix}count"] = count.expand_as(self.count)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    @torch.no_grad()
     def update(self, rows: torch.Tensor) -> None:
         """Merge `rows` of shape ``(n, size)``, any float dtype, in place. Zero rows change nothing."""
-        rows = rows.to(torch.float64)
-        n = rows.shape[0]
+        new = rows.detach().numpy().astype(np.float64)  # torch takes five times as long for a single row
+        n = len(new)
         if n == 0:
             return
-        row_mean = rows.mean(0)
-        row_squares = (rows - row_mean).square().sum(0)
-        total = self.count + n
-        delta = row_mean - self.mean
-        squares = self.var * self.count + row_squares + delta.square() * (self.count * n / total)
-        self.mean += delta * (n / total)
-        self.var.copy_(squares / total)
-        self.count.copy_(total)
+        mean, var, count = (moment.numpy() for moment in (self.mean, self.var, self.count))
+        row_mean = new.sum(0) / n
+        new -= row_mean
+        total, delta = count + n, row_mean - mean
+        squares = var * count + (new * new).sum(0) + delta * delta * (count * n / total)
+        mean += delta * (n / total)
+        var[:] = squares / total
+        count[:] = total
 
 
 class Normalizer(RunningMoments):
@@ -69,7 +69,6 @@ class Normalizer(RunningMoments):
         self.enabled = enabled and size > 0
         self.frozen = False
 
-    @torch.no_grad()
     def update(self, rows: torch.Tensor) -> None:
         """Merge `rows` of shape ``(n, size)`` unless frozen or disabled."""
         if self.enabled and not self.frozen:

@@ -82,7 +82,10 @@ def _forward_part(pointer, part):
     bias = carray(numbers_at(fields[BIAS]), (members, out))[member, low:high]
     h = carray(numbers_at(fields[GIVEN]), (read, inner, n))[member if read > 1 else 0]
     rows = carray(numbers_at(fields[RESULT]), (members, out, n))[member, low:high]
-    _multiply(weight, h, bias, rows)
+    if n == 1:
+        _multiply_one(weight, h, bias, rows)
+    else:
+        _multiply(weight, h, bias, rows)
     if fields[KIND]:
         _keep_positive(rows)
 
@@ -214,6 +217,17 @@ def _multiply(a, b, start, out):
             b0, a00 = b[p], a[r, p]
             for j in range(len(b0)):
                 o0[j] += a00 * b0[j]
+
+
+@compiled(fastmath=REORDERED)
+def _multiply_one(a, b, start, out):
+    """The same for a single sample: there is nothing beside it, so that sums are over numbers that lie side by side."""
+    column = b.reshape(len(b))
+    for r in range(len(a)):
+        row, total = a[r], start[r]
+        for p in range(len(row)):
+            total += row[p] * column[p]
+        out[r, 0] = total
 
 
 @compiled(fastmath=REORDERED)
