@@ -60,7 +60,7 @@ class FlatAdam(torch.optim.Optimizer):
         self.parameters, self.gradients = torch.zeros(size), torch.zeros(size)
         self._moments = (torch.zeros(size), torch.zeros(size))
         self._slices: dict[str, slice] = {}
-        self._views: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
+        self._views: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
         start = 0
         for group in self.param_groups:
             begin = start
@@ -165,10 +165,13 @@ class FlatAdam(torch.optim.Optimizer):
                 self.gradients[part].mul_(longest / (norm + 1e-6))
 
     def _at(self, part: slice) -> tuple[np.ndarray, ...]:
-        """Parameters, gradients and both moments of a slice, on their memory; made once, as updates are short."""
-        key = part.start, part.stop
+        """Parameters, gradients and both moments of a slice, on their memory; made once, as updates are short.
+
+        Once for each place in memory: torch moves what is sent to another process to memory that both share.
+        """
+        vectors = (self.parameters, self.gradients, *self._moments)
+        key = part.start, part.stop, *(vector.data_ptr() for vector in vectors)
         if key not in self._views:
-            vectors = (self.parameters, self.gradients, *self._moments)
             self._views[key] = tuple(vector.numpy()[part] for vector in vectors)
         return self._views[key]
 

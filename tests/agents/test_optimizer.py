@@ -1,4 +1,5 @@
 import copy
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -107,3 +108,17 @@ def test_the_loops_give_what_numpy_gives_however_many_threads_share_them(size, t
     assert length == pytest.approx(float(np.linalg.norm(g.astype(np.float64))), rel=1e-6)
     for found, wanted in ((m, first), (v, second), (p, expected)):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_go_on_where_the_memory_of_a_policy_was_moved_to():
+    def trained(between):
+        policy = make()
+        optimizer = FlatAdam(policy, lr=1e-2)
+        train(policy, optimizer, 2)
+        between(policy)
+        train(policy, optimizer, 2, seed=1)
+        return list(policy.parameters())
+
+    alone = trained(lambda policy: None)
+    for moved in (lambda policy: policy.share_memory(), lambda policy: ForkingPickler.dumps(policy.state_dict())):
+        assert all(torch.equal(a, b) for a, b in zip(alone, trained(moved), strict=True))
