@@ -53,8 +53,8 @@ class Transferable:
         additions: what strategies have attached, by name.
         notes: what strategies want the agent's card to say, as JSON data.
         seconds: wall time in ``physics``, ``inference``, ``update`` and ``other``, summed over all ``learn`` calls.
-        threads: that may share the products of updates, as they do where these are loops and nothing is left to autograd;
-            None: as many as torch has. Results do not depend on it.
+        threads: that may share the products of updates, as they do where these are loops and nothing is left to autograd, nor
+            to several threads of torch; None: as many as torch has. Results do not depend on it.
     """
 
     algorithm: ClassVar[str]
@@ -126,9 +126,13 @@ class Transferable:
         return env if Layout.of(env.observation_space).is_vector else FlatVecEnv(env)
 
     def _at_work(self) -> AbstractContextManager[None]:
-        """To be held while updating."""
-        by_hand = self.policy.kernel.by_hand and not self.loss_terms
-        return at_work((self.threads or torch.get_num_threads()) if by_hand else 1)
+        """To be held while updating. Who shares has one thread of torch: bits of what additions compute depend on how many."""
+        torchs, added = torch.get_num_threads(), self.additions.values()
+        by_torch = torchs > 1 and any(
+            one.merge is not None or adds(one, "gradient") or adds(one, "stepped") for one in added
+        )
+        by_hand = self.policy.kernel.by_hand and not self.loss_terms and not by_torch
+        return at_work((self.threads or torchs) if by_hand else 1)
 
     def _setup_model(self) -> None:
         states = self.__dict__.pop("_generator_states", None)

@@ -1,6 +1,7 @@
 """What every learner has: options per part of the network, parts drawn anew, and a state to continue from."""
 
 import copy
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -10,6 +11,7 @@ from kinds import LEARNERS, differing, learner_of, tensors, worlds_of
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
+from simreal_agents.additions import Addition
 from simreal_agents.algorithms import ALGORITHMS, find_algorithm
 from simreal_agents.bundle import Agent, load, load_into
 from simreal_agents.ppo import PPO
@@ -78,6 +80,26 @@ def test_as_many_threads_as_there_are_lead_to_the_same_bits(algorithm):
         return tensors(made.learn(600))
 
     assert not differing(trained(1), trained(2))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_an_addition_computes_has_the_threads_that_torch_has(threads, monkeypatch):
+    class Listener(Addition):
+        seen: ClassVar[set[int]] = set()
+
+        def gradient(self, optimizer):
+            self.seen.add(torch.get_num_threads())
+
+    monkeypatch.setattr("simreal_agents.products._AMD", True)
+    torch.set_num_threads(2)
+    try:
+        learner = small("ppo", doubles(False))
+        learner.threads = threads
+        learner.attach("listener", Listener())
+        learner.learn(8)
+        assert Listener.seen == {2}
+    finally:
+        torch.set_num_threads(1)
 
 
 @every_learner
