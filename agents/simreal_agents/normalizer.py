@@ -6,7 +6,6 @@ a transfer.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -39,7 +38,9 @@ class RunningMoments(nn.Module):
 
     def update(self, rows: torch.Tensor) -> None:
         """Merge `rows` of shape ``(n, size)``, any float dtype, in place. Zero rows change nothing."""
-        new = rows.detach().numpy().astype(np.float64)  # torch takes five times as long for a single row
+        new = (
+            rows.detach().to(torch.float64, copy=True).numpy()
+        )  # torch's sums take five times as long for a single row
         n = len(new)
         if n == 0:
             return

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from simreal_agents.normalizer import Normalizer, RewardScaler, RunningMoments
@@ -12,6 +13,14 @@ def test_moments_merged_in_batches_equal_those_of_all_rows():
     torch.testing.assert_close(moments.mean, rows.mean(0), rtol=1e-12, atol=0)
     torch.testing.assert_close(moments.var, rows.var(0, unbiased=False), rtol=1e-9, atol=0)
     assert moments.count.tolist() == [500, 500]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_rows_of_any_float_type_are_counted_and_left_as_they_are(dtype):
+    rows, moments = torch.tensor([[1.0, 8.0], [3.0, 4.0]], dtype=dtype).T.requires_grad_(), RunningMoments(2)
+    moments.update(rows)
+    assert moments.mean.tolist() == [4.5, 3.5]
+    assert rows.tolist() == [[1.0, 3.0], [8.0, 4.0]]
 
 
 def test_a_fresh_normalizer_changes_nothing_but_far_outliers():
