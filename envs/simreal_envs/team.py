@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from typing import Any
 
@@ -247,9 +247,10 @@ class Team:
             self._semaphore = ctypes.c_void_p(self._shared[SEMAPHORE:].ctypes.data)
             _libc().sem_init(self._semaphore, 0, 0)
             _serve(np.zeros(SIZE, np.int64))  # compiled now, and not while others wait
-        for _ in range(members - self._members):
-            threading.Thread(target=_serve, args=(self._shared,), daemon=True, name="simreal team").start()
-        self._members = max(self._members, members)
+        with suppress(RuntimeError):  # the system has no more threads
+            while self._members < members:
+                threading.Thread(target=_serve, args=(self._shared,), daemon=True, name="simreal team").start()
+                self._members += 1
 
 
 _most = cache(cores)

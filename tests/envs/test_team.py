@@ -121,6 +121,23 @@ def test_an_error_gives_the_team_back(team):
         assert team.box[OPEN]
 
 
+def test_where_the_system_has_no_more_threads_those_that_there_are_go_on(monkeypatch):
+    team, start, started = Team(), threading.Thread.start, []
+
+    def start_one(thread):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(module, "_most", lambda: 4)
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    for _ in range(2):
+        with team.at_work(4):
+            assert (done(team, 9)[:, 1] == 1).all()
+    assert len(started) == 1
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_forked_process_has_a_team_of_its_own(team, inside):
     with team.at_work(2):
