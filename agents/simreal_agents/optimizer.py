@@ -57,8 +57,8 @@ class FlatAdam(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "max_grad_norm": None})
         members = [p for group in self.param_groups for p in group["params"]]
         size = sum(p.numel() for p in members)
-        self.parameters, self.gradients = torch.zeros(size), torch.zeros(size)
-        self._moments = (torch.zeros(size), torch.zeros(size))
+        # Loops go by addresses of float32, whatever torch's default is.
+        self.parameters, self.gradients, *self._moments = (torch.zeros(size, dtype=torch.float32) for _ in range(4))
         self._slices: dict[str, slice] = {}
         self._views: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
         start = 0

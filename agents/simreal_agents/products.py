@@ -110,6 +110,8 @@ class Products:
     def __init__(self, layer: nn.Module, members: slice = slice(None)):
         if layer.weight.dtype != torch.float32:
             raise UserError(f"networks compute with float32, got {str(layer.weight.dtype).removeprefix('torch.')}")
+        for tensor in (layer.weight, layer.bias):
+            tensor.data = tensor.data.contiguous()  # loops go by addresses, and some weights are another's transposed
         self.owner: Tensor = layer.weight
         tensors = [layer.weight.detach(), layer.bias.detach()]
         if layer.weight.grad is not None:  # a target network has none

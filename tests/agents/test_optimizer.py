@@ -122,3 +122,15 @@ def test_steps_go_on_where_the_memory_of_a_policy_was_moved_to():
     alone = trained(lambda policy: None)
     for moved in (lambda policy: policy.share_memory(), lambda policy: ForkingPickler.dumps(policy.state_dict())):
         assert all(torch.equal(a, b) for a, b in zip(alone, trained(moved), strict=True))
+
+
+def test_steps_do_not_depend_on_the_number_type_that_torch_has_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        optimizer = FlatAdam(make(), lr=1e-2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    before = optimizer.parameters.clone()
+    optimizer.gradients.fill_(1.0)
+    assert optimizer.clipped_step(1e9) == pytest.approx(len(before) ** 0.5)
+    torch.testing.assert_close(optimizer.parameters, before - 0.01, rtol=0, atol=1e-5)

@@ -117,6 +117,14 @@ def test_networks_of_other_numbers_are_refused():
         Products(Stacked(1, 4, 8).double())
 
 
+def test_weights_that_are_others_transposed_are_read_as_they_are():
+    plain, turned = drawn(Stacked(2, 5, 4)), drawn(Stacked(2, 5, 4))
+    turned.weight.data, turned.bias.data = plain.weight.data.mT.contiguous().mT, plain.bias.data
+    h = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
+    expected, found = (Products(layer).forward(h, np.empty((2, 4, 3), np.float32)) for layer in (plain, turned))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_view_of_one_layer_of_several_leaves_the_others_alone():
     layer = drawn(Stacked(3, 5, 4))
     second = Products(layer, slice(1, 2))
