@@ -46,6 +46,12 @@ def done(team, many, long=50):
     return rows
 
 
+@pytest.fixture(autouse=True)
+def cores(monkeypatch):
+    """More than there may be: threads take turns then."""
+    monkeypatch.setattr(module, "_most", lambda: 4)
+
+
 @pytest.fixture(scope="module")
 def team():
     made = Team()
@@ -130,7 +136,6 @@ def test_where_the_system_has_no_more_threads_those_that_there_are_go_on(monkeyp
         started.append(thread)
         start(thread)
 
-    monkeypatch.setattr(module, "_most", lambda: 4)
     monkeypatch.setattr(threading.Thread, "start", start_one)
     for _ in range(2):
         with team.at_work(4):
