@@ -11,6 +11,7 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, cached_property
@@ -28,11 +29,13 @@ Array = np.ndarray
 
 # Places in a box, on lines of the processor's cache of their own: two cores that write to one line wait for each other.
 LINE = 16
-HIRED, TICKET, DONE, OPEN, SEMAPHORE, FIELDS, SIZE = (LINE * i for i in range(7))
+HIRED, TICKET, DONE, OPEN, SOON, SEMAPHORE, FIELDS, SIZE = (LINE * i for i in range(8))
 WORK = 0  # of a job's fields: the address of what does a part. Jobs have the others
 BITS = 16  # of each of the two numbers in a ticket, above which the job's own number begins
 MOST_PARTS = (1 << BITS) - 1
 MOST = 4  # threads: more have little to do, and wait busily
+SHORT = 0.004  # s between two beginnings of work up to which members stay awake after the second
+STAY = 400_000  # looks at the semaphore, some milliseconds at most, after which a member sleeps
 PATIENCE = 2_000  # looks at the box after which a waiting thread lets others use its core
 
 
@@ -116,6 +119,7 @@ def numbers_at(typing, address):
 # Elsewhere semaphores are others, and there are no teams: what is never called need not be there.
 LINUX = sys.platform == "linux"
 _wait = types.ExternalFunction("sem_wait", types.int32(types.intp))
+_try_wait = types.ExternalFunction("sem_trywait", types.int32(types.intp))
 _yield = types.ExternalFunction("sched_yield", types.int32()) if LINUX else compiled(lambda: 0)
 
 
@@ -173,9 +177,17 @@ def _looked(looks):
 
 @compiled(nogil=True)
 def _serve(box):
-    """What a member does until its box says no more: it takes part while the team is at work, and sleeps between."""
+    """What a member does until its box says no more: it takes part while the team is at work, and sleeps between.
+
+    Where a team is needed again and again at short intervals, it stays awake between.
+    """
+    semaphore = box[SEMAPHORE:].ctypes.data
     while box[HIRED]:
-        _wait(box[SEMAPHORE:].ctypes.data)
+        left, looks = box[SOON] * STAY, 0
+        while left and _try_wait(semaphore):
+            left, looks = left - 1, _looked(looks)
+        if not left:
+            _wait(semaphore)
         looks = 0
         while _read(box, OPEN):
             looks = 0 if _took_part(box, False) else _looked(looks)
@@ -205,6 +217,7 @@ class Team:
         self._alone = self._box()
         self._lock, self._here = threading.Lock(), threading.local()
         self._members, self._process = 0, os.getpid()
+        self._begun = 0.0
 
     def _box(self) -> Array:
         room = np.zeros(SIZE + LINE, np.int64)
@@ -228,6 +241,8 @@ class Team:
             return
         try:
             self._hire(threads - 1)
+            now = time.perf_counter()
+            self._shared[SOON], self._begun = now - self._begun < SHORT, now
             self._here.box = self._shared
             self._shared[OPEN] = 1
             for _ in range(threads - 1):

@@ -10,7 +10,22 @@ from numba import carray
 
 from simreal_envs import team as module
 from simreal_envs.compiled import compiled
-from simreal_envs.team import BITS, DONE, FIELDS, MOST_PARTS, OPEN, TICKET, Job, Team, _write, numbers_at, room, share
+from simreal_envs.team import (
+    BITS,
+    DONE,
+    FIELDS,
+    MOST_PARTS,
+    OPEN,
+    SHORT,
+    SOON,
+    TICKET,
+    Job,
+    Team,
+    _write,
+    numbers_at,
+    room,
+    share,
+)
 
 
 def add_up(pointer, part):
@@ -163,13 +178,25 @@ def test_more_parts_than_a_ticket_can_count_are_done_alone(team):
         assert (done(team, MOST_PARTS + 1, 1)[:, 1] == 1).all()
 
 
-def test_members_sleep_while_there_is_no_work(team):
-    with team.at_work(2):
-        done(team, 9)
+@pytest.mark.parametrize("times", [1, 3])
+def test_members_sleep_while_there_is_no_work(team, times):
+    for _ in range(times):
+        with team.at_work(2):
+            done(team, 9)
     time.sleep(0.05)
     before = time.process_time()
     time.sleep(0.3)
     assert time.process_time() - before < 0.1
+
+
+def test_members_stay_awake_where_work_follows_soon(team, monkeypatch):
+    begun, soon = iter([1e9, 1e9 + 1, 1e9 + 1 + SHORT / 2, 2e9]), []
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(begun))
+    for _ in range(4):
+        with team.at_work(2):
+            soon.append(bool(team.box[SOON]))
+            done(team, 9)
+    assert soon == [False, False, True, False]
 
 
 def test_elsewhere_everything_is_done_alone(team, monkeypatch):
