@@ -1,8 +1,8 @@
 """Forward and backward pass of MLPs by hand, for learners that need only some of the gradients.
 
 A minibatch of a small MLP spends most of its time in the overhead of autograd, in torch's float32 tanh and expm1 (0.06 to
-0.18 ms for 512 x 128, numpy's 0.01 to 0.02 ms) and in products whose factors lie badly in memory. So: no graph, matrix
-products by `products`, activations in place. And an actor's loss needs the gradient of a critic by its actions alone;
+0.18 ms for 512 x 128) and in products whose factors lie badly in memory. So: no graph, matrix products and activations by
+`products`. And an actor's loss needs the gradient of a critic by its actions alone;
 autograd would compute those by the critic's weights as well, and throw them away.
 """
 
@@ -18,7 +18,7 @@ from simreal_agents.products import Products, loops
 from simreal_envs.errors import UserError
 
 Array = np.ndarray
-KINDS = ("relu", "tanh", "elu")  # activations, in the numbering of `product_loops.multiply_by_slope`
+KINDS = ("relu", "tanh", "elu")  # activations, in the numbering of `activation_loops`
 KEPT = 1_000_000  # numbers of a layer beyond which memory is given back, and of batch sizes at most
 SIZES = 4
 
@@ -29,7 +29,7 @@ class Pass:
     def __init__(self, hidden: Sequence[Products], heads: Sequence[Products], activation: str):
         self.hidden, self.heads, self.members = hidden, heads, heads[0].members
         self.inputs = hidden[0].inputs
-        self.activation, self._kind = activation, KINDS.index(activation)
+        self._kind = KINDS.index(activation)
         self._memory = Memory()
 
     def forward(self, rows: Array) -> list[Array]:
@@ -46,13 +46,7 @@ class Pass:
         self._memory.last = scratch = self._room(len(rows))
         loops().turned(np.ascontiguousarray(rows, np.float32), scratch.seen[0][0])
         for i, layer in enumerate(self.hidden):
-            h = layer.forward(scratch.seen[i], scratch.seen[i + 1], self.activation == "relu")
-            if self.activation == "tanh":
-                np.tanh(h, out=h)
-            elif self.activation == "elu":
-                low = scratch.deltas[i]
-                loops().negative(h, low)
-                np.maximum(h, np.expm1(low, out=low), out=h)
+            layer.forward(scratch.seen[i], scratch.seen[i + 1], self._kind)
         outputs = (np.empty((self.members, head.wide, len(rows)), np.float32) for head in self.heads)
         return [head.forward(scratch.seen[-1], o).swapaxes(1, 2) for head, o in zip(self.heads, outputs, strict=True)]
 
@@ -104,7 +98,8 @@ class Pass:
         self.heads[0].back(deltas[0], out)
         for head, delta in zip(self.heads[1:], deltas[1:], strict=True):
             out += head.back(delta, np.empty_like(out))
-        loops().multiply_by_slope(out, *slope)
+        seen, kind = slope
+        loops().multiply_by_slope(out.reshape(-1), seen.reshape(-1), kind)
         return out
 
     def _follow(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
+from simreal_agents.activation_loops import activate, multiply_by_slope
 from simreal_envs.compiled import REORDERED, compiled
 from simreal_envs.team import Job, numbers_at, room, share
 
@@ -20,12 +21,12 @@ MEMBERS, READ, OUT, IN, COLUMNS, ROWS, PIECES, WIDTH, FROM, KIND, COUNT = range(
 
 
 @compiled
-def forward(box, job, weight, bias, h, out, relu):
-    """Write ``weight (k, o, i) @ h (1 or k, i, n) + bias (k, o)`` to `out` ``(k, o, n)``, of that what is positive if `relu`."""
+def forward(box, job, weight, bias, h, out, kind):
+    """Write ``weight (k, o, i) @ h (1 or k, i, n) + bias (k, o)`` to `out` ``(k, o, n)``, after the activation `kind`, if any."""
     fields = room(box)
     fields[WEIGHT], fields[BIAS] = weight.ctypes.data, bias.ctypes.data
     fields[GIVEN], fields[RESULT] = h.ctypes.data, out.ctypes.data
-    fields[KIND] = relu
+    fields[KIND] = kind
     _share(box, job, fields, weight.shape, len(h), h.shape[2], weight.shape[1], weight.shape[2])
 
 
@@ -34,7 +35,7 @@ def back(box, job, weight, delta, first, out, seen, kind):
     """Write ``weight.T @ delta (k, o, n)`` to `out` ``(k, c, n)``, by c inputs from the `first` on.
 
     Args:
-        seen: ``(k, c, n)``, what the activation `kind` made: see `multiply_by_slope`. Not looked at if that is negative.
+        seen: ``(k, c, n)``, what the activation `kind` made: see `activation_loops`. Not looked at if that is none.
     """
     fields = room(box)
     fields[WEIGHT], fields[SEEN] = weight.ctypes.data, seen.ctypes.data
@@ -86,8 +87,7 @@ def _forward_part(pointer, part):
         _multiply_one(weight, h, bias, rows)
     else:
         _multiply(weight, h, bias, rows)
-    if fields[KIND]:
-        _keep_positive(rows)
+    activate(rows.reshape(rows.size), fields[KIND])
 
 
 def _back_part(pointer, part):
@@ -102,7 +102,7 @@ def _back_part(pointer, part):
     _multiply(weight, delta, np.zeros(high - low, np.float32), rows)
     if fields[KIND] >= 0:
         seen = carray(numbers_at(fields[SEEN]), (members, width, n))[member, low:high]
-        _multiply_by_slope(rows, seen, fields[KIND])
+        multiply_by_slope(rows.reshape(rows.size), seen.reshape(seen.size), fields[KIND])
 
 
 def _learn_part(pointer, part):
@@ -117,55 +117,12 @@ def _learn_part(pointer, part):
     _sum_rows(delta, sums)
 
 
-@compiled
-def multiply_by_slope(delta, h, kind):
-    """Multiply `delta` ``(k, o, n)`` in place by the slope of an activation whose value is `h`: `passes.KINDS`."""
-    for member in range(len(delta)):
-        _multiply_by_slope(delta[member], h[member], kind)
-
-
-@compiled(fastmath=REORDERED)
-def negative(h, out):
-    """Write what is negative in `h` to `out`, both ``(k, o, n)``, and 0 elsewhere."""
-    zero = h.dtype.type(0)
-    for member in range(len(h)):
-        for r in range(h.shape[1]):
-            row, low = h[member, r], out[member, r]
-            for j in range(len(row)):
-                low[j] = zero if row[j] > zero else row[j]
-
-
 @compiled(fastmath=REORDERED)
 def turned(rows, out):
     """Write `rows` ``(n, d)`` to `out` ``(d, n)``."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             out[i, j] = rows[j, i]
-
-
-@compiled(fastmath=REORDERED)
-def _multiply_by_slope(delta, h, kind):
-    zero, one = h.dtype.type(0), h.dtype.type(1)
-    for r in range(len(delta)):
-        d, values = delta[r], h[r]
-        if kind == 0:  # relu
-            for j in range(len(d)):
-                d[j] = zero if values[j] <= zero else d[j]
-        elif kind == 1:  # tanh
-            for j in range(len(d)):
-                d[j] *= one - values[j] * values[j]
-        else:  # elu
-            for j in range(len(d)):
-                d[j] *= one + values[j] if values[j] <= zero else one
-
-
-@compiled(fastmath=REORDERED)
-def _keep_positive(rows):
-    zero = rows.dtype.type(0)
-    for r in range(len(rows)):
-        row = rows[r]
-        for j in range(len(row)):
-            row[j] = zero if row[j] <= zero else row[j]
 
 
 @compiled(fastmath=REORDERED)

@@ -132,18 +132,17 @@ class Products:
         self._place = self._tensors[0].data_ptr()
         self.weight, self.bias, *self.gradients = (tensor.numpy() for tensor in self._tensors)
 
-    def forward(self, h: Array, out: Array, relu: bool = False) -> Array:
-        """``weight @ h + bias`` in `out` ``(k, out, n)``, and of that what is positive if `relu`."""
+    def forward(self, h: Array, out: Array, kind: int = NONE) -> Array:
+        """``weight @ h + bias`` in `out` ``(k, out, n)``, after an activation of that `kind`, if any."""
         if _AMD:
-            loops().forward(team().box, loops().FORWARD.address, self.weight, self.bias, h, out, relu)
+            loops().forward(team().box, loops().FORWARD.address, self.weight, self.bias, h, out, kind)
             return out
         output, given = torch.from_numpy(out), torch.from_numpy(h)
         if self.members == 1:
             torch.addmm(self._bias[0].unsqueeze(1), self._weight[0], given[0], out=output[0])
         else:
             torch.baddbmm(self._bias.unsqueeze(2), self._weight, given.expand(self.members, -1, -1), out=output)
-        if relu:
-            output.relu_()
+        loops().activate(out.reshape(-1), kind)
         return out
 
     def back(self, delta: Array, out: Array, first: int = 0, slope: tuple[Array, int] | None = None) -> Array:
@@ -159,7 +158,8 @@ class Products:
         part = self._weight[:, :, first : first + out.shape[1]]
         torch.bmm(part.mT, torch.from_numpy(delta), out=torch.from_numpy(out))
         if slope:
-            loops().multiply_by_slope(out, *slope)
+            seen, kind = slope
+            loops().multiply_by_slope(out.reshape(-1), seen.reshape(-1), kind)
         return out
 
     def learn(self, delta: Array, h: Array) -> None:

@@ -59,7 +59,7 @@ def test_products_on_columns_equal_autograd(members, apart, n, i, o):
         return np.full((members, width, n), np.nan, np.float32)
 
     np.testing.assert_allclose(ours.forward(h, room(o)), output.detach().mT, **close)
-    np.testing.assert_allclose(ours.forward(h, room(o), relu=True), output.detach().mT.relu(), **close)
+    np.testing.assert_allclose(ours.forward(h, room(o), KINDS.index("relu")), output.detach().mT.relu(), **close)
     np.testing.assert_allclose(ours.back(delta, room(i)), by_rows.mT, **close)
     np.testing.assert_allclose(ours.back(delta, room(i - i // 2), i // 2), by_rows.mT[:, i // 2 :], **close)
     ours.learn(delta, h)
@@ -75,7 +75,7 @@ def test_products_have_the_same_bits_however_many_threads_share_them(threads):
 
     def results():
         seen = np.tanh(h)
-        found = [layer.forward(h, np.empty((2, 70, 300), np.float32), relu=True)]
+        found = [layer.forward(h, np.empty((2, 70, 300), np.float32), KINDS.index("relu"))]
         found.append(layer.back(delta, np.empty((2, 130, 300), np.float32), slope=(seen, KINDS.index("tanh"))))
         layer.learn(delta, h)
         return [*found, *(gradient.copy() for gradient in layer.gradients)]
@@ -142,7 +142,7 @@ def test_a_view_of_one_layer_of_several_leaves_the_others_alone():
 def test_what_is_no_number_goes_through(bad):
     layer, h = Products(drawn(Stacked(1, 4, 8))), np.ones((1, 4, 8), np.float32)
     h[0, 2, 3] = bad
-    found = layer.forward(h, np.empty((1, 8, 8), np.float32), relu=True)
+    found = layer.forward(h, np.empty((1, 8, 8), np.float32), KINDS.index("relu"))
     assert not np.isfinite(found[0, :, 3]).all() and np.isfinite(np.delete(found, 3, axis=2)).all()
     layer.learn(np.ones((1, 8, 8), np.float32), h)
     assert not np.isfinite(layer.gradients[0][0, :, 2]).any()
