@@ -72,7 +72,8 @@ ORDER = {
         {"kernels"},
         {"vecenv", "distributions", "heads", "passes", "replay", "matching", "zoo"},
         {"allocator", "hub", "layout", "normalizer", "gae", "units", "files", "state", "products", "targets", "renorm"},
-        {"bundle_files", "blank", "product_loops", "vector_loops"},
+        {"bundle_files", "blank", "product_loops", "vector_loops", "surrogate_loops"},
+        {"activation_loops"},
         {"card"},
     ],
     "simreal_envs": [

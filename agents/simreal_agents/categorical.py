@@ -60,10 +60,10 @@ class CategoricalSurrogate(Surrogate):
         self.entropy = -np.einsum("na,na->n", self.softmax, self.log_softmax)
         return chosen(self.log_softmax, self.chosen), float(self.entropy.sum()) / len(rows)
 
-    def _backward_actor(self, d_log_prob: Array) -> None:
+    def _backward_actor(self, by_log_probs: Array) -> None:
         # d log p_c / d logit_k = [k = c] - p_k, and d entropy / d logit_k = -p_k (log p_k + entropy).
-        gradient = -self.softmax * d_log_prob[:, None]
-        gradient[np.arange(len(gradient)), self.chosen] += d_log_prob
+        gradient = -self.softmax * by_log_probs[:, None]
+        gradient[np.arange(len(gradient)), self.chosen] += by_log_probs
         if self.ent_coef:
             share = np.float32(self.ent_coef / len(gradient))
             gradient += share * self.softmax * (self.log_softmax + self.entropy[:, None])

@@ -325,18 +325,10 @@ class Kernel:
 
         Where there are pictures, which the network normalizes itself, one that copies them.
         """
-        normalizer, layout = self.policy.encoder.normalizer, self.policy.layout
+        layout = self.policy.layout
         if layout.images:
             return lambda observations: np.array(observations, dtype=layout.dtype)
-        if not normalizer.enabled:
-            return lambda observations: np.array(observations, dtype=np.float32)
-        shift, scale = normalizer.shift_and_scale()
-        clip = normalizer.clip
-
-        def normalize(rows: np.ndarray) -> np.ndarray:
-            return torch.from_numpy(np.array(rows, np.float32)).sub_(shift).mul_(scale).clamp_(-clip, clip).numpy()
-
-        return normalize
+        return self.policy.encoder.normalizer.ruler()
 
     def actions(self, normalized: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:
         """Actions ``(n, a)`` float32 in [-1, 1]; with a generator explorative, else deterministic."""

@@ -48,12 +48,7 @@ class Kernel:
 
     def ruler(self) -> Callable[[Array], Array]:
         """A function that normalizes observations ``(.., d)`` to float32 with the statistics of this moment."""
-        normalizer = self.policy.encoder.normalizer
-        if not normalizer.enabled:
-            return lambda observations: np.array(observations, dtype=np.float32)
-        shift, scale = (moment.numpy() for moment in normalizer.shift_and_scale())
-        clip = normalizer.clip
-        return lambda observations: ((observations - shift) * scale).astype(np.float32).clip(-clip, clip)
+        return self.policy.encoder.normalizer.ruler()
 
     def mean(self, normalized: Array) -> Array:
         """Action means ``(n, a)`` of normalized observations ``(n, d)``."""
@@ -119,7 +114,9 @@ class Surrogate:
         vf_coef: float,
         normalize: bool,
     ):
-        self.kernel = kernel
+        from simreal_agents import surrogate_loops  # numba: only what computes by hand has it
+
+        self.kernel, self.loops = kernel, surrogate_loops
         self.clip_range, self.ent_coef, self.vf_coef, self.normalize = clip_range, ent_coef, vf_coef, normalize
 
     def forward(
@@ -134,58 +131,49 @@ class Surrogate:
         """
         n = len(actions)
         self.actor, self.critic = self.kernel.actor, self.kernel.critic
-        log_prob, entropy = self._judge(rows, actions)
-        log_ratio = log_prob - old_log_probs
-        self.ratio = np.exp(log_ratio)
+        log_probs, entropy = self._judge(rows, actions)
         if self.normalize and n > 1:
-            centred = advantages - advantages.sum() / n
-            advantages = centred / (math.sqrt((centred * centred).sum() / (n - 1)) + 1e-8)
+            given, advantages = advantages, np.empty_like(advantages)
+            self.loops.normalized(given, advantages)
         if weights is not None:
             advantages = advantages * weights
-        self.advantages = advantages
-        plain = advantages * self.ratio
-        clipped = advantages * np.minimum(np.maximum(self.ratio, 1 - self.clip_range), 1 + self.clip_range)
-        # torch.min splits a tie between both branches; inside the clip range they are equal and so is their slope.
-        self.active = plain <= clipped
+        self.by_log_probs = np.empty_like(log_probs)
+        clipped = self.loops.clip(log_probs - old_log_probs, advantages, np.float32(self.clip_range), self.by_log_probs)
+        policy_loss, divergence, beyond = clipped
         error = self.critic.forward(rows)[0][0, :, 0] - returns
         self.value_error = error if weights is None else error * weights
-        policy_loss = -float(np.minimum(plain, clipped).sum()) / n
-        value_loss = float((self.value_error * error).sum()) / n
+        value_loss = float(self.value_error @ error) / n
         entropy_loss = -entropy
         return {
             "policy_gradient_loss": policy_loss,
             "value_loss": value_loss,
             "entropy_loss": entropy_loss,
             "loss": policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss,
-            "approx_kl": float((self.ratio - 1 - log_ratio).sum()) / n,
-            "clip_fraction": float(np.count_nonzero(np.abs(self.ratio - 1) > self.clip_range)) / n,
+            "approx_kl": divergence,
+            "clip_fraction": beyond,
         }
 
     def backward(self) -> None:
         """Overwrite the ``.grad`` of every parameter with the gradient of the last ``forward``."""
-        n = len(self.ratio)
-        d_log_prob = self.advantages * self.ratio
-        np.multiply(d_log_prob, self.active, out=d_log_prob)
-        np.multiply(d_log_prob, np.float32(-1.0 / n), out=d_log_prob)
-        self._backward_actor(d_log_prob)
-        self.critic.backward([(self.value_error * np.float32(2 * self.vf_coef / n))[None, :, None]])
+        self._backward_actor(self.by_log_probs)
+        share = np.float32(2 * self.vf_coef / len(self.value_error))
+        self.critic.backward([(self.value_error * share)[None, :, None]])
 
     def _judge(self, rows: Array, actions: Array) -> tuple[Array, float]:
         """Log-probabilities ``(n,)`` of actions and the mean entropy."""
         log_std = self.kernel.log_std
-        self.std = np.exp(log_std)[:, None]
-        self.z = actions.T - self.actor.forward(rows)[0][0].T  # (a, n)
-        self.z /= self.std
+        means = self.actor.forward(rows)[0][0].T
+        self.std, self.z, log_probs = np.exp(log_std), np.empty_like(means), np.empty(len(rows), np.float32)
+        self.loops.judge(means, actions, self.std, self.z, log_probs)
         constant = float(log_std.sum()) + 0.5 * LOG_2PI * len(log_std)
-        return -0.5 * np.square(self.z).sum(0) - constant, constant + 0.5 * len(log_std)
+        return log_probs - np.float32(constant), constant + 0.5 * len(log_std)
 
-    def _backward_actor(self, d_log_prob: Array) -> None:
+    def _backward_actor(self, by_log_probs: Array) -> None:
         """The actor's part of ``backward``, for the gradient ``(n,)`` by the log-probabilities."""
-        weighted = self.z * d_log_prob
-        d_log_std = np.einsum("an,an->a", weighted, self.z) - (d_log_prob.sum() + self.ent_coef)
-        weighted /= self.std
-        self.actor.backward([weighted.T[None]])
-        self.kernel.log_std_gradient.copy_(torch.from_numpy(d_log_std))
+        by_means, by_log_std = np.empty_like(self.z), np.empty_like(self.std)
+        self.loops.by_means(self.z, by_log_probs, self.std, by_means, by_log_std)
+        self.actor.backward([by_means.T[None]])
+        self.kernel.log_std_gradient.copy_(torch.from_numpy(by_log_std - np.float32(self.ent_coef)))
 
 
 def log_prob_of_noise(noise: Array, std: Array) -> Array:

@@ -6,6 +6,9 @@ a transfer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -78,6 +81,24 @@ class Normalizer(RunningMoments):
     def shift_and_scale(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and reciprocal standard deviation, both ``(size,)`` float32: what ``forward`` subtracts, multiplies."""
         return self.mean.float(), (self.var + self.EPSILON).rsqrt().float()
+
+    def ruler(self) -> Callable[[np.ndarray], np.ndarray]:
+        """A function that normalizes arrays ``(.., size)`` to float32 with the statistics of this moment, as ``forward`` does."""
+        if not self.enabled:
+            return lambda observations: np.array(observations, dtype=np.float32)
+        shift, scale = (
+            self.mean.numpy().astype(np.float32),
+            (1 / np.sqrt(self.var.numpy() + self.EPSILON)).astype(np.float32),
+        )
+        low, high = -self.clip, self.clip
+
+        def normalize(observations: np.ndarray) -> np.ndarray:
+            rows = observations - shift
+            rows *= scale
+            np.maximum(rows, low, out=rows)
+            return np.minimum(rows, high, out=rows).astype(np.float32, copy=False)
+
+        return normalize
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Normalized observations, ``(n, size)`` of their own number type."""
