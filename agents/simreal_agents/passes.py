@@ -9,18 +9,21 @@ autograd would compute those by the critic's weights as well, and throw them awa
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from simreal_agents.products import Products, loops
+from simreal_agents.products import Products, by_loops, loops, team
 from simreal_envs.errors import UserError
 
 Array = np.ndarray
+Step = tuple[Products, str, tuple[Any, ...]]  # a layer, which of its methods, and what that is given
 KINDS = ("relu", "tanh", "elu")  # activations, in the numbering of `activation_loops`
 KEPT = 1_000_000  # numbers of a layer beyond which memory is given back, and of batch sizes at most
 SIZES = 4
+NOTHING = np.empty((0, 0, 0), np.float32)
 
 
 class Pass:
@@ -44,11 +47,23 @@ class Pass:
             raise UserError(f"the network reads rows of shape (n, {self.inputs}), got {np.shape(rows)}")
         self._follow()
         self._memory.last = scratch = self._room(len(rows))
-        loops().turned(np.ascontiguousarray(rows, np.float32), scratch.seen[0][0])
+        columns, rows = scratch.seen[0][0], np.ascontiguousarray(rows, np.float32)
+        outputs = tuple(np.empty((self.members, head.wide, len(rows)), np.float32) for head in self.heads)
+        if by_loops():
+            if (jobs := (known := self._known(scratch)).get("forward")) is None:
+                jobs = known["forward"] = jobs_of(self._forward(scratch, outputs))
+            loops().forward(team().box, jobs, rows, columns, outputs)
+        else:
+            loops().turned(rows, columns)
+            for layer, what, given in self._forward(scratch, outputs):
+                getattr(layer, what)(*given)
+        return [output.swapaxes(1, 2) for output in outputs]
+
+    def _forward(self, scratch: Scratch, outputs: Sequence[Array]) -> Iterator[Step]:
         for i, layer in enumerate(self.hidden):
-            layer.forward(scratch.seen[i], scratch.seen[i + 1], self._kind)
-        outputs = (np.empty((self.members, head.wide, len(rows)), np.float32) for head in self.heads)
-        return [head.forward(scratch.seen[-1], o).swapaxes(1, 2) for head, o in zip(self.heads, outputs, strict=True)]
+            yield layer, "forward", (scratch.seen[i], scratch.seen[i + 1], self._kind)
+        for head, output in zip(self.heads, outputs, strict=True):
+            yield head, "forward", (scratch.seen[-1], output)
 
     def backward(self, deltas: Sequence[Array], *, weights: bool = True, columns: slice | None = None) -> Array | None:
         """Propagate the loss gradients ``(k, n, out)`` at the heads, for the rows of the last ``forward``.
@@ -63,49 +78,63 @@ class Pass:
         Raises:
             ValueError: for gradients of other shapes, as where a forward of more or fewer rows came in between.
         """
-        seen, scratch = self._memory.last.seen, self._memory.last.deltas
-        given, wanted = [d.shape for d in deltas], [(self.members, seen[0].shape[2], h.wide) for h in self.heads]
+        scratch = self._memory.last
+        shape = scratch.seen[0].shape[2]
+        given, wanted = [d.shape for d in deltas], [(self.members, shape, h.wide) for h in self.heads]
         if given != wanted:
             raise ValueError(f"gradients at the heads have shapes {wanted} after this forward, got {given}")
         self._follow()
-        turned = [np.ascontiguousarray(delta.swapaxes(1, 2), np.float32) for delta in deltas]
-        learning = [weights and layer.owner.requires_grad for layer in self.hidden]
-        if weights:
-            for head, delta in zip(self.heads, turned, strict=True):
-                if head.owner.requires_grad:
-                    head.learn(delta, seen[-1])
-        if columns is None and not any(learning):
-            return None
-        lowest = 0 if columns is not None else learning.index(True)
-        delta = self._back_from_heads(turned)
-        for i in range(len(self.hidden) - 1, lowest - 1, -1):
+        turned = tuple(np.ascontiguousarray(delta.swapaxes(1, 2), np.float32) for delta in deltas)
+        learning = tuple(weights and layer.owner.requires_grad for layer in (*self.hidden, *self.heads))
+        first, slopes = None, NOTHING
+        if columns is not None:
+            first, last, _ = columns.indices(self.inputs)
+            slopes = np.empty((self.members, last - first, shape), np.float32)
+        if by_loops():
+            key = learning, first, slopes.shape
+            if (jobs := (known := self._known(scratch)).get(key)) is None:
+                jobs = known[key] = jobs_of(self._backward(scratch, turned, learning, first, slopes), turned)
+            loops().backward(team().box, jobs, turned, slopes)
+        else:
+            for layer, what, arrays in self._backward(scratch, turned, learning, first, slopes):
+                getattr(layer, what)(*arrays)
+        return None if columns is None else slopes.sum(0).T
+
+    def _backward(
+        self, scratch: Scratch, turned: Sequence[Array], learning: Sequence[bool], first: int | None, slopes: Array
+    ) -> Iterator[Step]:
+        seen, deltas, depth = scratch.seen, scratch.deltas, len(self.hidden)
+        for head, delta, learns in zip(self.heads, turned, learning[depth:], strict=True):
+            if learns:
+                yield head, "learn", (delta, seen[-1])
+        if first is None and not any(learning[:depth]):
+            return
+        lowest = learning.index(True) if first is None else 0
+        delta = deltas[-1]
+        for k, head in enumerate(self.heads):
+            slope = (seen[-1], self._kind) if head is self.heads[-1] else None
+            yield head, "back", (turned[k], delta, 0, slope, k > 0)
+        for i in range(depth - 1, lowest - 1, -1):
             layer = self.hidden[i]
             if learning[i]:
-                layer.learn(delta, seen[i])
+                yield layer, "learn", (delta, seen[i])
             if i > lowest:
-                delta = layer.back(delta, scratch[i - 1], slope=(seen[i], self._kind))
-        if columns is None:
-            return None
-        first, last, _ = columns.indices(self.hidden[0].inputs)
-        slopes = np.empty((self.members, last - first, delta.shape[2]), np.float32)
-        return self.hidden[0].back(delta, slopes, first).sum(0).T
-
-    def _back_from_heads(self, deltas: Sequence[Array]) -> Array:
-        """The gradient by what the last hidden layer makes before its activation, for those at the heads ``(k, out, n)``."""
-        out, slope = self._memory.last.deltas[-1], (self._memory.last.seen[-1], self._kind)
-        if len(deltas) == 1:
-            return self.heads[0].back(deltas[0], out, slope=slope)
-        self.heads[0].back(deltas[0], out)
-        for head, delta in zip(self.heads[1:], deltas[1:], strict=True):
-            out += head.back(delta, np.empty_like(out))
-        seen, kind = slope
-        loops().multiply_by_slope(out.reshape(-1), seen.reshape(-1), kind)
-        return out
+                yield layer, "back", (delta, deltas[i - 1], 0, (seen[i], self._kind))
+                delta = deltas[i - 1]
+        if first is not None:
+            yield self.hidden[0], "back", (delta, slopes, first)
 
     def _follow(self) -> None:
         if self.hidden[0].moved:  # all of a network do
             for layer in (*self.hidden, *self.heads):
                 layer.follow()
+
+    def _known(self, scratch: Scratch) -> dict[Any, Array]:
+        """The jobs of passes over some memory that were described before, for tensors where they are now."""
+        if scratch.moves != self.hidden[0].moves:
+            scratch.jobs.clear()
+            scratch.moves = self.hidden[0].moves
+        return scratch.jobs
 
     def _room(self, n: int) -> Scratch:
         kept = self._memory.kept
@@ -136,6 +165,8 @@ class Scratch:
     Attributes:
         seen: the inputs ``(1, d, n)`` and what every hidden layer makes of them ``(k, width, n)``.
         deltas: the gradient by the outputs of every hidden layer.
+        jobs: what `product_loops` does with these, by what is asked for.
+        moves: how often the layers' tensors had been found anew when the jobs were described.
     """
 
     def __init__(self, owner: Pass, n: int):
@@ -144,3 +175,15 @@ class Scratch:
         self.seen = [torch.empty(1, owner.inputs, n).numpy()]
         self.seen += [torch.empty(owner.members, width, n).numpy() for width in widths]
         self.deltas = [torch.empty(owner.members, width, n).numpy() for width in widths]
+        self.jobs: dict[Any, Array] = {}
+        self.moves = 0
+
+
+def jobs_of(steps: Iterable[Step], deltas: Sequence[Array] = ()) -> Array:
+    """Steps as jobs of `product_loops`, ``(.., COUNT)``; where one goes on from a caller's `deltas` it says from which."""
+    jobs = []
+    for layer, what, given in steps:
+        job = getattr(layer, f"{what}_job")(*given)
+        job[loops().CALLERS] = next((i + 1 for i, delta in enumerate(deltas) if given[0] is delta), 0)
+        jobs.append(job)
+    return np.array(jobs, np.int64).reshape(-1, loops().COUNT)

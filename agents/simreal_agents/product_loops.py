@@ -2,7 +2,8 @@
 
 Four rows of a product are worked out at a time from four rows of a factor, so that every number that is read takes part in
 four multiplications. Sums may be reordered (but not for what is infinite or no number), as a library's are; the order
-depends on shapes alone. `forward`, `back` and `learn` take the box of a team and the address of their `Job`.
+depends on shapes alone. A pass over a network is many jobs, which are described once and done in one call (`forward`,
+`backward`): for a small layer the call took longer than the product.
 """
 
 from __future__ import annotations
@@ -12,60 +13,92 @@ from numba import carray
 
 from simreal_agents.activation_loops import activate, multiply_by_slope
 from simreal_envs.compiled import REORDERED, compiled
-from simreal_envs.team import Job, numbers_at, room, share
+from simreal_envs.team import WORK, Job, numbers_at, room, share
 
+Array = np.ndarray
 LEAST = 250_000  # multiplications of a part: some 2 us
 # The fields of a job, whose parts are some rows of one member's result: addresses of arrays, then numbers.
-WEIGHT, BIAS, GIVEN, RESULT, SEEN = range(1, 6)
-MEMBERS, READ, OUT, IN, COLUMNS, ROWS, PIECES, WIDTH, FROM, KIND, COUNT = range(6, 17)
+WEIGHT, BIAS, GIVEN, RESULT, SEEN = range(WORK + 1, WORK + 6)
+MEMBERS, READ, OUT, IN, COLUMNS, ROWS, PIECES, WIDTH, FROM, KIND, ADDS, PARTS, CALLERS, COUNT = range(
+    SEEN + 1, SEEN + 15
+)
 
 
-@compiled
-def forward(box, job, weight, bias, h, out, kind):
+def forward_job(weight: Array, bias: Array, h: Array, out: Array, kind: int) -> Array:
     """Write ``weight (k, o, i) @ h (1 or k, i, n) + bias (k, o)`` to `out` ``(k, o, n)``, after the activation `kind`, if any."""
-    fields = room(box)
-    fields[WEIGHT], fields[BIAS] = weight.ctypes.data, bias.ctypes.data
-    fields[GIVEN], fields[RESULT] = h.ctypes.data, out.ctypes.data
-    fields[KIND] = kind
-    _share(box, job, fields, weight.shape, len(h), h.shape[2], weight.shape[1], weight.shape[2])
+    given = {WEIGHT: weight, BIAS: bias, GIVEN: h, RESULT: out}
+    return _job(FORWARD, given, weight.shape, h, weight.shape[1], weight.shape[2], {KIND: kind})
 
 
-@compiled
-def back(box, job, weight, delta, first, out, seen, kind):
+def back_job(weight: Array, delta: Array, out: Array, first: int, seen: Array, kind: int, adds: bool) -> Array:
     """Write ``weight.T @ delta (k, o, n)`` to `out` ``(k, c, n)``, by c inputs from the `first` on.
 
     Args:
-        seen: ``(k, c, n)``, what the activation `kind` made: see `activation_loops`. Not looked at if that is none.
+        seen: ``(k, c, n)``, what the activation `kind` made, by whose slope that is multiplied; not looked at if that is none.
+        adds: to what lies there, before it is multiplied.
     """
-    fields = room(box)
-    fields[WEIGHT], fields[SEEN] = weight.ctypes.data, seen.ctypes.data
-    fields[GIVEN], fields[RESULT] = delta.ctypes.data, out.ctypes.data
-    fields[WIDTH], fields[FROM], fields[KIND] = out.shape[1], first, kind
-    _share(box, job, fields, weight.shape, len(delta), delta.shape[2], out.shape[1], weight.shape[1])
+    given = {WEIGHT: weight, GIVEN: delta, RESULT: out, SEEN: seen}
+    numbers = {WIDTH: out.shape[1], FROM: first, KIND: kind, ADDS: adds}
+    return _job(BACK, given, weight.shape, delta, out.shape[1], weight.shape[1], numbers)
 
 
-@compiled
-def learn(box, job, delta, h, gradient, bias_gradient):
+def learn_job(delta: Array, h: Array, gradient: Array, bias_gradient: Array) -> Array:
     """Write ``delta (k, o, n) @ h.T (1 or k, i, n)`` to `gradient` ``(k, o, i)``, the sums of `delta` to `bias_gradient`."""
-    fields = room(box)
-    fields[WEIGHT], fields[BIAS] = gradient.ctypes.data, bias_gradient.ctypes.data
-    fields[GIVEN], fields[RESULT] = h.ctypes.data, delta.ctypes.data
-    _share(box, job, fields, gradient.shape, len(h), h.shape[2], gradient.shape[1], gradient.shape[2])
+    given = {GIVEN: delta, SEEN: h, RESULT: gradient, BIAS: bias_gradient}
+    return _job(LEARN, given, gradient.shape, h, gradient.shape[1], gradient.shape[2], {})
+
+
+def _job(
+    work: Job,
+    given: dict[int, Array],
+    shape: tuple[int, ...],
+    read: Array,
+    many: int,
+    inner: int,
+    numbers: dict[int, int],
+) -> Array:
+    """The fields of a job that makes `many` rows for every member, as many of them a part for one thread as for several."""
+    columns = read.shape[2]
+    rows = max(1, min(many, max(4, -(-LEAST // max(1, inner * columns * 4)) * 4)))
+    pieces = -(-many // rows)
+    fields = {field: array.ctypes.data for field, array in given.items()} | numbers
+    fields |= {WORK: work.address, MEMBERS: shape[0], OUT: shape[1], IN: shape[2], READ: len(read), COLUMNS: columns}
+    fields |= {ROWS: rows, PIECES: pieces, PARTS: shape[0] * pieces}
+    made = np.zeros(COUNT, np.int64)
+    made[list(fields)] = list(fields.values())
+    return made
 
 
 @compiled
-def _share(box, job, fields, shape, read, columns, many, inner):
-    """Do a job that makes `many` rows for every member, as many of them a part for one thread as for several."""
-    rows = min(many, max(4, -(-LEAST // (inner * columns * 4)) * 4))
-    fields[MEMBERS], fields[OUT], fields[IN], fields[READ], fields[COLUMNS] = (
-        shape[0],
-        shape[1],
-        shape[2],
-        read,
-        columns,
-    )
-    fields[ROWS], fields[PIECES] = rows, -(-many // rows)
-    share(box, job, fields, shape[0] * fields[PIECES])
+def perform(box, jobs):
+    """Do jobs ``(.., COUNT)`` one after the other, each with the threads of a team."""
+    for job in range(len(jobs)):
+        fields = room(box)
+        for i in range(COUNT):
+            fields[i] = jobs[job, i]
+        share(box, fields[WORK], fields, fields[PARTS])
+
+
+@compiled
+def forward(box, jobs, rows, columns, outputs):
+    """Do jobs of which the first read `rows` ``(n, d)`` as `columns` ``(d, n)``, and the last write to the caller's `outputs`."""
+    turned(rows, columns)
+    first = len(jobs) - len(outputs)
+    for i, output in enumerate(outputs):
+        jobs[first + i, RESULT] = output.ctypes.data
+    perform(box, jobs)
+
+
+@compiled
+def backward(box, jobs, deltas, slopes):
+    """Do jobs of which some read the caller's `deltas` (`CALLERS`, from 1), and the last writes to its `slopes`, if there are any."""
+    for job in range(len(jobs)):
+        for i, delta in enumerate(deltas):
+            if jobs[job, CALLERS] == i + 1:
+                jobs[job, GIVEN] = delta.ctypes.data
+    if len(slopes):
+        jobs[len(jobs) - 1, RESULT] = slopes.ctypes.data
+    perform(box, jobs)
 
 
 @compiled
@@ -86,7 +119,7 @@ def _forward_part(pointer, part):
     if n == 1:
         _multiply_one(weight, h, bias, rows)
     else:
-        _multiply(weight, h, bias, rows)
+        _multiply(weight, h, bias, rows, False)
     activate(rows.reshape(rows.size), fields[KIND])
 
 
@@ -99,7 +132,7 @@ def _back_part(pointer, part):
     ]
     delta = carray(numbers_at(fields[GIVEN]), (members, out, n))[member]
     rows = carray(numbers_at(fields[RESULT]), (members, width, n))[member, low:high]
-    _multiply(weight, delta, np.zeros(high - low, np.float32), rows)
+    _multiply(weight, delta, np.zeros(high - low, np.float32), rows, fields[ADDS])
     if fields[KIND] >= 0:
         seen = carray(numbers_at(fields[SEEN]), (members, width, n))[member, low:high]
         multiply_by_slope(rows.reshape(rows.size), seen.reshape(seen.size), fields[KIND])
@@ -109,10 +142,10 @@ def _learn_part(pointer, part):
     fields = carray(pointer, (COUNT,))
     members, read, out, inner, n = fields[MEMBERS], fields[READ], fields[OUT], fields[IN], fields[COLUMNS]
     member, low, high = _rows_of(fields, part, out)
-    gradient = carray(numbers_at(fields[WEIGHT]), (members, out, inner))[member, low:high]
+    gradient = carray(numbers_at(fields[RESULT]), (members, out, inner))[member, low:high]
     sums = carray(numbers_at(fields[BIAS]), (members, out))[member, low:high]
-    h = carray(numbers_at(fields[GIVEN]), (read, inner, n))[member if read > 1 else 0]
-    delta = carray(numbers_at(fields[RESULT]), (members, out, n))[member, low:high]
+    h = carray(numbers_at(fields[SEEN]), (read, inner, n))[member if read > 1 else 0]
+    delta = carray(numbers_at(fields[GIVEN]), (members, out, n))[member, low:high]
     _sum_products(delta, h, gradient)
     _sum_rows(delta, sums)
 
@@ -135,12 +168,13 @@ def _sum_rows(rows, sums):
 
 
 @compiled(fastmath=REORDERED)
-def _multiply(a, b, start, out):
+def _multiply(a, b, start, out, adds):
     many, inner = a.shape
     whole = inner - inner % 4
     for r in range(0, many - 3, 4):
         o0, o1, o2, o3 = out[r], out[r + 1], out[r + 2], out[r + 3]
-        o0[:], o1[:], o2[:], o3[:] = start[r], start[r + 1], start[r + 2], start[r + 3]
+        if not adds:
+            o0[:], o1[:], o2[:], o3[:] = start[r], start[r + 1], start[r + 2], start[r + 3]
         for p in range(0, whole, 4):
             b0, b1, b2, b3 = b[p], b[p + 1], b[p + 2], b[p + 3]
             a00, a01, a02, a03 = a[r, p], a[r, p + 1], a[r, p + 2], a[r, p + 3]
@@ -164,7 +198,8 @@ def _multiply(a, b, start, out):
                 o3[j] += a30 * x0
     for r in range(many - many % 4, many):
         o0 = out[r]
-        o0[:] = start[r]
+        if not adds:
+            o0[:] = start[r]
         for p in range(0, whole, 4):
             b0, b1, b2, b3 = b[p], b[p + 1], b[p + 2], b[p + 3]
             a00, a01, a02, a03 = a[r, p], a[r, p + 1], a[r, p + 2], a[r, p + 3]

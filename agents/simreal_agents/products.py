@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 from simreal_envs.errors import UserError
 
 Array = np.ndarray
+Slope = tuple[Array, int]
 NONE = -1  # no activation
 LARGE = 3_000_000  # multiplications from which on oneDNN is faster than MKL on AMD's processors
 
@@ -86,6 +87,11 @@ def at_work(threads: int) -> Iterator[None]:
         torch.set_num_threads(torchs)
 
 
+def by_loops() -> bool:
+    """Whether `product_loops` multiply, and not torch."""
+    return _AMD
+
+
 def arithmetic() -> str:
     """What the bits of products depend on besides versions and threads: the processor, as torch and LLVM see it."""
     from llvmlite.binding import get_host_cpu_name
@@ -101,6 +107,7 @@ class Products:
 
     Attributes:
         members: k.
+        moves: how often the tensors were found anew: what was made of their addresses is no longer right then.
         owner: the parameter that says whether the layer learns.
 
     Raises:
@@ -119,6 +126,7 @@ class Products:
         stacked = layer.weight.dim() == 3
         self._tensors = [t[members] if stacked else t.unsqueeze(0) for t in tensors]
         self._weight, self._bias, *self._slopes = self._tensors
+        self.moves = 0
         self.follow()
         self.members, self.wide, self.inputs = self.weight.shape
 
@@ -129,48 +137,53 @@ class Products:
 
     def follow(self) -> None:
         """Find the tensors again."""
+        self.moves += 1
         self._place = self._tensors[0].data_ptr()
         self.weight, self.bias, *self.gradients = (tensor.numpy() for tensor in self._tensors)
 
-    def forward(self, h: Array, out: Array, kind: int = NONE) -> Array:
-        """``weight @ h + bias`` in `out` ``(k, out, n)``, after an activation of that `kind`, if any."""
-        if _AMD:
-            loops().forward(team().box, loops().FORWARD.address, self.weight, self.bias, h, out, kind)
-            return out
+    def forward(self, h: Array, out: Array, kind: int = NONE) -> None:
+        """Write ``weight @ h + bias`` to `out` ``(k, out, n)``, after an activation of that `kind`, if any."""
         output, given = torch.from_numpy(out), torch.from_numpy(h)
         if self.members == 1:
             torch.addmm(self._bias[0].unsqueeze(1), self._weight[0], given[0], out=output[0])
         else:
             torch.baddbmm(self._bias.unsqueeze(2), self._weight, given.expand(self.members, -1, -1), out=output)
         loops().activate(out.reshape(-1), kind)
-        return out
 
-    def back(self, delta: Array, out: Array, first: int = 0, slope: tuple[Array, int] | None = None) -> Array:
-        """``weight.T @ delta`` in `out` ``(k, c, n)``: the gradient by c inputs from the `first` on.
+    def forward_job(self, h: Array, out: Array, kind: int = NONE) -> Array:
+        """The same as a job of `product_loops`."""
+        return loops().forward_job(self.weight, self.bias, h, out, kind)
+
+    def back(self, delta: Array, out: Array, first: int = 0, slope: Slope | None = None, adds: bool = False) -> None:
+        """Write ``weight.T @ delta`` to `out` ``(k, c, n)``: the gradient by c inputs from the `first` on.
 
         Args:
             slope: what an activation made ``(k, c, n)`` and which, by whose slope the gradient is multiplied.
+            adds: to what lies there, before it is multiplied.
         """
-        if _AMD:
-            seen, kind = slope or (out, NONE)
-            loops().back(team().box, loops().BACK.address, self.weight, delta, first, out, seen, kind)
-            return out
-        part = self._weight[:, :, first : first + out.shape[1]]
-        torch.bmm(part.mT, torch.from_numpy(delta), out=torch.from_numpy(out))
+        output, part = torch.from_numpy(out), self._weight[:, :, first : first + out.shape[1]]
+        torch.baddbmm(output, part.mT, torch.from_numpy(delta), beta=int(adds), out=output)
         if slope:
             seen, kind = slope
             loops().multiply_by_slope(out.reshape(-1), seen.reshape(-1), kind)
-        return out
+
+    def back_job(
+        self, delta: Array, out: Array, first: int = 0, slope: Slope | None = None, adds: bool = False
+    ) -> Array:
+        """The same as a job of `product_loops`."""
+        seen, kind = slope or (out, NONE)
+        return loops().back_job(self.weight, delta, out, first, seen, kind, adds)
 
     def learn(self, delta: Array, h: Array) -> None:
         """Overwrite the gradients by weight and bias, ``delta @ h.T`` and the sum of `delta` ``(k, out, n)`` over samples."""
-        if _AMD:
-            loops().learn(team().box, loops().LEARN.address, delta, h, *self.gradients)
-            return
         by_weight, by_bias = self._slopes
         slopes, rows = torch.from_numpy(delta), torch.from_numpy(h).mT.expand(self.members, -1, -1)
         torch.bmm(slopes, rows, out=by_weight)
         torch.sum(slopes, 2, out=by_bias)
+
+    def learn_job(self, delta: Array, h: Array) -> Array:
+        """The same as a job of `product_loops`."""
+        return loops().learn_job(delta, h, *self.gradients)
 
 
 class Linear(nn.Linear):

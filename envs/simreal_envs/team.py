@@ -29,7 +29,8 @@ Array = np.ndarray
 
 # Places in a box, on lines of the processor's cache of their own: two cores that write to one line wait for each other.
 LINE = 16
-HIRED, TICKET, DONE, OPEN, SOON, SEMAPHORE, FIELDS, SIZE = (LINE * i for i in range(8))
+HIRED, TICKET, DONE, OPEN, SOON, SEMAPHORE, FIELDS = (LINE * i for i in range(7))
+SIZE = FIELDS + 2 * LINE
 WORK = 0  # of a job's fields: the address of what does a part. Jobs have the others
 BITS = 16  # of each of the two numbers in a ticket, above which the job's own number begins
 MOST_PARTS = (1 << BITS) - 1

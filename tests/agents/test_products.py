@@ -8,7 +8,7 @@ from torch import nn
 from simreal_agents import products
 from simreal_agents.continuous import Stacked
 from simreal_agents.passes import KINDS
-from simreal_agents.products import LARGE, Linear, Products, at_work
+from simreal_agents.products import LARGE, Linear, Products, at_work, loops, team
 from simreal_envs.errors import UserError
 
 
@@ -17,6 +17,15 @@ def processor(request, monkeypatch):
     """What is chosen on either, whatever this one is."""
     monkeypatch.setattr(products, "_AMD", request.param)
     monkeypatch.setattr(products, "_FASTER", request.param and products._ONEDNN is not None)
+
+
+def do(layer, what, *given, **more):
+    """What a method of a layer writes to its second argument, by the way that is chosen."""
+    if products._AMD:
+        loops().perform(team().box, getattr(layer, f"{what}_job")(*given, **more)[None])
+    else:
+        getattr(layer, what)(*given, **more)
+    return given[1]
 
 
 def drawn(layer):
@@ -58,11 +67,11 @@ def test_products_on_columns_equal_autograd(members, apart, n, i, o):
     def room(width):
         return np.full((members, width, n), np.nan, np.float32)
 
-    np.testing.assert_allclose(ours.forward(h, room(o)), output.detach().mT, **close)
-    np.testing.assert_allclose(ours.forward(h, room(o), KINDS.index("relu")), output.detach().mT.relu(), **close)
-    np.testing.assert_allclose(ours.back(delta, room(i)), by_rows.mT, **close)
-    np.testing.assert_allclose(ours.back(delta, room(i - i // 2), i // 2), by_rows.mT[:, i // 2 :], **close)
-    ours.learn(delta, h)
+    np.testing.assert_allclose(do(ours, "forward", h, room(o)), output.detach().mT, **close)
+    np.testing.assert_allclose(do(ours, "forward", h, room(o), KINDS.index("relu")), output.detach().mT.relu(), **close)
+    np.testing.assert_allclose(do(ours, "back", delta, room(i)), by_rows.mT, **close)
+    np.testing.assert_allclose(do(ours, "back", delta, room(i - i // 2), i // 2), by_rows.mT[:, i // 2 :], **close)
+    do(ours, "learn", delta, h)
     torch.testing.assert_close(layer.weight.grad, by_weight, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(layer.bias.grad, by_bias, rtol=1e-4, atol=1e-3)
 
@@ -75,9 +84,9 @@ def test_products_have_the_same_bits_however_many_threads_share_them(threads):
 
     def results():
         seen = np.tanh(h)
-        found = [layer.forward(h, np.empty((2, 70, 300), np.float32), KINDS.index("relu"))]
-        found.append(layer.back(delta, np.empty((2, 130, 300), np.float32), slope=(seen, KINDS.index("tanh"))))
-        layer.learn(delta, h)
+        found = [do(layer, "forward", h, np.empty((2, 70, 300), np.float32), KINDS.index("relu"))]
+        found.append(do(layer, "back", delta, np.empty((2, 130, 300), np.float32), slope=(seen, KINDS.index("tanh"))))
+        do(layer, "learn", delta, h)
         return [*found, *(gradient.copy() for gradient in layer.gradients)]
 
     alone = results()
@@ -94,9 +103,9 @@ def test_a_gradient_is_multiplied_by_the_slope_of_the_activation_before(kind):
     before = torch.from_numpy(draws.standard_normal((2, 9, 33)).astype(np.float32)).requires_grad_()
     after = {"relu": torch.relu, "tanh": torch.tanh, "elu": nn.functional.elu}[kind](before)
     delta = draws.standard_normal((2, 5, 33)).astype(np.float32)
-    plain = layer.back(delta, np.empty((2, 9, 33), np.float32))
+    plain = do(layer, "back", delta, np.empty((2, 9, 33), np.float32))
     (expected,) = torch.autograd.grad(after, before, torch.from_numpy(plain))
-    found = layer.back(delta, np.empty_like(plain), slope=(after.detach().numpy(), KINDS.index(kind)))
+    found = do(layer, "back", delta, np.empty_like(plain), slope=(after.detach().numpy(), KINDS.index(kind)))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -121,7 +130,7 @@ def test_weights_that_are_others_transposed_are_read_as_they_are():
     plain, turned = drawn(Stacked(2, 5, 4)), drawn(Stacked(2, 5, 4))
     turned.weight.data, turned.bias.data = plain.weight.data.mT.contiguous().mT, plain.bias.data
     h = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
-    expected, found = (Products(layer).forward(h, np.empty((2, 4, 3), np.float32)) for layer in (plain, turned))
+    expected, found = (do(Products(layer), "forward", h, np.empty((2, 4, 3), np.float32)) for layer in (plain, turned))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -131,9 +140,9 @@ def test_a_view_of_one_layer_of_several_leaves_the_others_alone():
     h, delta = np.ones((1, 5, 8), np.float32), np.ones((1, 4, 8), np.float32)
     expected = layer.weight[1].sum(1) + layer.bias[1]
     np.testing.assert_allclose(
-        second.forward(h, np.empty((1, 4, 8), np.float32))[0, :, 0], expected.detach(), rtol=1e-5
+        do(second, "forward", h, np.empty((1, 4, 8), np.float32))[0, :, 0], expected.detach(), rtol=1e-5
     )
-    second.learn(delta, h)
+    do(second, "learn", delta, h)
     assert (layer.weight.grad[1] == 8).all() and (layer.weight.grad[[0, 2]] == 7).all()
     assert (layer.bias.grad[1] == 8).all() and (layer.bias.grad[[0, 2]] == 7).all()
 
@@ -142,9 +151,9 @@ def test_a_view_of_one_layer_of_several_leaves_the_others_alone():
 def test_what_is_no_number_goes_through(bad):
     layer, h = Products(drawn(Stacked(1, 4, 8))), np.ones((1, 4, 8), np.float32)
     h[0, 2, 3] = bad
-    found = layer.forward(h, np.empty((1, 8, 8), np.float32), KINDS.index("relu"))
+    found = do(layer, "forward", h, np.empty((1, 8, 8), np.float32), KINDS.index("relu"))
     assert not np.isfinite(found[0, :, 3]).all() and np.isfinite(np.delete(found, 3, axis=2)).all()
-    layer.learn(np.ones((1, 8, 8), np.float32), h)
+    do(layer, "learn", np.ones((1, 8, 8), np.float32), h)
     assert not np.isfinite(layer.gradients[0][0, :, 2]).any()
 
 
