@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from simreal_agents.products import vector_loops
+
 
 class RunningMoments(nn.Module):
     """Mean, variance and count of every row seen so far, merged batch by batch.
@@ -90,13 +92,13 @@ class Normalizer(RunningMoments):
             self.mean.numpy().astype(np.float32),
             (1 / np.sqrt(self.var.numpy() + self.EPSILON)).astype(np.float32),
         )
-        low, high = -self.clip, self.clip
+        bound, loop = np.float32(self.clip), vector_loops().standardize
 
         def normalize(observations: np.ndarray) -> np.ndarray:
-            rows = observations - shift
-            rows *= scale
-            np.maximum(rows, low, out=rows)
-            return np.minimum(rows, high, out=rows).astype(np.float32, copy=False)
+            out = np.empty(np.shape(observations), np.float32)
+            size = out.shape[-1]
+            loop(np.ascontiguousarray(observations).reshape(-1, size), shift, scale, bound, out.reshape(-1, size))
+            return out
 
         return normalize
 

@@ -1,4 +1,4 @@
-"""What an optimizer does with flat vectors, in parts that threads may share: see `simreal_envs.team`."""
+"""What an optimizer does with flat vectors, in parts that threads may share (`simreal_envs.team`), and a normalizer with rows."""
 
 from __future__ import annotations
 
@@ -42,6 +42,15 @@ def norm(box, job, vector):
     for part in sums:
         total += part
     return math.sqrt(total)
+
+
+@compiled
+def standardize(rows, shift, scale, bound, out):
+    """Write ``(rows - shift) * scale`` within ``+-bound`` to float32 `out`, both ``(n, d)``; what is no number stays that."""
+    for i in range(len(rows)):
+        for j in range(len(shift)):
+            value = (rows[i, j] - shift[j]) * scale[j]
+            out[i, j] = -bound if value < -bound else bound if value > bound else value
 
 
 @compiled

@@ -47,9 +47,8 @@ def stock_for(ours):
 @pytest.mark.parametrize("max_grad_norm", [10.0, 0.05])
 def test_updates_equal_stock_sb3_on_the_same_batches(max_grad_norm, monkeypatch):
     network = {"hidden": (64, 64), "normalize_observations": False}
-    ours = DQN(
-        env=gymnasium.make("CartPole-v1"), policy_kwargs=network, max_grad_norm=max_grad_norm, learning_rate=1e-3
-    )
+    settings = {"policy_kwargs": network, "max_grad_norm": max_grad_norm, "learning_rate": 1e-3, "seed": 0}
+    ours = DQN(env=gymnasium.make("CartPole-v1"), **settings)
     ours.set_logger(configure(None, [""]))
     assert ours.max_grad_norm == max_grad_norm
     stock = stock_for(ours)
