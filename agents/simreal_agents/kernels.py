@@ -142,7 +142,7 @@ class Surrogate:
         policy_loss, divergence, beyond = clipped
         error = self.critic.forward(rows)[0][0, :, 0] - returns
         self.value_error = error if weights is None else error * weights
-        value_loss = float(self.value_error @ error) / n
+        value_loss = float((self.value_error * error).sum()) / n
         entropy_loss = -entropy
         return {
             "policy_gradient_loss": policy_loss,

@@ -50,10 +50,14 @@ class RunningMoments(nn.Module):
         if n == 0:
             return
         mean, var, count = (moment.numpy() for moment in (self.mean, self.var, self.count))
-        row_mean = new.sum(0) / n
-        new -= row_mean
+        if n == 1:  # off-policy learners with one world bring them one by one
+            row_mean, spread = new[0], 0.0
+        else:
+            row_mean = new.sum(0) / n
+            new -= row_mean
+            spread = (new * new).sum(0)
         total, delta = count + n, row_mean - mean
-        squares = var * count + (new * new).sum(0) + delta * delta * (count * n / total)
+        squares = var * count + spread + delta * delta * (count * n / total)
         mean += delta * (n / total)
         var[:] = squares / total
         count[:] = total

@@ -70,6 +70,40 @@ def test_layers_that_do_not_learn_keep_their_gradient():
     assert (policy.trunk.critic[0].weight.grad != 0.0).any()
 
 
+def test_what_learns_may_change_from_pass_to_pass():
+    policy, seen = make(hidden=[8, 8]), draws(20, 7)[0].numpy()
+    critics, layers = policy.kernel.critics, [policy.encoder.critic[0], policy.trunk.critic[0], policy.heads.critic]
+    for learning in (
+        [True] * 3,
+        [False, True, True],
+        [False, False, True],
+        [False] * 3,
+        [True, False, False],
+        [True] * 3,
+    ):
+        for layer, learns in zip(layers, learning, strict=True):
+            layer.weight.requires_grad_(learns)
+            layer.weight.grad.fill_(7.0)
+        critics.forward(seen)
+        critics.backward([np.ones((2, 20, 1), np.float32)])
+        assert [not (layer.weight.grad == 7.0).all() for layer in layers] == learning
+
+
+def test_weights_that_moved_between_a_forward_and_its_backward_are_found():
+    policy, seen, delta = make(hidden=[16, 12]), draws(20, 7)[0].numpy(), np.ones((2, 20, 1), np.float32)
+    critics = policy.kernel.critics
+    for _ in range(2):
+        critics.forward(seen)
+        critics.backward([delta])
+    expected = policy.trunk.critic[0].weight.grad.clone()
+    critics.forward(seen)
+    ForkingPickler.dumps([*policy.state_dict().values(), *(parameter.grad for parameter in policy.parameters())])
+    for parameter in policy.parameters():
+        parameter.grad.zero_()
+    critics.backward([delta])
+    assert torch.equal(policy.trunk.critic[0].weight.grad, expected)
+
+
 def test_the_networks_of_the_kernel_are_those_of_the_policy():
     policy = make(hidden=[16, 12])
     rows = draws(30, 5)[0]
