@@ -74,7 +74,7 @@ ORDER = {
         {"allocator", "hub", "layout", "normalizer", "gae", "units", "files", "state", "targets", "renorm"},
         {"products"},
         {"bundle_files", "blank", "product_loops", "vector_loops", "surrogate_loops"},
-        {"activation_loops"},
+        {"activation_loops", "dot_tile"},
         {"card"},
     ],
     "simreal_envs": [

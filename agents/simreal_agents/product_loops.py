@@ -12,6 +12,7 @@ import numpy as np
 from numba import carray
 
 from simreal_agents.activation_loops import activate, multiply_by_slope
+from simreal_agents.dot_tile import LANES, dot_tile
 from simreal_envs.compiled import REORDERED, compiled
 from simreal_envs.team import WORK, Job, numbers_at, room, share
 
@@ -226,38 +227,23 @@ def _multiply_one(a, b, start, out):
 def _sum_products(a, b, out):
     """``a @ b.T`` of ``(o, n)`` and ``(i, n)``."""
     many, wide = out.shape
-    zero = out.dtype.type(0)
-    for r in range(0, many - 3, 4):
-        a0, a1, a2, a3 = a[r], a[r + 1], a[r + 2], a[r + 3]
-        for p in range(0, wide - 3, 4):
-            b0, b1, b2, b3 = b[p], b[p + 1], b[p + 2], b[p + 3]
-            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = zero
-            s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = zero
-            for j in range(len(b0)):
-                x0, x1, x2, x3 = b0[j], b1[j], b2[j], b3[j]
-                y0, y1, y2, y3 = a0[j], a1[j], a2[j], a3[j]
-                s00, s01, s02, s03 = s00 + y0 * x0, s01 + y0 * x1, s02 + y0 * x2, s03 + y0 * x3
-                s10, s11, s12, s13 = s10 + y1 * x0, s11 + y1 * x1, s12 + y1 * x2, s13 + y1 * x3
-                s20, s21, s22, s23 = s20 + y2 * x0, s21 + y2 * x1, s22 + y2 * x2, s23 + y2 * x3
-                s30, s31, s32, s33 = s30 + y3 * x0, s31 + y3 * x1, s32 + y3 * x2, s33 + y3 * x3
-            out[r, p], out[r, p + 1], out[r, p + 2], out[r, p + 3] = s00, s01, s02, s03
-            out[r + 1, p], out[r + 1, p + 1], out[r + 1, p + 2], out[r + 1, p + 3] = s10, s11, s12, s13
-            out[r + 2, p], out[r + 2, p + 1], out[r + 2, p + 2], out[r + 2, p + 3] = s20, s21, s22, s23
-            out[r + 3, p], out[r + 3, p + 1], out[r + 3, p + 2], out[r + 3, p + 3] = s30, s31, s32, s33
-        for p in range(wide - wide % 4, wide):
-            b0 = b[p]
-            s00 = s10 = s20 = s30 = zero
-            for j in range(len(b0)):
-                x0 = b0[j]
-                s00, s10, s20, s30 = s00 + a0[j] * x0, s10 + a1[j] * x0, s20 + a2[j] * x0, s30 + a3[j] * x0
-            out[r, p], out[r + 1, p], out[r + 2, p], out[r + 3, p] = s00, s10, s20, s30
-    for r in range(many - many % 4, many):
-        a0 = a[r]
-        for p in range(wide):
-            b0, s00 = b[p], zero
-            for j in range(len(a0)):
-                s00 += a0[j] * b0[j]
-            out[r, p] = s00
+    if min(many, wide) < 4:
+        for r in range(many):
+            for p in range(wide):
+                left, right, total = a[r], b[p], out.dtype.type(0)
+                for j in range(len(left)):
+                    total += left[j] * right[j]
+                out[r, p] = total
+        return
+    for r in range(0, many, 4):
+        for p in range(0, wide, 4):
+            dot_tile(a, min(r, many - 4), b, min(p, wide - 4), out)  # the last ones overlap with those before
+    n = a.shape[1]
+    whole = n - n % LANES
+    if whole < n:
+        rest = np.empty((n - whole, wide), np.float32)
+        turned(b[:, whole:], rest)
+        _multiply(a[:, whole:], rest, np.empty(0, np.float32), out, True)
 
 
 FORWARD, BACK, LEARN = Job(_forward_part), Job(_back_part), Job(_learn_part)
