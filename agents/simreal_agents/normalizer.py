@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from simreal_agents.products import vector_loops
+from simreal_envs.errors import UserError
 
 
 class RunningMoments(nn.Module):
@@ -89,19 +90,27 @@ class Normalizer(RunningMoments):
         return self.mean.float(), (self.var + self.EPSILON).rsqrt().float()
 
     def ruler(self) -> Callable[[np.ndarray], np.ndarray]:
-        """A function that normalizes arrays ``(.., size)`` to float32 with the statistics of this moment, as ``forward`` does."""
+        """A function that normalizes arrays ``(.., size)`` to float32 with the statistics of this moment, as ``forward`` does.
+
+        It raises a UserError for rows of another width, beyond which the loop would write.
+        """
         if not self.enabled:
             return lambda observations: np.array(observations, dtype=np.float32)
         shift, scale = (
             self.mean.numpy().astype(np.float32),
             (1 / np.sqrt(self.var.numpy() + self.EPSILON)).astype(np.float32),
         )
-        bound, loop = np.float32(self.clip), vector_loops().standardize
+        size, bound, loop = len(shift), np.float32(self.clip), vector_loops().standardize
 
         def normalize(observations: np.ndarray) -> np.ndarray:
-            out = np.empty(np.shape(observations), np.float32)
-            size = out.shape[-1]
-            loop(np.ascontiguousarray(observations).reshape(-1, size), shift, scale, bound, out.reshape(-1, size))
+            if np.shape(observations)[-1:] != (size,):
+                raise UserError(f"the network reads rows of shape (n, {size}), got {np.shape(observations)}")
+            rows = np.asarray(observations)
+            rows = np.ascontiguousarray(
+                rows, np.float32 if rows.dtype == np.float32 else np.float64
+            )  # numba has no others
+            out = np.empty(rows.shape, np.float32)
+            loop(rows.reshape(-1, size), shift, scale, bound, out.reshape(-1, size))
             return out
 
         return normalize

@@ -15,8 +15,8 @@ from simreal_envs.errors import UserError
 OBSERVATIONS, ACTIONS = spaces.Box(-np.inf, np.inf, (5,), np.float32), spaces.Box(-2, 1, (2,), np.float32)
 
 
-def make(**network):
-    policy = SACPolicy(OBSERVATIONS, ACTIONS, normalize_observations=False, **network)
+def make(*, normalize_observations=False, **network):
+    policy = SACPolicy(OBSERVATIONS, ACTIONS, normalize_observations=normalize_observations, **network)
     FlatAdam(policy, lr=1e-3)  # gives the parameters their gradient views
     return policy
 
@@ -137,8 +137,9 @@ def test_threads_do_not_write_over_what_others_compute():
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 6), (3, 1), (5,), (2, 3, 5)])
-def test_rows_of_another_shape_are_refused_as_the_loops_would_read_beyond_them(shape):
-    policy = make(hidden=[16, 12])
+@pytest.mark.parametrize("normalizes", [False, True])
+def test_rows_of_another_shape_are_refused_as_the_loops_would_read_beyond_them(shape, normalizes):
+    policy = make(hidden=[16, 12], normalize_observations=normalizes)
     for ask in (policy.act, policy.value, policy.distribution):
         with pytest.raises(UserError, match=re.escape(f"rows of shape (n, 5), got {shape}")):
             ask(np.ones(shape, np.float32))
