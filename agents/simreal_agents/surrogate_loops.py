@@ -72,7 +72,7 @@ def clip(log_ratios, advantages, clip_range, by_log_probs):
             bounded = high
         plain, clipped = advantages[i] * ratio, advantages[i] * bounded
         # torch.min splits a tie between both branches; inside the clip range they are equal and so is their slope.
-        active = plain <= clipped
+        active = not plain > clipped  # also where one of them is no number
         gain += plain if active else clipped
         by_log_probs[i] = -plain / n if active else 0.0
         divergence += ratio - ONE - log_ratios[i]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from simreal_agents import surrogate_loops
 from simreal_agents.kernels import Kernel, Surrogate, log_prob_of_noise
 from simreal_agents.networks import Policy
 from simreal_agents.optimizer import FlatAdam
@@ -81,3 +82,18 @@ def test_the_noise_is_found_where_torch_moved_it_when_the_policy_was_sent_to_ano
     with torch.no_grad():
         policy.heads.log_std.add_(1.0)
     np.testing.assert_allclose(kernel.std, before * np.e, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("advantage", "log_ratio"), [(np.nan, 0.0), (1.0, np.nan), (0.0, 100.0)], ids=["advantage", "ratio", "product"]
+)
+def test_what_is_no_number_reaches_the_loss_and_the_gradient(advantage, log_ratio):
+    advantages, by_log_probs = np.array([1.0, advantage], np.float32), np.empty(2, np.float32)
+    loss, *_ = surrogate_loops.clip(np.array([0.0, log_ratio], np.float32), advantages, np.float32(0.2), by_log_probs)
+    assert np.isnan(loss) and np.isnan(by_log_probs).tolist() == [False, True]
+
+
+def test_a_ratio_beyond_all_numbers_is_clipped():
+    by_log_probs = np.empty(1, np.float32)
+    loss, *_ = surrogate_loops.clip(np.full(1, 100, np.float32), np.ones(1, np.float32), np.float32(0.2), by_log_probs)
+    assert loss == -np.float32(1.2) and by_log_probs[0] == 0
