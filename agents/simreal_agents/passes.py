@@ -172,11 +172,15 @@ class Scratch:
     def __init__(self, owner: Pass, n: int):
         widths = [layer.wide for layer in owner.hidden]
         self.largest = owner.members * max(owner.inputs, *widths) * n
-        self.seen = [torch.empty(1, owner.inputs, n).numpy()]
-        self.seen += [torch.empty(owner.members, width, n).numpy() for width in widths]
-        self.deltas = [torch.empty(owner.members, width, n).numpy() for width in widths]
+        self.seen = [_empty(1, owner.inputs, n)]
+        self.seen += [_empty(owner.members, width, n) for width in widths]
+        self.deltas = [_empty(owner.members, width, n) for width in widths]
         self.jobs: dict[Any, Array] = {}
         self.moves = 0
+
+
+def _empty(*shape: int) -> Array:
+    return torch.empty(shape, dtype=torch.float32).numpy()  # loops go by addresses, whatever torch's default is
 
 
 def jobs_of(steps: Iterable[Step], deltas: Sequence[Array] = ()) -> Array:

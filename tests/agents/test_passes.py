@@ -182,3 +182,14 @@ def test_weights_that_were_sent_to_another_process_are_found_where_torch_moved_t
     policy.kernel.critics.forward(seen)
     policy.kernel.critics.backward([np.ones((2, 20, 1), np.float32)])
     assert torch.equal(written, policy.trunk.critic[0].weight.grad) and written.any()
+
+
+def test_passes_compute_with_float32_whatever_the_default_of_torch_is():
+    policy, rows = make(hidden=[16, 12]), draws(20, 5)[0].numpy()
+    expected = policy.act(rows)
+    policy.tensors_were_replaced()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert np.array_equal(policy.act(rows), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
