@@ -105,10 +105,8 @@ class Normalizer(RunningMoments):
         def normalize(observations: np.ndarray) -> np.ndarray:
             if np.shape(observations)[-1:] != (size,):
                 raise UserError(f"the network reads rows of shape (n, {size}), got {np.shape(observations)}")
-            rows = np.asarray(observations)
-            rows = np.ascontiguousarray(
-                rows, np.float32 if rows.dtype == np.float32 else np.float64
-            )  # numba has no others
+            float32 = getattr(observations, "dtype", None) == np.float32
+            rows = np.ascontiguousarray(observations, np.float32 if float32 else np.float64)  # numba has no others
             out = np.empty(rows.shape, np.float32)
             loop(rows.reshape(-1, size), shift, scale, bound, out.reshape(-1, size))
             return out

@@ -132,13 +132,16 @@ class Products:
 
     @property
     def moved(self) -> bool:
-        """Whether the weight lies elsewhere: torch moves what is sent to another process to memory that both share."""
-        return self._tensors[0].data_ptr() != self._place
+        """Whether the weight or its gradient lies elsewhere: torch moves what is sent to another process to memory that both share."""
+        return self._places() != self._place
+
+    def _places(self) -> list[int]:
+        return [tensor.data_ptr() for tensor in self._tensors[::2]]
 
     def follow(self) -> None:
         """Find the tensors again."""
         self.moves += 1
-        self._place = self._tensors[0].data_ptr()
+        self._place = self._places()
         self.weight, self.bias, *self.gradients = (tensor.numpy() for tensor in self._tensors)
 
     def forward(self, h: Array, out: Array, kind: int = NONE) -> None:
