@@ -14,17 +14,14 @@ from numba.extending import intrinsic
 from simreal_envs.compiled import REORDERED, compiled
 
 RELU, TANH, ELU = range(3)
-_one = np.float32
-ZERO, HALF, ONE, TWO = (_one(number) for number in (0.0, 0.5, 1.0, 2.0))
-LOWEST, SATURATED = (
-    _one(-87.0),
-    _one(20.0),
-)  # exp is a float32 with all its digits from the one on, tanh 1 from half the other
+ZERO, HALF, ONE, TWO = np.float32([0.0, 0.5, 1.0, 2.0])
+LOWEST = np.float32(-87.0)  # from which on exp is a float32 with all its digits
+SATURATED = np.float32(20.0)  # from half of which on tanh is 1
 # exp(x) = 2^n exp(r) with |r| <= log(2) / 2. log(2) is taken off in two parts, of which the first has few digits, so that a
 # multiple of it is exact; the polynomial is that of Cephes' expf (Moshier, 1989), for (exp(r) - 1 - r) / r^2.
-LOG2_E, LOG_2, LOG_2_REST = _one(1.4426950408889634), _one(0.693359375), _one(-2.12194440e-4)
-P0, P1, P2 = _one(1.9875691500e-4), _one(1.3981999507e-3), _one(8.3334519073e-3)
-P3, P4, P5 = _one(4.1665795894e-2), _one(1.6666665459e-1), _one(5.0000001201e-1)
+LOG2_E, LOG_2, LOG_2_REST = np.float32([1.4426950408889634, 0.693359375, -2.12194440e-4])
+P0, P1, P2 = np.float32([1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3])
+P3, P4, P5 = np.float32([4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1])
 BIAS, DIGITS = np.int32(127), np.int32(23)  # of a float32's exponent, and of what follows that
 
 

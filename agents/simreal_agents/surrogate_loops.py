@@ -1,4 +1,4 @@
-"""PPO's clipped loss and a Gaussian's log-probabilities as loops over samples: some fifty calls of numpy for a small minibatch.
+"""PPO's clipped loss and a Gaussian's log-probabilities as loops over samples: some forty calls of numpy for a small minibatch.
 
 Sums are in float64. What is no number stays that, and reaches the loss.
 """

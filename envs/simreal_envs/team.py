@@ -36,7 +36,7 @@ BITS = 16  # of each of the two numbers in a ticket, above which the job's own n
 MOST_PARTS = (1 << BITS) - 1
 MOST = 4  # threads: more have little to do, and wait busily
 SHORT = 0.004  # s between two beginnings of work up to which members stay awake after the second
-STAY = 400_000  # looks at the semaphore, some milliseconds at most, after which a member sleeps
+STAY = 400_000  # looks at the semaphore, about a millisecond, after which a member sleeps
 PATIENCE = 2_000  # looks at the box after which a waiting thread lets others use its core
 
 
